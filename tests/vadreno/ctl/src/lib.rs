@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The control BAR of the virtual Adreno (BAR4, 64 KiB): what a test program that runs in the
+//! guest may ask of the device, and what it may tell it.
+//!
+//! A program finds the PCI device [`PCI_VENDOR`]:[`PCI_DEVICE`], opens its `resource4` in sysfs and
+//! maps [`BAR_SIZE`] bytes of it. Every register is 64 bits wide, little endian and naturally
+//! aligned; the low half may also be accessed alone, with 32 bits. Use volatile accesses. A write
+//! takes effect before a later access to the BAR by the same CPU.
+//!
+//! The mailboxes ([`translate`], [`tlb`], [`watch`]) hold one question at a time: programs that
+//! run side by side take turns, for instance with `flock` on `resource4`.
+//!
+//! A register marked *read-only* ignores writes; an offset that is not listed reads as 0.
+
+#![no_std]
+
+/// PCI vendor of the virtual Adreno.
+pub const PCI_VENDOR: u16 = 0x1d1d;
+/// PCI device id of the virtual Adreno.
+pub const PCI_DEVICE: u16 = 0x0702;
+/// The BAR that holds the registers below.
+pub const BAR: u32 = 4;
+/// Size of that BAR in bytes.
+pub const BAR_SIZE: usize = 0x1_0000;
+
+/// Read-only: [`ID_VALUE`].
+pub const ID: usize = 0x000;
+/// What [`ID`] reads: "vadreno" in ASCII, padded with a zero byte.
+pub const ID_VALUE: u64 = u64::from_le_bytes(*b"vadreno\0");
+/// Read-only: version of this register map, [`VERSION_VALUE`]. It changes when a register's
+/// meaning does; new registers do not change it.
+pub const VERSION: usize = 0x008;
+/// What [`VERSION`] reads.
+pub const VERSION_VALUE: u64 = 1;
+
+/// While not 0, the CP stops before its next packet, so that the job it is running stays
+/// unfinished. Writing 0 lets it go on. It does not outlive the device's reset.
+pub const HOLD_CP: usize = 0x100;
+
+/// What the CP does: one of the [`cp_state`] values. Read-only.
+pub const CP_STATE: usize = 0x108;
+
+/// Values of [`CP_STATE`].
+pub mod cp_state {
+    /// The ring is empty, or the SQE is halted.
+    pub const IDLE: u64 = 0;
+    /// Running packets.
+    pub const BUSY: u64 = 1;
+    /// Stopped by [`HOLD_CP`](super::HOLD_CP) before a packet.
+    pub const HELD: u64 = 2;
+    /// An access faulted and waits for RESUME.
+    pub const STALLED: u64 = 3;
+    /// Hung until the next reset.
+    pub const HUNG: u64 = 4;
+}
+
+/// Power domains that are on: a combination of [`power`] bits, both after reset. The guest's
+/// power-domain driver writes it; a bit that goes from 1 to 0 makes the registers in that domain
+/// lose their state.
+pub const POWER: usize = 0x110;
+
+/// Bits of [`POWER`].
+pub mod power {
+    /// CX: the GMU wrapper's and the SMMU's registers. The TLB is kept: architecturally its
+    /// contents are unknown after reset, so the SMMU driver has to invalidate it.
+    pub const CX: u64 = 1 << 0;
+    /// GX: the GPU's registers and the CP.
+    pub const GX: u64 = 1 << 1;
+}
+
+/// While not 0, every TLB invalidation is counted and then ignored (a negative control: a test
+/// that checks results must fail).
+pub const IGNORE_TLBI: usize = 0x118;
+
+/// Delay before a job's completion becomes visible, and before an interrupt is raised, chosen at
+/// random for each: least value in µs in bits 31:0, greatest in bits 63:32. 0: none.
+pub const DELAY: usize = 0x120;
+
+/// Speculative reads per second, at random pages that the current context maps: they fill the TLB
+/// and read. 0: none.
+pub const SPECULATE: usize = 0x128;
+
+/// Writing any value restarts the device's random choices from that seed; reads give the last
+/// seed.
+pub const SEED: usize = 0x130;
+
+/// Write 1: all counters become 0.
+pub const COUNTERS_RESET: usize = 0x138;
+
+/// Counters, each 64 bits, read-only, since start or [`COUNTERS_RESET`]. The JSON that the device prints at exit
+/// names them as [`NAMES`](counter::NAMES) does.
+pub mod counter {
+    /// Byte offset of the first counter.
+    pub const BASE: usize = 0x200;
+    /// Invalidations of everything: TLBIALL of a context bank, TLBIALLNSNH, TLBIALLH, TLBIVMID.
+    pub const TLBI_ALL: usize = BASE;
+    /// Invalidations by ASID (TLBIASID).
+    pub const TLBI_ASID: usize = BASE + 0x08;
+    /// Invalidations by address (TLBIVA, TLBIVAA, TLBIVAL, TLBIVAAL).
+    pub const TLBI_VA: usize = BASE + 0x10;
+    /// All invalidations.
+    pub const TLBI: usize = BASE + 0x18;
+    /// TLB syncs (TLBSYNC of a context bank, sTLBGSYNC).
+    pub const TLB_SYNC: usize = BASE + 0x20;
+    /// Page-table walks made because the TLB had no entry.
+    pub const WALKS: usize = BASE + 0x28;
+    /// Accesses that found their translation in the TLB.
+    pub const TLB_HITS: usize = BASE + 0x30;
+    /// Accesses through a TLB entry which the page tables no longer agree with. See
+    /// [`stale`](super::stale).
+    pub const STALE_HITS: usize = BASE + 0x38;
+    /// Jobs retired: CP_EVENT_WRITE packets that asked for an interrupt, as every submit ends with.
+    pub const JOBS: usize = BASE + 0x40;
+    /// Reads of GPU and GMU registers by the CPU.
+    pub const GPU_READS: usize = BASE + 0x48;
+    /// Writes of GPU and GMU registers by the CPU.
+    pub const GPU_WRITES: usize = BASE + 0x50;
+    /// Reads of SMMU registers by the CPU.
+    pub const SMMU_READS: usize = BASE + 0x58;
+    /// Writes of SMMU registers by the CPU.
+    pub const SMMU_WRITES: usize = BASE + 0x60;
+    /// Interrupts raised.
+    pub const IRQS: usize = BASE + 0x68;
+    /// Translation, permission and stream faults.
+    pub const FAULTS: usize = BASE + 0x70;
+    /// TTBR0 switches by CP_SMMU_TABLE_UPDATE.
+    pub const SWITCHES: usize = BASE + 0x78;
+    /// PM4 packets run.
+    pub const PACKETS: usize = BASE + 0x80;
+    /// Speculative reads made.
+    pub const SPECULATIVE: usize = BASE + 0x88;
+    /// Accesses that reached a watched page. See [`watch`](super::watch).
+    pub const WATCH_HITS: usize = BASE + 0x90;
+    /// Writes dropped and reads redirected because the page was the PRR page.
+    pub const PRR: usize = BASE + 0x98;
+    /// Packets that the CP does not know, and 2D operations it cannot do.
+    pub const UNSUPPORTED: usize = BASE + 0xa0;
+    /// Hangs: bad packets, endless waits and halts after a fault.
+    pub const HANGS: usize = BASE + 0xa8;
+    /// Crash dumper scripts run.
+    pub const CRASH_DUMPS: usize = BASE + 0xb0;
+    /// Number of counters.
+    pub const COUNT: usize = 23;
+    /// Names of the counters in the order of their offsets.
+    pub const NAMES: [&str; COUNT] = [
+        "tlbi_all",
+        "tlbi_asid",
+        "tlbi_va",
+        "tlbi",
+        "tlb_sync",
+        "walks",
+        "tlb_hits",
+        "stale_hits",
+        "jobs",
+        "gpu_reads",
+        "gpu_writes",
+        "smmu_reads",
+        "smmu_writes",
+        "irqs",
+        "faults",
+        "switches",
+        "packets",
+        "speculative",
+        "watch_hits",
+        "prr",
+        "unsupported",
+        "hangs",
+        "crash_dumps",
+    ];
+}
+
+/// Read-only: the context that the CP last switched to.
+pub mod current {
+    /// Its TTBR0, without the ASID. A program whose submit was the last to run finds its own
+    /// page table here.
+    pub const TTBR0: usize = 0x400;
+    /// Its ASID.
+    pub const ASID: usize = 0x408;
+}
+
+/// Mailbox: translate an iova by walking the tables as they are now, without the TLB.
+/// Write [`IOVA`](translate::IOVA) and [`TTBR0`](translate::TTBR0), then [`GO`](translate::GO);
+/// the answer is there when that write is done.
+pub mod translate {
+    /// The address to translate.
+    pub const IOVA: usize = 0x440;
+    /// Physical address of the top-level table, or 0 for the current context. Addresses of the
+    /// upper half always use TTBR1.
+    pub const TTBR0: usize = 0x448;
+    /// Write [`READ`] or [`WRITE`].
+    pub const GO: usize = 0x450;
+    /// Read-only: [`OK`], or the kind of fault.
+    pub const STATUS: usize = 0x458;
+    /// Read-only: the physical address, when the status is [`OK`].
+    pub const PA: usize = 0x460;
+    /// Read-only: the last descriptor that the walk read.
+    pub const PTE: usize = 0x468;
+    /// Read-only: the level of that descriptor (0 to 3).
+    pub const LEVEL: usize = 0x470;
+
+    /// Value of [`GO`]: as a read.
+    pub const READ: u64 = 1;
+    /// Value of [`GO`]: as a write.
+    pub const WRITE: u64 = 2;
+
+    /// Value of [`STATUS`]: translated.
+    pub const OK: u64 = 0;
+    /// Value of [`STATUS`]: translation fault, nothing is mapped there.
+    pub const TRANSLATION: u64 = 1;
+    /// Value of [`STATUS`]: permission fault.
+    pub const PERMISSION: u64 = 2;
+    /// Value of [`STATUS`]: a table lies outside the guest's memory.
+    pub const EXTERNAL: u64 = 3;
+    /// Value of [`STATUS`]: the SMMU's context bank is off.
+    pub const OFF: u64 = 4;
+    /// Value of [`STATUS`]: the PTE has its access flag clear.
+    pub const ACCESS_FLAG: u64 = 5;
+}
+
+/// Mailbox: what the TLB holds.
+pub mod tlb {
+    /// Write an ASID, or [`ANY`]: [`COUNT`] is then set.
+    pub const ASID: usize = 0x480;
+    /// Value of [`ASID`]: all entries.
+    pub const ANY: u64 = u64::MAX;
+    /// Read-only: page entries of that ASID.
+    pub const COUNT: usize = 0x488;
+    /// Read-only: table entries (walk cache) of that ASID.
+    pub const TABLES: usize = 0x490;
+}
+
+/// Read-only: the last stale hit. All are 0 when there was none since
+/// [`COUNTERS_RESET`].
+pub mod stale {
+    /// The address that was accessed.
+    pub const IOVA: usize = 0x4c0;
+    /// The descriptor that the TLB held.
+    pub const OLD_PTE: usize = 0x4c8;
+    /// The descriptor that a walk found at that moment (0: none).
+    pub const NEW_PTE: usize = 0x4d0;
+    /// The ASID.
+    pub const ASID: usize = 0x4d8;
+}
+
+/// Mailbox: can the GPU reach a physical page?
+///
+/// The device remembers each TTBR0 that CP_SMMU_TABLE_UPDATE has loaded (the newest 4096). A query
+/// walks all of these tables, and the TTBR1 table, from their roots as they are now, and looks
+/// through the TLB. A process that ends gives its tables back to the guest's kernel: tell the device with
+/// [`FORGET`](watch::FORGET), or a later query walks through what has become of that memory.
+pub mod watch {
+    /// Write a physical address: asks about its 4 KiB page. The answer is there when the write is
+    /// done.
+    pub const PAGE: usize = 0x500;
+    /// Read-only: how the page can be reached, a combination of [`BY_TABLE`], [`BY_TLB`] and
+    /// [`IS_TABLE`]; 0 when it cannot.
+    pub const REACHABLE: usize = 0x508;
+    /// Read-only: the first iova that leads there.
+    pub const IOVA: usize = 0x510;
+    /// Read-only: the TTBR0 of that iova (0 when it was found in the TLB or by TTBR1).
+    pub const TTBR0: usize = 0x518;
+    /// Read-only: number of (context, iova) pairs that lead there by tables.
+    pub const MAPPINGS: usize = 0x520;
+    /// Write a TTBR0: forget it. Write [`ALL`]: forget all.
+    pub const FORGET: usize = 0x528;
+    /// Value of [`FORGET`] and [`REMOVE`]: all of them.
+    pub const ALL: u64 = u64::MAX;
+    /// Write a physical address: from now on each access of the GPU to that page is counted in
+    /// [`WATCH_HITS`](super::counter::WATCH_HITS) and traced. For pages that the guest has freed or
+    /// unmapped.
+    pub const ADD: usize = 0x530;
+    /// Write a physical address: no longer watched. Write [`ALL`]: none is.
+    pub const REMOVE: usize = 0x538;
+    /// Read-only: how many TTBR0 the device remembers.
+    pub const CONTEXTS: usize = 0x540;
+    /// Read-only: the iova of the last access that reached a watched page.
+    pub const HIT_IOVA: usize = 0x548;
+    /// Read-only: the watched page which that access reached.
+    pub const HIT_PAGE: usize = 0x550;
+
+    /// Bit of [`REACHABLE`]: a live page table maps the page.
+    pub const BY_TABLE: u64 = 1 << 0;
+    /// Bit of [`REACHABLE`]: a TLB entry leads to the page.
+    pub const BY_TLB: u64 = 1 << 1;
+    /// Bit of [`REACHABLE`]: the page is a page table of a live context.
+    pub const IS_TABLE: u64 = 1 << 2;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_have_one_name_each() {
+        assert_eq!(
+            counter::BASE + 8 * (counter::COUNT - 1),
+            counter::CRASH_DUMPS
+        );
+        for (i, name) in counter::NAMES.iter().enumerate() {
+            assert!(!counter::NAMES[..i].contains(name), "{name} twice");
+        }
+    }
+}
