@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# What all build scripts share: where things are, how to say what goes on, how to become root, where the package
+# mirror is. Sourced, never run.
+
+set -euo pipefail
+
+# The clone, and the cache outside of it. Both may be on paths with odd characters.
+MSM_RS_TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+MSM_RS_CACHE=${MSM_RS_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set: set MSM_RS_CACHE}/.cache}/msm_rs}
+export MSM_RS_TOP MSM_RS_CACHE
+
+# The kernel line that is supported, and Debian's name for the kernel's flavour.
+LINUX_LINE=7.3
+LINUX_FLAVOUR=arm64
+
+# What every kernel build is called with; the compiler is the one that Debian builds its kernels with.
+# shellcheck disable=SC2034 # used by those who source this
+KMAKE=(make ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- CC=aarch64-linux-gnu-gcc-14)
+
+# say WORDS: one line on what is being done.
+say() { printf '%s\n' "msm_rs: $*" >&2; }
+
+# die WORDS: what went wrong, and in the next lines what to do.
+die() {
+	printf 'msm_rs: error: %s\n' "$1" >&2
+	shift
+	[ $# = 0 ] || printf '        %s\n' "$@" >&2
+	exit 1
+}
+
+# as_root CMD…: run CMD with root's rights. Prints what to do when there is no way to get them.
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo -- "$@"
+	else
+		die "'$1' needs root's rights, and there is no sudo" "Run this as root, or install sudo."
+	fi
+}
+
+# in_root CMD…: run CMD in the toolchain root.
+in_root() { "$MSM_RS_TOP/scripts/in-root" -- "$@"; }
+
+# jobs: how many jobs to run at once, one for each processor unless MSM_RS_JOBS says otherwise.
+jobs_wanted() { echo "${MSM_RS_JOBS:-$(nproc)}"; }
+
+# mirror: the Debian mirror that this machine's apt uses, or MSM_RS_MIRROR. Empty when it has none (Ubuntu).
+mirror() {
+	local uri
+	if [ -n "${MSM_RS_MIRROR:-}" ]; then
+		echo "$MSM_RS_MIRROR"
+		return
+	fi
+	uri=$(apt-get indextargets --format '$(ORIGIN)|$(RELEASE)|$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+		awk -F'|' '$1 == "Debian" && $2 !~ /-security/ { print $3; exit }') || true
+	case $uri in
+	mirror+file:*) sed -n '/^[a-z]/{s/[[:space:]].*//;p;q}' "${uri#mirror+file:}" ;;
+	*) echo "$uri" ;;
+	esac
+}
