@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Faulting on purpose.
+
+use crate::{Gpu, PATIENCE};
+use harness::Context;
+use std::{thread::sleep, time::Duration};
+use uapi::{devcoredump::Devcoredump, module, Pm4};
+
+/// Runs commands that fault, waits for recovery, and returns the crash dump's text. The context is unusable afterwards.
+///
+/// The dump is freed, and the time passes that the driver keeps the SMMU from stalling after a fault (500 ms), so that
+/// the next fault gives a dump again.
+pub fn provoke(gpu: &Gpu, commands: &Pm4) -> harness::Result<String> {
+    if let Some(old) = Devcoredump::present().context("devcoredump")? {
+        old.free().context("freeing an old devcoredump")?;
+        sleep(Duration::from_millis(600));
+    }
+    let submitted = gpu
+        .start(commands, |submit| submit)
+        .context("SUBMIT that faults")?;
+    let dump = Devcoredump::wait(PATIENCE).context("waiting for the devcoredump")?;
+    let text = dump.read().context("reading the devcoredump")?;
+    submitted.wait(PATIENCE).context("waiting for recovery")?;
+    dump.free().context("freeing the devcoredump")?;
+    sleep(Duration::from_millis(600));
+    Ok(text)
+}
+
+/// Gives VMs that are created from now on a log of `1 << shift` ops (0 is none, 8 the most).
+pub fn set_vm_log(shift: u32) -> harness::Result<()> {
+    module::set_parameter("msm", "vm_log_shift", &shift.to_string()).context("msm.vm_log_shift")
+}

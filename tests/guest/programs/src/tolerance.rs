@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Looking at unmapped addresses without consequences.
+
+use crate::{Gpu, PATIENCE};
+use harness::{ensure, Context};
+use uapi::{
+    devcoredump::{fault_iova, Devcoredump},
+    Pm4,
+};
+
+/// While this lives, a GPU access that faults reads 0 or is dropped, and the GPU goes on.
+///
+/// The driver lets the SMMU stall on a fault only when it could take a crash dump, and it keeps one dump at a time
+/// (`adreno_check_and_reenable_stall`). So a context of its own faults once, and its dump stays: for the next user of this
+/// type, until somebody frees it or the kernel does, after five minutes.
+#[derive(Debug)]
+pub struct Tolerance(());
+
+impl Tolerance {
+    /// Makes the GPU forgive, from now on.
+    pub fn new() -> harness::Result<Self> {
+        if let Some(old) = Devcoredump::present().context("devcoredump")? {
+            if fault_iova(&old.read()?).is_some() {
+                return Ok(Self(()));
+            }
+            old.free().context("freeing an old devcoredump")?;
+        }
+        let victim = Gpu::new()?;
+        let fault = Pm4::new()
+            .mem_to_mem(victim.result_iova(0), victim.iova(0))
+            .barrier();
+        let submitted = victim
+            .start(&fault, |submit| submit)
+            .context("SUBMIT that faults")?;
+        Devcoredump::wait(PATIENCE).context("dump of the first fault")?;
+        submitted
+            .wait(PATIENCE)
+            .context("recovery from the first fault")?;
+        Ok(Self(()))
+    }
+
+    /// Checks that the dump is still there, that is, that everything so far was forgiven.
+    pub fn check(&self) -> harness::Result<()> {
+        ensure!(
+            Devcoredump::present().context("devcoredump")?.is_some(),
+            "the dump that holds the stall off is gone"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Buffer objects.
+
+use crate::{abi, deadline, Device, Errno, Result};
+use memmap2::{MmapOptions, MmapRaw};
+use std::{
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    time::Duration,
+};
+
+/// A GEM handle; closed when dropped.
+#[derive(Debug)]
+pub struct Bo {
+    device: Device,
+    handle: u32,
+    size: u64,
+}
+
+impl Bo {
+    /// Allocates a write-combined BO of `size` bytes.
+    pub fn new(device: &Device, size: u64) -> Result<Self> {
+        Self::with_flags(device, size, abi::MSM_BO_WC)
+    }
+
+    /// Allocates a BO with the given `MSM_BO_*` flags.
+    pub fn with_flags(device: &Device, size: u64, flags: u32) -> Result<Self> {
+        let mut arg = abi::drm_msm_gem_new {
+            size,
+            flags,
+            handle: 0,
+        };
+        // SAFETY: the argument is valid for the call.
+        unsafe { abi::ioctl::msm_gem_new(device.raw_fd(), &mut arg) }?;
+        Ok(Self {
+            device: device.clone(),
+            handle: arg.handle,
+            size,
+        })
+    }
+
+    /// Imports a dma-buf of `size` bytes.
+    pub fn import(device: &Device, dma_buf: BorrowedFd<'_>, size: u64) -> Result<Self> {
+        let mut arg = abi::drm_prime_handle {
+            fd: dma_buf.as_raw_fd(),
+            ..Default::default()
+        };
+        // SAFETY: the argument is valid for the call.
+        unsafe { abi::ioctl::prime_fd_to_handle(device.raw_fd(), &mut arg) }?;
+        Ok(Self {
+            device: device.clone(),
+            handle: arg.handle,
+            size,
+        })
+    }
+
+    /// Exports the BO as a dma-buf.
+    ///
+    /// # Errors
+    /// `EPERM` for `MSM_BO_NO_SHARE`.
+    pub fn export(&self) -> Result<OwnedFd> {
+        let mut arg = abi::drm_prime_handle {
+            handle: self.handle,
+            flags: abi::DRM_CLOEXEC | abi::DRM_RDWR,
+            fd: -1,
+        };
+        // SAFETY: the argument is valid for the call.
+        unsafe { abi::ioctl::prime_handle_to_fd(self.device.raw_fd(), &mut arg) }?;
+        // SAFETY: the kernel just installed this descriptor for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(arg.fd) })
+    }
+
+    /// The GEM handle.
+    pub fn handle(&self) -> u32 {
+        self.handle
+    }
+
+    /// The size in bytes that was asked for.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn info(&self, info: u32, value: u64, len: u32) -> Result<abi::drm_msm_gem_info> {
+        let mut arg = abi::drm_msm_gem_info {
+            handle: self.handle,
+            info,
+            value,
+            len,
+            pad: 0,
+        };
+        // SAFETY: the callers below pass pointers to buffers of `len` bytes that outlive the call.
+        unsafe { abi::ioctl::msm_gem_info(self.device.raw_fd(), &mut arg) }?;
+        Ok(arg)
+    }
+
+    /// The iova in a kernel-managed VM, allocated when there is none yet.
+    pub fn iova(&self) -> Result<u64> {
+        Ok(self.info(abi::MSM_INFO_GET_IOVA, 0, 0)?.value)
+    }
+
+    /// Sets the iova in a kernel-managed VM; 0 removes it.
+    pub fn set_iova(&self, iova: u64) -> Result<()> {
+        self.info(abi::MSM_INFO_SET_IOVA, iova, 0).map(drop)
+    }
+
+    /// Sets the name that debugfs and crash dumps show (at most 31 bytes).
+    pub fn set_name(&self, name: &str) -> Result<()> {
+        self.info(
+            abi::MSM_INFO_SET_NAME,
+            name.as_ptr() as u64,
+            name.len() as u32,
+        )
+        .map(drop)
+    }
+
+    /// Stores up to 128 bytes of metadata.
+    pub fn set_metadata(&self, data: &[u8]) -> Result<()> {
+        self.info(
+            abi::MSM_INFO_SET_METADATA,
+            data.as_ptr() as u64,
+            data.len() as u32,
+        )
+        .map(drop)
+    }
+
+    /// The metadata that [`set_metadata`](Self::set_metadata) stored.
+    pub fn metadata(&self) -> Result<Vec<u8>> {
+        let mut data = vec![0u8; self.info(abi::MSM_INFO_GET_METADATA, 0, 0)?.len as usize];
+        if !data.is_empty() {
+            self.info(
+                abi::MSM_INFO_GET_METADATA,
+                data.as_mut_ptr() as u64,
+                data.len() as u32,
+            )?;
+        }
+        Ok(data)
+    }
+
+    /// Maps the whole BO for the CPU.
+    pub fn map(&self) -> Result<Mapping> {
+        let offset = self.info(abi::MSM_INFO_GET_OFFSET, 0, 0)?.value;
+        let map = MmapOptions::new()
+            .offset(offset)
+            .len(self.size as usize)
+            .map_raw(self.device.raw_fd())
+            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+        Ok(Mapping { map })
+    }
+
+    /// Fills the BO with a dword per position, through the CPU.
+    pub fn fill(&self, value: impl FnMut(usize) -> u32) -> Result<()> {
+        self.map()?.fill(value);
+        Ok(())
+    }
+
+    /// `MSM_MADV_*`; returns whether the pages are still there.
+    pub fn madvise(&self, madv: u32) -> Result<bool> {
+        let mut arg = abi::drm_msm_gem_madvise {
+            handle: self.handle,
+            madv,
+            retained: 0,
+        };
+        // SAFETY: the argument is valid for the call.
+        unsafe { abi::ioctl::msm_gem_madvise(self.device.raw_fd(), &mut arg) }?;
+        Ok(arg.retained != 0)
+    }
+
+    /// Waits until nobody uses the BO any more in the way that `op` (`MSM_PREP_*`) conflicts with.
+    pub fn cpu_prep(&self, op: u32, timeout: Duration) -> Result<()> {
+        let end = deadline(timeout);
+        let arg = abi::drm_msm_gem_cpu_prep {
+            handle: self.handle,
+            op,
+            timeout: abi::drm_msm_timespec {
+                tv_sec: end / 1_000_000_000,
+                tv_nsec: end % 1_000_000_000,
+            },
+        };
+        // SAFETY: the argument is valid for the call.
+        unsafe { abi::ioctl::msm_gem_cpu_prep(self.device.raw_fd(), &arg) }?;
+        Ok(())
+    }
+}
+
+impl Drop for Bo {
+    fn drop(&mut self) {
+        // A handle can only be gone already when a test closed it on purpose.
+        let _ = self.device.close_handle(self.handle);
+    }
+}
+
+/// A BO's pages in the process's address space. The GPU may change them at any time.
+#[derive(Debug)]
+pub struct Mapping {
+    map: MmapRaw,
+}
+
+impl Mapping {
+    /// The number of dwords.
+    pub fn len(&self) -> usize {
+        self.map.len() / 4
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn at(&self, index: usize) -> *mut u32 {
+        assert!(
+            index < self.len(),
+            "dword {index} of a BO of {}",
+            self.len()
+        );
+        // SAFETY: inside the mapping, as just checked.
+        unsafe { self.map.as_mut_ptr().cast::<u32>().add(index) }
+    }
+
+    /// The dword at `index` (in dwords).
+    pub fn read(&self, index: usize) -> u32 {
+        // SAFETY: the pointer is valid and aligned; volatile since the GPU writes as well.
+        unsafe { self.at(index).read_volatile() }
+    }
+
+    /// Sets the dword at `index` (in dwords).
+    pub fn write(&self, index: usize, value: u32) {
+        // SAFETY: as above.
+        unsafe { self.at(index).write_volatile(value) }
+    }
+
+    /// Sets every dword.
+    pub fn fill(&self, mut value: impl FnMut(usize) -> u32) {
+        for index in 0..self.len() {
+            self.write(index, value(index));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The GPU's files in debugfs, and the kernel's leak detector.
+
+use nix::mount::{mount, MsFlags};
+use std::{fs, io, path::PathBuf};
+
+const ROOT: &str = "/sys/kernel/debug";
+
+fn mounted() -> io::Result<()> {
+    if !PathBuf::from(ROOT).join("dri").exists() {
+        mount(
+            Some("debugfs"),
+            ROOT,
+            Some("debugfs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )?;
+    }
+    Ok(())
+}
+
+/// The msm device's directory: the one with a `shrink` file.
+fn directory() -> io::Result<PathBuf> {
+    mounted()?;
+    let mut entries: Vec<_> = fs::read_dir(PathBuf::from(ROOT).join("dri"))?
+        .filter_map(|e| Some(e.ok()?.path()))
+        .collect();
+    entries.sort();
+    entries
+        .into_iter()
+        .find(|path| path.join("shrink").exists())
+        .ok_or_else(|| io::Error::other("no msm device in debugfs"))
+}
+
+/// Asks the shrinker for `objects` pages; returns how many it says it freed.
+pub fn shrink(objects: u64) -> io::Result<u64> {
+    let file = directory()?.join("shrink");
+    fs::write(&file, objects.to_string())?;
+    let text = fs::read_to_string(&file)?;
+    u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).map_err(io::Error::other)
+}
+
+/// The list of all BOs.
+pub fn gem() -> io::Result<String> {
+    fs::read_to_string(directory()?.join("gem"))
+}
+
+/// How many BOs there are, and their bytes.
+pub fn gem_total() -> io::Result<(u64, u64)> {
+    let text = gem()?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("Total:"))
+        .unwrap_or_default();
+    let mut numbers = line
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|word| word.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(objects), Some(bytes)) => Ok((objects, bytes)),
+        _ => Err(io::Error::other(format!("no total in {text:?}"))),
+    }
+}
+
+/// The kernel's leak detector. Only a debug kernel has it.
+pub mod kmemleak {
+    use super::*;
+
+    fn file() -> PathBuf {
+        PathBuf::from(ROOT).join("kmemleak")
+    }
+
+    /// Whether this kernel has it.
+    pub fn available() -> bool {
+        mounted().is_ok() && file().exists()
+    }
+
+    /// Forgets what it has found so far.
+    pub fn clear() -> io::Result<()> {
+        fs::write(file(), "clear")
+    }
+
+    /// Scans; returns what it reports. Objects younger than 5 s are left out by the kernel.
+    pub fn scan() -> io::Result<String> {
+        fs::write(file(), "scan")?;
+        fs::read_to_string(file())
+    }
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The GPU's crash dumps as the kernel hands them out (`/sys/class/devcoredump`).
+
+use std::{
+    fs, io,
+    path::PathBuf,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// A crash dump that waits to be read. The kernel keeps one at a time, for five minutes or until it is freed.
+#[derive(Debug)]
+pub struct Devcoredump {
+    data: PathBuf,
+}
+
+/// An entry of a dump's VM log: an op on a range of the VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmLogEntry {
+    /// What was done: "map", "unmap", "close", "purge", "evict".
+    pub op: String,
+    /// The submitqueue that asked for it, 0 for the kernel itself.
+    pub queue: i64,
+    /// The first address.
+    pub start: u64,
+    /// The address after the last.
+    pub end: u64,
+}
+
+impl Devcoredump {
+    /// The dump that is there now.
+    pub fn present() -> io::Result<Option<Self>> {
+        let entries = match fs::read_dir("/sys/class/devcoredump") {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        Ok(entries
+            .filter_map(|entry| Some(entry.ok()?.path().join("data")))
+            .find(|data| data.exists())
+            .map(|data| Self { data }))
+    }
+
+    /// Waits for a dump.
+    pub fn wait(timeout: Duration) -> io::Result<Self> {
+        let end = Instant::now() + timeout;
+        loop {
+            if let Some(dump) = Self::present()? {
+                return Ok(dump);
+            }
+            if Instant::now() > end {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "no devcoredump appeared",
+                ));
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The whole text.
+    pub fn read(&self) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&fs::read(&self.data)?).into_owned())
+    }
+
+    /// Lets the kernel forget the dump, and waits until it has. It can take another one then.
+    pub fn free(self) -> io::Result<()> {
+        fs::write(&self.data, "1")?;
+        let end = Instant::now() + Duration::from_secs(10);
+        while self.data.exists() {
+            if Instant::now() > end {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the devcoredump stays",
+                ));
+            }
+            sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+/// The lines of a top-level section of a dump's text, without its heading.
+pub fn section<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let mut lines = text.lines();
+    lines.find(|line| line.strip_suffix(':') == Some(name))?;
+    Some(
+        lines
+            .take_while(|line| line.starts_with([' ', '-']))
+            .collect(),
+    )
+}
+
+/// A field of the section `fault-info` ("iova", "dir", "type").
+pub fn fault_info<'a>(text: &'a str, field: &str) -> Option<&'a str> {
+    section(text, "fault-info")?.into_iter().find_map(|line| {
+        line.trim_start_matches([' ', '-'])
+            .strip_prefix(field)?
+            .strip_prefix('=')
+    })
+}
+
+/// The address that faulted.
+pub fn fault_iova(text: &str) -> Option<u64> {
+    u64::from_str_radix(fault_info(text, "iova")?, 16).ok()
+}
+
+/// The VM log, oldest entry first.
+pub fn vm_log(text: &str) -> Vec<VmLogEntry> {
+    section(text, "vm-log")
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(parse_log_line)
+        .collect()
+}
+
+/// `  - unmap:2: 0x0000000100000000-0x0000000100001000`, with more behind it where the driver says more.
+fn parse_log_line(line: &str) -> Option<VmLogEntry> {
+    let (head, range) = line.trim_start_matches([' ', '-']).split_once(": ")?;
+    let (op, queue) = head.rsplit_once(':')?;
+    let (start, end) = range.split_whitespace().next()?.split_once('-')?;
+    let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    Some(VmLogEntry {
+        op: op.to_owned(),
+        queue: queue.parse().ok()?,
+        start: hex(start)?,
+        end: hex(end)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DUMP: &str = "---\nkernel: 7.3\nfault-info:\n  - ttbr0=0000000041234000\n  - iova=0000000100042000\n  - dir=READ\n  \
+                        - type=TRANSLATION\nvm-log:\n  - map:2: 0x0000000100000000-0x0000000100001000\n  - unmap:2: \
+                        0x0000000100000000-0x0000000100001000 seq 5\nrbbm-status: 0x00000000\n";
+
+    #[test]
+    fn fields_and_log_are_found() {
+        assert_eq!(fault_iova(DUMP), Some(0x1_0004_2000));
+        assert_eq!(fault_info(DUMP, "dir"), Some("READ"));
+        let log = vm_log(DUMP);
+        assert_eq!(log.len(), 2);
+        assert_eq!(
+            log[1],
+            VmLogEntry {
+                op: "unmap".into(),
+                queue: 2,
+                start: 0x1_0000_0000,
+                end: 0x1_0000_1000
+            }
+        );
+    }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The virtual Adreno's control BAR, where there is one. See the crate `vadreno-ctl` for what its registers do.
+
+use crate::{Errno, Result};
+use memmap2::{MmapOptions, MmapRaw};
+use nix::fcntl::{Flock, FlockArg};
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+};
+use vadreno_ctl as ctl;
+
+/// The control BAR.
+#[derive(Debug)]
+pub struct Vadreno {
+    bar: MmapRaw,
+    file: File,
+}
+
+/// What a page-table walk finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Translation {
+    /// This physical address.
+    Mapped(u64),
+    /// Nothing.
+    Unmapped,
+    /// A mapping that doesn't allow the access.
+    Denied,
+    /// Something that ends the walk otherwise: the `STATUS` register.
+    Other(u64),
+}
+
+impl Vadreno {
+    /// Finds the device and maps its control BAR.
+    ///
+    /// # Errors
+    /// `ENODEV`: this is not a virtual Adreno, or one with another register map.
+    pub fn open() -> Result<Self> {
+        let is = |path: &std::path::Path, name: &str, value: u16| {
+            fs::read_to_string(path.join(name))
+                .is_ok_and(|text| text.trim() == format!("{value:#06x}"))
+        };
+        let path = fs::read_dir("/sys/bus/pci/devices")
+            .map_err(|_| Errno::ENODEV)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| is(path, "vendor", ctl::PCI_VENDOR) && is(path, "device", ctl::PCI_DEVICE))
+            .ok_or(Errno::ENODEV)?;
+        let errno = |e: io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path.join(format!("resource{}", ctl::BAR)))
+            .map_err(errno)?;
+        let bar = MmapOptions::new()
+            .len(ctl::BAR_SIZE)
+            .map_raw(&file)
+            .map_err(errno)?;
+        let device = Self { bar, file };
+        if device.read(ctl::ID) != ctl::ID_VALUE || device.read(ctl::VERSION) != ctl::VERSION_VALUE
+        {
+            return Err(Errno::ENODEV);
+        }
+        Ok(device)
+    }
+
+    /// Reads a register or a counter.
+    pub fn read(&self, offset: usize) -> u64 {
+        // SAFETY: inside the BAR, aligned; volatile since it is a register.
+        unsafe { self.register(offset).read_volatile() }
+    }
+
+    /// Writes a register.
+    pub fn write(&self, offset: usize, value: u64) {
+        // SAFETY: as above.
+        unsafe { self.register(offset).write_volatile(value) }
+    }
+
+    fn register(&self, offset: usize) -> *mut u64 {
+        assert!(
+            offset % 8 == 0 && offset < ctl::BAR_SIZE,
+            "register {offset:#x}"
+        );
+        // SAFETY: inside the mapping, as just checked.
+        unsafe { self.bar.as_mut_ptr().add(offset).cast() }
+    }
+
+    /// Takes the mailboxes for as long as the closure runs.
+    fn exclusively<T>(&self, ask: impl FnOnce() -> T) -> Result<T> {
+        let file = self.file.try_clone().map_err(|_| Errno::EMFILE)?;
+        let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e)?;
+        Ok(ask())
+    }
+
+    /// Walks the page tables of the context that ran last, as they are now, without the TLB.
+    pub fn translate(&self, iova: u64) -> Result<Translation> {
+        use ctl::translate::*;
+        self.exclusively(|| {
+            self.write(IOVA, iova);
+            self.write(TTBR0, 0);
+            self.write(GO, READ);
+            match self.read(STATUS) {
+                OK => Translation::Mapped(self.read(PA)),
+                TRANSLATION => Translation::Unmapped,
+                PERMISSION => Translation::Denied,
+                other => Translation::Other(other),
+            }
+        })
+    }
+
+    /// How the GPU can reach a physical page: a combination of the `watch` bits, 0 when it can't.
+    pub fn reachable(&self, page: u64) -> Result<u64> {
+        self.exclusively(|| {
+            self.write(ctl::watch::PAGE, page);
+            self.read(ctl::watch::REACHABLE)
+        })
+    }
+
+    /// Stops the CP before its next packet until the guard is dropped.
+    pub fn hold_cp(&self) -> HeldCp<'_> {
+        self.write(ctl::HOLD_CP, 1);
+        HeldCp { device: self }
+    }
+}
+
+/// While this lives, the CP doesn't start another packet.
+#[derive(Debug)]
+pub struct HeldCp<'a> {
+    device: &'a Vadreno,
+}
+
+impl Drop for HeldCp<'_> {
+    fn drop(&mut self) {
+        self.device.write(ctl::HOLD_CP, 0);
+    }
+}
