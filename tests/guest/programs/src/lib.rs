@@ -4,12 +4,27 @@
 
 pub mod fault;
 mod gpu;
+pub mod hang;
+pub mod model;
 mod tolerance;
 
 pub use gpu::{pattern, Gpu};
 pub use tolerance::Tolerance;
 
-use std::time::Duration;
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 /// How long anything may take that isn't held back on purpose.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until something that the kernel does when it has time for it has happened.
+pub fn eventually(what: &str, mut done: impl FnMut() -> harness::Result<bool>) -> harness::Outcome {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !done()? {
+        harness::ensure!(Instant::now() < end, "waited 10 s for {what}");
+        sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The GPU after hangs and faults: who suffers, who doesn't, and what becomes of work that was waiting.
+
+use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
+use programs::{fault, hang, pattern, Gpu, PATIENCE};
+use std::process::ExitCode;
+use uapi::{devcoredump::Devcoredump, Errno, HeldFence, Pm4, PAGE};
+
+fn works(tag: u32) -> Outcome {
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(tag, 2 * PAGE)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    gpu.write(gpu.iova(PAGE), &[tag])?;
+    ensure_eq!(
+        gpu.read(gpu.iova(PAGE), 2)?,
+        [tag, pattern(tag, 1025)],
+        "a new context"
+    );
+    Ok(())
+}
+
+fn fault_of(gpu: &Gpu) -> Pm4 {
+    Pm4::new()
+        .mem_to_mem(gpu.result_iova(0), gpu.iova(0))
+        .barrier()
+}
+
+fn free_dump() -> Outcome {
+    if let Some(dump) = Devcoredump::present()? {
+        dump.free().context("freeing the devcoredump")?;
+    }
+    Ok(())
+}
+
+fn after_a_fault(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    fault::provoke(&gpu, &fault_of(&gpu))?;
+    ensure_errno!(
+        gpu.start(&Pm4::new().nop(1), |s| s),
+        Errno::EPIPE,
+        "SUBMIT in the context that faulted"
+    );
+    works(1)
+}
+
+fn after_three_faults(_: &mut Test) -> Outcome {
+    for round in 1..=3 {
+        let gpu = Gpu::new()?;
+        fault::provoke(&gpu, &fault_of(&gpu)).with_context(|| format!("fault {round}"))?;
+        drop(gpu);
+        works(round)?;
+    }
+    Ok(())
+}
+
+fn after_a_hang(_: &mut Test) -> Outcome {
+    free_dump()?;
+    let gpu = Gpu::new()?;
+    let submitted = gpu
+        .start(&hang::commands(&gpu, 1), |s| s)
+        .context("SUBMIT that hangs")?;
+    submitted.wait(PATIENCE).context("recovery")?;
+    ensure_eq!(gpu.faults()?, 1, "MSM_PARAM_FAULTS");
+    ensure_errno!(
+        gpu.start(&Pm4::new().nop(1), |s| s),
+        Errno::EPIPE,
+        "SUBMIT in the context that hung"
+    );
+    ensure_errno!(
+        gpu.bind().send(),
+        Errno::EPIPE,
+        "VM_BIND in the context that hung"
+    );
+    drop(gpu);
+    free_dump()?;
+    works(2)
+}
+
+/// Another context's work is queued behind the hang, and runs after it.
+fn work_behind_a_hang(_: &mut Test) -> Outcome {
+    free_dump()?;
+    let (hung, other) = (Gpu::new()?, Gpu::new()?);
+    let bo = other.bo(3, PAGE)?;
+    other.map(&bo, other.iova(0))?;
+    let first = hung
+        .start(&hang::commands(&hung, 1), |s| s)
+        .context("SUBMIT that hangs")?;
+    let copy = Pm4::new()
+        .mem_to_mem(other.result_iova(5), other.iova(16))
+        .barrier();
+    other.set_result(5, 0);
+    let second = other.start(&copy, |s| s).context("SUBMIT behind it")?;
+    first.wait(PATIENCE).context("recovery")?;
+    second.wait(PATIENCE).context("the SUBMIT behind it")?;
+    ensure_eq!(other.result(5), pattern(3, 4), "what it read");
+    ensure_eq!(other.faults()?, 0, "its faults");
+    free_dump()
+}
+
+/// A bind waits when its context dies: its fence signals once it may, the context closes, memory comes back.
+fn bind_waits_in_a_dead_context(_: &mut Test) -> Outcome {
+    free_dump()?;
+    let gpu = Gpu::new()?;
+    let (mapped, other) = (gpu.bo(1, 4 * PAGE)?, gpu.bo(2, 4 * PAGE)?);
+    gpu.map(&mapped, gpu.iova(0x10_0000))?;
+    let held = HeldFence::new().context("held fence")?;
+    let job = gpu
+        .bind()
+        .map(&other, 0, gpu.iova(0), 4 * PAGE)
+        .unmap(gpu.iova(0x10_0000), 4 * PAGE)
+        .after(held.file())
+        .send()
+        .context("bind that waits")?;
+    let submitted = gpu
+        .start(&fault_of(&gpu), |s| s)
+        .context("SUBMIT that faults")?;
+    Devcoredump::wait(PATIENCE).context("devcoredump")?;
+    submitted.wait(PATIENCE).context("recovery")?;
+    ensure!(!job.is_signaled()?, "the bind's fence signalled early");
+    held.signal().context("the fence was held")?;
+    job.wait(PATIENCE).context("the bind's fence")?;
+    drop((mapped, other, gpu));
+    free_dump()?;
+    works(4)
+}
+
+fn main() -> ExitCode {
+    harness::main(harness::cases![
+        after_a_fault,
+        after_three_faults,
+        after_a_hang,
+        work_behind_a_hang,
+        bind_waits_in_a_dead_context,
+    ])
+}
