@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! VMs that the kernel manages: iovas from GET_IOVA and SET_IOVA, and SUBMITs with a BO table.
+
+use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
+use programs::{pattern, PATIENCE};
+use std::process::ExitCode;
+use uapi::{
+    abi::{self, MSM_SUBMIT_BO_READ as READ, MSM_SUBMIT_BO_WRITE as WRITE},
+    debugfs, Bo, Device, Errno, HeldFence, Pm4, Submit, SubmitQueue, Submitted, SyncFile, PAGE,
+};
+
+struct Legacy {
+    device: Device,
+    queue: SubmitQueue,
+    cmds: Bo,
+}
+
+impl Legacy {
+    fn new() -> harness::Result<Self> {
+        let device = Device::open().context("opening the GPU")?;
+        let queue = SubmitQueue::new(&device, 0).context("submitqueue")?;
+        let cmds = Bo::new(&device, 16 * PAGE).context("command BO")?;
+        Ok(Self {
+            device,
+            queue,
+            cmds,
+        })
+    }
+
+    fn bo(&self, tag: u32, size: u64) -> harness::Result<Bo> {
+        let bo = Bo::new(&self.device, size).context("GEM_NEW")?;
+        bo.fill(|i| pattern(tag, i))?;
+        Ok(bo)
+    }
+
+    fn start(
+        &self,
+        commands: &Pm4,
+        bos: &[(&Bo, u32)],
+        after: Option<&SyncFile>,
+    ) -> harness::Result<Submitted> {
+        let map = self.cmds.map()?;
+        for (i, dword) in commands.dwords().iter().enumerate() {
+            map.write(i, *dword);
+        }
+        let mut submit =
+            Submit::new(&self.queue)
+                .bo(&self.cmds, READ)
+                .cmd_in(0, 0, commands.size());
+        for (bo, flags) in bos {
+            submit = submit.bo(bo, *flags);
+        }
+        if let Some(fence) = after {
+            submit = submit.after(fence);
+        }
+        submit.send().context("SUBMIT")
+    }
+
+    fn run(&self, commands: &Pm4, bos: &[(&Bo, u32)]) -> Outcome {
+        self.start(commands, bos, None)?
+            .wait(PATIENCE)
+            .context("waiting for the GPU")
+    }
+}
+
+/// The GPU copies from one BO to another, both at addresses that the kernel chose.
+fn get_iova(_: &mut Test) -> Outcome {
+    let gpu = Legacy::new()?;
+    let (src, dst) = (gpu.bo(1, 4 * PAGE)?, gpu.bo(2, 4 * PAGE)?);
+    let (from, to) = (
+        src.iova().context("GET_IOVA")?,
+        dst.iova().context("GET_IOVA")?,
+    );
+    let va = gpu.device.va_range()?;
+    for iova in [from, to] {
+        ensure!(
+            va.contains(&iova) && iova % PAGE == 0,
+            "{iova:#x} in a VM of {va:#x?}"
+        );
+    }
+    ensure!(
+        from.abs_diff(to) >= 4 * PAGE,
+        "{from:#x} and {to:#x} overlap"
+    );
+    ensure_eq!(src.iova()?, from, "GET_IOVA again");
+    gpu.run(
+        &Pm4::new().memcpy(to + PAGE, from + 2 * PAGE, 16).barrier(),
+        &[(&src, READ), (&dst, WRITE)],
+    )?;
+    let map = dst.map()?;
+    for i in 0..16 {
+        ensure_eq!(map.read(1024 + i), pattern(1, 2048 + i), "dword {i}");
+    }
+    Ok(())
+}
+
+/// Addresses that userspace chose; taken, cleared, and free again.
+fn set_iova(_: &mut Test) -> Outcome {
+    let gpu = Legacy::new()?;
+    let (a, b) = (gpu.bo(1, 4 * PAGE)?, gpu.bo(2, 4 * PAGE)?);
+    let iova = gpu.device.va_range()?.start + (1 << 32);
+    a.set_iova(iova).context("SET_IOVA")?;
+    ensure_eq!(a.iova()?, iova, "GET_IOVA");
+    ensure_errno!(
+        b.set_iova(iova + 3 * PAGE),
+        Errno::ENOSPC,
+        "an address that is taken"
+    );
+    b.set_iova(iova + 4 * PAGE)
+        .context("SET_IOVA right behind")?;
+    gpu.run(
+        &Pm4::new()
+            .mem_write(iova + 4 * PAGE, &[0x11])
+            .mem_to_mem(iova + 8, iova + 4 * PAGE)
+            .barrier(),
+        &[(&a, READ | WRITE), (&b, READ | WRITE)],
+    )?;
+    ensure_eq!(a.map()?.read(2), 0x11, "what the GPU copied");
+    a.set_iova(0).context("clearing")?;
+    b.set_iova(0).context("clearing")?;
+    b.set_iova(iova).context("SET_IOVA of what was cleared")?;
+    gpu.run(
+        &Pm4::new().mem_write(iova + 16, &[0x22]).barrier(),
+        &[(&b, READ | WRITE)],
+    )?;
+    ensure_eq!(b.map()?.read(4), 0x22, "at its new address");
+    ensure_eq!(a.map()?.read(4), pattern(1, 4), "what was there before");
+    Ok(())
+}
+
+/// GEM_CLOSE waits for the GPU, and frees the address.
+fn handle_closed_while_busy(_: &mut Test) -> Outcome {
+    let gpu = Legacy::new()?;
+    let (src, dst) = (gpu.bo(1, PAGE)?, gpu.bo(2, PAGE)?);
+    let (from, to) = (src.iova()?, dst.iova()?);
+    let submitted = gpu.start(
+        &Pm4::new().mem_to_mem(to, from + 4).barrier(),
+        &[(&src, READ), (&dst, WRITE)],
+        None,
+    )?;
+    drop(src);
+    ensure!(
+        submitted.fence.is_signaled()?,
+        "GEM_CLOSE came back before the SUBMIT that uses the BO"
+    );
+    ensure_eq!(dst.map()?.read(0), pattern(1, 1), "what the GPU copied");
+    let other = gpu.bo(3, PAGE)?;
+    other.set_iova(from).context("the address that was freed")
+}
+
+/// A BO whose pages went under memory pressure is refused, one that is needed comes back.
+fn purged(_: &mut Test) -> Outcome {
+    let gpu = Legacy::new()?;
+    let bo = gpu.bo(1, 16 * PAGE)?;
+    let iova = bo.iova()?;
+    gpu.run(
+        &Pm4::new().mem_write(iova, &[1]).barrier(),
+        &[(&bo, READ | WRITE)],
+    )?;
+    bo.madvise(abi::MSM_MADV_DONTNEED)?;
+    programs::eventually("the BO to be purged", || {
+        debugfs::shrink(1 << 20)?;
+        Ok(debugfs::gem()?.contains("purged"))
+    })?;
+    ensure!(
+        !bo.madvise(abi::MSM_MADV_WILLNEED)?,
+        "retained after a purge"
+    );
+    ensure_errno!(
+        Submit::new(&gpu.queue)
+            .bo(&gpu.cmds, READ)
+            .bo(&bo, READ)
+            .cmd_in(0, 0, 16)
+            .send()
+            .map(drop),
+        Errno::EBUSY,
+        "SUBMIT with a purged BO"
+    );
+    let other = gpu.bo(2, 16 * PAGE)?;
+    let iova = other.iova()?;
+    gpu.run(
+        &Pm4::new().mem_write(iova, &[7]).barrier(),
+        &[(&other, READ | WRITE)],
+    )?;
+    ensure_eq!(other.map()?.read(0), 7, "another BO");
+    Ok(())
+}
+
+/// Implicit synchronisation: a reader waits for the writer that waits for a fence.
+fn implicit_sync(_: &mut Test) -> Outcome {
+    let (a, b) = (Legacy::new()?, Legacy::new()?);
+    let (src, shared, dst) = (a.bo(1, PAGE)?, a.bo(2, PAGE)?, b.bo(3, PAGE)?);
+    let dma_buf = shared.export()?;
+    let import = Bo::import(&b.device, std::os::fd::AsFd::as_fd(&dma_buf), PAGE)?;
+    let held = HeldFence::new().context("held fence")?;
+    let write = Pm4::new().mem_to_mem(shared.iova()?, src.iova()?).barrier();
+    a.start(&write, &[(&src, READ), (&shared, WRITE)], Some(held.file()))?;
+    let read = Pm4::new().mem_to_mem(dst.iova()?, import.iova()?).barrier();
+    let map = b.cmds.map()?;
+    for (i, dword) in read.dwords().iter().enumerate() {
+        map.write(i, *dword);
+    }
+    let reader = Submit::new(&b.queue)
+        .implicit_sync()
+        .bo(&b.cmds, READ)
+        .bo(&import, READ)
+        .bo(&dst, WRITE)
+        .cmd_in(0, 0, read.size())
+        .send()
+        .context("the reader's SUBMIT")?;
+    ensure!(!reader.fence.is_signaled()?, "the reader didn't wait");
+    ensure_eq!(dst.map()?.read(0), pattern(3, 0), "before the writer");
+    held.signal().context("the fence was held")?;
+    reader.wait(PATIENCE).context("the reader")?;
+    ensure_eq!(dst.map()?.read(0), pattern(1, 0), "after the writer");
+    Ok(())
+}
+
+/// Many contexts and BOs come and go; nothing is left.
+fn come_and_go(test: &mut Test) -> Outcome {
+    drop(Legacy::new()?);
+    let before = debugfs::gem_total()?;
+    for _ in 0..6 {
+        let gpu = Legacy::new()?;
+        let mut bos = Vec::new();
+        for n in 0..24 {
+            let bo = gpu.bo(n, (1 + test.rng.u64(..8)) * PAGE)?;
+            let iova = bo.iova()?;
+            gpu.run(
+                &Pm4::new().mem_write(iova, &[n]).barrier(),
+                &[(&bo, READ | WRITE)],
+            )?;
+            ensure_eq!(bo.map()?.read(0), n, "BO {n}");
+            if test.rng.bool() {
+                bos.push(bo);
+            }
+        }
+    }
+    programs::eventually(
+        "the BOs to be freed",
+        || Ok(debugfs::gem_total()? == before),
+    )
+}
+
+/// A legacy context may list a private BO.
+fn defect_18_no_share_in_bo_table(_: &mut Test) -> Outcome {
+    let gpu = Legacy::new()?;
+    let bo = Bo::with_flags(&gpu.device, PAGE, abi::MSM_BO_WC | abi::MSM_BO_NO_SHARE)?;
+    let iova = bo.iova()?;
+    gpu.run(
+        &Pm4::new().mem_write(iova, &[5]).barrier(),
+        &[(&bo, READ | WRITE)],
+    )?;
+    ensure_eq!(bo.map()?.read(0), 5, "the private BO");
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    harness::main(harness::cases![
+        get_iova,
+        set_iova,
+        handle_closed_while_busy,
+        purged,
+        implicit_sync,
+        come_and_go,
+        defect_18_no_share_in_bo_table,
+    ])
+}

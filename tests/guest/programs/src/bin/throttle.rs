@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What waiting binds may cost: page tables reserved for them are memory that nobody else has.
+
+use harness::{ensure, ensure_eq, Context, Outcome, Test};
+use nix::{
+    sys::{
+        signal::{kill, Signal},
+        wait::{waitpid, WaitPidFlag, WaitStatus},
+    },
+    unistd::{fork, ForkResult, Pid},
+};
+use programs::{Gpu, PATIENCE};
+use std::{
+    process::ExitCode,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use uapi::{memory, Errno, HeldFence, SyncFile};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What the reserved tables of all waiting jobs together may take. The C driver's limit is 1024 tables (4 MiB) before the
+/// last job; this leaves room for what else a job needs.
+const ALLOWED: u64 = 24 * MIB;
+
+/// How much free memory a call takes, measured around it.
+fn taken<T>(call: impl FnOnce() -> T) -> harness::Result<(T, u64)> {
+    memory::drop_caches().context("drop_caches")?;
+    let before = memory::free()?;
+    let result = call();
+    Ok((result, before.saturating_sub(memory::free()?)))
+}
+
+/// One job that needs many tables waits: it takes no more than allowed, or is refused and changes nothing.
+fn one_job(size: u64) -> Outcome {
+    let gpu = Gpu::new()?;
+    let held = HeldFence::new().context("held fence")?;
+    let (result, taken) = taken(|| {
+        gpu.bind()
+            .map_null(gpu.iova(0), size)
+            .after(held.file())
+            .send()
+    })?;
+    ensure!(
+        taken <= ALLOWED,
+        "a waiting MAP_NULL of {} GiB takes {} MiB",
+        size / GIB,
+        taken / MIB
+    );
+    match result {
+        // Applications that get this fall back to smaller jobs.
+        Err(e) => ensure_eq!(e, Errno::ENOMEM, "why it was refused"),
+        Ok(job) => {
+            held.signal().context("the fence was held")?;
+            job.wait(Duration::from_secs(100)).context("MAP_NULL")?;
+            ensure_eq!(job.status()?, Some(Ok(())), "its fence");
+            ensure_eq!(
+                gpu.peek(&[gpu.iova(0), gpu.iova(size - 4)])?,
+                [0, 0],
+                "both ends"
+            );
+            ensure_eq!(gpu.faults()?, 0, "faults");
+        }
+    }
+    gpu.bind()
+        .send_and_wait()
+        .context("a bind without ops afterwards")
+}
+
+fn defect_08_64_gib(_: &mut Test) -> Outcome {
+    one_job(64 * GIB)
+}
+
+/// More tables than the machine has memory.
+fn defect_08_1_tib(_: &mut Test) -> Outcome {
+    one_job(1024 * GIB)
+}
+
+/// A residency buffer as applications make them, when nothing waits.
+fn residency_buffer(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    gpu.bind()
+        .map_null(gpu.iova(0), GIB)
+        .send_and_wait()
+        .context("MAP_NULL of 1 GiB")?;
+    gpu.unmap(gpu.iova(0), GIB)
+}
+
+/// A process that queues jobs of some 2050 tables each behind a fence until one call has waited for a second, then is
+/// interrupted; `after` gets the process's context and goes on from there.
+fn blocked_child(fence: &SyncFile, after: fn(&Gpu, u64) -> Outcome) -> harness::Result<Pid> {
+    // SAFETY: this process has one thread.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let result = (|| {
+                let gpu = Gpu::new()?;
+                for n in 0..64 {
+                    let job = gpu
+                        .bind()
+                        .map_null(gpu.iova(n << 36), 4 * GIB)
+                        .after(fence)
+                        .send();
+                    match job {
+                        Ok(_) => {}
+                        Err(Errno::EINTR) => return after(&gpu, n),
+                        Err(e) => return Err(e).context("MAP_NULL that waits"),
+                    }
+                }
+                harness::bail!("64 waiting jobs of 2050 tables each and no end")
+            })();
+            if let Err(e) = &result {
+                println!("# {e:#}");
+            }
+            std::process::exit(result.is_err() as i32);
+        }
+    }
+}
+
+extern "C" fn nothing(_: i32) {}
+
+fn interruptible() -> Outcome {
+    use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet};
+    let action = SigAction::new(
+        SigHandler::Handler(nothing),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }?;
+    Ok(())
+}
+
+fn is_over(child: Pid) -> harness::Result<Option<WaitStatus>> {
+    Ok(match waitpid(child, Some(WaitPidFlag::WNOHANG))? {
+        WaitStatus::StillAlive => None,
+        status => Some(status),
+    })
+}
+
+/// Binds beyond the limit wait, can be interrupted, and go on once the fence signals.
+fn waits_and_is_interrupted(_: &mut Test) -> Outcome {
+    interruptible()?;
+    let held = HeldFence::new().context("held fence")?;
+    let child = blocked_child(held.file(), |gpu, done| {
+        ensure!(done > 0, "the first job was held back already");
+        // Interrupted: the VM is unchanged, so the address is free; and the context still works.
+        gpu.unmap(gpu.iova(0x1_0000), 0x1000)
+    })?;
+    sleep(Duration::from_secs(2));
+    ensure_eq!(is_over(child)?, None, "the process, which should wait");
+    kill(child, Signal::SIGUSR1)?;
+    // Its last call is a bind behind those that wait.
+    sleep(Duration::from_millis(300));
+    held.signal().context("the fence was held")?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = is_over(child)? {
+            ensure_eq!(status, WaitStatus::Exited(child, 0), "the process");
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "the process doesn't end");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+/// Killed while it waits for room: it ends at once, and what it had reserved comes back.
+fn killed_while_it_waits(_: &mut Test) -> Outcome {
+    let (ended, taken) = taken(|| {
+        let held = HeldFence::new().context("held fence")?;
+        let child = blocked_child(held.file(), |_, _| Ok(()))?;
+        sleep(Duration::from_secs(2));
+        ensure_eq!(is_over(child)?, None, "the process, which should wait");
+        kill(child, Signal::SIGKILL)?;
+        // Jobs that wait are the kernel's affair; let them go before looking at memory.
+        held.signal().context("the fence was held")?;
+        programs::eventually("the process to end", || Ok(is_over(child)?.is_some()))?;
+        sleep(Duration::from_millis(500));
+        Ok::<(), harness::Error>(())
+    })?;
+    ended?;
+    ensure!(
+        taken < 16 * MIB,
+        "{} MiB are missing afterwards",
+        taken / MIB
+    );
+    Ok(())
+}
+
+/// Being interrupted doesn't make room: again and again, and the limit still holds.
+fn defect_09_interrupted_again_and_again(_: &mut Test) -> Outcome {
+    interruptible()?;
+    let held = HeldFence::new().context("held fence")?;
+    let child = blocked_child(held.file(), |gpu, done| {
+        // Anything that still gets in was let in by an account that being interrupted has lowered.
+        let held = HeldFence::new().context("second fence")?;
+        let before = memory::free()?;
+        for n in 0..16 {
+            // Interrupts itself every 50 ms.
+            let end = nix::sys::time::TimeVal::new(0, 50_000);
+            let _timer = Timer::every(end)?;
+            match gpu
+                .bind()
+                .map_null(gpu.iova((done + 1 + n) << 36), 4 * GIB)
+                .after(held.file())
+                .send()
+            {
+                Err(Errno::EINTR) => {}
+                Ok(_) => harness::bail!("job {n} got in after an interrupted one, while all wait"),
+                Err(e) => return Err(e).context("MAP_NULL"),
+            }
+        }
+        let taken = before.saturating_sub(memory::free()?);
+        ensure!(taken < ALLOWED, "{} MiB went meanwhile", taken / MIB);
+        Ok(())
+    })?;
+    sleep(Duration::from_secs(2));
+    ensure_eq!(is_over(child)?, None, "the process, which should wait");
+    kill(child, Signal::SIGUSR1)?;
+    let end = Instant::now() + Duration::from_secs(6);
+    let status = loop {
+        if let Some(status) = is_over(child)? {
+            break Some(status);
+        }
+        if Instant::now() > end {
+            break None;
+        }
+        sleep(Duration::from_millis(10));
+    };
+    let late = held.signal();
+    let status = match status {
+        Some(status) => status,
+        None => waitpid(child, None)?,
+    };
+    ensure_eq!(status, WaitStatus::Exited(child, 0), "the process");
+    late.context("the fence was held")?;
+    Ok(())
+}
+
+/// SIGUSR1 for this process in intervals, until dropped.
+struct Timer;
+
+impl Timer {
+    fn every(interval: nix::sys::time::TimeVal) -> harness::Result<Self> {
+        Self::set(*interval.as_ref())?;
+        Ok(Self)
+    }
+
+    fn set(interval: libc::timeval) -> harness::Result<()> {
+        use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet};
+        let action = SigAction::new(
+            SigHandler::Handler(nothing),
+            SaFlags::empty(),
+            SigSet::empty(),
+        );
+        // SAFETY: the handler does nothing.
+        unsafe { sigaction(Signal::SIGALRM, &action) }?;
+        let value = libc::itimerval {
+            it_interval: interval,
+            it_value: interval,
+        };
+        // SAFETY: the value is valid for the call.
+        let result = unsafe { libc::setitimer(libc::ITIMER_REAL, &value, std::ptr::null_mut()) };
+        Errno::result(result).context("setitimer")?;
+        Ok(())
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let _ = Self::set(libc::timeval {
+            tv_sec: 0,
+            tv_usec: 0,
+        });
+    }
+}
+
+fn main() -> ExitCode {
+    harness::main(harness::cases![
+        residency_buffer,
+        waits_and_is_interrupted,
+        killed_while_it_waits,
+        defect_09_interrupted_again_and_again,
+        defect_08_64_gib,
+        defect_08_1_tib,
+    ])
+}
