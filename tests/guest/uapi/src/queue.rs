@@ -39,6 +39,12 @@ impl SubmitQueue {
         self.id
     }
 
+    /// Leaves the queue to the closing of the file.
+    pub fn leave_open(mut self) {
+        // The default queue can't be closed.
+        self.id = 0;
+    }
+
     /// The device it belongs to.
     pub fn device(&self) -> &Device {
         &self.device
@@ -82,7 +88,7 @@ impl SubmitQueue {
 
 impl Drop for SubmitQueue {
     fn drop(&mut self) {
-        // SAFETY: the argument is valid for the call. Closing can only fail for an id that is gone, and ours isn't.
+        // SAFETY: the argument is valid for the call. Closing only fails for the default queue.
         let _ = unsafe { abi::ioctl::msm_submitqueue_close(self.device.raw_fd(), &self.id) };
     }
 }

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The device file closed in every state.
+
+use harness::{ensure, ensure_eq, Context, Outcome, Test};
+use nix::{
+    sys::{
+        signal::{kill, Signal},
+        wait::{waitpid, WaitPidFlag, WaitStatus},
+    },
+    unistd::{fork, ForkResult},
+};
+use programs::{Gpu, Tolerance, PATIENCE};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+use uapi::{debugfs, memory, Bo, Device, HeldFence, Pm4, SubmitQueue, PAGE};
+
+/// Runs something with a file of its own, and checks that no BO is left.
+fn leaves_nothing(work: impl FnOnce() -> Outcome) -> Outcome {
+    // The kernel's own BOs come and go with the first use of the GPU.
+    drop(Gpu::new()?);
+    let before = debugfs::gem_total()?;
+    work()?;
+    programs::eventually(
+        "the BOs to be freed",
+        || Ok(debugfs::gem_total()? == before),
+    )
+}
+
+/// Runs something in a process of its own; the kernel closes what it leaves open.
+fn in_a_process(work: impl FnOnce() -> Outcome) -> Outcome {
+    // SAFETY: this process has one thread.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => {
+            ensure_eq!(
+                waitpid(child, None)?,
+                WaitStatus::Exited(child, 0),
+                "the process"
+            );
+            Ok(())
+        }
+        ForkResult::Child => {
+            let result = work();
+            if let Err(e) = &result {
+                println!("# {e:#}");
+            }
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(result.is_err() as i32) }
+        }
+    }
+}
+
+fn untouched(_: &mut Test) -> Outcome {
+    leaves_nothing(|| {
+        for _ in 0..20 {
+            drop(Device::open()?);
+            drop(Device::open_vm_bind()?);
+        }
+        Ok(())
+    })
+}
+
+/// With a VM but nothing in it, and queues that were never used.
+fn empty(_: &mut Test) -> Outcome {
+    leaves_nothing(|| {
+        for _ in 0..20 {
+            let device = Device::open_vm_bind()?;
+            device.va_range()?;
+            SubmitQueue::new_vm_bind(&device)?.leave_open();
+        }
+        Ok(())
+    })
+}
+
+/// With mappings of all kinds, and handles both open and closed.
+fn full(_: &mut Test) -> Outcome {
+    leaves_nothing(|| {
+        in_a_process(|| {
+            let gpu = Gpu::new()?;
+            for n in 0..32 {
+                let bo = gpu.bo(n, 8 * PAGE)?;
+                let iova = gpu.iova(u64::from(n) << 30);
+                gpu.bind()
+                    .map(&bo, 0, iova, 8 * PAGE)
+                    .map(&bo, PAGE, iova + 64 * PAGE, 4 * PAGE)
+                    .unmap(iova + 2 * PAGE, PAGE)
+                    .map_null(iova + 128 * PAGE, 64 * PAGE)
+                    .send_and_wait()?;
+                gpu.write(iova, &[1])?;
+                if n % 2 == 0 {
+                    std::mem::forget(bo);
+                }
+            }
+            std::mem::forget(gpu);
+            Ok(())
+        })
+    })
+}
+
+/// While a SUBMIT waits: the file's VM lives until that is over, and what it does is right.
+fn submit_waits(_: &mut Test) -> Outcome {
+    leaves_nothing(|| {
+        let (gpu, witness) = (Gpu::new()?, Gpu::new()?);
+        let bo = gpu.bo(1, PAGE)?;
+        gpu.map(&bo, gpu.iova(0))?;
+        let dma_buf = bo.export()?;
+        let seen = Bo::import(&witness.device, std::os::fd::AsFd::as_fd(&dma_buf), PAGE)?;
+        let held = HeldFence::new().context("held fence")?;
+        let write = Pm4::new().mem_write(gpu.iova(0), &[0x77]).barrier();
+        let submitted = gpu.start(&write, |s| s.after(held.file()))?;
+        // Closing waits for the GPU, so somebody else has to let go meanwhile.
+        let letting_go = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            held.signal()
+        });
+        drop((bo, gpu));
+        submitted.wait(PATIENCE).context("SUBMIT")?;
+        ensure_eq!(seen.map()?.read(0), 0x77, "what the SUBMIT wrote");
+        letting_go
+            .join()
+            .expect("no panic")
+            .context("the fence was held")
+    })
+}
+
+/// After a fault.
+fn unusable(_: &mut Test) -> Outcome {
+    leaves_nothing(|| {
+        let gpu = Gpu::new()?;
+        let bo = gpu.bo(1, 8 * PAGE)?;
+        gpu.map(&bo, gpu.iova(0))?;
+        let fault = Pm4::new()
+            .mem_to_mem(gpu.result_iova(0), gpu.iova(1 << 32))
+            .barrier();
+        programs::fault::provoke(&gpu, &fault).map(drop)
+    })
+}
+
+/// Right after jobs whose fence has just signalled.
+fn binds_just_let_go(_: &mut Test) -> Outcome {
+    leaves_nothing(|| {
+        for _ in 0..10 {
+            let gpu = Gpu::new()?;
+            let bo = gpu.bo(1, 8 * PAGE)?;
+            let held = HeldFence::new().context("held fence")?;
+            for n in 0..16 {
+                let bind = gpu
+                    .bind()
+                    .map(&bo, 0, gpu.iova(n * 16 * PAGE), 8 * PAGE)
+                    .unmap(gpu.iova(n * 16 * PAGE + PAGE), PAGE);
+                let bind = if n == 0 {
+                    bind.after(held.file())
+                } else {
+                    bind
+                };
+                bind.send_only()?;
+            }
+            held.signal().context("the fence was held")?;
+        }
+        Ok(())
+    })
+}
+
+/// What a process leaves behind that ends while a bind waits for a fence.
+fn ends_while_a_bind_waits(kill_it: bool) -> Outcome {
+    drop(Gpu::new()?);
+    memory::drop_caches()?;
+    let before = (debugfs::gem_total()?, memory::free()?);
+    let held = HeldFence::new().context("held fence")?;
+    // SAFETY: this process has one thread.
+    let child = match unsafe { fork() }? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            let work = || -> Outcome {
+                let gpu = Gpu::new()?;
+                let bo = gpu.bo(1, 4096 * PAGE)?;
+                gpu.map(&bo, gpu.iova(0))?;
+                gpu.bind()
+                    .map(&bo, 0, gpu.iova(1 << 32), 64 * PAGE)
+                    .unmap(gpu.iova(0), 4096 * PAGE)
+                    .after(held.file())
+                    .send()?;
+                gpu.bind().map(&bo, 0, gpu.iova(0), 64 * PAGE).send()?;
+                if kill_it {
+                    kill(nix::unistd::getpid(), Signal::SIGKILL)?;
+                }
+                Ok(())
+            };
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(work().is_err() as i32) }
+        }
+    };
+    // Anything it has to wait for isn't there: the fence is held.
+    let end = Instant::now() + Duration::from_secs(5);
+    let status = loop {
+        match waitpid(child, Some(WaitPidFlag::WNOHANG))? {
+            WaitStatus::StillAlive if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            status => break status,
+        }
+    };
+    let expected = if kill_it {
+        WaitStatus::Signaled(child, Signal::SIGKILL, false)
+    } else {
+        WaitStatus::Exited(child, 0)
+    };
+    ensure_eq!(status, expected, "the process whose bind waits");
+    // Whatever still refers to the file finds it in order when the fence signals.
+    held.signal().context("the fence was held")?;
+    programs::eventually("the BOs to be freed", || {
+        Ok(debugfs::gem_total()? == before.0)
+    })?;
+    memory::drop_caches()?;
+    let missing = before.1.saturating_sub(memory::free()?);
+    ensure!(
+        missing < 8 << 20,
+        "{} KiB are missing afterwards",
+        missing >> 10
+    );
+    // And the GPU is in order.
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(2, PAGE)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    gpu.write(gpu.iova(0), &[3])?;
+    ensure_eq!(gpu.read(gpu.iova(0), 1)?, [3], "a new context");
+    Ok(())
+}
+
+fn defect_10_exits_while_a_bind_waits(_: &mut Test) -> Outcome {
+    ends_while_a_bind_waits(false)
+}
+
+fn defect_10_killed_while_a_bind_waits(_: &mut Test) -> Outcome {
+    ends_while_a_bind_waits(true)
+}
+
+/// Several at once: a fence that many closed files' binds wait for.
+fn defect_10_many_files(_: &mut Test) -> Outcome {
+    let _tolerance = Tolerance::new()?;
+    drop(Gpu::new()?);
+    let before = debugfs::gem_total()?;
+    let held = HeldFence::new().context("held fence")?;
+    let begin = Instant::now();
+    for _ in 0..8 {
+        let gpu = Gpu::new()?;
+        let bo = gpu.bo(1, 64 * PAGE)?;
+        gpu.map(&bo, gpu.iova(0))?;
+        gpu.bind()
+            .unmap(gpu.iova(0), 64 * PAGE)
+            .after(held.file())
+            .send_only()?;
+    }
+    let took = begin.elapsed();
+    ensure!(
+        took < Duration::from_secs(5),
+        "closing eight files took {took:?}"
+    );
+    held.signal().context("the fence was held")?;
+    programs::eventually(
+        "the BOs to be freed",
+        || Ok(debugfs::gem_total()? == before),
+    )
+}
+
+fn main() -> ExitCode {
+    harness::main(harness::cases![
+        untouched,
+        empty,
+        full,
+        submit_waits,
+        unusable,
+        binds_just_let_go,
+        defect_10_exits_while_a_bind_waits,
+        defect_10_killed_while_a_bind_waits,
+        defect_10_many_files,
+    ])
+}
