@@ -1,8 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The memory manager of the msm driver: VMs, buffer objects, VM_BIND and submission.
+//! The memory manager of the msm driver: VMs, VMAs, VM_BIND.
 //!
 //! This crate is linked into `msm.ko` in place of C objects (`Makefile.msm` lists them) and implements the functions
 //! that they export to the rest of the driver. It has no `module!`: C loads and probes.
+//!
+//! # Lock order
+//!
+//! Outer first. Each is taken only while those before it may be held, never the other way round.
+//!
+//! 1. the submitqueue (`ffi::queue::QueueLocked`): jobs are armed and pushed in one order
+//! 2. the VM's resv, then the BOs' resvs, all by one `Exec`
+//! 3. `BindState::pending`: the bind jobs that may not have run yet
+//! 4. the work of one job (`bind::job::Slot`)
+//! 5. `BindState::page_tables`: page tables and VM log
+//!
+//! 4 and 5 are taken on the fence-signalling path: nothing is allocated while they are held. Kernel-managed VMs have
+//! neither jobs nor 3 to 5.
 
+/// What `pr_err!` and its like print first; C's messages of the module have no prefix either.
+#[allow(non_upper_case_globals)]
+const __LOG_PREFIX: &[u8] = b"msm_rs\0";
+
+#[path = "../gpuvm_rs/mod.rs"]
+mod gpuvm_rs;
+
+mod bind;
 mod ffi;
+mod pure;
+mod throttle;
+mod vm;
+mod vm_log;
+mod vma;
+
+// What `gpuvm_rs` needs of C is generated with the rest.
+use ffi::bindings;

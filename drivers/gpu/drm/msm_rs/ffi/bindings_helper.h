@@ -3,10 +3,21 @@
  * The C headers that the crate needs, for bindgen and for helpers.c.
  */
 #include <drm/drm_exec.h>
+#include <drm/drm_file.h>
 #include <drm/drm_gpuvm.h>
+#include <drm/drm_print.h>
+#include <drm/drm_syncobj.h>
 #include <drm/gpu_scheduler.h>
+#include <linux/dma-fence.h>
+#include <linux/dma-fence-chain.h>
+#include <linux/dma-resv.h>
+#include <linux/module.h>
+#include <linux/sync_file.h>
+#include <linux/workqueue.h>
 
 #include "msm_drv.h"
 #include "msm_gem.h"
 #include "msm_gpu.h"
 #include "msm_mmu.h"
+#include "msm_syncobj.h"
+#include "../msm_rs.h"

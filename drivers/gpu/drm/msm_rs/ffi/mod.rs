@@ -1,6 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Where Rust and C meet.
+//! Where Rust and C meet. Outside this room and `gpuvm_rs` there is no `unsafe`.
+//!
+//! - [`bo`]: a `msm_gem_object` as the VM sees it.
+//! - [`debug`]: lines for the drm debug log.
+//! - [`mmu`]: page tables and the tables that are allocated for them in advance.
+//! - [`queue`]: submitqueues.
+//! - [`request`]: a VM_BIND request.
+//! - [`sync`]: in- and out-fences, syncobjs.
+//! - [`vm`]: the VM that C and Rust share.
+//! - [`wq`]: where things are dropped late.
+//! - [`exports`]: the functions that C calls.
+
+pub(crate) mod bo;
+mod debug;
+mod exports;
+pub(crate) mod mmu;
+pub(crate) mod queue;
+pub(crate) mod request;
+pub(crate) mod sync;
+pub(crate) mod vm;
+pub(crate) mod wq;
 
 /// What the C headers declare, by bindgen.
 #[allow(
@@ -16,6 +36,7 @@
 )]
 pub(crate) mod bindings {
     use kernel::ffi;
+    use pin_init::MaybeZeroable;
 
     type __kernel_size_t = usize;
     type __kernel_ssize_t = isize;
@@ -25,4 +46,22 @@ pub(crate) mod bindings {
         env!("MSM_RS_OBJTREE"),
         "/ffi/bindings_generated.rs"
     ));
+}
+
+/// The time that the VM log counts in: `CLOCK_MONOTONIC`, in ns.
+pub(crate) fn now_ns() -> u64 {
+    // SAFETY: Can be called from anywhere.
+    unsafe { bindings::ktime_get_ns() }
+}
+
+/// The calling process, as a thread group id in the initial namespace; 0 for kernel threads.
+pub(crate) fn current_tgid() -> i32 {
+    // SAFETY: Reads the current task.
+    unsafe { bindings::msm_rs_current_tgid() }
+}
+
+/// How many pages of RAM the machine has.
+pub(crate) fn total_ram_pages() -> u64 {
+    // SAFETY: Reads a counter.
+    unsafe { bindings::totalram_pages() as u64 }
 }

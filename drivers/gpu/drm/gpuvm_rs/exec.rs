@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Locking many reservation objects at once with `drm_exec`.
+//!
+//! The retry loop belongs to [`Exec::lock_all`]: its closure locks everything that it needs and may
+//! run several times, since contention drops all locks and starts over. What comes back is
+//! [`Locked`], from which the tokens for single objects and VMs are borrowed.
+
+use core::{
+    marker::PhantomData,
+    ops::Deref, //
+};
+
+use kernel::{
+    prelude::*,
+    types::Opaque, //
+};
+
+use super::{
+    fence::Fence,
+    gem::{
+        GemObject,
+        ObjLocked, //
+    },
+    to_result,
+    vm::{
+        Driver,
+        GpuVm,
+        MapRequest,
+        VaRange,
+        VmLocked, //
+    },
+};
+use crate::bindings;
+
+/// A `drm_exec` context, pinned since its ww ticket is pointed at by the locks that it holds.
+///
+/// Dropping it unlocks whatever is locked.
+#[pin_data(PinnedDrop)]
+pub struct Exec {
+    #[pin]
+    raw: Opaque<bindings::drm_exec>,
+}
+
+#[pinned_drop]
+impl PinnedDrop for Exec {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: Initialised in `new()`; nothing can borrow the locks any more.
+        unsafe { bindings::drm_exec_fini(self.raw.get()) };
+    }
+}
+
+impl Exec {
+    /// A context whose waits can be interrupted by a signal, with room for `nr` objects (it grows).
+    ///
+    /// Objects that share a resv may be locked repeatedly.
+    pub fn interruptible(nr: usize) -> impl PinInit<Self> {
+        Self::with_flags(
+            bindings::DRM_EXEC_FLAG_INTERRUPTIBLE_WAIT | bindings::DRM_EXEC_FLAG_IGNORE_DUPLICATES,
+            nr,
+        )
+    }
+
+    /// A context whose waits can't be interrupted, for teardown.
+    pub fn uninterruptible(nr: usize) -> impl PinInit<Self> {
+        Self::with_flags(bindings::DRM_EXEC_FLAG_IGNORE_DUPLICATES, nr)
+    }
+
+    fn with_flags(flags: u32, nr: usize) -> impl PinInit<Self> {
+        let nr = nr.min(1 << 12) as core::ffi::c_uint;
+        pin_init!(Self {
+            // SAFETY: `drm_exec_init()` initialises all that the other functions rely on; the
+            // ticket is initialised by the first `drm_exec_cleanup()`.
+            raw <- Opaque::ffi_init(|slot| unsafe { bindings::drm_exec_init(slot, flags, nr) }),
+        })
+    }
+
+    /// Runs `lock` until it has locked everything without contention.
+    ///
+    /// # Errors
+    ///
+    /// What `lock` returned, unless contention made it start over; `EINTR` for a signal.
+    pub fn lock_all(
+        self: Pin<&mut Self>,
+        mut lock: impl FnMut(&Attempt<'_>) -> Result,
+    ) -> Result<Locked<'_>> {
+        let raw = self.raw.get();
+        // SAFETY: `raw` is initialised. `drm_exec_cleanup()` returns true until nothing is contended
+        // any more, and drops all locks when it asks for another attempt.
+        while unsafe { bindings::drm_exec_cleanup(raw) } {
+            let result = lock(&Attempt {
+                raw,
+                _borrow: PhantomData,
+            });
+            // SAFETY: `raw` is initialised; after the first cleanup `contended` is NULL or an object.
+            if unsafe { (*raw).contended }.is_null() {
+                result?;
+            }
+        }
+        Ok(Locked {
+            raw,
+            _borrow: PhantomData,
+        })
+    }
+}
+
+/// One attempt at locking everything.
+pub struct Attempt<'a> {
+    raw: *mut bindings::drm_exec,
+    _borrow: PhantomData<&'a mut Exec>,
+}
+
+impl Attempt<'_> {
+    /// Locks `obj`'s resv and takes a reference to the object.
+    ///
+    /// # Errors
+    ///
+    /// `EDEADLK` on contention (return it: the attempt starts over), `ENOMEM`, `EINTR`.
+    pub fn lock(&self, obj: &GemObject) -> Result {
+        // SAFETY: The context is inside its retry loop, and the object is alive.
+        to_result(unsafe { bindings::drm_exec_lock_obj(self.raw, obj.as_raw()) })
+    }
+
+    /// Locks the resv that `vm` shares with its private objects. Errors as [`Self::lock`].
+    pub fn lock_vm<'v, T: Driver>(&'v self, vm: &'v GpuVm<T>) -> Result<VmLocked<'v, T>> {
+        self.lock(vm.resv_obj())?;
+        // SAFETY: Just locked; an attempt that is started over ends the borrow of `self` first.
+        Ok(unsafe { VmLocked::new(vm) })
+    }
+
+    /// Locks the object that `req` maps and those that it unmaps or splits. Errors as
+    /// [`Self::lock`].
+    pub fn lock_sm_map<T: Driver>(&self, vm: &VmLocked<'_, T>, req: &MapRequest<'_>) -> Result {
+        if let Some(obj) = req.obj {
+            self.lock(obj)?;
+        }
+        // Without the object, which is locked already: only what the range overlaps is left.
+        let mut raw = MapRequest { obj: None, ..*req }.to_raw();
+        // SAFETY: The VM is locked; `raw` is a valid request.
+        to_result(unsafe {
+            bindings::drm_gpuvm_sm_map_exec_lock(vm.as_raw(), self.raw, 0, &mut raw)
+        })
+    }
+
+    /// Locks the objects that unmapping `range` unmaps or splits. Errors as [`Self::lock`].
+    pub fn lock_sm_unmap<T: Driver>(&self, vm: &VmLocked<'_, T>, range: VaRange) -> Result {
+        // SAFETY: The VM is locked.
+        to_result(unsafe {
+            bindings::drm_gpuvm_sm_unmap_exec_lock(vm.as_raw(), self.raw, range.addr(), range.len())
+        })
+    }
+
+    /// Locks every object mapped in `vm` that isn't private to it. Errors as [`Self::lock`].
+    pub fn lock_extobjs<T: Driver>(&self, vm: &VmLocked<'_, T>) -> Result {
+        // SAFETY: The VM is locked, which is what keeps the list still.
+        to_result(unsafe { bindings::drm_gpuvm_prepare_objects(vm.as_raw(), self.raw, 0) })
+    }
+}
+
+/// Everything that an [`Exec`] asked for is locked for `'e`.
+pub struct Locked<'e> {
+    raw: *mut bindings::drm_exec,
+    _borrow: PhantomData<&'e mut Exec>,
+}
+
+impl<'e> Locked<'e> {
+    /// The token for `obj`, if this context holds its resv.
+    pub fn obj<'l>(&'l self, obj: &'l GemObject) -> Option<ObjLocked<'l>> {
+        // SAFETY: Both are alive. A ww mutex's context is ours only while we hold it.
+        unsafe { bindings::gpuvm_rs_exec_holds(self.raw, obj.as_raw()) }
+            // SAFETY: Held until the borrow of `self` ends.
+            .then(|| unsafe { ObjLocked::new(obj) })
+    }
+
+    /// The token for `vm`, if this context holds its resv.
+    pub fn vm<'l, T: Driver>(&'l self, vm: &'l GpuVm<T>) -> Option<VmLocked<'l, T>> {
+        self.obj(vm.resv_obj())
+            // SAFETY: `obj()` proved that the VM's resv is held until the borrow of `self` ends.
+            .map(|_| unsafe { VmLocked::new(vm) })
+    }
+
+    /// The locked objects, one per resv.
+    fn objects(&self) -> &[*mut bindings::drm_gem_object] {
+        // SAFETY: `objects` holds `num_objects` referenced and locked objects.
+        unsafe {
+            let exec = &*self.raw;
+            if exec.num_objects == 0 {
+                return &[];
+            }
+            core::slice::from_raw_parts(exec.objects, exec.num_objects as usize)
+        }
+    }
+
+    /// Reserves a fence slot in every locked resv, so that attaching can't fail.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn reserve_fences(self) -> Result<Prepared<'e>> {
+        for &obj in self.objects() {
+            // SAFETY: The object is alive and its resv locked.
+            to_result(unsafe { bindings::dma_resv_reserve_fences((*obj).resv, 1) })?;
+        }
+        Ok(Prepared { locked: self })
+    }
+}
+
+/// As [`Locked`], with a fence slot reserved in every locked resv.
+pub struct Prepared<'e> {
+    locked: Locked<'e>,
+}
+
+impl Prepared<'_> {
+    /// Attaches `fence` to every locked resv for bookkeeping.
+    ///
+    /// Bookkeeping fences keep the pages where they are (the shrinker asks for all fences) without
+    /// making implicit synchronisation wait for them.
+    pub fn attach_bookkeep(self, fence: &Fence) {
+        for &obj in self.locked.objects() {
+            // SAFETY: The object is alive, its resv locked, and a slot was reserved.
+            unsafe {
+                bindings::dma_resv_add_fence(
+                    (*obj).resv,
+                    fence.as_raw(),
+                    bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
+                )
+            };
+        }
+    }
+}
+
+impl<'e> Deref for Prepared<'e> {
+    type Target = Locked<'e>;
+
+    fn deref(&self) -> &Locked<'e> {
+        &self.locked
+    }
+}

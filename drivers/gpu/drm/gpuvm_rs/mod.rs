@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Safe bindings for `drm_gpuvm`, `drm_exec`, `dma_resv` and `drm_sched`, for drivers whose page
+//! tables are changed by asynchronous jobs.
+//!
+//! One file per noun:
+//!
+//! - [`fence`]: `dma_fence` references.
+//! - [`gem`]: GEM object references and the proof that an object's resv is locked.
+//! - [`exec`]: locking many objects at once; fence slots; attaching a fence.
+//! - [`vm`]: the GPUVM, its vm_bos, the proof that it is locked, iteration.
+//! - [`va`]: the life of a VMA as types, `GpuVaAlloc` → in the tree → `GpuVaRemoved`.
+//! - [`sm`]: the split and merge steps of a map or unmap request, as tokens that must be consumed.
+//! - [`txn`]: a VMA tree change that is committed whole or undone whole.
+//! - [`sched`]: `PendingJob` → `ArmedJob` → pushed.
+//!
+//! # Locks
+//!
+//! A lock that is held is a value that is borrowed: [`gem::ObjLocked`] for an object's resv,
+//! [`vm::VmLocked`] for the resv that a VM shares with its private objects. A function that needs a
+//! lock takes the token by reference. Tokens come from [`exec::Locked`], or, where C code holds the
+//! lock, from an `unsafe` constructor that asserts it under lockdep.
+//!
+//! # What this room never does
+//!
+//! It names no driver. What a driver adds to a VM or a VMA comes in through [`vm::Driver`].
+
+pub mod exec;
+pub mod fence;
+pub mod gem;
+pub mod sched;
+pub mod sm;
+pub mod txn;
+pub mod va;
+pub mod vm;
+
+use kernel::prelude::*;
+
+/// Turns a C return code (0 or a negative errno) into a [`Result`].
+pub(crate) fn to_result(err: core::ffi::c_int) -> Result {
+    kernel::error::to_result(err)
+}

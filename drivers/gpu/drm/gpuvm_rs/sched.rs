@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Scheduler jobs whose work is done by the CPU in `run_job`, in their order.
+//!
+//! [`PendingJob`] can be dropped; [`ArmedJob`] can't be lost: arming starts the job's fence, which
+//! others may wait for, so an armed job that is dropped instead of pushed is pushed with its work
+//! taken away.
+
+use core::mem::ManuallyDrop;
+
+use kernel::{
+    new_work,
+    prelude::*,
+    sync::aref::ARef,
+    types::Opaque,
+    workqueue::{
+        impl_has_work,
+        Queue,
+        Work,
+        WorkItem, //
+    },
+};
+
+use super::{
+    fence::Fence,
+    to_result, //
+};
+use crate::bindings;
+
+/// The jobs of one kind of scheduler.
+///
+/// # Safety
+///
+/// While a `Job` exists it keeps the scheduler's memory alive, and until it has run (or was taken
+/// off its entity by `drm_sched_entity_kill()`) also the entity.
+pub unsafe trait Backend: Sized + 'static {
+    /// What a job carries.
+    type Job: Send;
+
+    /// Does the job's work. Runs on the fence-signalling path: it must not allocate, nor take a
+    /// lock under which anybody allocates or waits for a fence.
+    fn run(job: &mut Self::Job);
+
+    /// Takes the work out of an armed job that won't be pushed regularly.
+    fn abandon(job: &mut Self::Job);
+
+    /// Where finished jobs are dropped.
+    ///
+    /// Not the scheduler's own queue: dropping a job may drop the last reference to an object, which
+    /// takes reservation locks, or to the VM, which stops the scheduler.
+    fn reaper() -> &'static Queue;
+}
+
+/// A scheduler job.
+#[pin_data(PinnedDrop)]
+#[repr(C)]
+pub struct Job<B: Backend> {
+    #[pin]
+    base: Opaque<bindings::drm_sched_job>,
+    #[pin]
+    reap: Work<Job<B>>,
+    data: B::Job,
+}
+
+// SAFETY: A job is owned by one thread at a time, see `PendingJob` and the callbacks.
+unsafe impl<B: Backend> Send for Job<B> {}
+
+#[pinned_drop]
+impl<B: Backend> PinnedDrop for Job<B> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: Initialised in `PendingJob::new()`. Either never armed, or done.
+        unsafe { bindings::drm_sched_job_cleanup(self.base.get()) };
+    }
+}
+
+impl_has_work! {
+    impl{B: Backend} HasWork<Job<B>> for Job<B> { self.reap }
+}
+
+impl<B: Backend> WorkItem for Job<B> {
+    type Pointer = Pin<KBox<Self>>;
+
+    fn run(this: Self::Pointer) {
+        drop(this);
+    }
+}
+
+impl<B: Backend> Job<B> {
+    const OPS: bindings::drm_sched_backend_ops = bindings::drm_sched_backend_ops {
+        prepare_job: None,
+        run_job: Some(Self::run_job),
+        timedout_job: None,
+        free_job: Some(Self::free_job),
+        cancel_job: None,
+    };
+
+    unsafe extern "C" fn run_job(job: *mut bindings::drm_sched_job) -> *mut bindings::dma_fence {
+        // SAFETY: The scheduler runs a job once, and nothing else touches `data` of a pushed job.
+        // There is no timeout that could overlap.
+        B::run(unsafe { &mut (*job.cast::<Self>()).data });
+        // The work is done: nothing to wait for.
+        core::ptr::null_mut()
+    }
+
+    unsafe extern "C" fn free_job(job: *mut bindings::drm_sched_job) {
+        // SAFETY: From the box that `ArmedJob::push()` gave away; the scheduler is done with it.
+        let job = unsafe { Pin::new_unchecked(KBox::from_raw(job.cast::<Self>())) };
+        B::reaper().enqueue(job);
+    }
+}
+
+/// Sets up a scheduler for jobs of kind `B`, which run one at a time.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+///
+/// # Safety
+///
+/// `sched` is zeroed memory that stays in place until [`fini`]; `dev` outlives it.
+pub unsafe fn init<B: Backend>(
+    sched: *mut bindings::drm_gpu_scheduler,
+    dev: *mut bindings::device,
+    name: &'static CStr,
+) -> Result {
+    let mut args: bindings::drm_sched_init_args = pin_init::zeroed();
+    args.ops = &Job::<B>::OPS;
+    args.num_rqs = 1;
+    args.credit_limit = 1;
+    args.timeout = kernel::ffi::c_long::MAX;
+    args.name = name.as_char_ptr().cast();
+    args.dev = dev;
+    // SAFETY: The caller's promise; `args` is only read during the call.
+    to_result(unsafe { bindings::drm_sched_init(sched, &args) })
+}
+
+/// Takes a scheduler down.
+///
+/// # Safety
+///
+/// `sched` was set up by [`init`]; all its entities and jobs are gone. Not called from the
+/// scheduler's own workqueue.
+pub unsafe fn fini(sched: *mut bindings::drm_gpu_scheduler) {
+    // SAFETY: The caller's promise.
+    unsafe { bindings::drm_sched_fini(sched) };
+}
+
+/// A job that isn't armed yet. Dropping it frees it.
+pub struct PendingJob<B: Backend>(Pin<KBox<Job<B>>>);
+
+impl<B: Backend> PendingJob<B> {
+    /// Makes a job for `entity`. `client_id` is the DRM client's, for tracing.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    ///
+    /// # Safety
+    ///
+    /// `entity` is initialised, its scheduler was set up by [`init`] with the same `B`, and `data`
+    /// keeps both alive as [`Backend`] asks.
+    pub unsafe fn new(
+        entity: *mut bindings::drm_sched_entity,
+        client_id: u64,
+        data: B::Job,
+    ) -> Result<Self> {
+        Ok(Self(KBox::pin_init(
+            try_pin_init!(Job {
+                base <- Opaque::try_ffi_init(|slot| {
+                    // SAFETY: `slot` is ours; the entity is alive by the caller's promise.
+                    to_result(unsafe {
+                        bindings::drm_sched_job_init(slot, entity, 1, entity.cast(), client_id)
+                    })
+                }),
+                reap <- new_work!("gpuvm_rs::reap"),
+                data,
+            }? Error),
+            GFP_KERNEL,
+        )?))
+    }
+
+    /// The C job, for C helpers that add dependencies.
+    pub fn as_raw(&mut self) -> *mut bindings::drm_sched_job {
+        self.0.base.get()
+    }
+
+    /// What the job carries.
+    pub fn data(&mut self) -> &mut B::Job {
+        // SAFETY: `data` isn't pinned structurally, and nothing is moved out of the job.
+        unsafe { &mut self.0.as_mut().get_unchecked_mut().data }
+    }
+
+    /// Lets the job wait for `fence`. A later fence of the same timeline replaces an earlier one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn add_dependency(&mut self, fence: ARef<Fence>) -> Result {
+        let fence = ARef::into_raw(fence).as_ptr().cast();
+        // SAFETY: The call consumes the reference, also when it fails.
+        to_result(unsafe { bindings::drm_sched_job_add_dependency(self.as_raw(), fence) })
+    }
+
+    /// Starts the job's fences: the point of no return.
+    ///
+    /// Jobs of one entity must be armed and pushed in the same order; the caller holds the lock that
+    /// sees to it.
+    pub fn arm(self) -> ArmedJob<B> {
+        // SAFETY: Initialised and not armed yet.
+        unsafe { bindings::drm_sched_job_arm(self.0.base.get()) };
+        ArmedJob {
+            job: ManuallyDrop::new(self.0),
+        }
+    }
+}
+
+/// A job whose fences have started. It gets pushed, come what may.
+pub struct ArmedJob<B: Backend> {
+    job: ManuallyDrop<Pin<KBox<Job<B>>>>,
+}
+
+impl<B: Backend> ArmedJob<B> {
+    /// The fence that says that the job has run.
+    pub fn finished(&self) -> ARef<Fence> {
+        // SAFETY: Armed, so that the fence is initialised; it lives as long as the job.
+        unsafe { Fence::from_raw(&raw mut (*(*self.job.base.get()).s_fence).finished).into() }
+    }
+
+    /// Hands the job to the scheduler.
+    pub fn push(self) {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` isn't used again.
+        unsafe { this.push_inner() };
+    }
+
+    /// # Safety
+    ///
+    /// Called once, as the last thing.
+    unsafe fn push_inner(&mut self) {
+        // SAFETY: Taken once, by the caller's promise. The scheduler doesn't move the job, and
+        // `free_job()` takes the box back.
+        let job =
+            KBox::into_raw(unsafe { Pin::into_inner_unchecked(ManuallyDrop::take(&mut self.job)) });
+        // SAFETY: Armed and not pushed yet; it may be freed by the time this returns.
+        unsafe { bindings::drm_sched_entity_push_job(job.cast()) };
+    }
+}
+
+impl<B: Backend> Drop for ArmedJob<B> {
+    fn drop(&mut self) {
+        // SAFETY: As in `PendingJob::data()`.
+        B::abandon(unsafe { &mut self.job.as_mut().get_unchecked_mut().data });
+        // SAFETY: The last thing.
+        unsafe { self.push_inner() };
+    }
+}

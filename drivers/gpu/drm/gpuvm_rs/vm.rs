@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The GPU VM, its vm_bos, and the proof that it is locked.
+
+use core::{
+    marker::PhantomData,
+    ops::Deref,
+    ptr::NonNull, //
+};
+
+use kernel::{
+    prelude::*,
+    sync::aref::AlwaysRefCounted,
+    types::Opaque, //
+};
+
+use super::{
+    gem::{
+        GemObject,
+        ObjLocked, //
+    },
+    sm, to_result,
+    va::{
+        GpuVa,
+        GpuVaRemoved, //
+    },
+};
+use crate::bindings;
+
+/// What a driver adds to a GPUVM.
+///
+/// # Safety
+///
+/// `free()` gives back the memory that the `drm_gpuvm` is embedded in.
+pub unsafe trait Driver: Sized + 'static {
+    /// What each VMA carries besides the `drm_gpuva`. Dropped with the VMA.
+    type Va;
+
+    /// A page-table step that a transaction records besides VMA changes, see [`super::txn`].
+    type Step: Send;
+
+    /// Makes the VMAs of an evicted vm_bo usable again (`drm_gpuvm_validate()`).
+    ///
+    /// The VM and the object are locked.
+    fn validate(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, Self>) -> Result;
+
+    /// The last reference to `vm` is gone; its tree is empty.
+    ///
+    /// # Safety
+    ///
+    /// Called once, by `drm_gpuvm_put()`; nothing refers to the VM any more.
+    unsafe fn free(vm: NonNull<GpuVm<Self>>);
+}
+
+/// A half-open, non-empty range of iovas that doesn't wrap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VaRange {
+    addr: u64,
+    len: u64,
+}
+
+impl VaRange {
+    /// `None` if `len` is zero or the range wraps.
+    pub fn new(addr: u64, len: u64) -> Option<Self> {
+        (len != 0 && addr.checked_add(len).is_some()).then_some(Self { addr, len })
+    }
+
+    /// The range of a VMA that is or was in a tree, which only takes valid ones.
+    pub(super) fn from_tree(addr: u64, len: u64) -> Self {
+        Self { addr, len }
+    }
+
+    /// First iova.
+    pub fn addr(&self) -> u64 {
+        self.addr
+    }
+
+    /// Bytes.
+    #[expect(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// First iova past the range.
+    pub fn end(&self) -> u64 {
+        self.addr + self.len
+    }
+}
+
+/// A request to map `range`, from `offset` in `obj`, or to nothing (a NULL mapping) without `obj`.
+#[derive(Clone, Copy)]
+pub struct MapRequest<'a> {
+    /// Where.
+    pub range: VaRange,
+    /// What; `None` for a NULL mapping.
+    pub obj: Option<&'a GemObject>,
+    /// From which byte of it.
+    pub offset: u64,
+}
+
+impl MapRequest<'_> {
+    pub(super) fn to_raw(self) -> bindings::drm_gpuvm_map_req {
+        let mut raw: bindings::drm_gpuvm_map_req = pin_init::zeroed();
+        raw.map.va.addr = self.range.addr();
+        raw.map.va.range = self.range.len();
+        raw.map.gem.obj = self.obj.map_or(core::ptr::null_mut(), GemObject::as_raw);
+        raw.map.gem.offset = self.offset;
+        raw
+    }
+}
+
+/// A `struct drm_gpuvm` of driver `T`.
+#[repr(transparent)]
+pub struct GpuVm<T: Driver>(Opaque<bindings::drm_gpuvm>, PhantomData<T>);
+
+// SAFETY: A GPUVM is shared between threads; its tree is only reachable through `VmLocked`.
+unsafe impl<T: Driver> Send for GpuVm<T> {}
+// SAFETY: As above.
+unsafe impl<T: Driver> Sync for GpuVm<T> {}
+
+// SAFETY: `drm_gpuvm_get()` and `drm_gpuvm_put()` keep the VM alive between them.
+unsafe impl<T: Driver> AlwaysRefCounted for GpuVm<T> {
+    fn inc_ref(&self) {
+        // SAFETY: A shared reference proves that the VM is alive.
+        unsafe { bindings::drm_gpuvm_get(self.as_raw()) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller gives up one reference.
+        unsafe { bindings::drm_gpuvm_put(obj.as_ptr().cast()) };
+    }
+}
+
+impl<T: Driver> GpuVm<T> {
+    /// The callbacks to pass to `drm_gpuvm_init()`.
+    pub const OPS: bindings::drm_gpuvm_ops = bindings::drm_gpuvm_ops {
+        vm_free: Some(Self::vm_free),
+        op_alloc: None,
+        op_free: None,
+        vm_bo_alloc: None,
+        vm_bo_free: None,
+        vm_bo_validate: Some(Self::vm_bo_validate),
+        sm_step_map: Some(sm::step_map::<T>),
+        sm_step_remap: Some(sm::step_remap::<T>),
+        sm_step_unmap: Some(sm::step_unmap::<T>),
+    };
+
+    /// Borrows a VM that C code holds a reference to.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` was initialised with [`Self::OPS`] of the same `T` and stays referenced for `'a`.
+    pub unsafe fn from_raw<'a>(ptr: *mut bindings::drm_gpuvm) -> &'a Self {
+        // SAFETY: `Self` is transparent over `drm_gpuvm`; the rest is the caller's promise.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The C object.
+    pub fn as_raw(&self) -> *mut bindings::drm_gpuvm {
+        self.0.get()
+    }
+
+    /// The object whose resv the VM shares with its private objects.
+    pub fn resv_obj(&self) -> &GemObject {
+        // SAFETY: The VM holds a reference to it from `drm_gpuvm_init()` to its end.
+        unsafe { GemObject::from_raw((*self.as_raw()).r_obj) }
+    }
+
+    /// Whether `obj` is private to this VM, that is, shares its resv.
+    pub fn is_private(&self, obj: &GemObject) -> bool {
+        obj.resv() == self.resv_obj().resv()
+    }
+
+    /// Whether `range` lies in the address space that the VM manages.
+    pub fn range_valid(&self, range: VaRange) -> bool {
+        // SAFETY: The VM is alive; its bounds never change.
+        unsafe { bindings::drm_gpuvm_range_valid(self.as_raw(), range.addr(), range.len()) }
+    }
+
+    unsafe extern "C" fn vm_free(vm: *mut bindings::drm_gpuvm) {
+        if let Some(vm) = NonNull::new(vm.cast()) {
+            // SAFETY: `drm_gpuvm_put()` calls this once, for the last reference.
+            unsafe { T::free(vm) }
+        }
+    }
+
+    unsafe extern "C" fn vm_bo_validate(
+        vm_bo: *mut bindings::drm_gpuvm_bo,
+        _exec: *mut bindings::drm_exec,
+    ) -> core::ffi::c_int {
+        // SAFETY: `drm_gpuvm_validate()` holds a reference to the vm_bo, which holds VM and object.
+        let (vm, obj) = unsafe {
+            (
+                Self::from_raw((*vm_bo).vm),
+                GemObject::from_raw((*vm_bo).obj),
+            )
+        };
+        // SAFETY: `drm_gpuvm_validate()` requires VM and objects to be locked.
+        let (vm, obj) = unsafe { (VmLocked::new(vm), ObjLocked::new(obj)) };
+        // SAFETY: Alive and locked, see above.
+        let vm_bo = unsafe { VmBo::borrowed(vm_bo, &obj) };
+        match T::validate(&vm, &obj, &vm_bo) {
+            Ok(()) => 0,
+            Err(e) => e.to_errno(),
+        }
+    }
+}
+
+/// Proof that a VM's resv is locked for `'l`: its tree can be read and changed.
+///
+/// # Invariants
+///
+/// The VM's resv is locked by the current context for `'l`.
+pub struct VmLocked<'l, T: Driver> {
+    vm: &'l GpuVm<T>,
+    /// Locks belong to a task.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl<'l, T: Driver> VmLocked<'l, T> {
+    /// # Safety
+    ///
+    /// The type invariant holds for `'l`.
+    pub(super) unsafe fn new(vm: &'l GpuVm<T>) -> Self {
+        // INVARIANT: The caller's promise.
+        Self {
+            vm,
+            _not_send: PhantomData,
+        }
+    }
+
+    /// The token for a lock that C code holds around a call into Rust.
+    ///
+    /// # Safety
+    ///
+    /// The type invariant holds for `'l`. It is asserted when lockdep is on.
+    pub unsafe fn assume(vm: &'l GpuVm<T>) -> Self {
+        // SAFETY: The VM's resv object is alive.
+        unsafe { bindings::gpuvm_rs_assert_obj_locked(vm.resv_obj().as_raw()) };
+        // SAFETY: The caller's promise.
+        unsafe { Self::new(vm) }
+    }
+
+    /// The locked VM, for as long as the lock is held.
+    pub fn get(&self) -> &'l GpuVm<T> {
+        self.vm
+    }
+
+    /// The first VMA, if any.
+    pub fn first(&self) -> Option<VaCursor<'_, T>> {
+        // SAFETY: The tree's list is guarded by the lock that `self` proves.
+        let va = unsafe { bindings::gpuvm_rs_first_va(self.vm.as_raw()) };
+        NonNull::new(va).map(|va| VaCursor {
+            va,
+            _vm: PhantomData,
+        })
+    }
+
+    /// Calls `f` for each VMA, by address.
+    pub fn for_each_va(&self, mut f: impl FnMut(&GpuVa<T>)) {
+        // SAFETY: The list is guarded by the lock that `self` proves; `f` gets no token with which to
+        // remove a VMA.
+        unsafe {
+            let head = &raw mut (*self.vm.as_raw()).rb.list;
+            let mut entry = (*head).next;
+            while entry != head {
+                let va = kernel::container_of!(entry, bindings::drm_gpuva, rb.entry);
+                entry = (*entry).next;
+                f(GpuVa::from_raw(va));
+            }
+        }
+    }
+
+    /// Runs the split and merge steps for `req`, see [`sm::Steps`].
+    ///
+    /// # Errors
+    ///
+    /// The first error that a step returned (the steps before it have been done), `EINVAL` for a
+    /// range outside the VM.
+    pub fn sm_map<S: sm::Steps<T>>(&self, req: &MapRequest<'_>, steps: &mut S) -> Result {
+        let raw = req.to_raw();
+        let mut steps: &mut dyn sm::Steps<T> = steps;
+        // SAFETY: The VM is locked; its callbacks are ours and know the type behind `priv`.
+        to_result(unsafe {
+            bindings::drm_gpuvm_sm_map(self.vm.as_raw(), (&raw mut steps).cast(), &raw)
+        })
+    }
+
+    /// Runs the split steps for unmapping `range`. Errors as [`Self::sm_map`].
+    pub fn sm_unmap<S: sm::Steps<T>>(&self, range: VaRange, steps: &mut S) -> Result {
+        let mut steps: &mut dyn sm::Steps<T> = steps;
+        // SAFETY: As in `sm_map()`.
+        to_result(unsafe {
+            bindings::drm_gpuvm_sm_unmap(
+                self.vm.as_raw(),
+                (&raw mut steps).cast(),
+                range.addr(),
+                range.len(),
+            )
+        })
+    }
+}
+
+impl<T: Driver> Deref for VmLocked<'_, T> {
+    type Target = GpuVm<T>;
+
+    fn deref(&self) -> &GpuVm<T> {
+        self.vm
+    }
+}
+
+/// A VMA of a locked VM that can be taken out of the tree.
+pub struct VaCursor<'l, T: Driver> {
+    va: NonNull<bindings::drm_gpuva>,
+    _vm: PhantomData<&'l VmLocked<'l, T>>,
+}
+
+impl<'l, T: Driver> VaCursor<'l, T> {
+    /// # Safety
+    ///
+    /// `va` is in the tree of a VM that is locked for `'l`, and no other cursor or token for it is
+    /// used to remove it.
+    pub unsafe fn from_raw(va: NonNull<bindings::drm_gpuva>, _vm: &'l VmLocked<'_, T>) -> Self {
+        Self {
+            va,
+            _vm: PhantomData,
+        }
+    }
+
+    /// The VMA.
+    pub fn va(&self) -> &GpuVa<T> {
+        // SAFETY: In the tree until `remove()` consumes the cursor.
+        unsafe { GpuVa::from_raw(self.va.as_ptr()) }
+    }
+
+    /// Takes the VMA out of the tree and its vm_bo's list.
+    ///
+    /// `obj` proves that the mapped object is locked; it is not needed for NULL mappings.
+    ///
+    /// # Errors
+    ///
+    /// Gives the cursor back if `obj` isn't the VMA's object.
+    pub fn remove(self, obj: Option<&ObjLocked<'_>>) -> Result<GpuVaRemoved<T>, Self> {
+        let mine = self.va().obj().map(GemObject::as_raw);
+        if mine != obj.map(|o| o.as_raw()) {
+            return Err(self);
+        }
+        // SAFETY: VM and object are locked, and the cursor's VMA is in the tree.
+        unsafe {
+            let mut va = GpuVaRemoved::take(self.va);
+            va.release_vm_bo();
+            Ok(va)
+        }
+    }
+}
+
+/// A reference to a vm_bo: one object in one VM, with the list of its VMAs.
+///
+/// Its life is bounded by the object's lock, since dropping the last reference takes it out of the
+/// object's list.
+pub struct VmBo<'l, T: Driver> {
+    ptr: NonNull<bindings::drm_gpuvm_bo>,
+    _locked: PhantomData<(&'l (), T)>,
+}
+
+impl<'l, T: Driver> VmBo<'l, T> {
+    /// Finds the vm_bo of `obj` in `vm`, or makes one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn obtain(vm: &VmLocked<'_, T>, obj: &'l ObjLocked<'_>) -> Result<Self> {
+        // SAFETY: VM and object are alive; the object's list is guarded by its resv, which `obj`
+        // proves to be held.
+        let ptr = unsafe { bindings::drm_gpuvm_bo_obtain_locked(vm.as_raw(), obj.as_raw()) };
+        let ptr = kernel::error::from_err_ptr(ptr)?;
+        Ok(Self {
+            ptr: NonNull::new(ptr).ok_or(ENOMEM)?,
+            _locked: PhantomData,
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `ptr` is alive and of driver `T`; its object is the one that `_obj` proves to be locked.
+    unsafe fn borrowed(ptr: *mut bindings::drm_gpuvm_bo, _obj: &'l ObjLocked<'_>) -> Self {
+        // SAFETY: The caller holds a reference, so that another one can be taken.
+        unsafe { bindings::drm_gpuvm_bo_get(ptr) };
+        Self {
+            // SAFETY: Alive, hence not NULL.
+            ptr: unsafe { NonNull::new_unchecked(ptr) },
+            _locked: PhantomData,
+        }
+    }
+
+    /// The C object.
+    pub fn as_raw(&self) -> *mut bindings::drm_gpuvm_bo {
+        self.ptr.as_ptr()
+    }
+
+    /// The object.
+    pub fn obj(&self) -> &GemObject {
+        // SAFETY: A vm_bo holds a reference to its object.
+        unsafe { GemObject::from_raw((*self.as_raw()).obj) }
+    }
+
+    /// Says that the VMAs are mapped again: takes the vm_bo off the VM's evicted list.
+    pub fn set_resident(&self) {
+        // SAFETY: The object is locked for `'l`.
+        unsafe { bindings::drm_gpuvm_bo_evict(self.as_raw(), false) };
+    }
+
+    /// Calls `f` for each VMA, until one returns an error.
+    pub fn try_for_each_va(&self, mut f: impl FnMut(&GpuVa<T>) -> Result) -> Result {
+        // SAFETY: The list is guarded by the object's resv, held for `'l`; `f` gets no token with
+        // which to remove a VMA.
+        unsafe {
+            let head = &raw mut (*self.as_raw()).list.gpuva;
+            let mut entry = (*head).next;
+            while entry != head {
+                let va = kernel::container_of!(entry, bindings::drm_gpuva, gem.entry);
+                entry = (*entry).next;
+                f(GpuVa::from_raw(va))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T: Driver> Drop for VmBo<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns a reference, and the object is locked for `'l`.
+        unsafe { bindings::drm_gpuvm_bo_put(self.as_raw()) };
+    }
+}

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The VM_BIND ioctl.
+//!
+//! A request goes through stages, each of which consumes the one before and undoes what it did when
+//! it is dropped: parsed and looked up ([`BindOp`]) → reserved ([`Reserved`]: throttle ticket,
+//! tables, out-fence) → locked, with pages and fence slots → planned (a transaction on the VMA tree)
+//! → armed → pushed. After arming, nothing can fail. An error anywhere before leaves the VM exactly
+//! as it was.
+//!
+//! Jobs whose iovas overlap run in the order of their ioctls, whichever queues they came on: a job
+//! depends on every earlier one of the VM that changes an iova that it changes too and may not have
+//! run yet. Jobs that don't overlap don't wait for each other.
+
+pub(crate) mod job;
+pub(crate) mod plan;
+
+use kernel::{
+    alloc::KVVec,
+    fmt,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
+};
+
+use crate::{
+    ffi::{
+        bo::{
+            Bo,
+            Pages, //
+        },
+        mmu::Tables,
+        request::Request,
+        sync::OutFence, //
+    },
+    gpuvm_rs::{
+        exec::Exec,
+        txn::Transaction,
+        vm::{
+            MapRequest,
+            VaRange, //
+        },
+    },
+    pure::{
+        ops::{
+            self,
+            Kind,
+            Op, //
+        },
+        ranges::{
+            self,
+            Range, //
+        },
+    },
+    throttle::{
+        Throttle,
+        Ticket, //
+    },
+    vm::PendingJob,
+};
+use job::{
+    Slot,
+    Work, //
+};
+use plan::Plan;
+
+/// No request may have more ops. Mesa sends a few thousand at most.
+const MAX_OPS: u32 = 1 << 16;
+
+/// An op that has been looked up.
+pub(crate) struct BindOp {
+    op: Op,
+    range: VaRange,
+    /// For MAP.
+    bo: Option<ARef<Bo>>,
+    /// For MAP, once the BO is locked; moves into the job.
+    pages: Option<Pages>,
+}
+
+impl BindOp {
+    fn request(&self) -> Option<MapRequest<'_>> {
+        let offset = match self.op.kind {
+            Kind::Unmap => return None,
+            Kind::MapNull => 0,
+            Kind::Map { offset, .. } => offset,
+        };
+        Some(MapRequest {
+            range: self.range,
+            obj: self.bo.as_deref().map(Bo::gem),
+            offset,
+        })
+    }
+}
+
+/// Reads and checks the ops, and looks up their BOs.
+fn parse(req: &Request<'_>) -> Result<KVVec<BindOp>> {
+    let nr = req.nr_ops();
+    if nr > MAX_OPS {
+        return Err(req.invalid(fmt!("too many ops: {nr}")));
+    }
+    if nr > 1 && !req.stride_valid() {
+        return Err(req.invalid(fmt!("invalid op_stride: {}", req.op_stride())));
+    }
+    let vm = req.vm();
+    let mut result = KVVec::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
+    for i in 0..nr {
+        let op =
+            Op::parse(&req.op(i)?).map_err(|why| req.invalid(fmt!("op {i}: invalid {why:x?}")))?;
+        let outside = || req.invalid(fmt!("op {i}: invalid range: {:x}, {:x}", op.iova, op.range));
+        let range = VaRange::new(op.iova, op.range).ok_or_else(outside)?;
+        if !vm.range_valid(range) {
+            return Err(outside());
+        }
+        let bo = match op.kind {
+            Kind::Unmap => None,
+            Kind::MapNull if !req.has_prr() => {
+                return Err(req.invalid(fmt!("op {i}: PRR not supported")));
+            }
+            Kind::MapNull => None,
+            Kind::Map { handle, offset, .. } => {
+                let bo = req
+                    .lookup(handle)
+                    .ok_or_else(|| req.invalid(fmt!("op {i}: invalid handle {}", handle.get())))?;
+                let size = bo.gem().size();
+                if !ops::fits(offset, op.range, size) {
+                    return Err(req.invalid(fmt!(
+                        "op {i}: {:x} bytes from {offset:x} don't fit {size:x}",
+                        op.range
+                    )));
+                }
+                if bo.is_no_share() && !vm.is_private(bo.gem()) {
+                    return Err(req.invalid(fmt!("op {i}: the BO belongs to another VM")));
+                }
+                Some(bo)
+            }
+        };
+        result.push_within_capacity(BindOp {
+            op,
+            range,
+            bo,
+            pages: None,
+        })?;
+    }
+    Ok(result)
+}
+
+/// The iovas of those `ops` that `f` picks: sorted and disjoint.
+fn ranges_of(ops: &[BindOp], f: impl Fn(&BindOp) -> bool) -> Result<KVVec<Range>> {
+    let mut result = KVVec::with_capacity(ops.len(), GFP_KERNEL | __GFP_NOWARN)?;
+    for op in ops.iter().filter(|op| f(op)) {
+        let range = Range::new(op.range.addr(), op.range.len()).ok_or(EINVAL)?;
+        result.push_within_capacity(range)?;
+    }
+    let len = ranges::sort_merge(&mut result).len();
+    result.truncate(len);
+    Ok(result)
+}
+
+/// What is allocated for a request before anything is locked.
+struct Reserved {
+    ticket: Ticket,
+    tables: Tables,
+}
+
+impl Reserved {
+    /// Waits for the throttle and allocates the tables that the maps may need: one for each block of
+    /// 2 MiB, 1 GiB and 512 GiB that they touch, in any order.
+    fn new(req: &Request<'_>, ops: &[BindOp]) -> Result<Self> {
+        let maps = ranges_of(ops, |op| op.op.kind != Kind::Unmap)?;
+        let count = [21, 30, 39]
+            .iter()
+            .map(|&shift| ranges::count_blocks(&maps, shift))
+            .sum();
+        let ticket = Throttle::acquire(req.vm(), count).inspect_err(|&e| {
+            if e == ENOMEM {
+                req.note(fmt!("{count} page tables are more than may be in flight"));
+            }
+        })?;
+        let count = u32::try_from(count).map_err(|_| ENOMEM)?;
+        Ok(Self {
+            tables: Tables::new(req.vm(), count)?,
+            ticket,
+        })
+    }
+}
+
+/// Serves a request. The request's flags and its VM have been checked.
+///
+/// # Errors
+///
+/// As the UAPI says; then nothing has changed.
+pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
+    let vm = req.vm();
+    let queue = req.queue()?;
+    let mut ops = parse(req)?;
+    let out_fence = req.wants_fence().then(OutFence::new).transpose()?;
+
+    let slot = Arc::pin_init(Slot::new(), GFP_KERNEL)?;
+    let mut job = req.new_job(&queue, slot.clone())?;
+    if let Some(fence) = req.in_fence()? {
+        job.add_dependency(fence)?;
+    }
+    let in_syncobjs = req.in_syncobjs(&mut job)?;
+    let out_syncobjs = req.out_syncobjs()?;
+
+    let ranges = ranges_of(&ops, |_| true)?;
+    let reserved = Reserved::new(req, &ops)?;
+
+    let queue_locked = queue.lock()?;
+    pin_init::stack_pin_init!(let exec = Exec::interruptible(ops.len() + 1));
+    let locked = exec
+        .lock_all(|attempt| {
+            let vm = attempt.lock_vm(vm)?;
+            for op in ops.iter() {
+                match op.request() {
+                    Some(map) => attempt.lock_sm_map(&vm, &map)?,
+                    None => attempt.lock_sm_unmap(&vm, op.range)?,
+                }
+            }
+            Ok(())
+        })?
+        .reserve_fences()?;
+    let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
+
+    if vm.is_unusable() {
+        return Err(EPIPE);
+    }
+    for op in ops.iter_mut() {
+        if let Some(bo) = &op.bo {
+            op.pages = Some(bo.pages(&locked.obj(bo.gem()).ok_or(EDEADLK)?)?);
+        }
+    }
+
+    let mut pending = vm.state().pending.lock();
+    pending.prune();
+    for earlier in pending.jobs.iter() {
+        if ranges::overlap(&earlier.ranges, &ranges) {
+            job.add_dependency(earlier.fence.clone())?;
+        }
+    }
+    pending.jobs.reserve(1, GFP_KERNEL)?;
+    let seqno = pending.seqno.wrapping_add(1).max(1);
+
+    let mut plan = Plan::new(
+        Transaction::new(&vm_locked, &locked, 2 * ops.len())?,
+        queue.id(),
+        seqno,
+    );
+    for op in ops.iter_mut() {
+        plan.apply(op)?;
+    }
+
+    // Nothing below can fail.
+    let (steps, log) = plan.commit(vm);
+    pending.seqno = seqno;
+    slot.fill(Work {
+        queue: Some(queue.another()),
+        steps,
+        first_log_entry: log,
+        tables: reserved.tables,
+        _ticket: reserved.ticket,
+    });
+    let armed = job.arm();
+    let fence = armed.finished();
+    let _ = pending.jobs.push_within_capacity(PendingJob {
+        fence: fence.clone(),
+        ranges,
+        slot,
+    });
+    drop(pending);
+    locked.attach_bookkeep(&fence);
+    armed.push();
+
+    if let Some(syncobjs) = in_syncobjs {
+        syncobjs.reset();
+    }
+    if let Some(syncobjs) = out_syncobjs {
+        syncobjs.attach(&fence);
+    }
+    if let Some(out_fence) = out_fence {
+        req.set_out_fence(out_fence.install(&fence));
+    }
+    drop(queue_locked);
+    Ok(())
+}

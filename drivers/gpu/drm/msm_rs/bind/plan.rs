@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! From ops to VMA changes and page-table steps.
+
+use kernel::{
+    alloc::KVVec,
+    prelude::*, //
+};
+
+use super::BindOp;
+use crate::{
+    ffi::{
+        bo::{
+            Bo,
+            Pages, //
+        },
+        vm::{
+            Bind,
+            BindVa, //
+        },
+    },
+    gpuvm_rs::{
+        sm::{
+            OpMap,
+            OpRemap,
+            OpUnmap,
+            Steps, //
+        },
+        txn::{
+            Committed,
+            Transaction, //
+        },
+        vm::{
+            GpuVm,
+            VaRange,
+            VmLocked, //
+        },
+    },
+    pure::ops::Kind,
+    vm_log::{
+        LogEntry,
+        LogOp,
+        PARTIAL, //
+    },
+    vma::{
+        Described,
+        FLAG_DUMP, //
+    },
+};
+
+/// A page-table step.
+pub(crate) struct Step {
+    pub(crate) range: VaRange,
+    pub(crate) what: What,
+}
+
+/// What a step does.
+pub(crate) enum What {
+    /// Write entries: for a BO's pages from `offset`, or for the PRR page.
+    Map {
+        /// The BO's; `None` for a NULL mapping.
+        pages: Option<Pages>,
+        /// Bytes into the BO.
+        offset: u64,
+    },
+    /// Remove entries.
+    Unmap,
+    /// Nothing: the entries are right, or were gone. It is a step since the log has an entry for it.
+    Nothing,
+}
+
+/// A plan in the making. Dropping it undoes what was applied.
+pub(super) struct Plan<'l> {
+    txn: Transaction<'l, Bind>,
+    /// One entry per step, if the VM has a log.
+    log: Option<KVVec<LogEntry>>,
+    queue: i32,
+    job: u32,
+}
+
+impl<'l> Plan<'l> {
+    /// An empty plan, for job `job` on `queue`.
+    pub(super) fn new(txn: Transaction<'l, Bind>, queue: i32, job: u32) -> Self {
+        let enabled = txn.vm().state().page_tables.lock().log.enabled();
+        Self {
+            log: enabled.then(KVVec::new),
+            txn,
+            queue,
+            job,
+        }
+    }
+
+    /// Applies one op to the tree.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`. What was applied is undone when the plan is dropped.
+    pub(super) fn apply(&mut self, op: &mut BindOp) -> Result {
+        let vm = self.txn.vm();
+        let pages = op.pages.take();
+        match op.request() {
+            None => vm.sm_unmap(
+                op.range,
+                &mut OpSteps {
+                    plan: self,
+                    op,
+                    pages,
+                    kept: false,
+                },
+            ),
+            Some(map) => vm.sm_map(
+                &map,
+                &mut OpSteps {
+                    plan: self,
+                    op,
+                    pages,
+                    kept: false,
+                },
+            ),
+        }
+    }
+
+    /// Records a step and its log entry.
+    fn step(&mut self, what: What, op: LogOp, vma: &Described<'_>, flags: u8) -> Result {
+        if let Some(log) = &mut self.log {
+            let mut entry = vma.log_entry(op);
+            entry.queue = self.queue;
+            entry.job = self.job;
+            entry.flags |= flags;
+            log.push(entry, GFP_KERNEL | __GFP_NOWARN)?;
+        }
+        self.txn.step(Step {
+            range: vma.range(),
+            what,
+        })
+    }
+
+    /// Makes the plan final and writes its log entries. Returns the steps and the number of the
+    /// first one's entry.
+    pub(super) fn commit(self, vm: &GpuVm<Bind>) -> (Committed<Bind>, u64) {
+        let steps = self.txn.commit();
+        let mut pt = vm.state().page_tables.lock();
+        let first = pt.log.next();
+        for entry in self.log.into_iter().flatten() {
+            pt.log.push(entry);
+        }
+        (steps, first)
+    }
+}
+
+/// The steps of one op.
+struct OpSteps<'p, 'l> {
+    plan: &'p mut Plan<'l>,
+    op: &'p BindOp,
+    pages: Option<Pages>,
+    /// The VMA was there already; there is nothing to map.
+    kept: bool,
+}
+
+impl<'l> OpSteps<'_, 'l> {
+    fn vm(&self) -> &'l VmLocked<'l, Bind> {
+        self.plan.txn.vm()
+    }
+
+    fn is_map(&self) -> bool {
+        self.op.op.kind != Kind::Unmap
+    }
+
+    /// The driver flags of a VMA that this op makes.
+    fn flags(&self) -> u32 {
+        match self.op.op.kind {
+            Kind::Map { dump: true, .. } => FLAG_DUMP,
+            _ => 0,
+        }
+    }
+
+    fn handle(&self) -> u32 {
+        match self.op.op.kind {
+            Kind::Map { handle, .. } => handle.get(),
+            _ => 0,
+        }
+    }
+
+    /// Records that the entries of `hole` in `va` go.
+    fn unmap_step(&mut self, va: &OpUnmap<'_, Bind>, hole: VaRange, partial: bool) -> Result {
+        let what = if va.va().data().mapped().get(self.vm()) {
+            What::Unmap
+        } else {
+            What::Nothing
+        };
+        let op = if self.is_map() {
+            LogOp::Replace
+        } else {
+            LogOp::Unmap
+        };
+        let flags = if partial { PARTIAL } else { 0 };
+        self.plan
+            .step(what, op, &Described::part(va.va(), hole), flags)
+    }
+}
+
+impl Steps<Bind> for OpSteps<'_, '_> {
+    fn map(&mut self, op: OpMap<'_>) -> Result {
+        if self.kept {
+            return Ok(());
+        }
+        let flags = self.flags();
+        self.plan
+            .txn
+            .insert(&op, BindVa::new(true, self.handle()), flags)?;
+        let (log_op, handle) = match self.op.op.kind {
+            Kind::Map { .. } => (LogOp::Map, self.handle()),
+            _ => (LogOp::MapNull, 0),
+        };
+        let described = Described::mapping(
+            op.range()?,
+            Bo::of_op(&op),
+            op.offset(),
+            handle,
+            flags & FLAG_DUMP != 0,
+        );
+        let what = What::Map {
+            pages: self.pages.take(),
+            offset: op.offset(),
+        };
+        self.plan.step(what, log_op, &described, 0)
+    }
+
+    fn unmap(&mut self, op: OpUnmap<'_, Bind>) -> Result {
+        // The same mapping again: Turnip does that to change the flags. Leave the page tables alone,
+        // which would need waiting for the GPU.
+        if op.keep() && op.va().range() == self.op.range {
+            self.kept = true;
+            let flags = self.flags();
+            let described = Described::mapping(
+                op.va().range(),
+                Bo::of_va(op.va()),
+                op.va().offset(),
+                self.handle(),
+                flags & FLAG_DUMP != 0,
+            );
+            self.plan.step(What::Nothing, LogOp::Keep, &described, 0)?;
+            let flags = (op.va().flags() & !FLAG_DUMP) | flags;
+            return self.plan.txn.keep_with_flags(op, flags);
+        }
+        let range = op.va().range();
+        self.unmap_step(&op, range, false)?;
+        self.plan.txn.remove(op)
+    }
+
+    fn remap(&mut self, op: OpRemap<'_, Bind>) -> Result {
+        let hole = op.hole()?;
+        let mapped = op.va().data().mapped().get(self.vm());
+        let handle = op.va().data().handle();
+        let flags = op.va().flags();
+        let (unmap, sides) = op.into_parts();
+        self.unmap_step(&unmap, hole, true)?;
+        self.plan.txn.remove(unmap)?;
+        for side in sides.iter().flatten() {
+            self.plan
+                .txn
+                .insert(side, BindVa::new(mapped, handle), flags)?;
+        }
+        Ok(())
+    }
+}

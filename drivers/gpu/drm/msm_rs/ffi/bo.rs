@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A buffer object as the VM sees it.
+
+use core::ptr::NonNull;
+
+use kernel::{
+    prelude::*,
+    sync::aref::{
+        ARef,
+        AlwaysRefCounted, //
+    },
+};
+
+use super::bindings;
+use crate::gpuvm_rs::{
+    gem::{
+        GemObject,
+        ObjLocked, //
+    },
+    sm::OpMap,
+    va::GpuVa,
+    vm::Driver,
+};
+
+/// The bytes of a BO's name that the VM log keeps.
+pub(crate) const NAME_LEN: usize = 32;
+
+/// A GEM object that is a `struct msm_gem_object`.
+#[repr(transparent)]
+pub(crate) struct Bo(GemObject);
+
+// SAFETY: As for the GEM object, whose count this is.
+unsafe impl AlwaysRefCounted for Bo {
+    fn inc_ref(&self) {
+        self.0.inc_ref();
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: Transparent over `GemObject`; the rest is the caller's promise.
+        unsafe { GemObject::dec_ref(obj.cast()) }
+    }
+}
+
+impl Bo {
+    /// # Safety
+    ///
+    /// `obj` was made by the msm driver (it isn't a VM's resv object).
+    pub(super) unsafe fn from_gem(obj: &GemObject) -> &Self {
+        // SAFETY: Transparent; the caller's promise.
+        unsafe { &*core::ptr::from_ref(obj).cast() }
+    }
+
+    /// What `va` maps; `None` for a NULL mapping.
+    pub(crate) fn of_va<T: Driver>(va: &GpuVa<T>) -> Option<&Self> {
+        // SAFETY: Only the driver's BOs are ever mapped.
+        va.obj().map(|obj| unsafe { Self::from_gem(obj) })
+    }
+
+    /// What a step maps; `None` for a NULL mapping.
+    pub(crate) fn of_op<'a>(op: &'a OpMap<'_>) -> Option<&'a Self> {
+        // SAFETY: Only the driver's BOs are ever mapped.
+        op.obj().map(|obj| unsafe { Self::from_gem(obj) })
+    }
+
+    /// Looks up a handle.
+    ///
+    /// # Safety
+    ///
+    /// `file` is an open file of the msm driver.
+    pub(super) unsafe fn lookup(file: *mut bindings::drm_file, handle: u32) -> Option<ARef<Self>> {
+        // SAFETY: The caller's promise; the call returns a reference or NULL, and all of the file's
+        // objects are the driver's.
+        unsafe {
+            let obj = bindings::drm_gem_object_lookup(file, handle);
+            NonNull::new(obj.cast()).map(|p| ARef::from_raw(p))
+        }
+    }
+
+    /// As a GEM object.
+    pub(crate) fn gem(&self) -> &GemObject {
+        &self.0
+    }
+
+    fn raw(&self) -> *mut bindings::msm_gem_object {
+        self.0.as_raw().cast()
+    }
+
+    /// `MSM_BO_x` flags, which never change.
+    fn flags(&self) -> u32 {
+        // SAFETY: Alive.
+        unsafe { (*self.raw()).flags }
+    }
+
+    /// Whether the BO may only be mapped in the VM that it was made in.
+    pub(crate) fn is_no_share(&self) -> bool {
+        self.flags() & bindings::MSM_BO_NO_SHARE != 0
+    }
+
+    /// Whether the GPU may not write.
+    pub(crate) fn is_readonly(&self) -> bool {
+        self.flags() & bindings::MSM_BO_GPU_READONLY != 0
+    }
+
+    /// The name that userspace gave it, for people to read: it may change under our eyes.
+    pub(crate) fn name(&self) -> [u8; NAME_LEN] {
+        // SAFETY: Alive; any bytes are a valid name.
+        unsafe { core::ptr::read_volatile((&raw const (*self.raw()).name).cast()) }
+    }
+
+    /// The BO's pages, allocated or brought back from swap if need be.
+    ///
+    /// They stay while the lock is held, and after that while the BO's resv has a fence that isn't
+    /// signalled, or the BO is pinned.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`.
+    pub(crate) fn pages(&self, _locked: &ObjLocked<'_>) -> Result<Pages> {
+        // SAFETY: Alive and locked.
+        let pages = unsafe {
+            bindings::msm_gem_get_pages_locked(self.gem().as_raw(), bindings::MSM_MADV_WILLNEED)
+        };
+        kernel::error::from_err_ptr(pages)?;
+        // SAFETY: Backed, so that the table exists.
+        let (sgt, prot) = unsafe {
+            (
+                (*self.raw()).sgt,
+                bindings::msm_gem_prot(self.gem().as_raw()),
+            )
+        };
+        Ok(Pages {
+            sgt: NonNull::new(sgt).ok_or(ENOMEM)?,
+            prot,
+            _bo: self.into(),
+        })
+    }
+}
+
+/// The pages of a BO, with the IOMMU protection to map them with.
+///
+/// # Invariants
+///
+/// The table is the BO's; it is valid while the BO is backed, see [`Bo::pages`].
+pub(crate) struct Pages {
+    pub(super) sgt: NonNull<bindings::sg_table>,
+    pub(super) prot: core::ffi::c_int,
+    /// Keeps the BO alive.
+    _bo: ARef<Bo>,
+}
+
+impl Pages {
+    /// The pages of `obj`, for C code that has them.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` without a table.
+    ///
+    /// # Safety
+    ///
+    /// `obj` is a BO of the driver that is alive, and `sgt` its table.
+    pub(super) unsafe fn from_raw(
+        obj: *mut bindings::drm_gem_object,
+        sgt: *mut bindings::sg_table,
+        prot: core::ffi::c_int,
+    ) -> Result<Self> {
+        Ok(Self {
+            sgt: NonNull::new(sgt).ok_or(EINVAL)?,
+            prot,
+            // SAFETY: The caller's promise.
+            _bo: unsafe { Bo::from_gem(GemObject::from_raw(obj)) }.into(),
+        })
+    }
+}
+
+// SAFETY: The table isn't bound to a thread.
+unsafe impl Send for Pages {}
+// SAFETY: It is only read.
+unsafe impl Sync for Pages {}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Submitqueues.
+
+use core::ptr::NonNull;
+
+use kernel::prelude::*;
+
+use super::bindings;
+
+/// A reference to a VM_BIND submitqueue.
+///
+/// It keeps the queue's context, and through that the VM, alive. Dropping the last reference
+/// destroys the queue's scheduler entity, which may sleep.
+pub(crate) struct Queue(NonNull<bindings::msm_gpu_submitqueue>);
+
+// SAFETY: Reference counted and shared between threads in C.
+unsafe impl Send for Queue {}
+// SAFETY: As above.
+unsafe impl Sync for Queue {}
+
+impl Queue {
+    /// Looks up the VM_BIND queue `id`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is none, `EINVAL` if it is of another kind.
+    ///
+    /// # Safety
+    ///
+    /// `ctx` is the context of an open file.
+    pub(super) unsafe fn get(ctx: *mut bindings::msm_context, id: u32) -> Result<Self> {
+        // SAFETY: The caller's promise; the call returns a reference or NULL.
+        let queue = unsafe { bindings::msm_submitqueue_get(ctx, id) };
+        let queue = Self(NonNull::new(queue).ok_or(ENOENT)?);
+        // SAFETY: Alive; the flags never change.
+        if unsafe { (*queue.0.as_ptr()).flags } & bindings::MSM_SUBMITQUEUE_VM_BIND == 0 {
+            return Err(EINVAL);
+        }
+        Ok(queue)
+    }
+
+    /// The id by which userspace knows it.
+    pub(crate) fn id(&self) -> i32 {
+        // SAFETY: Alive; the id never changes.
+        unsafe { (*self.0.as_ptr()).id }
+    }
+
+    /// The scheduler entity, alive as long as `self`.
+    pub(super) fn entity(&self) -> *mut bindings::drm_sched_entity {
+        // SAFETY: Alive; the pointer never changes.
+        unsafe { (*self.0.as_ptr()).entity }
+    }
+
+    /// Another reference.
+    pub(crate) fn another(&self) -> Self {
+        // SAFETY: Alive.
+        unsafe { bindings::msm_rs_queue_get(self.0.as_ptr()) };
+        Self(self.0)
+    }
+
+    /// Locks the queue: jobs are armed and pushed in one order.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` for a signal.
+    pub(crate) fn lock(&self) -> Result<QueueLocked<'_>> {
+        // SAFETY: Alive.
+        kernel::error::to_result(unsafe { bindings::msm_rs_queue_lock(self.0.as_ptr()) })?;
+        Ok(QueueLocked(self))
+    }
+
+    /// Takes the queue's jobs off the scheduler. Those that haven't run never will; their fences
+    /// are signalled with an error once what they wait for is signalled.
+    pub(crate) fn kill(&self) {
+        // SAFETY: Alive. May be done repeatedly.
+        unsafe { bindings::drm_sched_entity_kill(self.entity()) };
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns a reference.
+        unsafe { bindings::msm_submitqueue_put(self.0.as_ptr()) };
+    }
+}
+
+/// Proof that a queue is locked.
+pub(crate) struct QueueLocked<'a>(&'a Queue);
+
+impl Drop for QueueLocked<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Locked by `Queue::lock()`.
+        unsafe { bindings::msm_rs_queue_unlock(self.0 .0.as_ptr()) };
+    }
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! In- and out-fences of an ioctl: sync file descriptors and syncobjs.
+
+use core::ptr::NonNull;
+
+use kernel::{
+    fs::file::FileDescriptorReservation,
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+use super::bindings;
+use crate::gpuvm_rs::{
+    fence::Fence,
+    sched::{
+        Backend,
+        PendingJob, //
+    },
+};
+
+/// The fence behind a sync file descriptor.
+///
+/// # Errors
+///
+/// `EINVAL` if `fd` isn't one.
+pub(crate) fn fence_from_fd(fd: i32) -> Result<ARef<Fence>> {
+    // SAFETY: Any number may be passed; the call returns a reference or NULL.
+    unsafe { Fence::from_owned(bindings::sync_file_get_fence(fd)) }.ok_or(EINVAL)
+}
+
+/// A sync file for a fence that doesn't exist yet, with the descriptor that it will get.
+///
+/// Everything that can fail is done when it is made. Dropping it gives both back.
+pub(crate) struct OutFence {
+    file: NonNull<bindings::sync_file>,
+    fd: FileDescriptorReservation,
+}
+
+impl OutFence {
+    /// Reserves a descriptor and makes the file.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        let fd =
+            FileDescriptorReservation::get_unused_fd_flags(kernel::fs::file::flags::O_CLOEXEC)?;
+        // SAFETY: The stub is a signalled fence; the call returns a reference.
+        let stub = unsafe { Fence::from_owned(bindings::dma_fence_get_stub()) }.ok_or(ENOMEM)?;
+        // SAFETY: The stub is alive; the file takes its own reference.
+        let file = unsafe { bindings::sync_file_create(stub.as_raw()) };
+        Ok(Self {
+            file: NonNull::new(file).ok_or(ENOMEM)?,
+            fd,
+        })
+    }
+
+    /// Gives the file its fence and the descriptor its file. Returns the descriptor.
+    pub(crate) fn install(self, fence: &Fence) -> i32 {
+        let this = core::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is never dropped, so that the reservation is moved out once.
+        let fd = unsafe { core::ptr::read(&this.fd) };
+        let number = fd.reserved_fd() as i32;
+        // SAFETY: The file is ours and nobody has seen it; installing gives our reference away.
+        unsafe {
+            bindings::msm_rs_sync_file_set(this.file.as_ptr(), fence.as_raw());
+            let file = NonNull::new_unchecked((*this.file.as_ptr()).file);
+            fd.fd_install(ARef::from_raw(file.cast::<kernel::fs::File>()));
+        }
+        number
+    }
+}
+
+impl Drop for OutFence {
+    fn drop(&mut self) {
+        // SAFETY: We hold the file's only reference.
+        unsafe { bindings::fput((*self.file.as_ptr()).file) };
+    }
+}
+
+/// An array of `struct drm_msm_syncobj` in userspace.
+#[derive(Clone, Copy)]
+pub(crate) struct SyncobjArray {
+    /// Address; zero for none.
+    pub(crate) addr: u64,
+    /// How many.
+    pub(crate) nr: u32,
+    /// Bytes from one to the next.
+    pub(crate) stride: u32,
+}
+
+/// The syncobjs that a job waits for and that are to be reset once it is pushed.
+pub(crate) struct InSyncobjs {
+    array: NonNull<*mut bindings::drm_syncobj>,
+    nr: u32,
+}
+
+impl InSyncobjs {
+    /// Lets `job` wait for the syncobjs of `from`. `None` if there are none.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`, `ENOENT`, `EFAULT`, `EOPNOTSUPP`, `ENOMEM`, as `msm_syncobj_parse_deps()`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` and `file` are the device and the open file of the ioctl.
+    pub(super) unsafe fn parse<B: Backend>(
+        dev: *mut bindings::drm_device,
+        file: *mut bindings::drm_file,
+        job: &mut PendingJob<B>,
+        from: SyncobjArray,
+    ) -> Result<Option<Self>> {
+        if from.addr == 0 || from.nr == 0 {
+            return Ok(None);
+        }
+        // SAFETY: The caller's promise; the job isn't armed.
+        let array = kernel::error::from_err_ptr(unsafe {
+            bindings::msm_syncobj_parse_deps(
+                dev,
+                job.as_raw(),
+                file,
+                from.addr,
+                from.nr,
+                from.stride as usize,
+            )
+        })?;
+        Ok(NonNull::new(array).map(|array| Self { array, nr: from.nr }))
+    }
+
+    /// Takes the fences out of those syncobjs that asked for it.
+    pub(crate) fn reset(&self) {
+        // SAFETY: From `parse()`, of `nr` entries.
+        unsafe { bindings::msm_syncobj_reset(self.array.as_ptr(), self.nr) };
+    }
+}
+
+impl Drop for InSyncobjs {
+    fn drop(&mut self) {
+        // SAFETY: From `parse()`: an array of `nr` references or NULLs that is ours to free.
+        unsafe { bindings::msm_rs_syncobjs_free(self.array.as_ptr(), self.nr) };
+    }
+}
+
+/// The syncobjs that get the job's fence.
+pub(crate) struct OutSyncobjs {
+    array: NonNull<bindings::msm_syncobj_post_dep>,
+    nr: u32,
+}
+
+impl OutSyncobjs {
+    /// Looks up the syncobjs of `from` and allocates what signalling them takes. `None` if there are
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// As `msm_syncobj_parse_post_deps()`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` and `file` are the device and the open file of the ioctl.
+    pub(super) unsafe fn parse(
+        dev: *mut bindings::drm_device,
+        file: *mut bindings::drm_file,
+        from: SyncobjArray,
+    ) -> Result<Option<Self>> {
+        if from.addr == 0 || from.nr == 0 {
+            return Ok(None);
+        }
+        // SAFETY: The caller's promise.
+        let array = kernel::error::from_err_ptr(unsafe {
+            bindings::msm_syncobj_parse_post_deps(
+                dev,
+                file,
+                from.addr,
+                from.nr,
+                from.stride as usize,
+            )
+        })?;
+        Ok(NonNull::new(array).map(|array| Self { array, nr: from.nr }))
+    }
+
+    /// Gives them `fence`.
+    pub(crate) fn attach(&self, fence: &Fence) {
+        // SAFETY: From `parse()`, of `nr` entries.
+        unsafe {
+            bindings::msm_syncobj_process_post_deps(self.array.as_ptr(), self.nr, fence.as_raw())
+        };
+    }
+}
+
+impl Drop for OutSyncobjs {
+    fn drop(&mut self) {
+        // SAFETY: From `parse()`: an array of `nr` entries that is ours to free.
+        unsafe { bindings::msm_rs_post_deps_free(self.array.as_ptr(), self.nr) };
+    }
+}

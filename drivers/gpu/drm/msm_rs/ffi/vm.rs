@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The VM that C and Rust share: `struct msm_gem_vm` with what Rust adds behind it.
+//!
+//! There are two kinds, of which a VM is one from its creation to its end: [`Managed`] VMs, whose
+//! addresses the kernel gives out, and [`Bind`] VMs, which belong to VM_BIND.
+
+use core::{
+    cell::UnsafeCell,
+    mem::offset_of,
+    ptr::NonNull, //
+};
+
+use kernel::{
+    prelude::*,
+    types::Opaque, //
+};
+
+use super::{
+    bindings,
+    mmu::Mmu, //
+};
+use crate::{
+    bind,
+    gpuvm_rs::{
+        fence::Fence,
+        gem::ObjLocked,
+        sched,
+        va::GpuVaAlloc,
+        vm::{
+            Driver,
+            GpuVm,
+            VmBo,
+            VmLocked, //
+        },
+    },
+    pure::ops,
+    vm::BindState,
+    vm_log::VmLog,
+    vma, //
+};
+
+/// A VM whose addresses the kernel gives out. Its page tables change synchronously.
+pub(crate) struct Managed;
+
+/// A VM that userspace manages through VM_BIND.
+pub(crate) struct Bind;
+
+/// Whether a VMA's page table entries are (or, for a VM_BIND VMA, will be) in place.
+///
+/// Guarded by the VM's resv; C's debugfs code reads it as a `bool`.
+#[repr(transparent)]
+pub(crate) struct Mapped(UnsafeCell<bool>);
+
+// SAFETY: Only reachable with the VM's lock; C's reader is for people and reads a byte.
+unsafe impl Send for Mapped {}
+// SAFETY: As above.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    pub(crate) const fn new(mapped: bool) -> Self {
+        Self(UnsafeCell::new(mapped))
+    }
+
+    pub(crate) fn get<T: Driver>(&self, _vm: &VmLocked<'_, T>) -> bool {
+        // SAFETY: The lock keeps writers away.
+        unsafe { self.0.get().read() }
+    }
+
+    pub(crate) fn set<T: Driver>(&self, mapped: bool, _vm: &VmLocked<'_, T>) {
+        // SAFETY: The lock keeps other accesses away, see the type.
+        unsafe { self.0.get().write(mapped) }
+    }
+}
+
+/// What a VMA of a [`Managed`] VM carries. Laid out as C's `struct msm_gem_vma` behind its base.
+#[repr(C)]
+pub(crate) struct ManagedVa {
+    mapped: Mapped,
+    node: Opaque<bindings::drm_mm_node>,
+}
+
+/// What a VMA of a [`Bind`] VM carries. C reads `mapped`.
+#[repr(C)]
+pub(crate) struct BindVa {
+    mapped: Mapped,
+    /// The GEM handle that the MAP named, for the log; 0 for NULL mappings.
+    handle: u32,
+}
+
+const _: () = {
+    assert!(offset_of!(bindings::msm_gem_vma, base) == 0);
+    assert!(offset_of!(bindings::msm_gem_vma, mapped) == size_of::<bindings::drm_gpuva>());
+    assert!(
+        offset_of!(bindings::msm_gem_vma, node) - size_of::<bindings::drm_gpuva>()
+            == offset_of!(ManagedVa, node)
+    );
+    assert!(offset_of!(bindings::msm_gem_vm, base) == 0);
+};
+
+// SAFETY: The node is only touched under the VM's lock.
+unsafe impl Send for ManagedVa {}
+// SAFETY: As above.
+unsafe impl Sync for ManagedVa {}
+
+impl BindVa {
+    pub(crate) fn new(mapped: bool, handle: u32) -> Self {
+        Self {
+            mapped: Mapped::new(mapped),
+            handle,
+        }
+    }
+
+    /// Whether the page table entries are in place, or will be when the jobs that were asked for
+    /// have run.
+    pub(crate) fn mapped(&self) -> &Mapped {
+        &self.mapped
+    }
+
+    /// The GEM handle that the MAP named; 0 for NULL mappings.
+    pub(crate) fn handle(&self) -> u32 {
+        self.handle
+    }
+}
+
+impl ManagedVa {
+    /// A VMA without addresses.
+    pub(crate) fn new() -> Self {
+        Self {
+            mapped: Mapped::new(false),
+            node: Opaque::zeroed(),
+        }
+    }
+
+    /// Gives `va` `size` bytes of free addresses between `start` and `end`. Returns the first.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`, `ENOMEM`.
+    pub(crate) fn allocate(
+        va: &GpuVaAlloc<Managed>,
+        vm: &VmLocked<'_, Managed>,
+        size: u64,
+        start: u64,
+        end: u64,
+    ) -> Result<u64> {
+        let node = va.data().node.get();
+        // SAFETY: The VM's lock guards its drm_mm. The node is zeroed (a VMA gets addresses once)
+        // and boxed, so that it stays where it is.
+        unsafe {
+            kernel::error::to_result(bindings::drm_mm_insert_node_in_range(
+                &raw mut (*c_vm(vm)).mm,
+                node,
+                size,
+                ops::PAGE_SIZE,
+                0,
+                start,
+                end,
+                bindings::drm_mm_insert_mode_DRM_MM_INSERT_BEST,
+            ))?;
+            Ok((*node).start)
+        }
+    }
+
+    /// Whether the page table entries are in place.
+    pub(crate) fn mapped(&self) -> &Mapped {
+        &self.mapped
+    }
+}
+
+impl Drop for ManagedVa {
+    fn drop(&mut self) {
+        // SAFETY: VMAs of managed VMs are dropped where they are closed, with the VM locked, and the
+        // VM, which holds the drm_mm, is alive there.
+        unsafe { bindings::msm_rs_mm_remove(self.node.get()) };
+    }
+}
+
+/// A VM in memory: what C knows of it, and what it doesn't.
+#[repr(C)]
+struct Vm<S> {
+    c: Opaque<bindings::msm_gem_vm>,
+    state: S,
+}
+
+/// What Rust keeps of a managed VM.
+pub(crate) struct ManagedState {
+    mmu: Mmu,
+}
+
+fn c_vm<T: Driver>(vm: &GpuVm<T>) -> *mut bindings::msm_gem_vm {
+    vm.as_raw().cast()
+}
+
+impl GpuVm<Managed> {
+    /// The VM's page tables, which lock for themselves.
+    pub(crate) fn mmu(&self) -> &Mmu {
+        // SAFETY: All VMs with these callbacks are in a `Vm<ManagedState>`, see `create()`.
+        unsafe { &(*self.as_raw().cast::<Vm<ManagedState>>()).state.mmu }
+    }
+}
+
+impl GpuVm<Bind> {
+    /// What Rust keeps of it.
+    pub(crate) fn state(&self) -> &BindState {
+        // SAFETY: All VMs with these callbacks are in a `Vm<BindState>`, see `create()`.
+        unsafe { &(*self.as_raw().cast::<Vm<BindState>>()).state }
+    }
+
+    /// Whether something went wrong in it that can't be undone.
+    pub(crate) fn is_unusable(&self) -> bool {
+        // SAFETY: A byte that is only ever set.
+        unsafe { (&raw const (*c_vm(self)).unusable).read_volatile() }
+    }
+
+    /// The fence of all submits so far, if there is one. Read when no more can come.
+    pub(crate) fn last_fence(&self) -> Option<&Fence> {
+        // SAFETY: The VM owns a reference, which only a submit changes.
+        unsafe {
+            let fence = (*c_vm(self)).last_fence;
+            (!fence.is_null()).then(|| Fence::from_raw(fence))
+        }
+    }
+
+    /// The C object behind the page tables.
+    pub(super) fn mmu_ptr(&self) -> *mut bindings::msm_mmu {
+        // SAFETY: Written when the VM is made and never again.
+        unsafe { (*c_vm(self)).mmu }
+    }
+}
+
+/// A VM of either kind, from C.
+pub(super) enum AnyVm<'a> {
+    Managed(&'a GpuVm<Managed>),
+    Bind(&'a GpuVm<Bind>),
+}
+
+impl AnyVm<'_> {
+    /// # Safety
+    ///
+    /// `vm` came from `msm_gem_vm_create()` and stays referenced for as long as the result is used.
+    pub(super) unsafe fn from_raw(vm: *mut bindings::drm_gpuvm) -> Self {
+        // SAFETY: The caller's promise; which kind it is never changes.
+        unsafe {
+            if (*vm.cast::<bindings::msm_gem_vm>()).managed {
+                Self::Managed(GpuVm::from_raw(vm))
+            } else {
+                Self::Bind(GpuVm::from_raw(vm))
+            }
+        }
+    }
+}
+
+/// Marks a VM as unusable: further requests fail. Returns whether it is news.
+///
+/// # Safety
+///
+/// `vm` came from `msm_gem_vm_create()` and is alive.
+pub(super) unsafe fn set_unusable(vm: *mut bindings::drm_gpuvm) {
+    let vm: *mut bindings::msm_gem_vm = vm.cast();
+    // SAFETY: A byte that is only ever set.
+    unsafe { (&raw mut (*vm).unusable).write_volatile(true) };
+}
+
+impl GpuVm<Bind> {
+    /// Marks the VM as unusable: further requests fail.
+    pub(crate) fn set_unusable(&self) {
+        // SAFETY: Alive.
+        unsafe { set_unusable(self.as_raw()) };
+    }
+}
+
+/// What a VM is made from.
+pub(super) struct Config {
+    pub(super) drm: *mut bindings::drm_device,
+    pub(super) mmu: NonNull<bindings::msm_mmu>,
+    pub(super) name: *const core::ffi::c_char,
+    pub(super) start: u64,
+    pub(super) size: u64,
+}
+
+/// Makes a VM for which the kernel gives out addresses. The VM owns the page tables.
+///
+/// # Errors
+///
+/// `ENOMEM`; the page tables are still the caller's.
+///
+/// # Safety
+///
+/// The pointers are alive; `name` outlives the VM.
+pub(super) unsafe fn create_managed(config: &Config) -> Result<NonNull<bindings::drm_gpuvm>> {
+    // SAFETY: The caller's promise; the state is only made when nothing can fail any more.
+    unsafe {
+        create::<Managed, _, _>(
+            config,
+            true,
+            |_| Ok(()),
+            |mmu| {
+                pin_init::init_from_closure(move |slot: *mut ManagedState| {
+                    slot.write(ManagedState { mmu });
+                    Ok::<(), core::convert::Infallible>(())
+                })
+            },
+        )
+    }
+}
+
+/// Makes a VM for VM_BIND. As [`create_managed`].
+///
+/// # Errors
+///
+/// `ENOMEM`; the page tables are still the caller's.
+///
+/// # Safety
+///
+/// The pointers are alive; `name` outlives the VM.
+pub(super) unsafe fn create_bind(config: &Config) -> Result<NonNull<bindings::drm_gpuvm>> {
+    // SAFETY: Reads a module parameter.
+    let log = VmLog::new(unsafe { bindings::msm_rs_vm_log_shift() })?;
+    // SAFETY: The caller's promise. The scheduler stays where it is until `free()` stops it.
+    unsafe {
+        create::<Bind, _, _>(
+            config,
+            false,
+            |c| {
+                sched::init::<bind::job::Jobs>(
+                    &raw mut (*c).sched,
+                    (*config.drm).dev,
+                    c"msm-vm-bind",
+                )
+            },
+            |mmu| BindState::new(mmu, log),
+        )
+    }
+}
+
+/// # Safety
+///
+/// As [`create_managed`]. `prepare` may leave something to undo only when it succeeds.
+unsafe fn create<T: Driver, S, I: PinInit<S>>(
+    config: &Config,
+    managed: bool,
+    prepare: impl FnOnce(*mut bindings::msm_gem_vm) -> Result,
+    state: impl FnOnce(Mmu) -> I,
+) -> Result<NonNull<bindings::drm_gpuvm>> {
+    // All that can fail comes first.
+    let mut memory = KBox::<Vm<S>>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
+    let vm = memory.as_mut_ptr();
+    // SAFETY: Within the allocation.
+    let c = unsafe { Opaque::cast_into(&raw const (*vm).c) };
+    // SAFETY: The device is alive.
+    let resv_obj = unsafe { bindings::drm_gpuvm_resv_object_alloc(config.drm) };
+    if resv_obj.is_null() {
+        return Err(ENOMEM);
+    }
+    prepare(c).inspect_err(|_| {
+        // SAFETY: Just allocated, not used by anything.
+        unsafe { bindings::drm_gem_object_put(resv_obj) }
+    })?;
+
+    // SAFETY: `c` is zeroed. The reference to the resv object that we drop was made by allocating
+    // it; the VM has its own. The state's memory isn't initialised and doesn't move.
+    unsafe {
+        bindings::drm_gpuvm_init(
+            &raw mut (*c).base,
+            config.name,
+            0,
+            config.drm,
+            resv_obj,
+            config.start,
+            config.size,
+            0,
+            0,
+            &GpuVm::<T>::OPS,
+        );
+        bindings::drm_gem_object_put(resv_obj);
+        bindings::drm_mm_init(&raw mut (*c).mm, config.start, config.size);
+        (*c).mmu = config.mmu.as_ptr();
+        (*c).managed = managed;
+        pin_init::raw_init(&raw mut (*vm).state, state(Mmu::from_raw(config.mmu)));
+        KBox::into_raw(memory);
+        Ok(NonNull::new_unchecked(&raw mut (*c).base))
+    }
+}
+
+/// Frees a VM of which no reference is left.
+///
+/// # Safety
+///
+/// `vm` came from `create::<_, S, _>()`; called once.
+unsafe fn free<S>(vm: *mut bindings::drm_gpuvm) {
+    let vm: *mut Vm<S> = vm.cast();
+    // SAFETY: The caller's promise. Fences may still point at the scheduler's name: the memory goes
+    // back after a grace period.
+    unsafe {
+        core::ptr::drop_in_place(&raw mut (*vm).state);
+        let c = Opaque::cast_into(&raw const (*vm).c);
+        bindings::drm_mm_takedown(&raw mut (*c).mm);
+        bindings::dma_fence_put((*c).last_fence);
+        bindings::put_pid((*c).pid);
+        bindings::msm_rs_vm_free_rcu(c);
+    }
+}
+
+// SAFETY: `free()` gives the memory back.
+unsafe impl Driver for Managed {
+    type Va = ManagedVa;
+    type Step = ();
+
+    fn validate(_vm: &VmLocked<'_, Self>, _obj: &ObjLocked<'_>, _vm_bo: &VmBo<'_, Self>) -> Result {
+        // A submit pins the BOs that it lists.
+        Ok(())
+    }
+
+    unsafe fn free(vm: NonNull<GpuVm<Self>>) {
+        // SAFETY: The last reference is gone.
+        unsafe { free::<ManagedState>(vm.as_ptr().cast()) };
+    }
+}
+
+// SAFETY: `free()` gives the memory back.
+unsafe impl Driver for Bind {
+    type Va = BindVa;
+    type Step = bind::plan::Step;
+
+    fn validate(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, Self>) -> Result {
+        vma::restore(vm, obj, vm_bo)
+    }
+
+    unsafe fn free(vm: NonNull<GpuVm<Self>>) {
+        // SAFETY: The last reference is gone: jobs and entities hold one each. Jobs drop theirs on
+        // the reaper, so this isn't the scheduler's own queue.
+        unsafe {
+            sched::fini(&raw mut (*vm.as_ptr().cast::<bindings::msm_gem_vm>()).sched);
+            free::<BindState>(vm.as_ptr().cast());
+        }
+    }
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the C that stays calls in Rust, besides the functions that its own headers declare.
+ */
+#ifndef __MSM_RS_H__
+#define __MSM_RS_H__
+
+#include <linux/types.h>
+
+struct drm_gpuvm;
+struct drm_printer;
+struct msm_rs_vm_log;
+
+#ifdef CONFIG_DRM_MSM_RS
+
+/* Module load and unload. Unloading waits until everything that was freed late is gone. */
+int msm_rs_init(void);
+void msm_rs_exit(void);
+
+/* The file of a VM_BIND context is being closed: bind jobs that wait for a fence never run. */
+void msm_rs_vm_cancel(struct drm_gpuvm *vm);
+
+/* The VM log for a devcoredump: copied when the GPU faults, printed when it is read. NULL if there is none. */
+struct msm_rs_vm_log *msm_rs_vm_log_capture(struct drm_gpuvm *vm);
+void msm_rs_vm_log_print(const struct msm_rs_vm_log *log, struct drm_printer *p);
+void msm_rs_vm_log_free(struct msm_rs_vm_log *log);
+
+#else
+
+static inline int msm_rs_init(void)
+{
+	return 0;
+}
+
+static inline void msm_rs_exit(void)
+{
+}
+
+static inline void msm_rs_vm_cancel(struct drm_gpuvm *vm)
+{
+}
+
+static inline struct msm_rs_vm_log *msm_rs_vm_log_capture(struct drm_gpuvm *vm)
+{
+	return NULL;
+}
+
+static inline void msm_rs_vm_log_print(const struct msm_rs_vm_log *log, struct drm_printer *p)
+{
+}
+
+static inline void msm_rs_vm_log_free(struct msm_rs_vm_log *log)
+{
+}
+
+#endif
+#endif

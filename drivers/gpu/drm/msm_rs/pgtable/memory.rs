@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the page tables need of their surroundings: where tables are kept, where new ones come from, and where
+//! removed ones go.
+
+/// A page table: the physical address of a 4 KiB page that holds 512 entries.
+///
+/// # Invariants
+///
+/// The address is a multiple of 4 KiB below 2^48.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Table(u64);
+
+impl Table {
+    /// The table at a physical address; `None` when no table can be there.
+    pub const fn at(address: u64) -> Option<Self> {
+        if address & !super::pte::ADDRESS == 0 {
+            // INVARIANT: `ADDRESS` has just the bits of such an address.
+            Some(Self(address))
+        } else {
+            None
+        }
+    }
+
+    /// The table that a table descriptor points to.
+    pub(super) const fn of_descriptor(descriptor: u64) -> Self {
+        // INVARIANT: `ADDRESS` has just the bits of such an address.
+        Self(descriptor & super::pte::ADDRESS)
+    }
+
+    /// The physical address.
+    #[inline]
+    pub const fn address(self) -> u64 {
+        self.0
+    }
+}
+
+/// What is kept about a table beside its entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How many of its entries aren't zero: 0 to 512.
+    pub live: u16,
+    /// How many footprints hold it ([`super::PageTables::reserve`]). A count that reached `u32::MAX` stays there, and
+    /// the table with it until teardown.
+    pub pins: u32,
+}
+
+impl Counts {
+    /// Whether nothing needs the table.
+    #[inline]
+    pub const fn unused(&self) -> bool {
+        self.live == 0 && self.pins == 0
+    }
+}
+
+/// The 512 entries of one table, while the lock is held.
+pub trait Entries {
+    /// The entry at `index`, below 512.
+    fn get(&self, index: usize) -> u64;
+
+    /// Changes the entry at `index`, below 512, in one 64-bit store that can't be torn. A walker may not see it before
+    /// [`Memory::sync`].
+    fn set(&self, index: usize, entry: u64);
+}
+
+/// The memory that tables live in.
+///
+/// Whoever has one holds the VM's mmu_lock; that is why nothing here takes `&mut self`. Only tables that
+/// [`super::PageTables`] was given are ever named.
+pub trait Memory {
+    /// See [`Memory::entries`].
+    type Entries<'a>: Entries
+    where
+        Self: 'a;
+
+    /// A table's entries.
+    fn entries(&self, table: Table) -> Self::Entries<'_>;
+
+    /// Makes `count` entries from `first` on visible to the walkers, before anything that is stored later is. For a
+    /// coherent walker a write barrier, otherwise a clean to the point of coherency. Called once per run of entries.
+    fn sync(&self, table: Table, first: usize, count: usize);
+
+    /// What was last set; `Counts::default()` for a table fresh from the pool.
+    fn counts(&self, table: Table) -> Counts;
+
+    /// Keeps `counts` for the table.
+    fn set_counts(&self, table: Table, counts: Counts);
+}
+
+/// Tables that were allocated before the lock was taken.
+pub trait Pool {
+    /// How many are left.
+    fn available(&self) -> u64;
+
+    /// Takes one: all zero, visible as such to the walkers, with default counts.
+    fn take(&mut self) -> Option<Table>;
+}
+
+/// What has to be done after the tables were changed and before the job's fence signals.
+///
+/// If either function was called, the TLB, walk caches included, must be invalidated (not when the SMMU is off: it forgets).
+pub trait Gather {
+    /// `table` isn't linked any more, but walkers may still read it: its contents must stay until the
+    /// invalidation, then it is the caller's.
+    fn table(&mut self, table: Table);
+
+    /// A translation that the TLB may hold was removed or changed. The pages behind it may not be freed before the
+    /// invalidation.
+    fn removed_live(&mut self);
+}

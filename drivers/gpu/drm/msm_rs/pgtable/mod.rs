@@ -1,0 +1,805 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The page tables of a per-process VM: what TTBR0 points to.
+//!
+//! The tables are our own and not io-pgtable's, for what a fence path needs: nothing is allocated while a job runs,
+//! a run of pages is written without a walk per page, NULL (PRR) mappings of any size cost next to nothing, empty tables are
+//! given back, and removal is separate from invalidation, so that a job needs one.
+//!
+//! This folder only computes; it follows the rules of `pure`. Memory, allocation, locks and the SMMU are behind the traits
+//! of [`memory`].
+//!
+//! # Locks
+//!
+//! Everything here runs under the VM's mmu_lock, which whoever has the [`Memory`] holds. Nothing here sleeps or
+//! allocates, so the lock may be taken on the fence path.
+//!
+//! # Layout
+//!
+//! - [`geometry`]: levels, reaches, indices.
+//! - [`pte`]: the descriptors' bits.
+//! - [`memory`]: the traits, and what is counted per table.
+//! - [`footprint`]: which tables a job may need.
+//! - here: [`PageTables`], which changes them.
+//!
+//! # Life of a job's tables
+//!
+//! 1. *Plan.* [`Footprint::new`] takes the job's operations; no lock is needed.
+//! 2. *Reserve.* [`PageTables::reserve`] links every table of the footprint that doesn't exist, and pins all of them.
+//!    If the pool has too few it changes nothing and says how many are missing: the caller unlocks, allocates, and tries again.
+//!    An empty table translates nothing, just as no table does, and a copy of a shared NULL table
+//!    translates what the shared one does, so linking early isn't seen by the GPU.
+//! 3. *Run.* [`map`](PageTables::map), [`map_null`](PageTables::map_null), [`unmap`](PageTables::unmap) in any order.
+//!    No table is needed any more, so nothing can run out.
+//! 4. *Release*, also of a job that was cancelled: [`PageTables::release`] unpins. Tables that are empty then are unlinked.
+//! 5. One invalidation, if the [`Gather`] was called at all; then the tables gathered are freed, and the fence signals.
+//!
+//! So the number of tables is exact by construction: what is reserved is what is linked. A table that exists and is
+//! pinned can't vanish, whatever jobs run in between and in whatever order, and a table that an earlier job reserved is
+//! there already when a later one is planned. A mapping made at once (a kernel-managed VM, a BO that comes
+//! back after eviction) takes the same five steps in one go.
+//!
+//! # Invariants
+//!
+//! - A table of level 3 holds page descriptors; one of another level holds table descriptors of the next level. There
+//!   are no blocks: any page can be unmapped at any time, and splitting a block would need break-before-make.
+//! - `live` is the number of entries that aren't zero.
+//! - A table other than the root is *in use*: it has a live entry or a pin. (Otherwise it is unlinked at once.)
+//! - A pinned table's parent is pinned, at least as often. So a table that isn't pinned has no pinned table below it.
+//! - A shared NULL table is never written after [`NullTables::new`], counted, pinned or gathered.
+//!
+//! # NULL mappings
+//!
+//! Every entry of a NULL mapping points to the PRR page, of which reads give zero and writes vanish. One shared table of
+//! level 3 has all its 512 entries so; one of level 2 has all of them point to that; one of level 1 to that one. A NULL
+//! mapping links these wherever it covers a whole table's reach: an entry per GiB or, with four levels, per 512 GiB.
+//! Tables that are linked there and aren't pinned are dropped whole; pinned ones stay and are filled, since a job may rely on them.
+//!
+//! # Break-before-make, and why one invalidation per job is enough
+//!
+//! - *A shared table replaced by its copy*: the descriptor changes from one valid table to another in one 64-bit
+//!   store. Both translate every address to the same page with the same attributes and size, so a walker or TLB that
+//!   mixes the two can't tell. The shared table is never freed. Once the copy is changed, a walk cache
+//!   may still lead to the shared table: every page in its reach was a live NULL mapping, so any change there
+//!   is the removal of a live translation, is reported to the gather, and is followed by the job's invalidation (of walk caches too).
+//! - *A page descriptor replaced by another in one job* (unmap, then map): all translations are of 4 KiB pages, so there are
+//!   never two of different size for one address, the case that can raise a TLB conflict. Until the invalidation an
+//!   access may use either page, and nothing orders accesses of jobs already running against the bind but the
+//!   fence, which signals after the invalidation. Both pages stay allocated until then.
+//! - *A table unlinked*: its contents are left alone until the invalidation, as a walker that cached the descriptor reads them. Only
+//!   then is it reused.
+//! - *A table linked*: its contents are synced before the descriptor is written. Walkers don't cache invalid descriptors,
+//!   so a new mapping needs no invalidation.
+
+pub mod footprint;
+pub mod geometry;
+pub mod memory;
+pub mod pte;
+
+use footprint::Footprint;
+use geometry::{entry_shift, index, spans, Geometry, Span, ENTRIES, LEAF, PAGE_SHIFT, PAGE_SIZE};
+use memory::{Counts, Entries, Gather, Memory, Pool, Table};
+use pte::Prot;
+
+use crate::pure::ranges::{Range, RangeBuf};
+
+/// Why the tables couldn't be changed. What was done before stays done and is consistent: unmapping the range undoes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The range isn't made of whole pages of the address space.
+    Range,
+    /// Memory that isn't made of whole pages or lies beyond what the SMMU can address.
+    Physical,
+    /// Less memory than the range needs.
+    Short,
+    /// A table is needed that no footprint reserved.
+    Unreserved,
+    /// There are no NULL tables: the SMMU has no PRR.
+    NoNull,
+}
+
+/// The pool had too few tables; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// How many more are needed.
+    pub missing: u64,
+}
+
+/// The shared NULL tables of levels 1, 2 and 3. One set serves all VMs of a device, for as long as any lives.
+#[derive(Clone, Copy, Debug)]
+pub struct NullTables([Table; 3]);
+
+impl NullTables {
+    /// Fills `tables` so that all of them translate to the PRR page at physical address `page`, which can be written (as
+    /// far as the attributes go: the hardware drops it).
+    pub fn new<M: Memory>(mem: &M, tables: [Table; 3], page: Table) -> Self {
+        let [top, middle, leaf] = tables;
+        let entries = [
+            (leaf, Self::prot().page(page.address())),
+            (middle, pte::table(leaf)),
+            (top, pte::table(middle)),
+        ];
+        for (table, entry) in entries {
+            let view = mem.entries(table);
+            (0..ENTRIES).for_each(|at| view.set(at, entry));
+            mem.sync(table, 0, ENTRIES);
+        }
+        Self(tables)
+    }
+
+    /// How NULL pages are mapped.
+    const fn prot() -> Prot {
+        Prot {
+            write: true,
+            privileged: false,
+            cached: false,
+        }
+    }
+
+    /// The shared table of `level`, 1 to 3.
+    #[inline]
+    const fn table(&self, level: u32) -> Table {
+        let [top, middle, leaf] = self.0;
+        match level {
+            LEAF => leaf,
+            2 => middle,
+            _ => top,
+        }
+    }
+}
+
+/// What an entry above the last level leads to.
+#[derive(Clone, Copy)]
+enum Child {
+    Absent,
+    /// The shared NULL table.
+    Shared,
+    /// A table of this VM's own.
+    Own(Table),
+}
+
+/// A change of consecutive entries of one table, synced and counted once.
+struct Run {
+    table: Table,
+    /// The first index written and the one after the last, if any were.
+    dirty: Option<(usize, usize)>,
+    added: u16,
+    removed: u16,
+}
+
+impl Run {
+    const fn new(table: Table) -> Self {
+        Self {
+            table,
+            dirty: None,
+            added: 0,
+            removed: 0,
+        }
+    }
+
+    /// Stores `entry` in place of `old` at `at`.
+    #[inline]
+    fn set<E: Entries>(&mut self, view: &E, at: usize, old: u64, entry: u64) {
+        view.set(at, entry);
+        self.added = self.added.wrapping_add(u16::from(old == 0));
+        self.removed = self.removed.wrapping_add(u16::from(entry == 0));
+        let first = self.dirty.map_or(at, |(first, _)| first);
+        self.dirty = Some((first, at.wrapping_add(1)));
+    }
+
+    /// Syncs and counts; returns the counts.
+    #[inline]
+    fn finish<M: Memory>(self, mem: &M) -> Counts {
+        let mut counts = mem.counts(self.table);
+        if let Some((first, end)) = self.dirty {
+            mem.sync(self.table, first, end.wrapping_sub(first));
+            counts.live = counts
+                .live
+                .wrapping_add(self.added)
+                .wrapping_sub(self.removed);
+            mem.set_counts(self.table, counts);
+        }
+        counts
+    }
+}
+
+/// The tables of one VM.
+///
+/// Holds no table itself: the caller owns the root and the pool's tables, and gets every one of them back through a
+/// [`Gather`], the last ones from [`Self::teardown`].
+#[derive(Debug)]
+pub struct PageTables {
+    root: Table,
+    geometry: Geometry,
+    null: Option<NullTables>,
+}
+
+impl PageTables {
+    /// Tables with nothing mapped. `root` is all zero with default counts. Without `null` there are no NULL mappings.
+    pub const fn new(geometry: Geometry, root: Table, null: Option<NullTables>) -> Self {
+        Self {
+            root,
+            geometry,
+            null,
+        }
+    }
+
+    /// The root, for TTBR0. Only its first 2^(ias − its entries' shift) entries are used.
+    pub const fn root(&self) -> Table {
+        self.root
+    }
+
+    /// The sizes of the address space.
+    pub const fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// How many tables of the footprint don't exist now.
+    ///
+    /// Exactly what [`Self::reserve`] would take from a pool. O(1) per table of the footprint.
+    pub fn need<M: Memory, B: RangeBuf>(&self, mem: &M, footprint: &Footprint<B>) -> u64 {
+        let mut need = 0u64;
+        for level in self.lower_levels() {
+            for span in footprint_spans(footprint, level) {
+                let all = span.end.saturating_sub(span.first);
+                let own = match self.own_table(mem, span.iova, level.wrapping_sub(1)) {
+                    Some(parent) => {
+                        let view = mem.entries(parent);
+                        (span.first..span.end)
+                            .filter(|&at| matches!(self.child(view.get(at), level), Child::Own(_)))
+                            .count()
+                    }
+                    None => 0,
+                };
+                // CAST: at most 512.
+                need = need.saturating_add(all.saturating_sub(own) as u64);
+            }
+        }
+        need
+    }
+
+    /// Links all tables of the footprint and pins them until [`Self::release`], which must be called exactly once
+    /// with the same footprint. Takes just [`Self::need`] tables from the pool.
+    ///
+    /// # Errors
+    ///
+    /// The pool has too few. Nothing was changed.
+    pub fn reserve<M: Memory, P: Pool, B: RangeBuf>(
+        &self,
+        mem: &M,
+        pool: &mut P,
+        footprint: &Footprint<B>,
+    ) -> Result<(), Shortage> {
+        let missing = self
+            .need(mem, footprint)
+            .saturating_sub(pool.available());
+        if missing > 0 {
+            return Err(Shortage { missing });
+        }
+        // From the top, so that each table's parent is there.
+        for level in self.lower_levels() {
+            for span in footprint_spans(footprint, level) {
+                if let Some(parent) = self.own_table(mem, span.iova, level.wrapping_sub(1)) {
+                    self.reserve_span(mem, pool, parent, level, &span);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Pins the tables of `level` that `span` of their parent leads to, and links those that aren't there.
+    fn reserve_span<M: Memory, P: Pool>(
+        &self,
+        mem: &M,
+        pool: &mut P,
+        parent: Table,
+        level: u32,
+        span: &Span,
+    ) {
+        let view = mem.entries(parent);
+        let mut run = Run::new(parent);
+        for at in span.first..span.end {
+            let old = view.get(at);
+            let child = self.child(old, level);
+            if let Child::Own(table) = child {
+                let mut counts = mem.counts(table);
+                counts.pins = counts.pins.saturating_add(1);
+                mem.set_counts(table, counts);
+                continue;
+            }
+            // `reserve` made sure that there are enough.
+            let Some(table) = pool.take() else {
+                break;
+            };
+            let mut counts = Counts { live: 0, pins: 1 };
+            if let (Child::Shared, Some(null)) = (child, &self.null) {
+                let from = mem.entries(null.table(level));
+                let to = mem.entries(table);
+                (0..ENTRIES).for_each(|at| to.set(at, from.get(at)));
+                mem.sync(table, 0, ENTRIES);
+                // CAST: 512.
+                counts.live = ENTRIES as u16;
+            }
+            mem.set_counts(table, counts);
+            run.set(&view, at, old, pte::table(table));
+        }
+        run.finish(mem);
+    }
+
+    /// Undoes [`Self::reserve`]: unpins the tables of the footprint, and unlinks those that nothing uses any more.
+    pub fn release<M: Memory, G: Gather, B: RangeBuf>(
+        &self,
+        mem: &M,
+        footprint: &Footprint<B>,
+        gather: &mut G,
+    ) {
+        // From the bottom, so that a parent is judged when its children are gone.
+        for level in self.lower_levels().rev() {
+            for span in footprint_spans(footprint, level) {
+                let Some(parent) = self.own_table(mem, span.iova, level.wrapping_sub(1)) else {
+                    continue;
+                };
+                let view = mem.entries(parent);
+                let mut run = Run::new(parent);
+                for at in span.first..span.end {
+                    let old = view.get(at);
+                    let Child::Own(table) = self.child(old, level) else {
+                        continue;
+                    };
+                    let mut counts = mem.counts(table);
+                    if counts.pins != u32::MAX {
+                        counts.pins = counts.pins.saturating_sub(1);
+                        mem.set_counts(table, counts);
+                    }
+                    if counts.unused() {
+                        run.set(&view, at, old, 0);
+                        gather.table(table);
+                    }
+                }
+                run.finish(mem);
+            }
+        }
+    }
+
+    /// Maps `range` to the memory that `pages` gives: (physical address, bytes), in order, whole pages each; what
+    /// exceeds the range isn't used. One walk and one sync per 2 MiB.
+    ///
+    /// The range should have been unmapped first. What is mapped there all the same is replaced and reported to the gather.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub fn map<M: Memory, G: Gather>(
+        &self,
+        mem: &M,
+        range: Range,
+        pages: impl IntoIterator<Item = (u64, u64)>,
+        prot: Prot,
+        gather: &mut G,
+    ) -> Result<(), Error> {
+        self.geometry.check(&range)?;
+        let mut pages = pages.into_iter();
+        let mut entry = 0u64;
+        let mut left = 0usize;
+        let mut result = Ok(());
+        for span in spans(range, LEAF) {
+            let table = self
+                .own_table(mem, span.iova, LEAF)
+                .ok_or(Error::Unreserved)?;
+            let view = mem.entries(table);
+            let mut at = span.first;
+            let mut added = 0u16;
+            let mut replaced = false;
+            while at < span.end {
+                if left == 0 {
+                    match self.next_run(&mut pages) {
+                        Ok((address, count)) => (entry, left) = (prot.page(address), count),
+                        Err(error) => {
+                            result = Err(error);
+                            break;
+                        }
+                    }
+                }
+                let end = span.end.min(at.saturating_add(left));
+                left = left.saturating_sub(end.wrapping_sub(at));
+                while at < end {
+                    let old = view.get(at);
+                    added = added.wrapping_add(u16::from(old == 0));
+                    replaced |= old != 0 && old != entry;
+                    view.set(at, entry);
+                    entry = entry.wrapping_add(PAGE_SIZE);
+                    at = at.wrapping_add(1);
+                }
+            }
+            Run {
+                table,
+                dirty: (at > span.first).then_some((span.first, at)),
+                added,
+                removed: 0,
+            }
+            .finish(mem);
+            if replaced {
+                gather.removed_live();
+            }
+            result?;
+        }
+        Ok(())
+    }
+
+    /// The next run of memory that isn't empty, as its address and number of pages.
+    #[inline]
+    fn next_run(
+        &self,
+        pages: &mut impl Iterator<Item = (u64, u64)>,
+    ) -> Result<(u64, usize), Error> {
+        for (address, len) in pages {
+            self.geometry.check_physical(address, len)?;
+            if len > 0 {
+                // CAST: at most 2^36 on a 64-bit kernel; the host tests run on 64 bits too.
+                return Ok((address, (len >> PAGE_SHIFT) as usize));
+            }
+        }
+        Err(Error::Short)
+    }
+
+    /// Maps `range` to the PRR page. Costs an entry per table's reach that is covered whole, and the entries at the ends.
+    ///
+    /// What is mapped there is replaced and reported to the gather.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub fn map_null<M: Memory, G: Gather>(
+        &self,
+        mem: &M,
+        range: Range,
+        gather: &mut G,
+    ) -> Result<(), Error> {
+        self.geometry.check(&range)?;
+        let null = self.null.ok_or(Error::NoNull)?;
+        let mut iova = range.start();
+        let mut level = self.geometry.start_level();
+        let mut table = self.root;
+        while iova < range.end() {
+            let entry = match level {
+                LEAF => mem.entries(null.table(LEAF)).get(0),
+                _ => pte::table(null.table(level.wrapping_add(1))),
+            };
+            let view = mem.entries(table);
+            let mut run = Run::new(table);
+            let mut replaced = false;
+            let mut down = None;
+            let mut result = Ok(());
+            for piece in Pieces::new(iova, range.end(), level) {
+                let old = view.get(piece.index);
+                if old != entry {
+                    let child = match level {
+                        LEAF => Child::Absent,
+                        _ => self.child(old, level.wrapping_add(1)),
+                    };
+                    match child {
+                        Child::Own(child) if !piece.whole || mem.counts(child).pins > 0 => {
+                            down = Some(child);
+                            break;
+                        }
+                        Child::Own(child) => {
+                            run.set(&view, piece.index, old, entry);
+                            self.gather_tree(mem, child, level.wrapping_add(1), gather);
+                            replaced = true;
+                        }
+                        _ if piece.whole => {
+                            run.set(&view, piece.index, old, entry);
+                            replaced |= old != 0;
+                        }
+                        _ => {
+                            result = Err(Error::Unreserved);
+                            break;
+                        }
+                    }
+                }
+                iova = piece.end;
+            }
+            run.finish(mem);
+            if replaced {
+                gather.removed_live();
+            }
+            result?;
+            (table, level) = match down {
+                Some(child) => (child, level.wrapping_add(1)),
+                None => (self.root, self.geometry.start_level()),
+            };
+        }
+        Ok(())
+    }
+
+    /// Removes whatever is mapped in `range`. What isn't mapped costs no more than the tables above it; a table whose
+    /// whole reach is unmapped is dropped as it is, without a look at its entries.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Range`]; [`Error::Unreserved`] when a part of a shared NULL table's reach was to be unmapped.
+    pub fn unmap<M: Memory, G: Gather>(
+        &self,
+        mem: &M,
+        range: Range,
+        gather: &mut G,
+    ) -> Result<(), Error> {
+        self.geometry.check(&range)?;
+        let start = self.geometry.start_level();
+        let mut iova = range.start();
+        let mut level = start;
+        let mut path = [self.root; LEAF as usize + 1];
+        while iova < range.end() {
+            let here = iova;
+            let table = path.get(level as usize).copied().unwrap_or(self.root);
+            let view = mem.entries(table);
+            let mut run = Run::new(table);
+            let mut live = mem.counts(table).live;
+            let mut down = None;
+            let mut result = Ok(());
+            for piece in Pieces::new(iova, range.end(), level) {
+                if live == 0 {
+                    // Nothing left to find in this table.
+                    iova = Pieces::end_of(iova, range.end(), level);
+                    break;
+                }
+                let old = view.get(piece.index);
+                if old != 0 {
+                    let child = match level {
+                        LEAF => Child::Absent,
+                        _ => self.child(old, level.wrapping_add(1)),
+                    };
+                    match child {
+                        Child::Own(child) if !piece.whole || mem.counts(child).pins > 0 => {
+                            down = Some(child);
+                            break;
+                        }
+                        Child::Shared if !piece.whole => {
+                            result = Err(Error::Unreserved);
+                            break;
+                        }
+                        Child::Own(child) => {
+                            run.set(&view, piece.index, old, 0);
+                            self.gather_tree(mem, child, level.wrapping_add(1), gather);
+                        }
+                        // A page, or a shared table.
+                        _ => run.set(&view, piece.index, old, 0),
+                    }
+                    live = live.wrapping_sub(1);
+                }
+                iova = piece.end;
+            }
+            if run.removed > 0 {
+                gather.removed_live();
+            }
+            let counts = run.finish(mem);
+            if counts.unused() {
+                self.prune(mem, &path, level, here, gather);
+            }
+            result?;
+            level = match down {
+                Some(child) => {
+                    let below = level.wrapping_add(1);
+                    if let Some(place) = path.get_mut(below as usize) {
+                        *place = child;
+                    }
+                    below
+                }
+                None => start,
+            };
+        }
+        Ok(())
+    }
+
+    /// The entries that translate `iova`, by level, down to the first that is no table. Zero for levels that aren't
+    /// reached, and everywhere beyond the address space: what `msm_iommu_pagetable_walk` gives.
+    pub fn walk<M: Memory>(&self, mem: &M, iova: u64) -> [u64; 4] {
+        let mut entries = [0; 4];
+        if iova >= self.geometry.end() {
+            return entries;
+        }
+        let mut table = self.root;
+        for (level, place) in (0..=LEAF).zip(&mut entries) {
+            if level < self.geometry.start_level() {
+                continue;
+            }
+            let entry = mem.entries(table).get(index(iova, level));
+            *place = entry;
+            if entry == 0 {
+                break;
+            }
+            table = Table::of_descriptor(entry);
+        }
+        entries
+    }
+
+    /// Hands over all tables, the root included, whatever is mapped or pinned. The shared NULL tables aren't among them.
+    pub fn teardown<M: Memory, G: Gather>(self, mem: &M, gather: &mut G) {
+        self.gather_tree(mem, self.root, self.geometry.start_level(), gather);
+    }
+
+    /// The levels below the root's.
+    fn lower_levels(&self) -> core::ops::RangeInclusive<u32> {
+        self.geometry.start_level().wrapping_add(1)..=LEAF
+    }
+
+    /// What an entry leads to whose table is one of `level`.
+    #[inline]
+    fn child(&self, entry: u64, level: u32) -> Child {
+        if entry == 0 {
+            return Child::Absent;
+        }
+        let table = Table::of_descriptor(entry);
+        match &self.null {
+            Some(null) if null.table(level) == table => Child::Shared,
+            _ => Child::Own(table),
+        }
+    }
+
+    /// The table of `level` that translates `iova`, if it exists and is not a shared one.
+    #[inline]
+    fn own_table<M: Memory>(&self, mem: &M, iova: u64, level: u32) -> Option<Table> {
+        let mut table = self.root;
+        for above in self.geometry.start_level()..level {
+            let entry = mem.entries(table).get(index(iova, above));
+            match self.child(entry, above.wrapping_add(1)) {
+                Child::Own(child) => table = child,
+                _ => return None,
+            }
+        }
+        Some(table)
+    }
+
+    /// Unlinks the table of `level` on `path` to `iova`, which is unused, and all above it that become so.
+    fn prune<M: Memory, G: Gather>(
+        &self,
+        mem: &M,
+        path: &[Table],
+        level: u32,
+        iova: u64,
+        gather: &mut G,
+    ) {
+        for parent_level in (self.geometry.start_level()..level).rev() {
+            let (Some(&parent), Some(&table)) = (
+                path.get(parent_level as usize),
+                path.get(parent_level.wrapping_add(1) as usize),
+            ) else {
+                return;
+            };
+            let mut run = Run::new(parent);
+            // Any entry but zero: it leads to `table`.
+            let old = pte::table(table);
+            run.set(&mem.entries(parent), index(iova, parent_level), old, 0);
+            let counts = run.finish(mem);
+            gather.table(table);
+            if !counts.unused() {
+                return;
+            }
+        }
+    }
+
+    /// Hands over `top`, a table of `level` that is unlinked, and all tables below it, each after those below it. Looks only at
+    /// tables above the last level, and there no further than their last live entry.
+    fn gather_tree<M: Memory, G: Gather>(
+        &self,
+        mem: &M,
+        top: Table,
+        level: u32,
+        gather: &mut G,
+    ) {
+        /// Where the search is in one table.
+        #[derive(Clone, Copy)]
+        struct Place {
+            table: Table,
+            next: usize,
+            live: u16,
+        }
+        let enter = |table, level| Place {
+            table,
+            next: 0,
+            live: match level {
+                LEAF => 0,
+                _ => mem.counts(table).live,
+            },
+        };
+        let mut path = [enter(top, level); LEAF as usize + 1];
+        let mut depth = 0usize;
+        while let Some(place) = path.get_mut(depth) {
+            // CAST: at most 3.
+            let below = level.wrapping_add(depth as u32).wrapping_add(1);
+            let view = mem.entries(place.table);
+            let mut down = None;
+            while down.is_none() && place.live > 0 && place.next < ENTRIES {
+                let entry = view.get(place.next);
+                place.next = place.next.wrapping_add(1);
+                if entry != 0 {
+                    place.live = place.live.wrapping_sub(1);
+                }
+                if let Child::Own(child) = self.child(entry, below) {
+                    down = Some(child);
+                }
+            }
+            match down {
+                Some(child) => {
+                    depth = depth.wrapping_add(1);
+                    if let Some(place) = path.get_mut(depth) {
+                        *place = enter(child, below);
+                    }
+                }
+                None => {
+                    gather.table(place.table);
+                    match depth.checked_sub(1) {
+                        Some(above) => depth = above,
+                        None => return,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The entries of their parents that lead to the footprint's tables of `level`.
+fn footprint_spans<B: RangeBuf>(
+    footprint: &Footprint<B>,
+    level: u32,
+) -> impl Iterator<Item = Span> + '_ {
+    footprint
+        .level(level)
+        .iter()
+        .flat_map(move |&range| spans(range, level.wrapping_sub(1)))
+}
+
+/// One entry's part of a range.
+struct Piece {
+    index: usize,
+    /// The address after the part.
+    end: u64,
+    /// Whether the part is all that the entry covers.
+    whole: bool,
+}
+
+/// The entries of one table of `level` that translate the addresses from `iova` on, up to `end`.
+struct Pieces {
+    iova: u64,
+    end: u64,
+    level: u32,
+}
+
+impl Pieces {
+    #[inline]
+    fn new(iova: u64, end: u64, level: u32) -> Self {
+        Self {
+            iova,
+            end: Self::end_of(iova, end, level),
+            level,
+        }
+    }
+
+    /// Where the table's reach ends, or `end` if that is before.
+    #[inline]
+    fn end_of(iova: u64, end: u64, level: u32) -> u64 {
+        Range::block(iova, geometry::table_shift(level)).map_or(end, |reach| end.min(reach.end()))
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Piece;
+
+    #[inline]
+    fn next(&mut self) -> Option<Piece> {
+        if self.iova >= self.end {
+            return None;
+        }
+        let shift = entry_shift(self.level);
+        let size = 1u64.wrapping_shl(shift);
+        let start = self.iova & !size.wrapping_sub(1);
+        let full_end = start.wrapping_add(size);
+        let piece = Piece {
+            index: index(self.iova, self.level),
+            end: full_end.min(self.end),
+            whole: self.iova == start && full_end <= self.end,
+        };
+        self.iova = piece.end;
+        Some(piece)
+    }
+}

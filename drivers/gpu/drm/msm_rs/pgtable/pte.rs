@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The entries' format: VMSAv8-64 stage 1 (Arm ARM, D8.3), 4 KiB granule, for the Adreno SMMU.
+//!
+//! The same bits as io-pgtable-arm makes for `ARM_64_LPAE_S1` with the quirks that arm-smmu-qcom sets: TTBR1 is taken off for
+//! per-process tables, and OUTER_WBWA only changes TCR, which the SMMU driver programs. The attribute indices are
+//! those of the MAIR that io-pgtable-arm puts into the same configuration.
+
+use super::memory::Table;
+
+/// The output address or next table: bits 47 to 12.
+pub(super) const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+
+/// A table descriptor above the last level, a page descriptor in it.
+const TABLE_OR_PAGE: u64 = 0b11;
+
+/// MAIR index 1: normal, inner and outer write-back. Index 0 is normal non-cacheable.
+const ATTR_CACHED: u64 = 1 << 2;
+
+/// AP\[1\]: accessible to unprivileged accesses.
+const UNPRIVILEGED: u64 = 1 << 6;
+
+/// AP\[2\]: read only.
+const READ_ONLY: u64 = 1 << 7;
+
+const OUTER_SHAREABLE: u64 = 0b10 << 8;
+const INNER_SHAREABLE: u64 = 0b11 << 8;
+
+/// Access flag: without it the first access faults.
+const ACCESSED: u64 = 1 << 10;
+
+/// Belongs to one ASID.
+const NOT_GLOBAL: u64 = 1 << 11;
+
+/// How pages may be used. Every mapping can be read: stage 1 has no other way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prot {
+    /// The GPU may write (`IOMMU_WRITE`).
+    pub write: bool,
+    /// Only privileged accesses (`IOMMU_PRIV`).
+    pub privileged: bool,
+    /// Snooped, write-back (`IOMMU_CACHE`); otherwise normal non-cacheable.
+    pub cached: bool,
+}
+
+impl Prot {
+    /// The attributes of a page descriptor, without an address.
+    pub(super) const fn page_attributes(self) -> u64 {
+        let mut attributes = TABLE_OR_PAGE | ACCESSED | NOT_GLOBAL;
+        if !self.write {
+            attributes |= READ_ONLY;
+        }
+        if !self.privileged {
+            attributes |= UNPRIVILEGED;
+        }
+        attributes
+            | if self.cached {
+                ATTR_CACHED | INNER_SHAREABLE
+            } else {
+                OUTER_SHAREABLE
+            }
+    }
+
+    /// The descriptor of the page at `address`, a multiple of 4 KiB below 2^48.
+    pub const fn page(self, address: u64) -> u64 {
+        address & ADDRESS | self.page_attributes()
+    }
+}
+
+/// The descriptor that points to a table of the next level.
+pub const fn table(table: Table) -> u64 {
+    table.address() | TABLE_OR_PAGE
+}

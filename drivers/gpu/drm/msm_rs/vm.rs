@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! VMs that VM_BIND manages: their state, and their end.
+
+use kernel::{
+    alloc::KVVec,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    },
+};
+
+use crate::{
+    bind::job::Slot,
+    ffi::{
+        self,
+        bo::Bo,
+        mmu::Mmu,
+        vm::Bind, //
+    },
+    gpuvm_rs::{
+        exec::Exec,
+        fence::Fence,
+        vm::GpuVm, //
+    },
+    pure::ranges::Range,
+    throttle::Throttle,
+    vm_log::{
+        LogEntry,
+        LogOp,
+        VmLog, //
+    },
+    vma,
+};
+
+/// What Rust keeps of a VM_BIND VM.
+#[pin_data]
+pub(crate) struct BindState {
+    /// How many tables may be allocated in advance.
+    #[pin]
+    pub(crate) throttle: Throttle,
+    /// The jobs that may not have run yet, in the order in which the ioctls changed the VMA tree.
+    #[pin]
+    pub(crate) pending: Mutex<PendingJobs>,
+    /// What jobs change. Taken on the fence-signalling path.
+    #[pin]
+    pub(crate) page_tables: Mutex<PageTables>,
+}
+
+/// See [`BindState::pending`].
+pub(crate) struct PendingJobs {
+    pub(crate) jobs: KVVec<PendingJob>,
+    /// How many jobs there ever were: the newest one's sequence number.
+    pub(crate) seqno: u32,
+}
+
+/// A job that may not have run yet.
+pub(crate) struct PendingJob {
+    /// Signalled when it has run.
+    pub(crate) fence: ARef<Fence>,
+    /// The iovas that it changes: sorted, disjoint.
+    pub(crate) ranges: KVVec<Range>,
+    /// Its work, until it runs.
+    pub(crate) slot: Arc<Slot>,
+}
+
+/// The page tables and what was done to them.
+pub(crate) struct PageTables {
+    pub(crate) mmu: Mmu,
+    pub(crate) log: VmLog,
+    /// The VM was closed: its BOs may be gone, and no job may map them again.
+    pub(crate) closed: bool,
+}
+
+impl BindState {
+    /// The state of a new VM.
+    pub(crate) fn new(mmu: Mmu, log: VmLog) -> impl PinInit<Self> {
+        pin_init!(Self {
+            throttle <- Throttle::new(),
+            pending <- new_mutex!(
+                PendingJobs {
+                    jobs: KVVec::new(),
+                    seqno: 0,
+                },
+                "msm_rs::pending"
+            ),
+            page_tables <- new_mutex!(
+                PageTables {
+                    mmu,
+                    log,
+                    closed: false,
+                },
+                "msm_rs::page_tables"
+            ),
+        })
+    }
+}
+
+impl PendingJobs {
+    /// Forgets the jobs that have run.
+    pub(crate) fn prune(&mut self) {
+        self.jobs.retain(|job| !job.fence.is_signaled());
+    }
+}
+
+impl PageTables {
+    /// Writes a log entry for a change that no job makes, and which has been made.
+    pub(crate) fn log_now(&mut self, op: LogOp, vma: &vma::Described, result: Result) {
+        if !self.log.enabled() {
+            return;
+        }
+        let mut entry: LogEntry = vma.log_entry(op);
+        entry.applied = ffi::now_ns();
+        entry.err = result.map_or_else(|e| e.to_errno(), |()| 0);
+        self.log.push(entry);
+    }
+}
+
+/// The file is being closed: jobs that wait for a fence never run.
+///
+/// What they would have changed stays as it is until [`close`], since the GPU may still use it.
+pub(crate) fn cancel(vm: &GpuVm<Bind>) {
+    let pending = vm.state().pending.lock();
+    for job in pending.jobs.iter() {
+        // Not with the slot locked, for a job that is running needs it to end.
+        if let Some(queue) = job.slot.take_queue() {
+            queue.kill();
+        }
+    }
+}
+
+/// The file is closed: takes down all mappings, once the GPU is done with them.
+pub(crate) fn close(vm: &GpuVm<Bind>) {
+    cancel(vm);
+
+    if let Some(fence) = vm.last_fence() {
+        fence.wait();
+    }
+
+    let cancelled = core::mem::replace(&mut vm.state().pending.lock().jobs, KVVec::new());
+
+    pin_init::stack_pin_init!(let exec = Exec::uninterruptible(0));
+    let Ok(locked) = exec.lock_all(|a| {
+        let vm = a.lock_vm(vm)?;
+        a.lock_extobjs(&vm)
+    }) else {
+        // Out of memory for the list of locks. Nothing was changed.
+        pr_err!("no memory to close a VM: its buffers are lost\n");
+        return;
+    };
+    let Some(vm_locked) = locked.vm(vm) else {
+        return;
+    };
+
+    // First the page tables, then what they reach.
+    {
+        let mut guard = vm.state().page_tables.lock();
+        let pt = &mut *guard;
+        pt.closed = true;
+        vm_locked.for_each_va(|va| {
+            if va.data().mapped().get(&vm_locked) {
+                pt.mmu.unmap(va.range());
+                va.data().mapped().set(false, &vm_locked);
+                pt.log_now(LogOp::Close, &vma::Described::new(va), Ok(()));
+            }
+        });
+        for job in cancelled.iter() {
+            job.slot.with_work(|work| work.unmap_all(&pt.mmu));
+        }
+    }
+
+    while let Some(cursor) = vm_locked.first() {
+        // The exec holds another reference to each object, so that none is freed while it is locked.
+        let obj = Bo::of_va(cursor.va()).map(ARef::from);
+        let obj_locked = obj.as_ref().and_then(|bo| locked.obj(bo.gem()));
+        if cursor.remove(obj_locked.as_ref()).is_err() {
+            break;
+        }
+    }
+
+    for job in cancelled.iter() {
+        drop(job.slot.take());
+    }
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! VMAs: those of kernel-managed VMs from beginning to end, those of VM_BIND VMs between jobs.
+
+use core::ptr::NonNull;
+
+use kernel::prelude::*;
+
+use crate::{
+    ffi::{
+        bindings,
+        bo::{
+            Bo,
+            Pages, //
+        },
+        vm::{
+            Bind,
+            Managed,
+            ManagedVa, //
+        },
+    },
+    gpuvm_rs::{
+        gem::ObjLocked,
+        va::{
+            GpuVa,
+            GpuVaAlloc, //
+        },
+        vm::{
+            VaRange,
+            VmBo,
+            VmLocked, //
+        },
+    },
+    vm_log::{
+        LogEntry,
+        LogOp,
+        DUMP,
+        NULL,
+        READONLY, //
+    },
+};
+
+/// `MSM_VMA_DUMP`: the mapping's content goes into devcoredumps.
+pub(crate) const FLAG_DUMP: u32 = bindings::drm_gpuva_flags_DRM_GPUVA_USERBITS;
+
+/// A VM_BIND VMA, or a part of it, as the log describes it.
+pub(crate) struct Described<'a> {
+    range: VaRange,
+    offset: u64,
+    handle: u32,
+    flags: u8,
+    bo: Option<&'a Bo>,
+}
+
+impl<'a> Described<'a> {
+    /// All of `va`.
+    pub(crate) fn new(va: &'a GpuVa<Bind>) -> Self {
+        Self::mapping(
+            va.range(),
+            Bo::of_va(va),
+            va.offset(),
+            va.data().handle(),
+            va.flags() & FLAG_DUMP != 0,
+        )
+    }
+
+    /// The part of `va` at `range`, which lies in it.
+    pub(crate) fn part(va: &'a GpuVa<Bind>, range: VaRange) -> Self {
+        let mut this = Self::new(va);
+        this.offset += range.addr() - va.range().addr();
+        this.range = range;
+        this
+    }
+
+    /// A mapping of `range` to `bo` from `offset`, or to nothing.
+    pub(crate) fn mapping(
+        range: VaRange,
+        bo: Option<&'a Bo>,
+        offset: u64,
+        handle: u32,
+        dump: bool,
+    ) -> Self {
+        let mut flags = 0;
+        if dump {
+            flags |= DUMP;
+        }
+        match bo {
+            None => flags |= NULL,
+            Some(bo) if bo.is_readonly() => flags |= READONLY,
+            Some(_) => {}
+        }
+        Self {
+            range,
+            offset,
+            handle,
+            flags,
+            bo,
+        }
+    }
+
+    /// Where.
+    pub(crate) fn range(&self) -> VaRange {
+        self.range
+    }
+
+    /// An entry that says that `op` was asked for now.
+    pub(crate) fn log_entry(&self, op: LogOp) -> LogEntry {
+        let mut entry = LogEntry::new(op, self.range);
+        entry.offset = self.offset;
+        entry.handle = self.handle;
+        entry.flags = self.flags;
+        if let Some(bo) = self.bo {
+            entry.name = bo.name();
+        }
+        entry
+    }
+}
+
+/// Makes a VMA for all of `obj` at addresses between `start` and `end` that are free.
+///
+/// # Errors
+///
+/// `ENOSPC`, `ENOMEM`; `EINVAL` for a BO that may only be mapped elsewhere.
+pub(crate) fn new_managed(
+    vm: &VmLocked<'_, Managed>,
+    obj: &ObjLocked<'_>,
+    no_share: bool,
+    start: u64,
+    end: u64,
+) -> Result<NonNull<bindings::drm_gpuva>> {
+    if no_share && !vm.is_private(obj) {
+        return Err(EINVAL);
+    }
+    let va = GpuVaAlloc::new(ManagedVa::new())?;
+    let iova = ManagedVa::allocate(&va, vm, obj.size(), start, end)?;
+    let range = VaRange::new(iova, obj.size()).ok_or(EINVAL)?;
+    let vm_bo = VmBo::obtain(vm, obj)?;
+    va.insert(vm, range, Some(&vm_bo), 0, 0)
+}
+
+/// Writes the page table entries of a kernel-managed VMA, unless they are there.
+///
+/// # Errors
+///
+/// What the IOMMU says, `ENOMEM` usually.
+pub(crate) fn map_managed(
+    vm: &VmLocked<'_, Managed>,
+    va: &GpuVa<Managed>,
+    pages: &Pages,
+) -> Result {
+    if va.data().mapped().get(vm) {
+        return Ok(());
+    }
+    vm.mmu().map(va.range(), Some(pages), va.offset())?;
+    va.data().mapped().set(true, vm);
+    Ok(())
+}
+
+/// Removes the page table entries of a kernel-managed VMA, if there are any.
+pub(crate) fn unmap_managed(vm: &VmLocked<'_, Managed>, va: &GpuVa<Managed>) {
+    if va.data().mapped().get(vm) {
+        vm.mmu().unmap(va.range());
+        va.data().mapped().set(false, vm);
+    }
+}
+
+/// Writes the page table entries of a VM_BIND VMA that was evicted. The tables are there: they stay
+/// when entries are removed.
+///
+/// # Errors
+///
+/// `EINVAL` if tables were missing.
+pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages) -> Result {
+    if va.data().mapped().get(vm) {
+        return Ok(());
+    }
+    let mut pt = vm.state().page_tables.lock();
+    let result = pt.mmu.map(va.range(), Some(pages), va.offset());
+    pt.log_now(LogOp::Restore, &Described::new(va), result);
+    result?;
+    va.data().mapped().set(true, vm);
+    Ok(())
+}
+
+/// Removes the page table entries of a VM_BIND VMA that isn't used by any job, if there are any.
+pub(crate) fn unmap_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, op: LogOp) {
+    if va.data().mapped().get(vm) {
+        let mut pt = vm.state().page_tables.lock();
+        pt.mmu.unmap(va.range());
+        pt.log_now(op, &Described::new(va), Ok(()));
+        va.data().mapped().set(false, vm);
+    }
+}
+
+/// Makes the VMAs of an evicted BO usable again, for a submit.
+///
+/// # Errors
+///
+/// `EBUSY` if the BO was purged, `ENOMEM`.
+pub(crate) fn restore(
+    vm: &VmLocked<'_, Bind>,
+    obj: &ObjLocked<'_>,
+    vm_bo: &VmBo<'_, Bind>,
+) -> Result {
+    let mut result = Ok(());
+    let mut pages = None;
+    vm_bo.try_for_each_va(|va| {
+        if pages.is_none() {
+            pages = Bo::of_va(va).map(|bo| bo.pages(obj)).transpose()?;
+        }
+        if let Some(pages) = &pages {
+            result = map_bind(vm, va, pages);
+        }
+        result
+    })?;
+    vm_bo.set_resident();
+    Ok(())
+}
