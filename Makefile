@@ -31,3 +31,51 @@ setup:
 
 module:
 	@scripts/module --kernel $(KERNEL) --variant $(VARIANT) $(kbuild-args)
+
+#:   make lint             rustfmt, clippy, sparse, modpost, shellcheck; fmt-check for rustfmt alone
+#:   make fmt              format all Rust code
+.PHONY: lint fmt-check fmt
+lint:
+	@scripts/lint
+
+fmt-check:
+	@scripts/lint fmt
+
+fmt:
+	@scripts/setup packages
+	@find drivers tools tests -name target -prune -o -name '*.rs' -print0 | xargs -0 scripts/in-root rustfmt --edition 2021
+
+#:
+#: Installing
+#:   make install          msm.ko into DESTDIR/lib/modules/KVER/updates, and depmod
+#:                           DESTDIR=DIR    another system's root directory than this one's
+#:                           KVER=RELEASE   the kernel there (default: the one the module is for)
+#:   make uninstall        takes it out again: the distribution's msm.ko is back
+#:   make overlay KDIR=DIR         adds CONFIG_DRM_MSM_RS to a kernel source tree
+#:   make overlay-remove KDIR=DIR  takes it out again
+.PHONY: install uninstall overlay overlay-remove
+install: module
+	@DESTDIR='$(DESTDIR)' KVER='$(KVER)' scripts/install
+
+uninstall:
+	@DESTDIR='$(DESTDIR)' KVER='$(KVER)' scripts/install --remove
+
+overlay:
+	@scripts/overlay '$(KDIR)'
+
+overlay-remove:
+	@scripts/overlay --remove '$(KDIR)'
+
+#:
+#: Cleaning
+#:   make clean            removes what was built here
+#:   make distclean        removes the cache as well (toolchain, kernel's source)
+#:
+#: The cache is $MSM_RS_CACHE (~/.cache/msm_rs). MSM_RS_MIRROR=URL chooses a Debian mirror other than this machine's apt
+#: does, MSM_RS_JOBS=N the number of parallel jobs.
+.PHONY: clean distclean
+clean:
+	rm -rf build
+
+distclean: clean
+	@scripts/distclean

@@ -18,6 +18,9 @@ LINUX_FLAVOUR=arm64
 # What every kernel build is called with; the compiler is the one that Debian builds its kernels with.
 # shellcheck disable=SC2034 # used by those who source this
 KMAKE=(make ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- CC=aarch64-linux-gnu-gcc-14)
+# The debug kernel's and its modules': KASAN and Rust together need clang.
+# shellcheck disable=SC2034
+KMAKE_DEBUG=(make ARCH=arm64 LLVM=1)
 
 # say WORDS: one line on what is being done.
 say() { printf '%s\n' "msm_rs: $*" >&2; }
