@@ -32,6 +32,7 @@ pub struct Gpu {
     cmds: Mapping,
     results: Mapping,
     next: Cell<u64>,
+    faults_before: u64,
     _bos: [Bo; 2],
 }
 
@@ -49,7 +50,11 @@ impl Gpu {
             .map(&results, 0, base + CMDS_SIZE, RESULTS_SIZE)
             .send_and_wait()
             .context("mapping the command and result BOs")?;
+        let faults_before = device
+            .param(abi::MSM_PARAM_FAULTS)
+            .context("MSM_PARAM_FAULTS")?;
         Ok(Self {
+            faults_before,
             cmds: cmds.map().context("mmap")?,
             results: results.map().context("mmap")?,
             device,
@@ -169,8 +174,8 @@ impl Gpu {
         self.results.write(index, value);
     }
 
-    /// The errors that the GPU has recovered from in this context.
+    /// The errors that the GPU has recovered from since this context was made, in it or for processes that are gone.
     pub fn faults(&self) -> Result<u64, Errno> {
-        self.device.param(abi::MSM_PARAM_FAULTS)
+        Ok(self.device.param(abi::MSM_PARAM_FAULTS)? - self.faults_before)
     }
 }

@@ -35,11 +35,7 @@ fn path(module: &str, name: &str) -> std::path::PathBuf {
         .join(name)
 }
 
-/// The checksum of the sources that a loaded module was built from.
-pub fn source_version(module: &str) -> std::io::Result<String> {
-    Ok(
-        std::fs::read_to_string(Path::new("/sys/module").join(module).join("srcversion"))?
-            .trim()
-            .to_owned(),
-    )
+/// Whether a loaded module was built outside the kernel's tree (taint O).
+pub fn is_out_of_tree(module: &str) -> std::io::Result<bool> {
+    Ok(std::fs::read_to_string(Path::new("/sys/module").join(module).join("taint"))?.contains('O'))
 }

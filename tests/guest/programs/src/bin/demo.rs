@@ -169,13 +169,15 @@ fn again() -> Outcome {
 fn run() -> Outcome {
     fault::set_vm_log(8)?;
     let gpu = Gpu::new()?;
-    let (va, chip) = (
-        gpu.device.va_range()?,
-        gpu.device.param(abi::MSM_PARAM_CHIP_ID)?,
-    );
+    let va = gpu.device.va_range()?;
     println!(
-        "msm.ko {}, chip {chip:#x}, VM {:#x}-{:#x}",
-        module::source_version("msm").unwrap_or_else(|_| "of this kernel".into()),
+        "{}, Adreno {:#010x}, VM {:#x}-{:#x}",
+        if module::is_out_of_tree("msm")? {
+            "msm.ko from outside the kernel's tree"
+        } else {
+            "the kernel's own msm.ko"
+        },
+        gpu.device.param(abi::MSM_PARAM_CHIP_ID)? as u32,
         va.start,
         va.end
     );

@@ -59,8 +59,9 @@ fn unmapped_write(_: &mut Test) -> Outcome {
 /// One page behind a mapping.
 fn past_the_end(_: &mut Test) -> Outcome {
     let gpu = logged_gpu()?;
-    let bo = gpu.bo(1, 4 * PAGE)?;
+    let (bo, other) = (gpu.bo(1, 4 * PAGE)?, gpu.bo(2, PAGE)?);
     gpu.map(&bo, gpu.iova(0))?;
+    gpu.map(&other, gpu.iova(0x100_0000))?;
     let iova = gpu.iova(4 * PAGE);
     let dump = fault::provoke(&gpu, &read_of(&gpu, iova))?;
     check(&dump, iova, "READ", "TRANSLATION")?;

@@ -5,7 +5,7 @@
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
 use programs::{model::Model, pattern, Gpu, Tolerance, PATIENCE};
-use std::process::ExitCode;
+use std::{process::ExitCode, thread::sleep, time::Duration};
 use uapi::{Bo, HeldFence, SubmitQueue, SyncFile, VmBind, PAGE};
 
 struct TwoQueues {
@@ -31,6 +31,13 @@ impl TwoQueues {
 
     fn on_second(&self) -> VmBind<'_> {
         VmBind::new(&self.second)
+    }
+
+    /// Gives jobs that shouldn't run yet the time to, and compares with what was there before them.
+    fn check_held(&self, before: &Model, held: &HeldFence) -> Outcome {
+        sleep(Duration::from_millis(200));
+        before.check(&self.gpu, &self.tolerance, "while the first waits")?;
+        held.still_held().context("the fence was held")
     }
 
     /// Lets go, waits for all, compares.
@@ -90,6 +97,7 @@ fn defect_16_map_then_unmap(_: &mut Test) -> Outcome {
         .unmap(t.model.iova(0), 4 * PAGE)
         .send()
         .context("UNMAP on the other queue")?;
+    t.check_held(&t.model, &held)?;
     t.finish(held, &[&one, &two])
 }
 
@@ -98,6 +106,7 @@ fn defect_16_unmap_then_map(_: &mut Test) -> Outcome {
     let mut t = TwoQueues::new()?;
     let (a, b) = (t.gpu.bo(1, 4 * PAGE)?, t.gpu.bo(2, 4 * PAGE)?);
     t.gpu.map(&a, t.model.iova(0))?;
+    t.model.map(1, 0, 0, 4);
     let held = HeldFence::new().context("held fence")?;
     let one = t
         .gpu
@@ -111,6 +120,7 @@ fn defect_16_unmap_then_map(_: &mut Test) -> Outcome {
         .map(&b, 0, t.model.iova(0), 4 * PAGE)
         .send()
         .context("MAP on the other queue")?;
+    t.check_held(&t.model, &held)?;
     t.model.map(2, 0, 0, 4);
     t.finish(held, &[&one, &two])
 }
@@ -132,6 +142,7 @@ fn defect_16_map_over_map(_: &mut Test) -> Outcome {
         .map(&b, 0, t.model.iova(4), 8 * PAGE)
         .send()
         .context("MAP on the other queue")?;
+    t.check_held(&t.model, &held)?;
     t.model.map(1, 0, 0, 4);
     t.model.map(2, 0, 4, 8);
     t.finish(held, &[&one, &two])
@@ -171,6 +182,7 @@ fn defect_16_chain(test: &mut Test) -> Outcome {
             t.model.map(tag as u32 + 1, at, at, count);
         }
     }
+    sleep(Duration::from_millis(200));
     let jobs: Vec<&SyncFile> = jobs.iter().collect();
     t.finish(held, &jobs)
 }

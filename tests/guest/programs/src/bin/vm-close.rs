@@ -10,7 +10,7 @@ use nix::{
     },
     unistd::{fork, ForkResult},
 };
-use programs::{Gpu, Tolerance, PATIENCE};
+use programs::{pattern, Gpu, Tolerance, PATIENCE};
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
@@ -99,14 +99,11 @@ fn full(_: &mut Test) -> Outcome {
     })
 }
 
-/// While a SUBMIT waits: the file's VM lives until that is over, and what it does is right.
+/// While a SUBMIT waits for a fence: it ends without having been run, as the driver does with work of closed files.
 fn submit_waits(_: &mut Test) -> Outcome {
     leaves_nothing(|| {
         let (gpu, witness) = (Gpu::new()?, Gpu::new()?);
-        let bo = gpu.bo(1, PAGE)?;
-        gpu.map(&bo, gpu.iova(0))?;
-        let dma_buf = bo.export()?;
-        let seen = Bo::import(&witness.device, std::os::fd::AsFd::as_fd(&dma_buf), PAGE)?;
+        let (bo, seen) = shared(&gpu, &witness)?;
         let held = HeldFence::new().context("held fence")?;
         let write = Pm4::new().mem_write(gpu.iova(0), &[0x77]).barrier();
         let submitted = gpu.start(&write, |s| s.after(held.file()))?;
@@ -117,12 +114,48 @@ fn submit_waits(_: &mut Test) -> Outcome {
         });
         drop((bo, gpu));
         submitted.wait(PATIENCE).context("SUBMIT")?;
-        ensure_eq!(seen.map()?.read(0), 0x77, "what the SUBMIT wrote");
+        ensure_eq!(seen.map()?.read(0), pattern(1, 0), "what the SUBMIT left");
         letting_go
             .join()
             .expect("no panic")
             .context("the fence was held")
     })
+}
+
+/// While the GPU is at work for it: what it does is right, and closing waits for the end.
+fn submit_runs(_: &mut Test) -> Outcome {
+    leaves_nothing(|| {
+        let (gpu, witness) = (Gpu::new()?, Gpu::new()?);
+        let (bo, seen) = shared(&gpu, &witness)?;
+        let map = seen.map()?;
+        let spin = Pm4::new()
+            .wait_mem_eq(gpu.iova(0), 1, !0)
+            .mem_write(gpu.iova(8), &[0x77])
+            .barrier();
+        let submitted = gpu.start(&spin, |s| s)?;
+        let letting_go = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            map.write(0, 1);
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        drop((bo, gpu));
+        ensure!(
+            submitted.fence.is_signaled()?,
+            "closed while the GPU was at work"
+        );
+        ensure_eq!(seen.map()?.read(2), 0x77, "what the SUBMIT wrote");
+        letting_go.join().expect("no panic");
+        Ok(())
+    })
+}
+
+/// A BO mapped at the start of the one's VM, and the other's handle for it.
+fn shared(gpu: &Gpu, witness: &Gpu) -> harness::Result<(Bo, Bo)> {
+    let bo = gpu.bo(1, PAGE)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    let dma_buf = bo.export()?;
+    let seen = Bo::import(&witness.device, std::os::fd::AsFd::as_fd(&dma_buf), PAGE)?;
+    Ok((bo, seen))
 }
 
 /// After a fault.
@@ -139,7 +172,7 @@ fn unusable(_: &mut Test) -> Outcome {
 }
 
 /// Right after jobs whose fence has just signalled.
-fn binds_just_let_go(_: &mut Test) -> Outcome {
+fn defect_10_binds_just_let_go(_: &mut Test) -> Outcome {
     leaves_nothing(|| {
         for _ in 0..10 {
             let gpu = Gpu::new()?;
@@ -271,8 +304,9 @@ fn main() -> ExitCode {
         empty,
         full,
         submit_waits,
+        submit_runs,
         unusable,
-        binds_just_let_go,
+        defect_10_binds_just_let_go,
         defect_10_exits_while_a_bind_waits,
         defect_10_killed_while_a_bind_waits,
         defect_10_many_files,
