@@ -271,16 +271,38 @@ fn va_edges(_: &mut Test) -> Outcome {
     t.unchanged("after all")
 }
 
-/// Beyond the end of the BO.
+/// Offsets and ranges beyond the end of an 8-page BO.
+const BEYOND_THE_BO: [(u64, u64); 5] = [
+    (0, 9 * PAGE),
+    (PAGE, 8 * PAGE),
+    (8 * PAGE, PAGE),
+    (1 << 40, PAGE),
+    (0, 1 << 40),
+];
+
 fn bo_range(_: &mut Test) -> Outcome {
     let t = Target::new()?;
-    for (obj_offset, range) in [
-        (0, 9 * PAGE),
-        (PAGE, 8 * PAGE),
-        (8 * PAGE, PAGE),
-        (1 << 40, PAGE),
-        (0, 1 << 40),
-    ] {
+    for (obj_offset, range) in BEYOND_THE_BO {
+        t.refuses_request(
+            |request| {
+                request.nr_ops = 1;
+                request.u.op = drm_msm_vm_bind_op {
+                    obj_offset,
+                    range,
+                    ..t.map()
+                };
+            },
+            Errno::EINVAL,
+            &format!("{range:#x} bytes at offset {obj_offset:#x}"),
+        )?;
+    }
+    Ok(())
+}
+
+/// The same, in front of ops whose handles haven't been looked up by then.
+fn defect_01_bo_range_among_others(_: &mut Test) -> Outcome {
+    let t = Target::new()?;
+    for (obj_offset, range) in BEYOND_THE_BO {
         t.refuses(
             drm_msm_vm_bind_op {
                 obj_offset,
@@ -288,10 +310,7 @@ fn bo_range(_: &mut Test) -> Outcome {
                 ..t.map()
             },
             Errno::EINVAL,
-            &format!(
-                "{range:#x} bytes at {obj_offset:#x} of a BO of {:#x}",
-                t.bo.size()
-            ),
+            &format!("{range:#x} bytes at offset {obj_offset:#x}"),
         )?;
     }
     Ok(())
@@ -758,6 +777,7 @@ fn main() -> ExitCode {
         defect_02_bo_range_wraps,
         defect_04_bo_table,
         defect_01_unknown_handle,
+        defect_01_bo_range_among_others,
         defect_01_random_bytes,
     ])
 }
