@@ -7,7 +7,7 @@ use programs::{model::Model, Gpu, Tolerance};
 use std::{mem::size_of, process::ExitCode};
 use uapi::{
     abi::{self, drm_msm_vm_bind, drm_msm_vm_bind_op},
-    Bo, Device, Errno, Submit, SubmitQueue, Syncobj, PAGE,
+    Bo, Device, Errno, Pm4, Submit, SubmitQueue, Syncobj, PAGE,
 };
 
 /// A VM with something in it, and a place that the requests aim at.
@@ -611,17 +611,25 @@ fn defect_02_bo_range_wraps(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// A BO table where VM_BIND decides what is resident.
+/// A BO table where VM_BIND decides what is resident: of a BO that is mapped, one that isn't, one that is mapped twice.
 fn defect_04_bo_table(_: &mut Test) -> Outcome {
     let t = Target::new()?;
-    let request = Submit::new(&t.gpu.queue)
-        .bo(&t.bo, abi::MSM_SUBMIT_BO_READ)
-        .cmd_at(t.model.iova(4), 0);
-    ensure_errno!(
-        request.send().map(drop),
-        Errno::EINVAL,
-        "SUBMIT with a BO table"
-    );
+    let (once, never, twice) = (t.gpu.bo(3, PAGE)?, t.gpu.bo(4, PAGE)?, t.gpu.bo(5, PAGE)?);
+    t.gpu.map(&once, t.gpu.iova(1 << 33))?;
+    t.gpu.map(&twice, t.gpu.iova(2 << 33))?;
+    t.gpu.map(&twice, t.gpu.iova(3 << 33))?;
+    for (what, bo) in [
+        ("mapped", &once),
+        ("not mapped", &never),
+        ("mapped twice", &twice),
+    ] {
+        ensure_errno!(
+            t.gpu
+                .start(&Pm4::new().nop(4), |s| s.bo(bo, abi::MSM_SUBMIT_BO_READ)),
+            Errno::EINVAL,
+            "SUBMIT with a BO in its table that is {what}"
+        );
+    }
     t.unchanged("after all")
 }
 
