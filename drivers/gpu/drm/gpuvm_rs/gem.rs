@@ -104,11 +104,6 @@ impl<'l> ObjLocked<'l> {
         // SAFETY: The caller's promise.
         unsafe { Self::new(obj) }
     }
-
-    /// The locked object, for as long as the lock is held.
-    pub fn get(&self) -> &'l GemObject {
-        self.obj
-    }
 }
 
 impl Deref for ObjLocked<'_> {

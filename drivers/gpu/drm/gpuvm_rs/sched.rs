@@ -184,12 +184,6 @@ impl<B: Backend> PendingJob<B> {
         self.0.base.get()
     }
 
-    /// What the job carries.
-    pub fn data(&mut self) -> &mut B::Job {
-        // SAFETY: `data` isn't pinned structurally, and nothing is moved out of the job.
-        unsafe { &mut self.0.as_mut().get_unchecked_mut().data }
-    }
-
     /// Lets the job wait for `fence`. A later fence of the same timeline replaces an earlier one.
     ///
     /// # Errors
@@ -248,7 +242,7 @@ impl<B: Backend> ArmedJob<B> {
 
 impl<B: Backend> Drop for ArmedJob<B> {
     fn drop(&mut self) {
-        // SAFETY: As in `PendingJob::data()`.
+        // SAFETY: `data` isn't pinned structurally, and nothing is moved out of the job.
         B::abandon(unsafe { &mut self.job.as_mut().get_unchecked_mut().data });
         // SAFETY: The last thing.
         unsafe { self.push_inner() };

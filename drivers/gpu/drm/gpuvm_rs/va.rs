@@ -220,12 +220,6 @@ impl<T: Driver> GpuVaRemoved<T> {
             }
         }
     }
-
-    /// The VMA as it was.
-    pub fn va(&self) -> &GpuVa<T> {
-        // SAFETY: Owned.
-        unsafe { self.va.as_ref() }
-    }
 }
 
 impl<T: Driver> Drop for GpuVaRemoved<T> {
@@ -239,5 +233,45 @@ impl<T: Driver> Drop for GpuVaRemoved<T> {
             bindings::drm_gpuvm_bo_put(vm_bo);
             bindings::drm_gem_object_put(obj);
         }
+    }
+}
+
+/// Removed VMAs, to be dropped together once no lock is held any more.
+///
+/// They are chained through the list heads that they needed in the tree: adding one can't fail.
+pub struct GpuVaList<T: Driver> {
+    /// The newest; the others follow in `rb.entry.next`.
+    head: *mut GpuVa<T>,
+}
+
+impl<T: Driver> GpuVaList<T> {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self {
+            head: core::ptr::null_mut(),
+        }
+    }
+
+    /// Adds a VMA.
+    pub fn push(&mut self, va: GpuVaRemoved<T>) {
+        let va = core::mem::ManuallyDrop::new(va).va;
+        // SAFETY: Owned, and on no list.
+        unsafe { (*va.as_ref().as_raw()).rb.entry.next = self.head.cast() };
+        self.head = va.as_ptr();
+    }
+
+    /// Takes the newest VMA.
+    pub fn pop(&mut self) -> Option<GpuVaRemoved<T>> {
+        let va = NonNull::new(self.head)?;
+        // SAFETY: Pushed, hence owned.
+        self.head = unsafe { (*va.as_ref().as_raw()).rb.entry.next.cast() };
+        // INVARIANT: As when it was pushed.
+        Some(GpuVaRemoved { va })
+    }
+}
+
+impl<T: Driver> Drop for GpuVaList<T> {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
     }
 }

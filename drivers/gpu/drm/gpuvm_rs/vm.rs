@@ -241,11 +241,6 @@ impl<'l, T: Driver> VmLocked<'l, T> {
         unsafe { Self::new(vm) }
     }
 
-    /// The locked VM, for as long as the lock is held.
-    pub fn get(&self) -> &'l GpuVm<T> {
-        self.vm
-    }
-
     /// The first VMA, if any.
     pub fn first(&self) -> Option<VaCursor<'_, T>> {
         // SAFETY: The tree's list is guarded by the lock that `self` proves.

@@ -24,6 +24,7 @@ use crate::{
     gpuvm_rs::{
         exec::Exec,
         fence::Fence,
+        va::GpuVaList,
         vm::GpuVm, //
     },
     pure::ranges::Range,
@@ -108,7 +109,7 @@ impl PendingJobs {
 
 impl PageTables {
     /// Writes a log entry for a change that no job makes, and which has been made.
-    pub(crate) fn log_now(&mut self, op: LogOp, vma: &vma::Described, result: Result) {
+    pub(crate) fn log_now(&mut self, op: LogOp, vma: &vma::Described<'_>, result: Result) {
         if !self.log.enabled() {
             return;
         }
@@ -142,6 +143,8 @@ pub(crate) fn close(vm: &GpuVm<Bind>) {
 
     let cancelled = core::mem::replace(&mut vm.state().pending.lock().jobs, KVVec::new());
 
+    // Dropped after the locks: freeing an imported BO takes its exporter's.
+    let mut removed = GpuVaList::new();
     pin_init::stack_pin_init!(let exec = Exec::uninterruptible(0));
     let Ok(locked) = exec.lock_all(|a| {
         let vm = a.lock_vm(vm)?;
@@ -173,11 +176,12 @@ pub(crate) fn close(vm: &GpuVm<Bind>) {
     }
 
     while let Some(cursor) = vm_locked.first() {
-        // The exec holds another reference to each object, so that none is freed while it is locked.
         let obj = Bo::of_va(cursor.va()).map(ARef::from);
         let obj_locked = obj.as_ref().and_then(|bo| locked.obj(bo.gem()));
-        if cursor.remove(obj_locked.as_ref()).is_err() {
-            break;
+        match cursor.remove(obj_locked.as_ref()) {
+            Ok(va) => removed.push(va),
+            // All objects are locked, so that this doesn't happen.
+            Err(_) => break,
         }
     }
 

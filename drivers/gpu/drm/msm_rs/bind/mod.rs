@@ -17,7 +17,6 @@ pub(crate) mod plan;
 
 use kernel::{
     alloc::KVVec,
-    fmt,
     prelude::*,
     sync::{
         aref::ARef,
@@ -98,7 +97,8 @@ impl BindOp {
 fn parse(req: &Request<'_>) -> Result<KVVec<BindOp>> {
     let nr = req.nr_ops();
     if nr > MAX_OPS {
-        return Err(req.invalid(fmt!("too many ops: {nr}")));
+        req.note(fmt!("too many ops: {nr}"));
+        return Err(ENOMEM);
     }
     if nr > 1 && !req.stride_valid() {
         return Err(req.invalid(fmt!("invalid op_stride: {}", req.op_stride())));
