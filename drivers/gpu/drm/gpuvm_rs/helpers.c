@@ -73,3 +73,38 @@ GPUVM_RS_HELPER(struct drm_gpuva *, gpuvm_rs_helper_gpuvm_rs_first_va, struct dr
 {
 	return list_first_entry_or_null(&vm->rb.list, struct drm_gpuva, rb.entry);
 }
+
+#if IS_ENABLED(CONFIG_KUNIT)
+#include <drm/drm_device.h>
+#include <drm/drm_vma_manager.h>
+
+/* As much of a device as a GPUVM and GEM objects without backing need. Never unreferenced for the last time. */
+struct gpuvm_rs_test_device {
+	struct drm_device drm;
+	struct drm_vma_offset_manager offsets;
+};
+
+GPUVM_RS_HELPER(struct drm_device *, gpuvm_rs_helper_gpuvm_rs_test_device_new, void)
+{
+	struct gpuvm_rs_test_device *dev = kzalloc(sizeof(*dev), GFP_KERNEL);
+
+	if (!dev)
+		return NULL;
+	kref_init(&dev->drm.ref);
+	mutex_init(&dev->drm.gem_lru_mutex);
+	drm_vma_offset_manager_init(&dev->offsets, DRM_FILE_PAGE_OFFSET_START, DRM_FILE_PAGE_OFFSET_SIZE);
+	dev->drm.vma_offset_manager = &dev->offsets;
+	return &dev->drm;
+}
+
+/* Returns how many references there were besides the first. */
+GPUVM_RS_HELPER(int, gpuvm_rs_helper_gpuvm_rs_test_device_free, struct drm_device *drm)
+{
+	struct gpuvm_rs_test_device *dev = container_of(drm, struct gpuvm_rs_test_device, drm);
+	int others = kref_read(&drm->ref) - 1;
+
+	drm_vma_offset_manager_destroy(&dev->offsets);
+	kfree(dev);
+	return others;
+}
+#endif

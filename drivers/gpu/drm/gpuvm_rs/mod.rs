@@ -30,6 +30,8 @@ pub mod fence;
 pub mod gem;
 pub mod sched;
 pub mod sm;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
 pub mod txn;
 pub mod va;
 pub mod vm;

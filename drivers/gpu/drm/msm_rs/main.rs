@@ -32,6 +32,8 @@ mod ffi;
 // `tests/pure` compiles it for the host, too, and uses more of it.
 #[allow(dead_code, unreachable_pub)]
 mod pure;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
 mod throttle;
 mod vm;
 mod vm_log;

@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! KUnit tests: VMs and objects without a device, split and merge steps, transactions.
+
+use kernel::prelude::*;
+
+#[kunit_tests(gpuvm_rs)]
+mod cases {
+    use core::{
+        ptr::NonNull,
+        sync::atomic::{
+            AtomicUsize,
+            Ordering, //
+        },
+    };
+
+    use kernel::{
+        alloc::KVec,
+        prelude::*,
+        sync::aref::ARef, //
+    };
+
+    use crate::{
+        bindings,
+        gpuvm_rs::{
+            exec::{
+                Exec,
+                Locked, //
+            },
+            fence::Fence,
+            gem::{
+                GemObject,
+                ObjLocked, //
+            },
+            sm::{
+                OpMap,
+                OpRemap,
+                OpUnmap,
+                Steps, //
+            },
+            txn::{
+                Committed,
+                Transaction, //
+            },
+            va::GpuVaList,
+            vm::{
+                Driver,
+                GpuVm,
+                MapRequest,
+                VaRange,
+                VmBo,
+                VmLocked, //
+            },
+        },
+    };
+
+    /// How many VMAs of tests exist.
+    static VMAS: AtomicUsize = AtomicUsize::new(0);
+
+    /// What a test's VMA carries; counted.
+    struct TestVa;
+
+    impl TestVa {
+        fn new() -> Self {
+            VMAS.fetch_add(1, Ordering::Relaxed);
+            Self
+        }
+    }
+
+    impl Drop for TestVa {
+        fn drop(&mut self) {
+            VMAS.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    struct TestDriver;
+
+    // SAFETY: `free()` gives back the box of `TestVm::new()`.
+    unsafe impl Driver for TestDriver {
+        type Va = TestVa;
+        type Step = (u64, u64);
+
+        fn validate(
+            _vm: &VmLocked<'_, Self>,
+            _obj: &ObjLocked<'_>,
+            _vm_bo: &VmBo<'_, Self>,
+        ) -> Result {
+            Ok(())
+        }
+
+        unsafe fn free(vm: NonNull<GpuVm<Self>>) {
+            // SAFETY: From `TestVm::new()`; the last reference is gone.
+            drop(unsafe { KBox::from_raw(vm.as_ptr()) });
+        }
+    }
+
+    /// A device, one object private to a VM, and one that isn't.
+    struct TestVm {
+        vm: Option<ARef<GpuVm<TestDriver>>>,
+        private: Option<ARef<GemObject>>,
+        extobj: Option<ARef<GemObject>>,
+        dev: *mut bindings::drm_device,
+    }
+
+    const START: u64 = 0x10000;
+    const SIZE: u64 = 0x10_0000;
+    const PAGE: u64 = 0x1000;
+
+    impl TestVm {
+        fn object(dev: *mut bindings::drm_device) -> Result<ARef<GemObject>> {
+            // SAFETY: The device is alive; the call returns a reference or NULL.
+            let obj = unsafe { bindings::drm_gpuvm_resv_object_alloc(dev) };
+            let obj = NonNull::new(obj.cast()).ok_or(ENOMEM)?;
+            // SAFETY: We own the reference.
+            Ok(unsafe { ARef::from_raw(obj) })
+        }
+
+        fn new() -> Result<Self> {
+            // SAFETY: Has no preconditions.
+            let dev = unsafe { bindings::gpuvm_rs_test_device_new() };
+            if dev.is_null() {
+                return Err(ENOMEM);
+            }
+            let mut this = Self {
+                vm: None,
+                private: None,
+                extobj: Some(Self::object(dev)?),
+                dev,
+            };
+            let private = Self::object(dev)?;
+            let memory = KBox::<GpuVm<TestDriver>>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
+            let vm: *mut bindings::drm_gpuvm = KBox::into_raw(memory).cast();
+            // SAFETY: Zeroed memory for a GPUVM, a device, an object, and callbacks of the same kind.
+            // The VM takes its own reference to the object, whose resv so is the VM's.
+            unsafe {
+                bindings::drm_gpuvm_init(
+                    vm,
+                    c"test".as_char_ptr().cast(),
+                    0,
+                    dev,
+                    private.as_raw(),
+                    START,
+                    SIZE,
+                    0,
+                    0,
+                    &GpuVm::<TestDriver>::OPS,
+                );
+                this.vm = NonNull::new(vm.cast()).map(|vm| ARef::from_raw(vm));
+            }
+            this.private = Some(private);
+            Ok(this)
+        }
+
+        fn vm(&self) -> &GpuVm<TestDriver> {
+            self.vm.as_deref().unwrap()
+        }
+
+        fn extobj(&self) -> &GemObject {
+            self.extobj.as_deref().unwrap()
+        }
+
+        fn private(&self) -> &GemObject {
+            self.private.as_deref().unwrap()
+        }
+
+        /// Runs `f` with everything locked.
+        fn locked<R>(&self, f: impl FnOnce(&Locked<'_>) -> R) -> Result<R> {
+            pin_init::stack_pin_init!(let exec = Exec::interruptible(4));
+            let locked = exec.lock_all(|a| {
+                let vm = a.lock_vm(self.vm())?;
+                a.lock_extobjs(&vm)?;
+                a.lock(self.extobj())
+            })?;
+            Ok(f(&locked))
+        }
+
+        /// Applies `ops` and commits, or undoes them when `undo` says so.
+        fn apply(&self, ops: &[Op], undo: bool) -> Result<Option<Committed<TestDriver>>> {
+            self.locked(|locked| {
+                let vm = locked.vm(self.vm()).ok_or(EDEADLK)?;
+                let mut steps = TestSteps {
+                    txn: Transaction::new(&vm, locked, 0)?,
+                    fail: undo,
+                    left: ops.len(),
+                };
+                for op in ops {
+                    let result = match *op {
+                        Op::Map(start, pages, obj, offset) => vm.sm_map(
+                            &MapRequest {
+                                range: range(start, pages),
+                                obj: Some(match obj {
+                                    Obj::Private => self.private(),
+                                    Obj::Extobj => self.extobj(),
+                                }),
+                                offset: offset * PAGE,
+                            },
+                            &mut steps,
+                        ),
+                        Op::Unmap(start, pages) => vm.sm_unmap(range(start, pages), &mut steps),
+                    };
+                    steps.left -= 1;
+                    if undo && result.is_err() {
+                        return Ok(None);
+                    }
+                    result?;
+                }
+                if undo {
+                    return Ok(None);
+                }
+                Ok(Some(steps.txn.commit()))
+            })?
+        }
+
+        /// What is mapped: first page, pages, whether the extobj, offset in pages.
+        fn tree(&self) -> Result<KVec<(u64, u64, bool, u64)>> {
+            self.locked(|locked| {
+                let vm = locked.vm(self.vm()).ok_or(EDEADLK)?;
+                let mut tree = KVec::new();
+                let mut result = Ok(());
+                vm.for_each_va(|va| {
+                    let entry = (
+                        (va.range().addr() - START) / PAGE,
+                        va.range().len() / PAGE,
+                        va.obj().map(GemObject::as_raw) == Some(self.extobj().as_raw()),
+                        va.offset() / PAGE,
+                    );
+                    if let Err(e) = tree.push(entry, GFP_KERNEL) {
+                        result = Err(e.into());
+                    }
+                });
+                result.map(|()| tree)
+            })?
+        }
+    }
+
+    impl Drop for TestVm {
+        fn drop(&mut self) {
+            let mut removed = GpuVaList::new();
+            self.locked(|locked| {
+                let vm = locked.vm(self.vm()).unwrap();
+                while let Some(va) = vm.first() {
+                    let obj: Option<ARef<GemObject>> = va.va().obj().map(ARef::from);
+                    let obj = obj.as_ref().and_then(|o| locked.obj(o));
+                    match va.remove(obj.as_ref()) {
+                        Ok(va) => removed.push(va),
+                        Err(_) => break,
+                    }
+                }
+            })
+            .unwrap();
+            drop(removed);
+            self.vm = None;
+            self.private = None;
+            self.extobj = None;
+            // SAFETY: Nothing refers to the device any more, which is what is checked.
+            let others = unsafe { bindings::gpuvm_rs_test_device_free(self.dev) };
+            assert_eq!(others, 0);
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    enum Obj {
+        Private,
+        Extobj,
+    }
+
+    #[derive(Clone, Copy)]
+    enum Op {
+        /// First page, pages, what, offset in pages.
+        Map(u64, u64, Obj, u64),
+        /// First page, pages.
+        Unmap(u64, u64),
+    }
+
+    fn range(start: u64, pages: u64) -> VaRange {
+        VaRange::new(START + start * PAGE, pages * PAGE).unwrap()
+    }
+
+    /// Does what each step says. With `fail`, the last op's last step fails.
+    struct TestSteps<'l> {
+        txn: Transaction<'l, TestDriver>,
+        fail: bool,
+        left: usize,
+    }
+
+    impl Steps<TestDriver> for TestSteps<'_> {
+        fn map(&mut self, op: OpMap<'_>) -> Result {
+            self.txn.insert(&op, TestVa::new(), 0)?;
+            let range = op.range()?;
+            self.txn.step((range.addr(), range.len()))?;
+            if self.fail && self.left == 1 {
+                return Err(ENOSPC);
+            }
+            Ok(())
+        }
+
+        fn unmap(&mut self, op: OpUnmap<'_, TestDriver>) -> Result {
+            self.txn.remove(op)
+        }
+
+        fn remap(&mut self, op: OpRemap<'_, TestDriver>) -> Result {
+            let hole = op.hole()?;
+            let (unmap, sides) = op.into_parts();
+            self.txn.step((hole.addr(), hole.len()))?;
+            self.txn.remove(unmap)?;
+            for side in sides.iter().flatten() {
+                self.txn.insert(side, TestVa::new(), 0)?;
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        assert!(VaRange::new(0, 0).is_none());
+        assert!(VaRange::new(u64::MAX, 2).is_none());
+        assert_eq!(VaRange::new(1, 2).map(|r| r.end()), Some(3));
+    }
+
+    #[test]
+    fn lock_tokens_need_the_lock() -> Result {
+        let vm = TestVm::new()?;
+        pin_init::stack_pin_init!(let exec = Exec::interruptible(0));
+        let locked = exec.lock_all(|a| a.lock(vm.extobj()))?;
+        assert!(locked.obj(vm.extobj()).is_some());
+        assert!(locked.obj(vm.private()).is_none());
+        assert!(locked.vm(vm.vm()).is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn private_objects_share_the_lock() -> Result {
+        let vm = TestVm::new()?;
+        assert!(vm.vm().is_private(vm.private()));
+        assert!(!vm.vm().is_private(vm.extobj()));
+        pin_init::stack_pin_init!(let exec = Exec::interruptible(0));
+        let locked = exec.lock_all(|a| a.lock_vm(vm.vm()).map(|_| ()))?;
+        assert!(locked.vm(vm.vm()).is_some());
+        assert!(locked.obj(vm.private()).is_some());
+        assert!(locked.obj(vm.extobj()).is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn bounds() -> Result {
+        let vm = TestVm::new()?;
+        assert!(vm.vm().range_valid(range(0, SIZE / PAGE)));
+        assert!(!vm.vm().range_valid(range(1, SIZE / PAGE)));
+        assert!(vm
+            .apply(&[Op::Map(SIZE / PAGE, 1, Obj::Private, 0)], false)
+            .is_err());
+        assert_eq!(vm.tree()?.len(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn hole_in_the_middle() -> Result {
+        let vm = TestVm::new()?;
+        vm.apply(&[Op::Map(0, 8, Obj::Extobj, 2), Op::Unmap(3, 2)], false)?;
+        assert_eq!(vm.tree()?[..], [(0, 3, true, 2), (5, 3, true, 7)]);
+        Ok(())
+    }
+
+    #[test]
+    fn map_over_several() -> Result {
+        let vm = TestVm::new()?;
+        vm.apply(
+            &[
+                Op::Map(0, 4, Obj::Extobj, 0),
+                Op::Map(4, 4, Obj::Private, 0),
+                Op::Map(8, 4, Obj::Extobj, 4),
+            ],
+            false,
+        )?;
+        vm.apply(&[Op::Map(2, 8, Obj::Private, 1)], false)?;
+        assert_eq!(
+            vm.tree()?[..],
+            [(0, 2, true, 0), (2, 8, false, 1), (10, 2, true, 6)]
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn failure_undoes_everything() -> Result {
+        let vm = TestVm::new()?;
+        vm.apply(
+            &[
+                Op::Map(0, 8, Obj::Extobj, 0),
+                Op::Map(16, 8, Obj::Private, 8),
+            ],
+            false,
+        )?;
+        let before = vm.tree()?;
+        let vmas = VMAS.load(Ordering::Relaxed);
+        let undone = vm.apply(
+            &[
+                Op::Unmap(2, 4),
+                Op::Map(0, 1, Obj::Private, 0),
+                Op::Unmap(0, 32),
+                Op::Map(4, 16, Obj::Extobj, 3),
+            ],
+            true,
+        )?;
+        assert!(undone.is_none());
+        assert_eq!(vm.tree()?[..], before[..]);
+        assert_eq!(VMAS.load(Ordering::Relaxed), vmas);
+        Ok(())
+    }
+
+    #[test]
+    fn removed_vmas_live_until_the_steps_are_dropped() -> Result {
+        let vm = TestVm::new()?;
+        vm.apply(&[Op::Map(0, 8, Obj::Extobj, 0)], false)?;
+        let vmas = VMAS.load(Ordering::Relaxed);
+        let steps = vm.apply(&[Op::Unmap(0, 8)], false)?;
+        assert_eq!(vm.tree()?.len(), 0);
+        assert_eq!(VMAS.load(Ordering::Relaxed), vmas);
+        drop(steps);
+        assert_eq!(VMAS.load(Ordering::Relaxed), vmas - 1);
+        Ok(())
+    }
+
+    #[test]
+    fn steps_keep_their_order() -> Result {
+        let vm = TestVm::new()?;
+        let steps = vm
+            .apply(
+                &[
+                    Op::Map(0, 8, Obj::Extobj, 0),
+                    Op::Unmap(2, 2),
+                    Op::Map(2, 1, Obj::Private, 0),
+                ],
+                false,
+            )?
+            .ok_or(EINVAL)?;
+        let mut list = KVec::new();
+        for &(addr, len) in steps.steps() {
+            list.push(((addr - START) / PAGE, len / PAGE), GFP_KERNEL)?;
+        }
+        assert_eq!(list[..], [(0, 8), (2, 2), (2, 1)]);
+        Ok(())
+    }
+
+    #[test]
+    fn fences_go_to_every_locked_object() -> Result {
+        let vm = TestVm::new()?;
+        // SAFETY: Has no preconditions; the call returns a reference.
+        let fence = unsafe { Fence::from_owned(bindings::dma_fence_get_stub()) }.ok_or(ENOMEM)?;
+        assert!(fence.is_signaled());
+        {
+            pin_init::stack_pin_init!(let exec = Exec::uninterruptible(0));
+            exec.lock_all(|a| {
+                a.lock_vm(vm.vm())?;
+                a.lock(vm.extobj())
+            })?
+            .reserve_fences()?
+            .attach_bookkeep(&fence);
+        }
+        for obj in [vm.private(), vm.extobj()] {
+            // SAFETY: The object is alive.
+            let signaled = unsafe {
+                bindings::dma_resv_test_signaled(
+                    (*obj.as_raw()).resv,
+                    bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
+                )
+            };
+            assert!(signaled);
+        }
+        Ok(())
+    }
+}
