@@ -16,7 +16,7 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
-use uapi::{memory, Errno, HeldFence, SyncFile};
+use uapi::{memory, Bo, Errno, HeldFence, SyncFile, VmBind};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -88,7 +88,14 @@ fn residency_buffer(_: &mut Test) -> Outcome {
     gpu.unmap(gpu.iova(0), GIB)
 }
 
-/// A process that queues jobs of some 2050 tables each behind a fence until one call has waited for a second, then is
+/// A job that reserves some 400 tables, for a page every 2 MiB, in a place of its own for each `n`.
+fn wide<'a>(gpu: &'a Gpu, bo: &Bo, n: u64) -> VmBind<'a> {
+    (0..400).fold(gpu.bind(), |bind, i| {
+        bind.map(bo, 0, gpu.iova((n << 36) + i * 2 * MIB), 4096)
+    })
+}
+
+/// A process that queues jobs of some 400 tables each behind a fence until one call has waited for a second, then is
 /// interrupted; `after` gets the process's context and goes on from there.
 fn blocked_child(fence: &SyncFile, after: fn(&Gpu, u64) -> Outcome) -> harness::Result<Pid> {
     // SAFETY: this process has one thread.
@@ -97,19 +104,16 @@ fn blocked_child(fence: &SyncFile, after: fn(&Gpu, u64) -> Outcome) -> harness::
         ForkResult::Child => {
             let result = (|| {
                 let gpu = Gpu::new()?;
+                let bo = gpu.bo(1, 4096)?;
                 for n in 0..64 {
-                    let job = gpu
-                        .bind()
-                        .map_null(gpu.iova(n << 36), 4 * GIB)
-                        .after(fence)
-                        .send();
+                    let job = wide(&gpu, &bo, n).after(fence).send();
                     match job {
                         Ok(_) => {}
                         Err(Errno::EINTR) => return after(&gpu, n),
-                        Err(e) => return Err(e).context("MAP_NULL that waits"),
+                        Err(e) => return Err(e).context("a job that waits"),
                     }
                 }
-                harness::bail!("64 waiting jobs of 2050 tables each and no end")
+                harness::bail!("64 waiting jobs of 400 tables each and no end")
             })();
             if let Err(e) = &result {
                 println!("# {e:#}");
@@ -196,20 +200,16 @@ fn defect_09_interrupted_again_and_again(_: &mut Test) -> Outcome {
     let child = blocked_child(held.file(), |gpu, done| {
         // Anything that still gets in was let in by an account that being interrupted has lowered.
         let held = HeldFence::new().context("second fence")?;
+        let bo = gpu.bo(1, 4096)?;
         let before = memory::free()?;
         for n in 0..16 {
             // Interrupts itself every 50 ms.
             let end = nix::sys::time::TimeVal::new(0, 50_000);
             let _timer = Timer::every(end)?;
-            match gpu
-                .bind()
-                .map_null(gpu.iova((done + 1 + n) << 36), 4 * GIB)
-                .after(held.file())
-                .send()
-            {
+            match wide(gpu, &bo, done + 1 + n).after(held.file()).send() {
                 Err(Errno::EINTR) => {}
                 Ok(_) => harness::bail!("job {n} got in after an interrupted one, while all wait"),
-                Err(e) => return Err(e).context("MAP_NULL"),
+                Err(e) => return Err(e).context("a job that waits"),
             }
         }
         let taken = before.saturating_sub(memory::free()?);
