@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Makes a PCI device, the virtual Adreno, look like the Adreno and SMMU of a Qualcomm SoC, so that their drivers bind
+ * to it unchanged.
+ *
+ * The PCI driver applies an overlay to the device tree (vadreno.dtso). The driver of the overlay's bus node then
+ * provides what a SoC has around a GPU: interrupts (each is one MSI-X vector) and the power domains CX and GX, and
+ * creates the devices on the bus. There is one virtual Adreno, and it stays until the machine ends.
+ */
+
+#include <linux/interrupt.h>
+#include <linux/io.h>
+#include <linux/irq.h>
+#include <linux/irqdomain.h>
+#include <linux/module.h>
+#include <linux/of.h>
+#include <linux/of_platform.h>
+#include <linux/pci.h>
+#include <linux/platform_device.h>
+#include <linux/pm_domain.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/soc/qcom/ubwc.h>
+
+/* Interrupts of the overlay: the GPU, the SMMU as a whole, and its eight context banks. */
+#define VADRENO_VECTORS		10
+
+#define VADRENO_BAR_REGS	0
+
+/* The control BAR: tests/vadreno/ctl/src/lib.rs */
+#define VADRENO_BAR_CTL		4
+#define VADRENO_POWER		0x110
+#define VADRENO_POWER_CX	BIT_ULL(0)
+#define VADRENO_POWER_GX	BIT_ULL(1)
+
+/* What stands for BAR0's address in the overlay. */
+#define VADRENO_PLACEHOLDER	0x76616472656e6f21ULL
+
+/* Symbols that Kbuild puts around the compiled overlay. */
+extern char __dtbo_vadreno_begin[];
+extern char __dtbo_vadreno_end[];
+
+struct vadreno_domain {
+	struct generic_pm_domain genpd;
+	struct vadreno *vadreno;
+	u64 bit;
+};
+
+struct vadreno {
+	struct pci_dev *pdev;
+	struct irq_domain *irqs;
+
+	/* Guards the register, which holds the bits of all domains. */
+	spinlock_t power_lock;
+	u64 power;
+	void __iomem *ctl;
+
+	struct vadreno_domain cx, gx;
+	struct generic_pm_domain *domains[2];
+	struct genpd_onecell_data provider;
+};
+
+/* The bus node's driver finds the PCI device here: set before the overlay creates that node. */
+static struct vadreno *vadreno;
+
+/*
+ * msm.ko asks for the memory controller's layout. On a SoC ubwc_config.ko answers, from the machine's compatible; here
+ * that module isn't loaded.
+ */
+const struct qcom_ubwc_cfg_data *qcom_ubwc_config_get_data(void)
+{
+	static const struct qcom_ubwc_cfg_data data = {
+		.highest_bank_bit = 15,
+	};
+
+	return &data;
+}
+EXPORT_SYMBOL_GPL(qcom_ubwc_config_get_data);
+
+/* Power domains. The device forgets a domain's registers when its bit is cleared. */
+
+static void vadreno_set_power(struct vadreno *va, u64 clear, u64 set)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&va->power_lock, flags);
+	va->power = (va->power & ~clear) | set;
+	writeq(va->power, va->ctl + VADRENO_POWER);
+	spin_unlock_irqrestore(&va->power_lock, flags);
+}
+
+static int vadreno_power_on(struct generic_pm_domain *genpd)
+{
+	struct vadreno_domain *domain = container_of(genpd, struct vadreno_domain, genpd);
+
+	vadreno_set_power(domain->vadreno, 0, domain->bit);
+	return 0;
+}
+
+static int vadreno_power_off(struct generic_pm_domain *genpd)
+{
+	struct vadreno_domain *domain = container_of(genpd, struct vadreno_domain, genpd);
+
+	vadreno_set_power(domain->vadreno, domain->bit, 0);
+	return 0;
+}
+
+static int vadreno_init_domain(struct vadreno *va, struct vadreno_domain *domain, const char *name, u64 bit)
+{
+	domain->vadreno = va;
+	domain->bit = bit;
+	domain->genpd.name = name;
+	domain->genpd.power_on = vadreno_power_on;
+	domain->genpd.power_off = vadreno_power_off;
+	return pm_genpd_init(&domain->genpd, NULL, true);
+}
+
+/* Interrupts */
+
+static int vadreno_irq_map(struct irq_domain *irqs, unsigned int virq, irq_hw_number_t vector)
+{
+	irq_set_chip_and_handler(virq, &dummy_irq_chip, handle_simple_irq);
+	return 0;
+}
+
+static const struct irq_domain_ops vadreno_irq_ops = {
+	.map = vadreno_irq_map,
+	.xlate = irq_domain_xlate_onecell,
+};
+
+struct vadreno_vector {
+	struct vadreno *vadreno;
+	unsigned int number;
+};
+
+static irqreturn_t vadreno_irq(int irq, void *data)
+{
+	struct vadreno_vector *vector = data;
+
+	generic_handle_domain_irq(vector->vadreno->irqs, vector->number);
+	return IRQ_HANDLED;
+}
+
+static int vadreno_request_irqs(struct vadreno *va)
+{
+	struct device *dev = &va->pdev->dev;
+	struct vadreno_vector *vectors;
+	unsigned int i;
+	int ret;
+
+	vectors = devm_kcalloc(dev, VADRENO_VECTORS, sizeof(*vectors), GFP_KERNEL);
+	if (!vectors)
+		return -ENOMEM;
+
+	ret = pci_alloc_irq_vectors(va->pdev, VADRENO_VECTORS, VADRENO_VECTORS, PCI_IRQ_MSIX);
+	if (ret < 0)
+		return ret;
+
+	for (i = 0; i < VADRENO_VECTORS; i++) {
+		vectors[i].vadreno = va;
+		vectors[i].number = i;
+		ret = devm_request_irq(dev, pci_irq_vector(va->pdev, i), vadreno_irq, 0, "vadreno", &vectors[i]);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* The bus that the overlay has created */
+
+static int vadreno_bus_probe(struct platform_device *bus)
+{
+	struct vadreno *va = vadreno;
+	struct device *dev = &bus->dev;
+	int ret;
+
+	va->irqs = irq_domain_create_linear(dev_fwnode(dev), VADRENO_VECTORS, &vadreno_irq_ops, NULL);
+	if (!va->irqs)
+		return -ENOMEM;
+	ret = vadreno_request_irqs(va);
+	if (ret)
+		return dev_err_probe(dev, ret, "no interrupts\n");
+
+	ret = vadreno_init_domain(va, &va->cx, "vadreno-cx", VADRENO_POWER_CX);
+	if (!ret)
+		ret = vadreno_init_domain(va, &va->gx, "vadreno-gx", VADRENO_POWER_GX);
+	if (ret)
+		return ret;
+	vadreno_set_power(va, VADRENO_POWER_CX | VADRENO_POWER_GX, 0);
+	va->domains[0] = &va->cx.genpd;
+	va->domains[1] = &va->gx.genpd;
+	va->provider.domains = va->domains;
+	va->provider.num_domains = ARRAY_SIZE(va->domains);
+	ret = of_genpd_add_provider_onecell(dev->of_node, &va->provider);
+	if (ret)
+		return ret;
+
+	return of_platform_populate(dev->of_node, NULL, NULL, dev);
+}
+
+static const struct of_device_id vadreno_bus_ids[] = {
+	{ .compatible = "msm-rs,vadreno" },
+	{}
+};
+
+static struct platform_driver vadreno_bus_driver = {
+	.probe = vadreno_bus_probe,
+	.driver = {
+		.name = "vadreno-bus",
+		.of_match_table = vadreno_bus_ids,
+		.suppress_bind_attrs = true,
+	},
+};
+
+/* The PCI device */
+
+/* libfdt isn't there for modules, and the overlay has the address in one place. */
+static int vadreno_set_address(void *overlay, size_t size, u64 address)
+{
+	const __be64 placeholder = cpu_to_be64(VADRENO_PLACEHOLDER), value = cpu_to_be64(address);
+	size_t at;
+
+	for (at = 0; at + sizeof(value) <= size; at += sizeof(__be32)) {
+		if (!memcmp(overlay + at, &placeholder, sizeof(placeholder))) {
+			memcpy(overlay + at, &value, sizeof(value));
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static int vadreno_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	const size_t size = __dtbo_vadreno_end - __dtbo_vadreno_begin;
+	struct vadreno *va;
+	void *overlay;
+	int ret, changeset;
+
+	if (vadreno)
+		return -EBUSY;
+	va = devm_kzalloc(&pdev->dev, sizeof(*va), GFP_KERNEL);
+	if (!va)
+		return -ENOMEM;
+	va->pdev = pdev;
+	spin_lock_init(&va->power_lock);
+
+	ret = pcim_enable_device(pdev);
+	if (ret)
+		return ret;
+	pci_set_master(pdev);
+	/* BAR0 is for the drivers on the bus to claim. */
+	va->ctl = pcim_iomap(pdev, VADRENO_BAR_CTL, 0);
+	if (!va->ctl)
+		return dev_err_probe(&pdev->dev, -ENODEV, "no control BAR\n");
+
+	overlay = kmemdup(__dtbo_vadreno_begin, size, GFP_KERNEL);
+	if (!overlay)
+		return -ENOMEM;
+	ret = vadreno_set_address(overlay, size, pci_resource_start(pdev, VADRENO_BAR_REGS));
+	if (!ret) {
+		vadreno = va;
+		ret = of_overlay_fdt_apply(overlay, size, &changeset, NULL);
+	}
+	kfree(overlay);
+	if (ret)
+		return dev_err_probe(&pdev->dev, ret, "the overlay can't be applied\n");
+	return 0;
+}
+
+static const struct pci_device_id vadreno_ids[] = {
+	{ PCI_DEVICE(0x1d1d, 0x0702) },
+	{}
+};
+MODULE_DEVICE_TABLE(pci, vadreno_ids);
+
+static struct pci_driver vadreno_driver = {
+	.name = "vadreno",
+	.id_table = vadreno_ids,
+	.probe = vadreno_probe,
+	.driver = {
+		.suppress_bind_attrs = true,
+	},
+};
+
+/* No exit: devices and device-tree nodes that others use can't be taken away. */
+static int __init vadreno_init(void)
+{
+	int ret = platform_driver_register(&vadreno_bus_driver);
+
+	if (ret)
+		return ret;
+	ret = pci_register_driver(&vadreno_driver);
+	if (ret)
+		platform_driver_unregister(&vadreno_bus_driver);
+	return ret;
+}
+module_init(vadreno_init);
+
+MODULE_DESCRIPTION("Device-tree nodes for the virtual Adreno");
+MODULE_LICENSE("GPL");

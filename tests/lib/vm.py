@@ -1,0 +1,498 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs a command in a fresh guest with the virtual Adreno.
+
+Called by tests/vm, inside the toolchain root, where everything has been built. The guest's side is tests/lib/init.
+"""
+
+import argparse
+import json
+import lzma
+import os
+import re
+import selectors
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TOP = Path(os.environ["MSM_RS_TOP"])
+CACHE = Path(os.environ["MSM_RS_CACHE"])
+
+TIMEOUT = 124  # the command took too long
+SPLAT = 70  # the kernel complained
+BROKEN = 125  # the guest could not run the command
+
+EPILOG = """\
+CMD is looked for among the guest programs (tests/guest) and in busybox. It starts in /share if there is one, otherwise in
+/, without input. Its output is this command's output; everything else goes to standard error.
+
+exit status:
+  CMD's own, or
+  70   the kernel's log shows a splat, which is printed
+  124  CMD took longer than --timeout; what the kernel says of blocked tasks is printed
+  125  the guest could not be started, or CMD could not be started in it
+
+examples:
+  tests/vm -- alias                                   a guest program, with our module on Debian's kernel
+  tests/vm --module stock -- hostile --list           with the C memory manager
+  tests/vm --kernel debug -- two-queues               on the kernel that looks for mistakes
+  tests/vm --share /tmp/mine -- ./prog                a program of your own
+  tests/vm --rootfs /srv/debian-arm64 -- vulkaninfo   in a Debian tree, changes being forgotten
+"""
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="tests/vm",
+        usage="tests/vm [OPTIONS] -- CMD ARGS…",
+        description="Runs CMD in a fresh arm64 guest whose msm.ko drives a virtual Adreno.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--module", default="rust", metavar="rust|stock|none|FILE.ko", help="the msm.ko to load (default: rust)")
+    add("--kernel", default="stock", choices=["stock", "debug"], help="Debian's kernel or the debug kernel")
+    add("--mem", default=None, metavar="SIZE", help="memory: 1G, 768M (default: 1G, debug kernel 2G)")
+    add("--cpus", type=int, default=2, metavar="N", help="processors (default: 2)")
+    add("--icount", action="store_true", help="the clock counts instructions, 1 ns each; one processor")
+    add("--modparam", action="append", default=[], metavar="K=V", help="parameter of msm.ko; repeatable")
+    add("--share", metavar="DIR", help="directory to appear as /share")
+    add("--rootfs", metavar="DIR", help="run CMD with this directory as its root; writes are kept in memory")
+    add("--timeout", type=float, default=120, metavar="S", help="seconds for CMD (default: 120)")
+    add("--log", metavar="FILE", help="write the kernel's log there")
+    add("--append", action="append", default=[], metavar="WORDS", help="add to the kernel's command line")
+    add("--expect-splat", action="append", default=[], metavar="REGEX", help="splats that match are not counted")
+    add("--keep-going", action="store_true", help="let CMD go on for as long as it likes after a splat")
+    add("--kmemleak", action=argparse.BooleanOptionalAction, help="look for leaks at the end (default: debug kernel)")
+    add("--device-arg", action="append", default=[], metavar="ARG", help="argument for the virtual Adreno; repeatable")
+    add("--counters", metavar="FILE", help="write the virtual Adreno's counters there, as JSON")
+    add("--trace", metavar="FILE", help="write what the virtual Adreno does there")
+    add("--device", metavar="FILE", help="another vfio-user device than tests/vadreno")
+    add("--verbose", action="store_true", help="show the kernel's log as it comes, and where time goes")
+    add("command", nargs="+", metavar="CMD", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.icount:
+        args.cpus = 1
+    if args.mem is None:
+        args.mem = "2G" if args.kernel == "debug" else "1G"
+    if args.kmemleak is None:
+        args.kmemleak = args.kernel == "debug"
+    for pattern in args.expect_splat:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            parser.error(f"--expect-splat {pattern}: {error}")
+    for name in ("share", "rootfs"):
+        if getattr(args, name) and not Path(getattr(args, name)).is_dir():
+            parser.error(f"--{name} {getattr(args, name)}: no such directory")
+    return args
+
+
+class Broken(Exception):
+    """The guest can't be run: not the fault of what is tested."""
+
+
+def say(text):
+    print(f"tests/vm: {text}", file=sys.stderr, flush=True)
+
+
+# What goes into the guest
+
+
+def module(args):
+    """The bytes of the msm.ko to load, None for none."""
+    if args.module == "none":
+        return None
+    suffix = "" if args.kernel == "stock" else "-debug"
+    if args.module == "rust":
+        path = TOP / f"build/module{suffix}/msm.ko"
+    elif args.module == "stock" and args.kernel == "stock":
+        kver = (CACHE / "stock/kver").read_text().strip()
+        path = CACHE / f"stock/usr/lib/modules/{kver}/kernel/drivers/gpu/drm/msm/msm.ko.xz"
+    elif args.module == "stock":
+        path = CACHE / "debug/modules/kernel/drivers/gpu/drm/msm/msm.ko"
+    else:
+        path = Path(args.module)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Broken(f"{path}: {error.strerror}") from error
+    return lzma.decompress(data) if path.suffix == ".xz" else data
+
+
+def depends(data):
+    """The modules that a module says it needs, without those that are never there in the guest."""
+    match = re.search(rb"\0depends=([^\0]*)\0", data)
+    names = match.group(1).decode().split(",") if match else []
+    return [name for name in names if name not in ("", "ubwc_config")]
+
+
+def cpio(files):
+    """An initramfs (newc) with {path: (mode, bytes)}; the kernel unpacks it after the first."""
+    out = bytearray()
+
+    def entry(name, mode, data):
+        name = name.encode() + b"\0"
+        fields = [0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0]
+        out.extend(b"070701" + b"".join(b"%08x" % field for field in fields) + name)
+        out.extend(bytes(-len(out) % 4))
+        out.extend(data)
+        out.extend(bytes(-len(out) % 4))
+
+    for path, (mode, data) in files.items():
+        entry(path, mode, data)
+    entry("TRAILER!!!", 0, b"")
+    return bytes(out)
+
+
+def initrd(args, shares):
+    """The guest's root of that kernel, and what is this run's own."""
+    data = module(args)
+    config = {
+        "gpu": "1" if data else "",
+        "modules": " ".join(depends(data)) if data else "",
+        "parameters": " ".join(["separate_gpu_kms=1", *args.modparam]),
+        "shares": " ".join(tag for tag in shares if tag != "rootfs"),
+        "rootfs": "1" if args.rootfs else "",
+        "kmemleak": "1" if args.kmemleak else "",
+    }
+    files = {
+        "vm/config": (0o100644, "".join(f"{k}={shlex.quote(v)}\n" for k, v in config.items()).encode()),
+        "vm/command": (0o100644, f"exec {shlex.join(args.command)}\n".encode()),
+    }
+    if data:
+        files["vm/msm.ko"] = (0o100644, data)
+    base = TOP / f"build/guest-root-{args.kernel}.cpio"
+    return base.read_bytes() + cpio(files)
+
+
+# The kernel's log
+
+# A line that starts so, after the time, is a complaint.
+COMPLAINT = re.compile(
+    r"BUG: |BUG\b.* at |kernel BUG |WARNING: |WARN_ON|Internal error: |Oops|Unable to handle kernel"
+    r"|Kernel panic|UBSAN: |refcount_t: |INFO: task .* blocked for more than|INFO: lockdep|INFO: trying to register"
+    r"|rcu: INFO: .* stall|watchdog: .*lockup|DMA-API: (?!preallocated|debugging enabled|disabl)|ODEBUG: "
+    r"|pagealloc: |usercopy: |list_(add|del) corruption|slab .*corruption|.*scheduling while atomic"
+    r"|.*memory manager during takedown|.*\[drm\] \*ERROR\* .*(leaked|not clean)|DEBUG_LOCKS_WARN_ON"
+    r"|.*sleeping function called|\S+: Bad page|page dumped because|.*possible (circular|recursive|irq|deadlock)"
+)
+LINE = re.compile(r"\[ *\d+\.\d+\](?:\[ *[CT]\d+\])? ?(.*)")
+
+
+class Log:
+    """Collects the kernel's log and finds the splats in it."""
+
+    def __init__(self, path, verbose, expected):
+        self.file = open(path, "wb") if path else None
+        self.verbose = verbose
+        self.expected = [re.compile(pattern) for pattern in expected]
+        self.rest = b""
+        self.lines = []
+        self.splats = []  # numbers of lines
+        self.first = None  # when the first one was seen
+
+    def feed(self, data):
+        if self.file:
+            self.file.write(data)
+            self.file.flush()
+        if self.verbose:
+            sys.stderr.buffer.write(data)
+            sys.stderr.flush()
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for raw in lines:
+            text = raw.decode(errors="replace").rstrip("\r")
+            self.lines.append(text)
+            match = LINE.match(text)
+            if match and COMPLAINT.match(match.group(1)) and not self.allowed(match.group(1)):
+                self.splats.append(len(self.lines) - 1)
+                self.first = self.first or time.monotonic()
+
+    def allowed(self, text):
+        return any(pattern.search(text) for pattern in self.expected)
+
+    def report(self):
+        """Each splat with what follows it, once."""
+        shown = -1
+        for start in self.splats[:10]:
+            if start <= shown:
+                continue
+            end = start
+            while end + 1 < len(self.lines) and end - start < 70 and "---[ end trace" not in self.lines[end]:
+                end += 1
+            print("\n".join(self.lines[max(0, start - 1) : end + 1]), file=sys.stderr)
+            shown = end
+        if len(self.splats) > 10:
+            say(f"… and {len(self.splats) - 10} more")
+
+
+# The run
+
+
+class Guest:
+    """QEMU, the virtual Adreno and the channels to the guest, for one command."""
+
+    def __init__(self, args, directory):
+        self.args = args
+        self.dir = directory
+        self.log = Log(args.log, args.verbose, args.expect_splat)
+        self.status = None
+        self.failure = None
+        self.ready = None
+        self.leaks = []
+        self.leaks_since = 0
+        self.ctl_rest = b""
+        self.children = []
+        self.channels = {}
+        self.selector = selectors.DefaultSelector()
+        self.started = time.monotonic()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for child in reversed(self.children):
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+
+    def path(self, name):
+        return str(self.dir / name)
+
+    def spawn(self, argv, **kwargs):
+        try:
+            child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, **kwargs)
+        except OSError as error:
+            raise Broken(f"{argv[0]}: {error.strerror}") from error
+        self.children.append(child)
+        return child
+
+    def start(self):
+        args = self.args
+        device = [args.device or str(TOP / "build/vadreno"), "--socket", self.path("device")]
+        for name in ("trace", "counters"):
+            if getattr(args, name):
+                device += [f"--{name}", getattr(args, name)]
+        with open(self.path("device.log"), "wb") as log:
+            self.device = self.spawn([*device, *args.device_arg], stdout=log, stderr=log)
+        deadline = time.monotonic() + 10
+        while not os.path.exists(self.path("device")):
+            if self.device.poll() is not None or time.monotonic() > deadline:
+                raise Broken("the virtual Adreno doesn't start")
+            time.sleep(0.01)
+
+        shares = {"guest": str(TOP / "build/guest")}
+        if args.share:
+            shares["share"] = args.share
+        if args.rootfs:
+            shares["rootfs"] = args.rootfs
+        Path(self.path("initrd")).write_bytes(initrd(args, shares))
+
+        # The kernel's parameters come before those of init ("--").
+        words = ["console=ttyAMA0", "loglevel=8", "panic=-1", "rdinit=/init"]
+        words += ["sysctl.kernel.hung_task_timeout_secs=30"]
+        if args.kernel == "debug":
+            words += ["page_poison=1", "page_owner=on", "kunit.enable=0"]
+            words += ["kmemleak=on" if args.kmemleak else "kmemleak=off"]
+            image = CACHE / "debug/Image"
+        else:
+            image = CACHE / "stock/Image"
+        words += args.append
+
+        qemu = ["qemu-system-aarch64", "-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"]
+        qemu += ["-accel", "tcg" if args.icount else "tcg,thread=multi", "-cpu", "max,pauth-impdef=on"]
+        qemu += ["-smp", str(args.cpus), "-m", args.mem]
+        # without virtualization=on the first SMC would be an undefined instruction
+        qemu += ["-machine", "virt,virtualization=on,gic-version=3,memory-backend=mem"]
+        qemu += ["-object", f"memory-backend-memfd,id=mem,size={args.mem},share=on"]
+        if args.icount:
+            qemu += ["-icount", "shift=0,sleep=on"]
+        vfio = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": self.path("device")}}
+        qemu += ["-device", json.dumps(vfio)]
+        qemu += ["-chardev", f"socket,id=console,path={self.path('console')}", "-serial", "chardev:console"]
+        qemu += ["-device", "virtio-serial-pci"]
+        for name in ("out", "err", "ctl"):
+            qemu += ["-chardev", f"socket,id={name},path={self.path(name)}"]
+            qemu += ["-device", f"virtserialport,chardev={name},name={name}"]
+        for tag, directory in shares.items():
+            quoted = directory.replace(",", ",,")
+            readonly = ",readonly=on" if tag != "share" else ""
+            fsdev = f"local,id={tag},path={quoted},security_model=none,multidevs=remap{readonly}"
+            qemu += ["-fsdev", fsdev, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+        qemu += ["-kernel", str(image), "-initrd", self.path("initrd"), "-append", " ".join(filter(None, words))]
+
+        listeners = {}
+        for name in ("console", "out", "err", "ctl"):
+            listeners[name] = socket.socket(socket.AF_UNIX)
+            listeners[name].bind(self.path(name))
+            listeners[name].listen(1)
+            listeners[name].settimeout(20)
+        with open(self.path("qemu.log"), "wb") as log:
+            self.qemu = self.spawn(qemu, stdout=log, stderr=log)
+        for name, listener in listeners.items():
+            try:
+                self.channels[name] = listener.accept()[0]
+            except TimeoutError as error:
+                raise Broken("QEMU doesn't start") from error
+            listener.close()
+            self.selector.register(self.channels[name], selectors.EVENT_READ, name)
+
+    def take(self, name, data):
+        if name == "console":
+            self.log.feed(data)
+        elif name in ("out", "err"):
+            stream = sys.stdout.buffer if name == "out" else sys.stderr.buffer
+            stream.write(data)
+            stream.flush()
+        else:
+            *lines, self.ctl_rest = (self.ctl_rest + data).split(b"\n")
+            for line in lines:
+                self.told(line.decode(errors="replace"))
+
+    def told(self, line):
+        word, _, rest = line.partition(" ")
+        if word == "ready":
+            self.ready = time.monotonic()
+            if self.args.verbose:
+                say(f"CMD starts {self.ready - self.started:.1f} s after tests/vm, {rest} s after the kernel")
+        elif word == "fail":
+            self.failure = rest
+        elif word == "exit":
+            self.status = int(rest)
+        elif word == "leaks-since":
+            self.leaks_since = int(rest)
+        elif word == "leak":
+            self.leaks.append(rest)
+
+    def pump(self, until):
+        """Moves data until that time or QEMU's end; True while QEMU runs."""
+        while self.selector.get_map():
+            left = until - time.monotonic()
+            if left <= 0:
+                return True
+            for key, _ in self.selector.select(min(left, 1)):
+                data = key.fileobj.recv(1 << 16)
+                if data:
+                    self.take(key.data, data)
+                else:
+                    self.selector.unregister(key.fileobj)
+            if self.log.first and not self.args.keep_going and self.ended is None:
+                # time for the rest of the splat, and for a command that ends by itself
+                until = min(until, self.log.first + 10)
+        self.qemu.wait()
+        return False
+
+    @property
+    def ended(self):
+        return self.status
+
+    def run(self):
+        """Returns the exit status."""
+        self.start()
+        boot = 60 if self.args.kernel == "stock" else 300
+        if self.args.icount:
+            boot *= 4
+        running = True
+        deadline = time.monotonic() + boot
+        while running and self.ready is None and self.failure is None and time.monotonic() < deadline:
+            running = self.pump(min(deadline, time.monotonic() + 0.5))
+            if self.log.first and time.monotonic() > self.log.first + 10:
+                break
+        if running and self.ready:
+            deadline = self.ready + self.args.timeout
+            while running and self.status is None and time.monotonic() < deadline:
+                running = self.pump(min(deadline, time.monotonic() + 0.5))
+                if self.log.first and not self.args.keep_going and time.monotonic() > self.log.first + 10:
+                    break
+        timed_out = running and self.status is None and not self.log.first and self.failure is None
+        if timed_out:
+            mark = len(self.log.lines)
+            try:
+                self.channels["ctl"].send(b"dump\n")
+            except OSError:
+                pass
+            self.pump(time.monotonic() + 5)
+            say(f"{shlex.join(self.args.command)} has not ended after {self.args.timeout:g} s")
+            print("\n".join(self.log.lines[mark:][:120]), file=sys.stderr)
+        elif running:
+            # powering off; or a splat that has stopped everything
+            self.pump(time.monotonic() + (15 if self.status is not None else 0))
+        return self.verdict(timed_out)
+
+    def verdict(self, timed_out):
+        if self.leaks:
+            self.check_leaks()
+        if self.log.splats:
+            say("the kernel has complained:")
+            self.log.report()
+            return SPLAT
+        if timed_out:
+            return TIMEOUT if self.ready else BROKEN
+        if self.failure is not None:
+            raise Broken(self.failure)
+        if self.status is None:
+            raise Broken("the guest ended before the command")
+        return self.status
+
+    def check_leaks(self):
+        """Leaks of what was allocated after the modules under test were loaded count as splats."""
+        objects, text = [], "\n".join(self.leaks)
+        for part in re.split(r"(?=^unreferenced object)", text, flags=re.M):
+            match = re.search(r"jiffies (\d+)", part)
+            if match and int(match.group(1)) >= self.leaks_since and not self.log.allowed(part):
+                objects.append(part)
+        for part in objects:
+            self.log.splats.append(len(self.log.lines))
+            self.log.lines += ["kmemleak: " + part.rstrip(), "---[ end trace"]
+
+    def explain(self):
+        """What there is to see when the guest doesn't come up."""
+        for name in ("device.log", "qemu.log"):
+            path = self.dir / name
+            text = path.read_text(errors="replace").strip() if path.exists() else ""
+            if text:
+                print("\n".join(f"    {name}: {line}" for line in text.splitlines()[-10:]), file=sys.stderr)
+        if self.log.lines:
+            print("\n".join("    " + line for line in self.log.lines[-25:]), file=sys.stderr)
+
+    def stop_device(self):
+        """The device ends by itself when QEMU has; its counters are complete only then."""
+        try:
+            self.device.wait(5)
+        except subprocess.TimeoutExpired:
+            self.device.terminate()
+            try:
+                self.device.wait(5)
+            except subprocess.TimeoutExpired:
+                say("the virtual Adreno had to be killed")
+
+
+def main():
+    args = arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    with tempfile.TemporaryDirectory(prefix="vm-") as directory, Guest(args, Path(directory)) as guest:
+        try:
+            status = guest.run()
+            if guest.qemu.poll() is None:
+                guest.qemu.kill()
+                guest.qemu.wait()
+            guest.stop_device()
+        except Broken as error:
+            say(str(error))
+            guest.explain()
+            status = BROKEN
+        except KeyboardInterrupt:
+            status = 130
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 141
+    sys.exit(status)
+
+
+main()
