@@ -140,8 +140,12 @@ pub mod counter {
     pub const HANGS: usize = BASE + 0xa8;
     /// Crash dumper scripts run.
     pub const CRASH_DUMPS: usize = BASE + 0xb0;
+    /// Watched pages that live tables led to when a job retired. See [`watch`](super::watch).
+    pub const WATCH_LIVE: usize = BASE + 0xb8;
+    /// Accesses by the CPU to registers whose power domain was off: dropped, and read as 0.
+    pub const OFF_ACCESSES: usize = BASE + 0xc0;
     /// Number of counters.
-    pub const COUNT: usize = 23;
+    pub const COUNT: usize = 25;
     /// Names of the counters in the order of their offsets.
     pub const NAMES: [&str; COUNT] = [
         "tlbi_all",
@@ -167,6 +171,8 @@ pub mod counter {
         "unsupported",
         "hangs",
         "crash_dumps",
+        "watch_live",
+        "off_accesses",
     ];
 }
 
@@ -267,8 +273,9 @@ pub mod watch {
     /// Value of [`FORGET`] and [`REMOVE`]: all of them.
     pub const ALL: u64 = u64::MAX;
     /// Write a physical address: from now on each access of the GPU to that page is counted in
-    /// [`WATCH_HITS`](super::counter::WATCH_HITS) and traced. For pages that the guest has freed or
-    /// unmapped.
+    /// [`WATCH_HITS`](super::counter::WATCH_HITS) and traced, and after each job each address at which a
+    /// remembered context still maps it is counted in
+    /// [`WATCH_LIVE`](super::counter::WATCH_LIVE). For pages that the guest has freed or unmapped.
     pub const ADD: usize = 0x530;
     /// Write a physical address: no longer watched. Write [`ALL`]: none is.
     pub const REMOVE: usize = 0x538;

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The control BAR: carries out what [`vadreno_ctl`] describes.
+
+use crate::device::Device;
+use crate::gpu::Activity;
+use crate::trace;
+use crate::walk::Kind;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use vadreno_ctl::*;
+
+/// Questions and answers of the TRANSLATE and TLB mailboxes.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    iova: AtomicU64,
+    ttbr0: AtomicU64,
+    translation: Mutex<Translation>,
+    asid: AtomicU64,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Translation {
+    status: u64,
+    pa: u64,
+    pte: u64,
+    level: u64,
+}
+
+/// Reads a register of the control BAR. `offset` is a multiple of 8.
+pub fn read(device: &Device, offset: usize) -> u64 {
+    let settings = &device.board.settings;
+    let translation = || {
+        *device
+            .mailbox
+            .translation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    };
+    let tlb_count = || {
+        let asid = device.mailbox.asid.load(Relaxed);
+        device
+            .smmu
+            .tlb_count((asid != tlb::ANY).then_some(asid as u16))
+    };
+    match offset {
+        ID => ID_VALUE,
+        VERSION => VERSION_VALUE,
+        HOLD_CP => settings.hold_cp.load(Relaxed).into(),
+        CP_STATE => match device.gpu.control().activity {
+            Activity::Idle => cp_state::IDLE,
+            Activity::Busy => cp_state::BUSY,
+            Activity::Held => cp_state::HELD,
+            Activity::Stalled => cp_state::STALLED,
+            Activity::Hung => cp_state::HUNG,
+        },
+        POWER => device.power(),
+        IGNORE_TLBI => settings.ignore_tlbi.load(Relaxed).into(),
+        DELAY => settings.delay.load(Relaxed),
+        SPECULATE => settings.speculate.load(Relaxed),
+        SEED => device.board.chance.seed(),
+        current::TTBR0 => device.smmu.current().0,
+        current::ASID => device.smmu.current().1.into(),
+        translate::IOVA => device.mailbox.iova.load(Relaxed),
+        translate::TTBR0 => device.mailbox.ttbr0.load(Relaxed),
+        translate::STATUS => translation().status,
+        translate::PA => translation().pa,
+        translate::PTE => translation().pte,
+        translate::LEVEL => translation().level,
+        tlb::ASID => device.mailbox.asid.load(Relaxed),
+        tlb::COUNT => tlb_count().0 as u64,
+        tlb::TABLES => tlb_count().1 as u64,
+        stale::IOVA => device.smmu.stale().iova,
+        stale::OLD_PTE => device.smmu.stale().old,
+        stale::NEW_PTE => device.smmu.stale().new,
+        stale::ASID => device.smmu.stale().asid.into(),
+        watch::REACHABLE => device.smmu.watch(|watch| watch.answer.how),
+        watch::IOVA => device.smmu.watch(|watch| watch.answer.iova),
+        watch::TTBR0 => device.smmu.watch(|watch| watch.answer.ttbr0),
+        watch::MAPPINGS => device.smmu.watch(|watch| watch.answer.mappings),
+        watch::CONTEXTS => device.smmu.watch(|watch| watch.contexts() as u64),
+        watch::HIT_IOVA => device.smmu.watch(|watch| watch.hit.0),
+        watch::HIT_PAGE => device.smmu.watch(|watch| watch.hit.1),
+        _ => device.board.counters.get(offset).unwrap_or(0),
+    }
+}
+
+/// Writes a register of the control BAR. `offset` is a multiple of 8.
+pub fn write(device: &Device, offset: usize, value: u64) {
+    let board = &device.board;
+    let settings = &board.settings;
+    trace!(board.trace, "ctl offset={offset:#x} value={value:#x}");
+    match offset {
+        HOLD_CP => {
+            settings.hold_cp.store(value != 0, Relaxed);
+            device.gpu.wake();
+        }
+        POWER => device.set_power(value),
+        IGNORE_TLBI => settings.ignore_tlbi.store(value != 0, Relaxed),
+        DELAY => settings.delay.store(value, Relaxed),
+        SPECULATE => settings.speculate.store(value, Relaxed),
+        SEED => board.chance.reseed(value),
+        COUNTERS_RESET => {
+            if value == 1 {
+                board.counters.reset();
+                device.smmu.clear_stale();
+            }
+        }
+        translate::IOVA => device.mailbox.iova.store(value, Relaxed),
+        translate::TTBR0 => device.mailbox.ttbr0.store(value, Relaxed),
+        translate::GO => translate(device, value == translate::WRITE),
+        tlb::ASID => device.mailbox.asid.store(value, Relaxed),
+        watch::PAGE => device.smmu.reach(board, value),
+        watch::FORGET => device.smmu.watch(|watch| watch.forget(value)),
+        watch::ADD => device.smmu.watch(|watch| watch.add(value)),
+        watch::REMOVE => device.smmu.watch(|watch| watch.remove(value)),
+        _ => {}
+    }
+}
+
+fn translate(device: &Device, write: bool) {
+    let iova = device.mailbox.iova.load(Relaxed);
+    let ttbr0 = device.mailbox.ttbr0.load(Relaxed);
+    let answer = match device.smmu.probe(&device.board, ttbr0, iova) {
+        None => Translation {
+            status: translate::OFF,
+            ..Translation::default()
+        },
+        Some(Ok(leaf)) => Translation {
+            status: if write && !leaf.writable() {
+                translate::PERMISSION
+            } else {
+                translate::OK
+            },
+            pa: leaf.pa(iova),
+            pte: leaf.desc,
+            level: leaf.level.into(),
+        },
+        Some(Err(fault)) => Translation {
+            status: match fault.kind {
+                Kind::Translation => translate::TRANSLATION,
+                Kind::AccessFlag => translate::ACCESS_FLAG,
+                Kind::Permission => translate::PERMISSION,
+                Kind::External | Kind::ExternalWalk => translate::EXTERNAL,
+            },
+            pa: 0,
+            pte: fault.desc,
+            level: fault.level.into(),
+        },
+    };
+    *device
+        .mailbox
+        .translation
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = answer;
+}

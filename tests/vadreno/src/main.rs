@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Command line of the virtual Adreno.
+
+use anyhow::{bail, Context, Result};
+use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::exit;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Once};
+use std::thread;
+use vadreno::board::Board;
+use vadreno::device::Device;
+use vadreno::server::Backend;
+use vadreno::trace::Trace;
+use vadreno::{cp, pci, speculate};
+use vfio_user::Server;
+
+/// A virtual Adreno 702 with an SMMU-500, for testing the msm driver in QEMU.
+///
+/// It waits for one QEMU (10.1 or later) to connect and exits with it:
+///
+///   vadreno --socket /tmp/gpu.sock &
+///   qemu-system-aarch64 -machine virt,virtualization=on,gic-version=3,memory-backend=mem
+///     -object memory-backend-memfd,id=mem,size=1G,share=on -m 1G …
+///     -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/tmp/gpu.sock"}}'
+///
+/// The guest sees a PCI device 1d1d:0702. A glue module in the guest turns it into the platform devices
+/// that the msm and arm-smmu drivers bind to. Tests in the guest steer the device through its BAR4.
+/// Documentation/testbed.rst has the whole story.
+#[derive(Debug, Parser)]
+#[command(version, verbatim_doc_comment)]
+struct Args {
+    /// Unix socket to listen on; a stale one is replaced
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+
+    /// Log every TLB invalidation, page-table walk, packet, job and fault to a file
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+
+    /// Write the counters to a file at exit, as JSON [default: to standard output]
+    #[arg(long, value_name = "FILE")]
+    counters: Option<PathBuf>,
+
+    /// Seed of all random choices (delays, speculative reads)
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// Negative control: count TLB invalidations but do not carry them out, so that a test which
+    /// checks the GPU's results must fail
+    #[arg(long)]
+    ignore_tlbi: bool,
+
+    /// Delay each job's completion, interrupt, fault report and TLB sync by a random time in µs
+    #[arg(long, value_name = "MIN..MAX", value_parser = parse_delay)]
+    delay_jobs: Option<u64>,
+
+    /// Read at random mapped addresses while jobs run, so many times per second: fills the TLB as
+    /// prefetching hardware does
+    #[arg(long, value_name = "RATE", num_args = 0..=1, default_missing_value = "1000")]
+    speculate: Option<u64>,
+}
+
+/// "MIN..MAX" in µs, as the control BAR's DELAY has it.
+fn parse_delay(text: &str) -> Result<u64> {
+    let (least, greatest) = text.split_once("..").context("expected MIN..MAX")?;
+    let least: u32 = least.trim().parse().context("MIN")?;
+    let greatest: u32 = greatest.trim().parse().context("MAX")?;
+    if least > greatest {
+        bail!("MIN is greater than MAX");
+    }
+    Ok(u64::from(greatest) << 32 | u64::from(least))
+}
+
+/// Removes a socket that nobody listens on.
+fn remove_stale(socket: &Path) -> Result<()> {
+    if socket.exists() {
+        if UnixStream::connect(socket).is_ok() {
+            bail!("{} is in use", socket.display());
+        }
+        fs::remove_file(socket)?;
+    }
+    Ok(())
+}
+
+/// What remains to do at exit, whichever way it comes.
+fn finish(device: &Device, args: &Args) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        device.board.trace.flush();
+        let json = format!("{:#}\n", device.board.counters.to_json());
+        let result = match &args.counters {
+            Some(path) => fs::write(path, json),
+            None => std::io::stdout().write_all(json.as_bytes()),
+        };
+        if let Err(error) = result {
+            eprintln!("vadreno: counters: {error}");
+        }
+        let _ = fs::remove_file(&args.socket);
+    });
+}
+
+fn main() -> Result<()> {
+    let args = Arc::new(Args::parse());
+    // Blocked before any thread starts, so that only the thread below takes them.
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    signals.thread_block()?;
+
+    let trace = match &args.trace {
+        Some(path) => Trace::to_file(path).with_context(|| path.display().to_string())?,
+        None => Trace::off(),
+    };
+    let device = Arc::new(Device::new(Board::new(trace, args.seed)));
+    let settings = &device.board.settings;
+    settings.ignore_tlbi.store(args.ignore_tlbi, Relaxed);
+    settings.delay.store(args.delay_jobs.unwrap_or(0), Relaxed);
+    settings
+        .speculate
+        .store(args.speculate.unwrap_or(0), Relaxed);
+
+    remove_stale(&args.socket)?;
+    let server = Server::new(&args.socket, true, pci::irqs(), pci::regions())
+        .with_context(|| args.socket.display().to_string())?;
+
+    thread::spawn({
+        let (device, args) = (device.clone(), args.clone());
+        move || {
+            let _ = signals.wait();
+            finish(&device, &args);
+            exit(0);
+        }
+    });
+    thread::spawn({
+        let device = device.clone();
+        move || cp::run(&device)
+    });
+    thread::spawn({
+        let device = device.clone();
+        move || speculate::run(&device)
+    });
+
+    eprintln!("vadreno: listening on {}", args.socket.display());
+    let served = server.run(&mut Backend::new(device.clone()));
+    // QEMU may be gone in the middle of a message: that is its end, not an error of ours.
+    if let Err(error) = served {
+        eprintln!("vadreno: connection lost: {error}");
+    }
+    finish(&device, &args);
+    exit(0)
+}
