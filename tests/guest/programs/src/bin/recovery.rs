@@ -77,7 +77,8 @@ fn after_a_hang(_: &mut Test) -> Outcome {
     works(2)
 }
 
-/// Another context's work is queued behind the hang, and runs after it.
+/// Another context's work is queued behind the hang, and runs after it. (It may be counted as a second hang: taking the
+/// crash dump can last longer than the driver's patience.)
 fn work_behind_a_hang(_: &mut Test) -> Outcome {
     free_dump()?;
     let (hung, other) = (Gpu::new()?, Gpu::new()?);
@@ -94,7 +95,6 @@ fn work_behind_a_hang(_: &mut Test) -> Outcome {
     first.wait(PATIENCE).context("recovery")?;
     second.wait(PATIENCE).context("the SUBMIT behind it")?;
     ensure_eq!(other.result(5), pattern(3, 4), "what it read");
-    ensure_eq!(other.faults()?, 0, "its faults");
     free_dump()
 }
 
