@@ -249,7 +249,6 @@ fn ends_while_a_bind_waits(kill_it: bool) -> Outcome {
     // The kernel closes a BO's backing file a little later.
     programs::eventually("all but 8 MiB of memory to come back", || {
         memory::drop_caches()?;
-    programs::eventually("all but 8 MiB of the memory to come back", || {
         Ok(before.1.saturating_sub(memory::free()?) < 8 << 20)
     })?;
     // And the GPU is in order.
