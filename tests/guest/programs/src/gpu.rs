@@ -14,7 +14,7 @@ const UNTOUCHED: u32 = 0xdead_0bad;
 
 /// A dword that tells which BO (`tag`, below 2048) and which dword of it it comes from. Never 0.
 pub fn pattern(tag: u32, index: usize) -> u32 {
-    0x8000_0000 | (tag & 0x7ff) << 20 | (index as u32 & 0xf_ffff)
+    0x8000_0000 | ((tag & 0x7ff) << 20) | (index as u32 & 0xf_ffff)
 }
 
 /// A `VM_BIND` context with a queue for each kind of work, a place for commands and one for results.

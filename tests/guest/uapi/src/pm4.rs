@@ -18,7 +18,7 @@ const CP_MEMCPY: u32 = 0x75;
 /// `CACHE_FLUSH_TS`, the event that writes a value once everything before it is in memory.
 const CACHE_FLUSH_TS: u32 = 4;
 /// `CP_WAIT_REG_MEM`: wait until equal, polling memory.
-const WAIT_EQ_POLL_MEMORY: u32 = 3 | 1 << 4;
+const WAIT_EQ_POLL_MEMORY: u32 = 3 | (1 << 4);
 /// `CP_MEM_TO_MEM`: wait for the memory writes before it.
 const WAIT_FOR_MEM_WRITES: u32 = 1 << 30;
 
@@ -65,7 +65,11 @@ impl Pm4 {
         let count = payload.len() as u32;
         assert!(count <= 0x3fff, "{count} dwords don't fit into a packet");
         self.dwords.push(
-            7 << 28 | count | odd_parity(count) << 15 | opcode << 16 | odd_parity(opcode) << 23,
+            (7 << 28)
+                | count
+                | (odd_parity(count) << 15)
+                | (opcode << 16)
+                | (odd_parity(opcode) << 23),
         );
         self.dwords.extend_from_slice(payload);
         self
