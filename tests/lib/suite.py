@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs the tests that tests/suite.toml lists. Called by tests/run-tests, inside the toolchain root, with everything built."""
+
+import argparse
+import concurrent.futures
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TOP = Path(os.environ["MSM_RS_TOP"])
+LOGS = TOP / "build/test"
+
+KEYS = {
+    "host": {"name", "command"},
+    "guest": {"name", "program", "args", "kernels", "modules", "timeout", "alone", "vm", "fails"},
+}
+
+# A program's lines, between those of the script around it.
+BEGIN, END, RESULT = re.compile(r"@begin (\d+)"), re.compile(r"@end (\d+) (\d+)"), re.compile(r"(ok|FAIL) ([\w-]+)(?:: (.*))?")
+DEFECT = re.compile(r"defect_(\d+)")
+KTAP = re.compile(r"^(\s*)(not )?ok (\d+) (.+)$")
+
+
+@dataclass
+class Test:
+    """One program on one kernel with one module."""
+
+    name: str
+    program: str
+    kernel: str
+    module: str
+    timeout: int
+    args: list[str] = field(default_factory=list)
+    vm: list[str] = field(default_factory=list)
+    alone: bool = False
+    fails: bool = False
+    # how one sub-test alone is run, to see what a known defect does
+    defect: str = ""
+
+    @property
+    def where(self):
+        return f"{self.module}/{self.kernel}"
+
+
+class Report:
+    """The lines on the terminal, and the count."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.passed = self.failed = self.defects = 0
+        self.failures = []
+
+    def line(self, verdict, seconds, where, name, why=""):
+        with self.lock:
+            print(f"{verdict:<6} {seconds:6.1f} s  {where:<12} {name}{': ' + why if why else ''}", flush=True)
+
+    def ok(self, seconds, where, name, why=""):
+        self.passed += 1
+        self.line("ok", seconds, where, name, why)
+
+    def fail(self, seconds, where, name, why="", detail=""):
+        self.failed += 1
+        self.failures.append(f"{where} {name}")
+        self.line("FAIL", seconds, where, name, why)
+        if detail:
+            with self.lock:
+                print("\n".join(f"       | {line}" for line in detail.splitlines()[-80:]), flush=True)
+
+    def known(self, seconds, where, name, number, why):
+        self.defects += 1
+        self.line("-", seconds, where, name, f"stock: known defect {number} ({why})")
+
+
+report = Report()
+children = set()
+
+
+def run(argv, log, take=None):
+    """Runs a command with its lines going to `take`; returns its status and standard error."""
+    errors = []
+    child = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    children.add(child)
+
+    def drain():
+        for line in child.stderr:
+            errors.append(line)
+
+    drainer = threading.Thread(target=drain)
+    drainer.start()
+    with open(log, "w", encoding="utf-8") as copy:
+        for line in child.stdout:
+            copy.write(line)
+            if take:
+                take(line.rstrip("\n"))
+        status = child.wait()
+        drainer.join()
+        copy.writelines(errors)
+    children.discard(child)
+    return status, "".join(errors)
+
+
+def script(tests):
+    """What runs the programs in the guest, one after the other, until one fails."""
+    lines = []
+    for i, test in enumerate(tests):
+        argv = [test.program, *test.args]
+        slow = 4 if test.kernel == "debug" else 1
+        argv += ["--timeout", str(60 * slow)]
+        lines.append(f"echo @begin {i}")
+        if test.defect:
+            lines.append(f"{shlex.join(argv)} --only {test.defect}")
+        elif test.module == "stock":
+            lines.append("set --")
+            lines.append(f"for t in $({test.program} --list); do")
+            lines.append('case $t in defect_*) echo "@defect $t";; *) set -- "$@" --only "$t";; esac')
+            lines.append("done")
+            lines.append(f'if [ $# != 0 ]; then {shlex.join(argv)} "$@"; else true; fi')
+        else:
+            lines.append(shlex.join(argv))
+        lines.append(f's=$?; echo @end {i} $s; [ $s = 0 ] || exit 0')
+    return "\n".join(lines)
+
+
+class Boot:
+    """One guest, and the tests that are to run in it as far as it gets."""
+
+    count = 0
+    lock = threading.Lock()
+
+    def __init__(self, tests):
+        self.tests = tests
+        self.current = None  # index of the test that runs
+        self.since = time.monotonic()
+        self.results = {i: [] for i in range(len(tests))}
+        self.ended = {}
+        self.found = []  # (test, name of a known defect's sub-test)
+        with Boot.lock:
+            Boot.count += 1
+            first = tests[0]
+            name = f"{first.module}-{first.kernel}-{Boot.count:03}-{first.name}{'-' + first.defect if first.defect else ''}"
+        self.log = LOGS / name
+
+    def take(self, line):
+        now = time.monotonic()
+        if match := BEGIN.match(line):
+            self.current = int(match[1])
+            self.since = now
+        elif match := END.match(line):
+            self.ended[int(match[1])] = int(match[2])
+            self.current = None
+        elif line.startswith("@defect ") and self.current is not None:
+            self.found.append((self.tests[self.current], line.removeprefix("@defect ")))
+        elif (match := RESULT.match(line)) and self.current is not None:
+            test = self.tests[self.current]
+            result = (match[1], match[2], match[3] or "", now - self.since)
+            self.results[self.current].append(result)
+            self.since = now
+            if not test.defect and not test.fails:
+                (report.ok if match[1] == "ok" else report.fail)(result[3], test.where, f"{test.name} {match[2]}", result[2])
+
+    def run(self):
+        """Runs and reports; returns the tests that still have to run."""
+        first = self.tests[0]
+        start = time.monotonic()
+        argv = [str(TOP / "tests/vm"), "--module", first.module, "--kernel", first.kernel]
+        argv += ["--timeout", str(sum(test.timeout for test in self.tests)), "--log", f"{self.log}.kernel", *first.vm]
+        if first.defect:
+            argv += ["--no-kmemleak"]
+        status, errors = run([*argv, "--", "sh", "-c", script(self.tests)], f"{self.log}.log", self.take)
+        seconds = time.monotonic() - start
+        if first.defect:
+            self.judge_defect(status, errors, seconds)
+            return []
+        if first.fails:
+            failed = [name for verdict, name, *_ in self.results[0] if verdict == "FAIL"]
+            if status == 0 and 0 in self.ended and failed:
+                report.ok(seconds, first.where, first.name, f"noticed by {', '.join(failed)}")
+            else:
+                why = f"status {status}" if status else "nothing has failed"
+                report.fail(seconds, first.where, first.name, why, errors)
+            return []
+        done = len(self.ended)
+        for i, test_status in self.ended.items():
+            verdicts = [verdict for verdict, *_ in self.results[i]]
+            # a status that its lines don't explain
+            if (test_status != 0) != ("FAIL" in verdicts):
+                report.fail(0, first.where, self.tests[i].name, f"exit status {test_status}")
+        if status == 0 or (status == 1 and done):
+            report.ok(seconds, first.where, f"kernel log and leaks after {', '.join(t.name for t in self.tests[:done])}")
+        else:
+            what = {70: "the kernel complained", 124: "too slow", 125: "the guest can't be started"}.get(status, f"status {status}")
+            blamed = self.tests[self.current] if self.current is not None else None
+            name = blamed.name if blamed else f"after {', '.join(t.name for t in self.tests[:done]) or 'boot'}"
+            report.fail(seconds, first.where, name, f"{what}, see {self.log}.kernel", errors)
+            if blamed or not done:
+                done += 1
+        return self.tests[done:]
+
+    def judge_defect(self, status, errors, seconds):
+        test = self.tests[0]
+        number = int(DEFECT.match(test.defect)[1])
+        splat = re.search(r"(BUG: .*|WARNING: .*|Unable to handle .*|INFO: task .*)", errors)
+        results = {name: (verdict, why) for verdict, name, why, _ in self.results[0]}
+        verdict, why = results.get(test.defect, ("", ""))
+        if status == 70 and splat:
+            report.known(seconds, test.where, f"{test.name} {test.defect}", number, splat[1].strip()[:100])
+        elif status == 124 or (status == 0 and not verdict):
+            report.known(seconds, test.where, f"{test.name} {test.defect}", number, "never ends")
+        elif verdict == "FAIL":
+            report.known(seconds, test.where, f"{test.name} {test.defect}", number, why[:100])
+        elif verdict == "ok":
+            report.line("-", seconds, test.where, f"{test.name} {test.defect}", f"known defect {number} was not seen this time")
+        else:
+            report.fail(seconds, test.where, f"{test.name} {test.defect}", f"status {status}", errors)
+
+
+def sequence(tests, pool, defects):
+    """Runs tests one after the other in as few guests as possible; then what they have of known defects, each apart."""
+    while tests:
+        boot = Boot(tests)
+        tests = boot.run()
+        if defects:
+            for test, name in boot.found:
+                pool.submit(guarded, Boot([Test(**{**vars(test), "defect": name, "timeout": 60})]).run)
+
+
+def guarded(function, *args):
+    """A mistake in here must not look like success."""
+    try:
+        function(*args)
+    except Exception as error:  # pylint: disable=broad-except
+        report.fail(0, "", "tests/run-tests itself", repr(error))
+
+
+def kunit():
+    """The tests that are compiled into the kernel and our module."""
+    log = LOGS / "kunit"
+    start = time.monotonic()
+    argv = [str(TOP / "tests/vm"), "--kernel", "debug", "--timeout", "600", "--log", f"{log}.kernel"]
+    argv += ["--append", "kunit.enable=1 kunit.autorun=1 kunit.filter_glob=*rs*.*", "--", "true"]
+    status, errors = run(argv, f"{log}.log")
+    text = Path(f"{log}.kernel").read_text(errors="replace") if Path(f"{log}.kernel").exists() else ""
+    suite, cases = "", 0
+    for line in text.splitlines():
+        line = re.sub(r"^\[ *[\d.]+\](\[ *[CT]\d+\])? ?", "", line.rstrip())
+        if match := re.match(r"\s+# Subtest: (.*)", line):
+            suite = match[1]
+        elif (match := KTAP.match(line)) and len(match[1]) == 8:
+            cases += 1
+            (report.fail if match[2] else report.ok)(0, "kunit", f"{suite} {match[4]}")
+    seconds = time.monotonic() - start
+    if not cases:
+        report.fail(seconds, "kunit", "no test was run", f"see {log}.kernel", errors)
+    elif status:
+        report.fail(seconds, "kunit", "kernel log", f"status {status}, see {log}.kernel", errors)
+    else:
+        report.ok(seconds, "kunit", "kernel log and leaks")
+
+
+def host(entry):
+    start = time.monotonic()
+    log = LOGS / f"host-{entry['name']}.log"
+    env = ["env", f"CARGO_TARGET_DIR={TOP}/build/cargo-host"]
+    lines = []
+    status, errors = run([*env, *shlex.split(entry["command"])], log, lines.append)
+    seconds = time.monotonic() - start
+    if status:
+        report.fail(seconds, "host", entry["name"], f"see {log}", "\n".join(lines[-40:]) + "\n" + errors)
+    else:
+        passed = sum(int(n) for n in re.findall(r"(\d+) passed", "\n".join(lines)))
+        report.ok(seconds, "host", entry["name"], f"{passed} tests")
+
+
+def load():
+    with open(TOP / "tests/suite.toml", "rb") as file:
+        suite = tomllib.load(file)
+    for kind, entries in suite.items():
+        for entry in entries:
+            unknown = set(entry) - KEYS.get(kind, set())
+            if kind not in KEYS or unknown or "name" not in entry:
+                sys.exit(f"tests/suite.toml: [[{kind}]] {entry.get('name')}: unknown {', '.join(unknown) or kind}")
+    return suite
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tests/run-tests", description="Runs the tests of tests/suite.toml.", allow_abbrev=False)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these (also: kunit)")
+    parser.add_argument("--kernel", choices=["stock", "debug"], help="only on this kernel")
+    parser.add_argument("--module", choices=["rust", "stock"], help="only with this msm.ko")
+    parser.add_argument("--no-host", action="store_true", help="nothing but guests")
+    parser.add_argument("--no-defects", action="store_true", help="don't show the C memory manager's known defects")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="guests at a time (default: %(default)s)")
+    parser.add_argument("--list", action="store_true", help="list the tests")
+    args = parser.parse_args()
+    suite = load()
+    known = {entry["name"] for entries in suite.values() for entry in entries} | {"kunit"}
+    if set(args.names) - known:
+        parser.error(f"no test is called {', '.join(sorted(set(args.names) - known))}")
+    if args.list:
+        print("\n".join(sorted(known)))
+        return 0
+
+    def wanted(name):
+        return not args.names or name in args.names
+
+    def stop(number, _):
+        for child in list(children):
+            child.terminate()
+        os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for old in LOGS.iterdir():
+        old.unlink()
+    start = time.monotonic()
+
+    if not (args.no_host or args.kernel or args.module):
+        for entry in suite["host"]:
+            if wanted(entry["name"]):
+                guarded(host, entry)
+
+    groups, apart = {}, []
+    for entry in suite["guest"]:
+        if not wanted(entry["name"]):
+            continue
+        for module in entry.get("modules", ["rust", "stock"]):
+            for kernel in entry.get("kernels", ["stock", "debug"]):
+                if (module, kernel) == ("stock", "debug"):
+                    continue
+                if args.module not in (None, module) or args.kernel not in (None, kernel):
+                    continue
+                test = Test(
+                    name=entry["name"],
+                    program=entry.get("program", entry["name"]),
+                    kernel=kernel,
+                    module=module,
+                    timeout=entry.get("timeout", 300) * (4 if kernel == "debug" else 1),
+                    args=entry.get("args", []),
+                    vm=entry.get("vm", []),
+                    alone=entry.get("alone", False) or "vm" in entry or entry.get("fails", False),
+                    fails=entry.get("fails", False),
+                )
+                if test.alone:
+                    apart.append([test])
+                else:
+                    groups.setdefault((module, kernel), []).append(test)
+
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        futures = []
+        if wanted("kunit") and args.kernel != "stock" and args.module != "stock":
+            futures.append(pool.submit(guarded, kunit))
+        # the slowest first
+        for key in sorted(groups, key=lambda key: key[1] != "debug"):
+            futures.append(pool.submit(guarded, sequence, groups[key], pool, not args.no_defects))
+        for tests in apart:
+            futures.append(pool.submit(guarded, sequence, tests, pool, not args.no_defects))
+        # these submit more: the pool is left when all are done
+        concurrent.futures.wait(futures)
+
+    for name in report.failures:
+        print(f"failed: {name}")
+    if report.defects:
+        print(f"{report.defects} known defects of the C memory manager shown")
+    print(f"{time.monotonic() - start:.0f} s, logs in {LOGS.relative_to(TOP)}")
+    print(f"{report.passed} passed, {report.failed} failed", flush=True)
+    return 1 if report.failed or not report.passed else 0
+
+
+sys.exit(main())
