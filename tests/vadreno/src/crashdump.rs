@@ -28,7 +28,7 @@ pub fn run(device: &Device, mut iova: u64) -> Result<(), Fault> {
         }
         let reg = (control >> 44) as u32;
         if control & (1 << 21) != 0 {
-            device.gpu.write(device, reg, data as u32);
+            device.reg_write(reg, data as u32);
             words += 1;
         } else {
             let count = (control & 0x1f_ffff) as u32;
@@ -48,7 +48,7 @@ fn copy(device: &Device, mut iova: u64, mut reg: u32, mut count: u32) -> Result<
         let now = count.min(room);
         let bytes = &mut page[..now as usize * 4];
         for (word, reg) in bytes.chunks_exact_mut(4).zip(reg..) {
-            word.copy_from_slice(&device.gpu.read(reg).to_le_bytes());
+            word.copy_from_slice(&device.reg_read(reg).to_le_bytes());
         }
         access(device, iova & !3, Access::Write(bytes))?;
         iova = iova.wrapping_add(u64::from(now) * 4);
@@ -69,7 +69,11 @@ fn access(device: &Device, iova: u64, access: Access<'_>) -> Result<(), Fault> {
         .smmu
         .access(&device.board, Client::Cp, iova, access)
         .inspect_err(|fault| {
-            trace!(device.board.trace, "crash-dump-fault iova={:#x}", fault.iova);
+            trace!(
+                device.board.trace,
+                "crash-dump-fault iova={:#x}",
+                fault.iova
+            );
             if let (Some(vector), _) = device.smmu.latch(&device.board, fault, false) {
                 device.board.irqs.raise(vector, &device.board.counters);
             }
@@ -79,7 +83,7 @@ fn access(device: &Device, iova: u64, access: Access<'_>) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{device, peek, poke, RAM};
+    use crate::testing::{bypass_device, read32, write32, RAM};
 
     fn script(device: &Device, pairs: &[(u64, u64)]) {
         for (i, (data, control)) in pairs.iter().enumerate() {
@@ -89,15 +93,17 @@ mod tests {
                 *control as u32,
                 (*control >> 32) as u32,
             ];
-            poke(device, RAM + 16 * i as u64, &words);
+            for (at, word) in (RAM + 16 * i as u64..).step_by(4).zip(words) {
+                write32(device, at, word);
+            }
         }
     }
 
     #[test]
     fn copies_and_writes() {
-        let device = device();
+        let device = bypass_device();
         for reg in 0..8 {
-            device.gpu.write(&device, 0x8c00 + reg, 100 + reg);
+            device.reg_write(0x8c00 + reg, 100 + reg);
         }
         // The target crosses a page.
         script(
@@ -111,29 +117,31 @@ mod tests {
             ],
         );
         run(&device, RAM).unwrap();
-        let got: Vec<u32> = (0..4).map(|i| peek(&device, RAM + 0x1ff8 + 4 * i)).collect();
+        let got: Vec<u32> = (0..4)
+            .map(|i| read32(&device, RAM + 0x1ff8 + 4 * i))
+            .collect();
         assert_eq!(got, [100, 101, 102, 0x77]);
-        assert_eq!(peek(&device, RAM + 0x3000), 106);
-        assert_eq!(peek(&device, RAM + 0x3004), 0);
+        assert_eq!(read32(&device, RAM + 0x3000), 106);
+        assert_eq!(read32(&device, RAM + 0x3004), 0);
     }
 
     #[test]
     fn status_tells_success() {
-        let device = device();
+        let device = bypass_device();
         script(&device, &[(RAM + 0x1000, 0x8c00 << 44 | 1)]);
-        device.gpu.write(&device, 0x900, RAM as u32);
-        device.gpu.write(&device, 0x902, 1);
-        assert_eq!(device.gpu.read(0x903), 2);
+        device.reg_write(0x900, RAM as u32);
+        device.reg_write(0x902, 1);
+        assert_eq!(device.reg_read(0x903), 2);
         // No memory where the script should be.
-        device.gpu.write(&device, 0x900, 0x1000);
-        device.gpu.write(&device, 0x902, 1);
-        assert_eq!(device.gpu.read(0x903), 0);
+        device.reg_write(0x900, 0x1000);
+        device.reg_write(0x902, 1);
+        assert_eq!(device.reg_read(0x903), 0);
         assert_eq!(device.board.counters.get(counter::CRASH_DUMPS), Some(2));
     }
 
     #[test]
     fn hostile_script_ends() {
-        let device = device();
+        let device = bypass_device();
         // Copies registers over the whole memory, the script included.
         script(&device, &[(RAM, 0xf_ffff << 44 | 0x1f_ffff)]);
         assert!(run(&device, RAM).is_err());

@@ -3,15 +3,15 @@
 //! The whole device: what the vfio-user thread, the CP's thread and the speculative reader share.
 
 use crate::board::Board;
+use crate::ctl::Mailbox;
 use crate::gpu::{Gpu, GMU_BASE, GMU_SIZE, GPU_SIZE};
 use crate::smmu::{self, Smmu};
 use crate::trace;
-use crate::trace::Trace;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use vadreno_ctl::{counter, power};
 
 /// Size of BAR0 in bytes.
-pub const REGISTERS_SIZE: u32 = 0x10_0000;
+pub const BAR0_SIZE: u64 = 0x10_0000;
 /// Where the SMMU's registers start in BAR0.
 const SMMU_BASE: u32 = 0xa_0000;
 
@@ -24,43 +24,111 @@ pub struct Device {
     pub smmu: Smmu,
     /// The GPU.
     pub gpu: Gpu,
+    /// The control BAR's mailboxes.
+    pub mailbox: Mailbox,
     /// Power domains that are on.
     power: AtomicU64,
 }
 
+/// What lies at an offset of BAR0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    /// The GPU's register, by word.
+    Gpu(u32),
+    /// The GMU wrapper's register, by word from BAR0's start.
+    Gmu(u32),
+    /// The SMMU's register, by byte.
+    Smmu(u32),
+}
+
+impl Block {
+    fn at(offset: u64) -> Option<Self> {
+        let offset = u32::try_from(offset).ok()?;
+        let within = |base, size| {
+            offset
+                .checked_sub(base)
+                .filter(|offset: &u32| *offset < size)
+        };
+        if offset < GPU_SIZE {
+            Some(Self::Gpu(offset / 4))
+        } else if within(GMU_BASE, GMU_SIZE).is_some() {
+            Some(Self::Gmu(offset / 4))
+        } else {
+            within(SMMU_BASE, smmu::SIZE).map(Self::Smmu)
+        }
+    }
+
+    fn domain(self) -> u64 {
+        match self {
+            Self::Gpu(_) => power::GX,
+            Self::Gmu(_) | Self::Smmu(_) => power::CX,
+        }
+    }
+}
+
 impl Device {
-    /// A device as it is after reset.
-    pub fn new(trace: Trace, seed: u64) -> Self {
+    /// A device as it is after power-on.
+    pub fn new(board: Board) -> Self {
         Self {
-            board: Board::new(trace, seed),
+            board,
             smmu: Smmu::default(),
             gpu: Gpu::default(),
+            mailbox: Mailbox::default(),
             power: AtomicU64::new(power::CX | power::GX),
         }
     }
 
-    /// The CPU reads a 32-bit register of BAR0.
-    pub fn read(&self, offset: u32) -> u32 {
-        if let Some(offset) = within(offset, SMMU_BASE, smmu::SIZE) {
-            self.board.counters.bump(counter::SMMU_READS);
-            self.smmu.read(&self.board, offset)
-        } else {
-            self.board.counters.bump(counter::GPU_READS);
-            self.gpu.read(offset / 4)
+    /// The block at an offset of BAR0, if it has power.
+    fn powered(&self, offset: u64) -> Option<Block> {
+        let block = Block::at(offset)?;
+        if self.power() & block.domain() == 0 {
+            self.board.counters.bump(counter::OFF_ACCESSES);
+            trace!(self.board.trace, "off-access offset={offset:#x}");
+            return None;
+        }
+        Some(block)
+    }
+
+    /// The CPU reads a 32-bit register of BAR0; what has no power reads as 0.
+    pub fn bar0_read(&self, offset: u64) -> u32 {
+        match self.powered(offset) {
+            None => 0,
+            Some(Block::Smmu(offset)) => {
+                self.board.counters.bump(counter::SMMU_READS);
+                self.smmu.read(&self.board, offset)
+            }
+            Some(Block::Gpu(reg) | Block::Gmu(reg)) => {
+                self.board.counters.bump(counter::GPU_READS);
+                self.gpu.read(reg)
+            }
         }
     }
 
-    /// The CPU writes a 32-bit register of BAR0.
-    pub fn write(&self, offset: u32, value: u32) {
-        if let Some(offset) = within(offset, SMMU_BASE, smmu::SIZE) {
-            self.board.counters.bump(counter::SMMU_WRITES);
-            if let Some(resume) = self.smmu.write(&self.board, offset, value) {
-                self.gpu.resume(resume);
+    /// The CPU writes a 32-bit register of BAR0; what has no power drops it.
+    pub fn bar0_write(&self, offset: u64, value: u32) {
+        match self.powered(offset) {
+            None => {}
+            Some(Block::Smmu(offset)) => {
+                self.board.counters.bump(counter::SMMU_WRITES);
+                if let Some(resume) = self.smmu.write(&self.board, offset, value) {
+                    self.gpu.resume(resume);
+                }
             }
-        } else if offset < GPU_SIZE || within(offset, GMU_BASE, GMU_SIZE).is_some() {
-            self.board.counters.bump(counter::GPU_WRITES);
-            self.gpu.write(self, offset / 4, value);
+            Some(Block::Gpu(reg) | Block::Gmu(reg)) => {
+                self.board.counters.bump(counter::GPU_WRITES);
+                self.gpu.write(self, reg, value);
+            }
         }
+    }
+
+    /// The CP or the crash dumper reads a register of the GPU or the GMU, by word.
+    pub fn reg_read(&self, reg: u32) -> u32 {
+        self.gpu.read(reg)
+    }
+
+    /// The CP or the crash dumper writes a register of the GPU or the GMU, by word.
+    pub fn reg_write(&self, reg: u32, value: u32) {
+        self.gpu.write(self, reg, value);
     }
 
     /// Power domains that are on.
@@ -70,6 +138,7 @@ impl Device {
 
     /// Switches power domains; what goes off loses its registers.
     pub fn set_power(&self, on: u64) {
+        let on = on & (power::CX | power::GX);
         let off = self.power.swap(on, Relaxed) & !on;
         trace!(self.board.trace, "power on={on} off={off}");
         if off & power::GX != 0 {
@@ -92,28 +161,25 @@ impl Device {
     }
 }
 
-/// `offset` from `base`, when it lies in the `size` bytes there.
-fn within(offset: u32, base: u32, size: u32) -> Option<u32> {
-    offset.checked_sub(base).filter(|offset| *offset < size)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::device;
+    use crate::testing::{bypass_device, SMMU};
 
     #[test]
     fn registers_by_block() {
-        let device = device();
-        assert_eq!(device.read(SMMU_BASE + 0x28), 0x1555);
-        device.write(0x8c00 * 4, 5);
-        device.write(GMU_BASE + 8, 6);
-        device.write(SMMU_BASE + 0x8020, 7);
-        device.write(0x5_0000, 8);
-        assert_eq!(device.read(0x8c00 * 4), 5);
-        assert_eq!(device.read(GMU_BASE + 8), 6);
-        assert_eq!(device.read(SMMU_BASE + 0x8020), 7);
-        assert_eq!(device.read(0x5_0000), 0);
+        let device = bypass_device();
+        let gmu = u64::from(GMU_BASE) + 8;
+        assert_eq!(device.bar0_read(SMMU + 0x28), 0x1555);
+        device.bar0_write(0x8c00 * 4, 5);
+        device.bar0_write(gmu, 6);
+        device.bar0_write(SMMU + 0x8020, 7);
+        device.bar0_write(0x5_0000, 8);
+        assert_eq!(device.bar0_read(0x8c00 * 4), 5);
+        assert_eq!(device.bar0_read(gmu), 6);
+        assert_eq!(device.bar0_read(SMMU + 0x8020), 7);
+        assert_eq!(device.bar0_read(0x5_0000), 0);
+        assert_eq!(device.bar0_read(u64::MAX), 0);
         let count = |offset| device.board.counters.get(offset).unwrap();
         assert_eq!(count(counter::SMMU_WRITES), 1);
         assert_eq!(count(counter::GPU_WRITES), 2);
@@ -121,29 +187,24 @@ mod tests {
 
     #[test]
     fn power_off_loses_registers() {
-        let device = device();
-        device.write(0x8c00 * 4, 5);
-        device.write(GMU_BASE + 8, 6);
-        device.write(SMMU_BASE + 0x8020, 7);
+        let device = bypass_device();
+        let gmu = u64::from(GMU_BASE) + 8;
+        device.bar0_write(0x8c00 * 4, 5);
+        device.bar0_write(gmu, 6);
+        device.bar0_write(SMMU + 0x8020, 7);
         device.set_power(power::CX);
-        assert_eq!(device.read(0x8c00 * 4), 0);
-        assert_eq!(device.read(GMU_BASE + 8), 6);
-        assert_eq!(device.read(SMMU_BASE + 0x8020), 7);
+        assert_eq!(device.reg_read(0x8c00), 0);
+        assert_eq!(device.bar0_read(gmu), 6);
+        assert_eq!(device.bar0_read(SMMU + 0x8020), 7);
         device.set_power(0);
-        assert_eq!(device.read(GMU_BASE + 8), 0);
-        assert_eq!(device.read(SMMU_BASE + 0x8020), 0);
-        // Switching on alone changes nothing.
-        device.write(0x8c00 * 4, 5);
         device.set_power(power::CX | power::GX);
-        assert_eq!(device.read(0x8c00 * 4), 5);
-    }
-
-    #[test]
-    fn any_offset_is_harmless() {
-        let device = device();
-        for offset in (0..REGISTERS_SIZE).step_by(4) {
-            device.read(offset);
-            device.write(offset, u32::MAX);
-        }
+        assert_eq!(device.bar0_read(gmu), 0);
+        assert_eq!(device.bar0_read(SMMU + 0x8020), 0);
+        // Without power nothing is read or written.
+        device.set_power(power::CX);
+        device.bar0_write(0x8c00 * 4, 5);
+        assert_eq!(device.reg_read(0x8c00), 0);
+        let off = device.board.counters.get(counter::OFF_ACCESSES);
+        assert_eq!(off, Some(1));
     }
 }
