@@ -608,7 +608,9 @@ impl<'a> Cp<'a> {
     fn poll(&self, mut holds: impl FnMut() -> Result<bool, Stop>) -> Result<(), Stop> {
         let mut pause = Duration::from_micros(20);
         while !holds()? {
-            self.sleep(pause)?;
+            self.sleep(pause)
+                // Only a reset has ended the wait.
+                .inspect_err(|_| self.board().counters.bump(counter::HANGS))?;
             pause = (pause * 2).min(Duration::from_millis(1));
         }
         Ok(())
@@ -653,7 +655,13 @@ impl<'a> Cp<'a> {
         board.counters.bump(counter::HANGS);
         trace!(board.trace, "hang why={why:?}");
         board.trace.flush();
-        gpu.control().activity = Activity::Hung;
+        {
+            let mut control = gpu.control();
+            if self.check_reset().is_err() {
+                return;
+            }
+            control.activity = Activity::Hung;
+        }
         match why {
             Hang::BadPacket(header) => {
                 const OPCODE_ERROR: u32 = 1 << 0;

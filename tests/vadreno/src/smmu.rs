@@ -92,6 +92,20 @@ fn bank_reg(bank: u32, reg: u32) -> u32 {
     BANKS + bank * BANK_SIZE + reg
 }
 
+/// A context bank, or all of them, as the trace names it.
+fn named(bank: Option<u32>) -> impl std::fmt::Display {
+    struct Name(Option<u32>);
+    impl std::fmt::Display for Name {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            match self.0 {
+                Some(bank) => bank.fmt(f),
+                None => f.write_str("global"),
+            }
+        }
+    }
+    Name(bank)
+}
+
 /// Which block of the GPU makes an access. The kernel prints it with a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {
@@ -324,7 +338,7 @@ impl Smmu {
 
     fn invalidate(&self, board: &Board, bank: Option<u32>, scope: Scope) {
         board.counters.bump(counter::TLBI);
-        let from = bank.map_or_else(|| "global".into(), |bank| bank.to_string());
+        let from = named(bank);
         match scope {
             Scope::All | Scope::LowerHalf(_) => {
                 board.counters.bump(counter::TLBI_ALL);
@@ -342,7 +356,8 @@ impl Smmu {
                 board.counters.bump(counter::TLBI_VA);
                 trace!(
                     board.trace,
-                    "tlbi kind=va bank={from} iova={iova:#x} asid={asid:?} last_level={last_level}"
+                    "tlbi kind=va bank={from} iova={iova:#x} asid={} last_level={last_level}",
+                    asid.map_or("any".into(), |asid| asid.to_string())
                 );
             }
         }
@@ -360,10 +375,17 @@ impl Smmu {
 
     fn sync(&self, board: &Board, bank: Option<u32>) {
         board.counters.bump(counter::TLB_SYNC);
-        trace!(board.trace, "tlbsync bank={bank:?}");
+        trace!(board.trace, "tlbsync bank={}", named(bank));
         let mut state = self.state();
         match board.delay() {
-            Some(delay) => state.syncing = Some((bank, Instant::now() + delay)),
+            Some(delay) => {
+                // One sync at a time is modelled; a second one completes what the first asked for too.
+                let both = match state.syncing {
+                    Some((asked, _)) if asked != bank => None,
+                    _ => bank,
+                };
+                state.syncing = Some((both, Instant::now() + delay));
+            }
             None => state.complete(bank),
         }
     }
@@ -375,7 +397,7 @@ impl Smmu {
             Some((asked, _)) => {
                 state.syncing = None;
                 state.complete(if asked == bank { bank } else { None });
-                trace!(board.trace, "tlbsync-done bank={asked:?}");
+                trace!(board.trace, "tlbsync-done bank={}", named(asked));
                 0
             }
             None => 0,

@@ -200,7 +200,7 @@ impl Tlb {
             leaves.iter().find_map(|(key, leaf)| {
                 let iova = key.page << shift(level as u8);
                 let offset = pa.wrapping_sub(leaf.pa(iova));
-                (offset < leaf.size()).then_some(iova + offset)
+                (offset < leaf.size()).then(|| iova + offset)
             })
         })
     }
