@@ -100,11 +100,9 @@ pub fn write(device: &Device, offset: usize, value: u64) {
         DELAY => settings.delay.store(value, Relaxed),
         SPECULATE => settings.speculate.store(value, Relaxed),
         SEED => board.chance.reseed(value),
-        COUNTERS_RESET => {
-            if value == 1 {
-                board.counters.reset();
-                device.smmu.clear_stale();
-            }
+        COUNTERS_RESET if value == 1 => {
+            board.counters.reset();
+            device.smmu.clear_stale();
         }
         translate::IOVA => device.mailbox.iova.store(value, Relaxed),
         translate::TTBR0 => device.mailbox.ttbr0.store(value, Relaxed),
