@@ -67,6 +67,18 @@ overlay-remove:
 	@scripts/overlay --remove '$(KDIR)'
 
 #:
+#: Trying and testing, on a virtual Adreno in QEMU
+#:   make run              the demonstration: a VM_BIND workload, a GPU fault, what its crash dump says
+#:   make test             all tests; TESTS="alias hostile" for some of them, tests/run-tests --help for more
+#:   tests/vm -- CMD       a command of your own in a guest, see tests/vm --help
+.PHONY: run test
+run:
+	@tests/run
+
+test:
+	@tests/run-tests $(TESTS)
+
+#:
 #: Cleaning
 #:   make clean            removes what was built here
 #:   make distclean        removes the cache as well (toolchain, kernel's source)

@@ -303,7 +303,7 @@ def main():
     parser.add_argument("--module", choices=["rust", "stock"], help="only with this msm.ko")
     parser.add_argument("--no-host", action="store_true", help="nothing but guests")
     parser.add_argument("--no-defects", action="store_true", help="don't show the C memory manager's known defects")
-    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="guests at a time (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="guests at a time (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="list the tests")
     args = parser.parse_args()
     suite = load()
