@@ -24,7 +24,7 @@ const SRC_PITCH: u32 = 0xb4c4;
 
 /// Format, swap and tiling of an image: bits 1:0 of the tiling, 1:0 of the swap, compression.
 const INFO_FORMAT: u32 = 0xff;
-const INFO_NOT_LINEAR: u32 = 3 << 8 | 1 << 12;
+const INFO_NOT_LINEAR: u32 = (3 << 8) | (1 << 12);
 
 /// Channels of a format whose channels have equal sizes, and bytes of each.
 fn channels(format: u32) -> Option<(usize, usize)> {
@@ -144,8 +144,8 @@ mod tests {
                 (RB_DEST_INFO, 0x4b),
                 (RB_DEST_BASE, DST as u32),
                 (RB_DEST_PITCH, 1),
-                (GRAS_DEST_TL, 1 << 16 | 2),
-                (GRAS_DEST_BR, 2 << 16 | 3),
+                (GRAS_DEST_TL, (1 << 16) | 2),
+                (GRAS_DEST_BR, (2 << 16) | 3),
                 (RB_CLEAR_COLOR, 0x1234_5678),
             ],
         );
@@ -196,7 +196,7 @@ mod tests {
                 (RB_DEST_BASE, DST as u32),
                 (RB_DEST_PITCH, 1),
                 (GRAS_DEST_TL, 0),
-                (GRAS_DEST_BR, 1 << 16 | 1),
+                (GRAS_DEST_BR, (1 << 16) | 1),
                 (SRC_INFO, 0x83),
                 (SRC_BASE, SRC as u32),
                 (SRC_PITCH, 1 << 9),

@@ -422,10 +422,10 @@ impl<'a> Cp<'a> {
             }
             op::REG_TEST => {
                 let test = dword(p, 0);
-                let value = self.device.reg_read(test & 0x3_ffff) >> ((test >> 20) & 31) & 1;
+                let value = (self.device.reg_read(test & 0x3_ffff) >> ((test >> 20) & 31)) & 1;
                 let bit = (test >> 26) & 31;
                 self.predicate
-                    .set(self.predicate.get() & !(1 << bit) | value << bit);
+                    .set(self.predicate.get() & !(1 << bit) | (value << bit));
                 Ok(())
             }
             op::SET_MARKER => {
@@ -570,7 +570,7 @@ impl<'a> Cp<'a> {
         const DIRECT: u32 = 1;
         let test = dword(p, 0);
         match test >> 28 {
-            1 => self.predicate.get() >> ((test >> 18) & 31) & 1 != 0,
+            1 => (self.predicate.get() >> ((test >> 18) & 31)) & 1 != 0,
             2 => {
                 self.device.reg_read(test & 0x3_ffff)
                     == self.device.reg_read(dword(p, 1) & 0x3_ffff)
@@ -581,7 +581,7 @@ impl<'a> Cp<'a> {
                     DIRECT => 27,
                     _ => 26,
                 };
-                test >> bit & 1 != 0
+                (test >> bit) & 1 != 0
             }
             _ => true,
         }

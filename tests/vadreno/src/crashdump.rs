@@ -109,11 +109,11 @@ mod tests {
         script(
             &device,
             &[
-                (0x77, 0x8c03 << 44 | 1 << 21 | 1),
-                (RAM + 0x1ff8, 0x8c00 << 44 | 4),
-                (RAM + 0x3000, 0x8c06 << 44 | 1),
+                (0x77, (0x8c03 << 44) | (1 << 21) | 1),
+                (RAM + 0x1ff8, (0x8c00 << 44) | 4),
+                (RAM + 0x3000, (0x8c06 << 44) | 1),
                 (0, 0),
-                (RAM + 0x3004, 0x8c06 << 44 | 1),
+                (RAM + 0x3004, (0x8c06 << 44) | 1),
             ],
         );
         run(&device, RAM).unwrap();
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn status_tells_success() {
         let device = bypass_device();
-        script(&device, &[(RAM + 0x1000, 0x8c00 << 44 | 1)]);
+        script(&device, &[(RAM + 0x1000, (0x8c00 << 44) | 1)]);
         device.reg_write(0x900, RAM as u32);
         device.reg_write(0x902, 1);
         assert_eq!(device.reg_read(0x903), 2);
@@ -143,7 +143,7 @@ mod tests {
     fn hostile_script_ends() {
         let device = bypass_device();
         // Copies registers over the whole memory, the script included.
-        script(&device, &[(RAM, 0xf_ffff << 44 | 0x1f_ffff)]);
+        script(&device, &[(RAM, (0xf_ffff << 44) | 0x1f_ffff)]);
         assert!(run(&device, RAM).is_err());
         assert!(run(&device, u64::MAX).is_err());
     }

@@ -74,7 +74,7 @@ fn parse_delay(text: &str) -> Result<u64> {
     if least > greatest {
         bail!("MIN is greater than MAX");
     }
-    Ok(u64::from(greatest) << 32 | u64::from(least))
+    Ok((u64::from(greatest) << 32) | u64::from(least))
 }
 
 /// Removes a socket that nobody listens on.

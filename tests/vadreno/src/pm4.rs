@@ -120,11 +120,11 @@ impl Header {
     pub fn encode(self) -> u32 {
         match self {
             Self::Write { reg, count } => {
-                4 << 28 | count | odd_parity(count) << 7 | reg << 8 | odd_parity(reg) << 27
+                (4 << 28) | count | (odd_parity(count) << 7) | (reg << 8) | (odd_parity(reg) << 27)
             }
             Self::Op { op, count } => {
                 let op = u32::from(op);
-                7 << 28 | count | odd_parity(count) << 15 | op << 16 | odd_parity(op) << 23
+                (7 << 28) | count | (odd_parity(count) << 15) | (op << 16) | (odd_parity(op) << 23)
             }
         }
     }
@@ -146,7 +146,7 @@ pub fn condition(function: u32, value: u32, reference: u32) -> bool {
 
 /// A 64-bit value at `at` of a packet's payload; missing dwords are 0.
 pub fn qword(payload: &[u32], at: usize) -> u64 {
-    u64::from(dword(payload, at)) | u64::from(dword(payload, at + 1)) << 32
+    u64::from(dword(payload, at)) | (u64::from(dword(payload, at + 1)) << 32)
 }
 
 /// A dword of a packet's payload; a missing one is 0.

@@ -25,7 +25,7 @@ impl RegFile {
 
     /// Two registers as one 64-bit value, the low half at `reg`.
     pub fn get64(&self, reg: u32) -> u64 {
-        u64::from(self.get(reg)) | u64::from(self.get(reg.wrapping_add(1))) << 32
+        u64::from(self.get(reg)) | (u64::from(self.get(reg.wrapping_add(1))) << 32)
     }
 
     /// Writes the register at word offset `reg`; beyond the last one nothing happens.

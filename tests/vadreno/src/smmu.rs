@@ -670,7 +670,7 @@ impl Smmu {
             // Addresses of TTBR1's half are sign-extended.
             let far = fault.iova | if fault.iova >> 48 != 0 { !IOVA_MASK } else { 0 };
             self.regs.set64(bank_reg(bank, FAR) / 4, far);
-            let mut syndrome = u32::from(why.level & 3) | bank << 16;
+            let mut syndrome = u32::from(why.level & 3) | (bank << 16);
             if fault.write {
                 syndrome |= FSYNR0_WNR;
             }

@@ -56,9 +56,9 @@ pub fn translating_device() -> Device {
         // Stream 0 goes to context bank 0; other streams are refused.
         (SMMU + 0x800, 1 << 31),
         (SMMU + 0xc00, 0),
-        (SMMU, 1 << 10 | 1 << 2),
+        (SMMU, (1 << 10) | (1 << 2)),
         // 48 bits; no TTBR1.
-        (BANK + 0x30, 16 | 1 << 23),
+        (BANK + 0x30, 16 | (1 << 23)),
         (BANK + 0x20, RAM as u32),
         (BANK, 0x61),
     ] {
@@ -71,7 +71,7 @@ pub fn translating_device() -> Device {
 pub fn map(device: &Device, iova: u64, pa: u64, attributes: u64) {
     let mut table = RAM;
     for shift in [39, 30, 21] {
-        let at = table + 8 * (iova >> shift & 0x1ff);
+        let at = table + 8 * ((iova >> shift) & 0x1ff);
         if read64(device, at) == 0 {
             let new = read64(device, NEXT_TABLE);
             write64(device, NEXT_TABLE, new + 0x1000);
@@ -79,7 +79,7 @@ pub fn map(device: &Device, iova: u64, pa: u64, attributes: u64) {
         }
         table = read64(device, at) & !0xfff;
     }
-    write64(device, table + 8 * (iova >> 12 & 0x1ff), pa | attributes);
+    write64(device, table + 8 * ((iova >> 12) & 0x1ff), pa | attributes);
 }
 
 /// Reads a word at a physical address.
@@ -95,7 +95,7 @@ pub fn write32(device: &Device, pa: u64, value: u32) {
 }
 
 fn read64(device: &Device, pa: u64) -> u64 {
-    u64::from(read32(device, pa)) | u64::from(read32(device, pa + 4)) << 32
+    u64::from(read32(device, pa)) | (u64::from(read32(device, pa + 4)) << 32)
 }
 
 /// Writes a 64-bit word at a physical address.

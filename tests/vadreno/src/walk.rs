@@ -500,7 +500,7 @@ mod tests {
             let x = (pa ^ self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let x = x ^ (x >> 29);
             // Few tables, close together, so that a full visit ends soon.
-            (x % 17 != 0).then_some(x & !ADDRESS | (x % 8) << 12)
+            (x % 17 != 0).then_some(x & !ADDRESS | ((x % 8) << 12))
         }
     }
 

@@ -100,15 +100,20 @@ fn register_packets() {
         11,
         22,
     ];
-    ring.extend(pkt7(op::REG_TO_MEM, &[0x883 | 2 << 18, low(DATA), 0]));
+    ring.extend(pkt7(op::REG_TO_MEM, &[0x883 | (2 << 18), low(DATA), 0]));
     ring.extend(pkt7(op::MEM_TO_REG, &[0x885, low(DATA) + 4, 0]));
     ring.extend(pkt7(op::CONTEXT_REG_BUNCH, &[0x886, 33, 0x887, 44]));
-    ring.extend(pkt7(op::REG_RMW, &[0x886 | 8 << 24, 0xff, 1]));
+    ring.extend(pkt7(op::REG_RMW, &[0x886 | (8 << 24), 0xff, 1]));
     ring.extend(pkt7(op::REG_WRITE, &[0, 0x888, 55]));
     assert_eq!(run_dwords(&device, &ring), Ok(()));
     assert_eq!(read32(&device, DATA), 11);
     assert_eq!(read32(&device, DATA + 4), 22);
-    for (reg, value) in [(0x885, 22), (0x886, 33 << 8 | 1), (0x887, 44), (0x888, 55)] {
+    for (reg, value) in [
+        (0x885, 22),
+        (0x886, (33 << 8) | 1),
+        (0x887, 44),
+        (0x888, 55),
+    ] {
         assert_eq!(device.reg_read(reg), value, "{reg:#x}");
     }
 }
@@ -144,7 +149,7 @@ fn conditions() {
             value,
         ];
         ring.extend(write(1));
-        ring.extend(pkt7(op::REG_TEST, &[0x883 | 3 << 20]));
+        ring.extend(pkt7(op::REG_TEST, &[0x883 | (3 << 20)]));
         ring.extend(pkt7(op::COND_REG_EXEC, &[1 << 28, 4]));
         ring.extend(write(2));
         assert_eq!(run_dwords(&device, &ring), Ok(()));
@@ -190,7 +195,7 @@ fn ring_wraps() {
 #[test]
 fn job_ends_with_fence_and_interrupt() {
     let device = bypass_device();
-    let ring = pkt7(op::EVENT_WRITE, &[4 | 1 << 31, low(DATA), 0, 42]);
+    let ring = pkt7(op::EVENT_WRITE, &[4 | (1 << 31), low(DATA), 0, 42]);
     assert_eq!(run_dwords(&device, &ring), Ok(()));
     assert_eq!(read32(&device, DATA), 42);
     assert_eq!(device.reg_read(0x201), 1 << int::CACHE_FLUSH_TS);
@@ -266,11 +271,11 @@ fn fault_stalls_until_terminated() {
     ring.extend(pkt7(op::MEM_WRITE, &[low(DATA), 0, 1]));
     fill_ring(&device, &ring);
     until(|| device.reg_read(0x213) == 1 << 24);
-    assert_eq!(device.bar0_read(BANK + 0x58), 1 << 30 | 1 << 1);
+    assert_eq!(device.bar0_read(BANK + 0x58), (1 << 30) | (1 << 1));
     assert_eq!(device.bar0_read(BANK + 0x60), low(far));
     assert_eq!(device.bar0_read(BANK + 0x64), high(far));
     // A write, at the level where the walk ended.
-    assert_eq!(device.bar0_read(BANK + 0x68), 1 << 4 | 1);
+    assert_eq!(device.bar0_read(BANK + 0x68), (1 << 4) | 1);
     device.bar0_write(BANK + 0x58, u32::MAX);
     device.bar0_write(BANK + 0x8, 1);
     until(|| read32(&device, DATA) == 1);
@@ -315,7 +320,7 @@ fn faults_without_stall_drop_the_access_and_latch_the_first() {
     assert_eq!(run_dwords(&device, &ring), Ok(()));
     assert_eq!(read32(&device, DATA + 0x1000), 0);
     assert_eq!(read32(&device, DATA), 0);
-    assert_eq!(device.bar0_read(BANK + 0x58), 1 << 31 | 1 << 3);
+    assert_eq!(device.bar0_read(BANK + 0x58), (1 << 31) | (1 << 3));
     assert_eq!(device.bar0_read(BANK + 0x60), low(DATA) + 0x1000);
     assert_eq!(count(&device, ctl::counter::FAULTS), 2);
 }
@@ -461,7 +466,7 @@ fn table_update_switches_contexts() {
     assert_eq!(crate::ctl::read(&device, ctl::watch::REACHABLE), 0);
 
     // After each job, what is watched must not be mapped.
-    let job = pkt7(op::EVENT_WRITE, &[4 | 1 << 31, low(DATA), 0, 1]);
+    let job = pkt7(op::EVENT_WRITE, &[4 | (1 << 31), low(DATA), 0, 1]);
     assert_eq!(run_dwords(&device, &job), Ok(()));
     assert_eq!(count(&device, ctl::counter::WATCH_LIVE), 0);
     write64(&device, RAM + 0x10_3000, other | PAGE);
