@@ -31,7 +31,11 @@ mod bind;
 mod ffi;
 // `tests/pure` compiles it for the host, too, and uses more of it.
 #[allow(dead_code, unreachable_pub)]
+mod pgtable;
+// `tests/pure` compiles it for the host, too, and uses more of it.
+#[allow(dead_code, unreachable_pub)]
 mod pure;
+mod reserve;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 mod throttle;

@@ -18,7 +18,10 @@ use crate::{
     ffi::{
         self,
         bo::Bo,
-        mmu::Mmu,
+        tables::{
+            Smmu,
+            VmTables, //
+        },
         vm::Bind, //
     },
     gpuvm_rs::{
@@ -27,6 +30,7 @@ use crate::{
         va::GpuVaList,
         vm::GpuVm, //
     },
+    pgtable::geometry::Geometry,
     pure::ranges::Range,
     throttle::Throttle,
     vm_log::{
@@ -40,6 +44,10 @@ use crate::{
 /// What Rust keeps of a VM_BIND VM.
 #[pin_data]
 pub(crate) struct BindState {
+    /// The sizes of the address space.
+    pub(crate) geometry: Geometry,
+    /// How tables are allocated.
+    pub(crate) smmu: Smmu,
     /// How many tables may be allocated in advance.
     #[pin]
     pub(crate) throttle: Throttle,
@@ -70,7 +78,7 @@ pub(crate) struct PendingJob {
 
 /// The page tables and what was done to them.
 pub(crate) struct PageTables {
-    pub(crate) mmu: Mmu,
+    pub(crate) tables: VmTables,
     pub(crate) log: VmLog,
     /// The VM was closed: its BOs may be gone, and no job may map them again.
     pub(crate) closed: bool,
@@ -78,8 +86,11 @@ pub(crate) struct PageTables {
 
 impl BindState {
     /// The state of a new VM.
-    pub(crate) fn new(mmu: Mmu, log: VmLog) -> impl PinInit<Self> {
+    pub(crate) fn new(tables: VmTables, log: VmLog) -> impl PinInit<Self> {
+        let (geometry, smmu) = (tables.geometry(), tables.smmu);
         pin_init!(Self {
+            geometry,
+            smmu,
             throttle <- Throttle::new(),
             pending <- new_mutex!(
                 PendingJobs {
@@ -90,7 +101,7 @@ impl BindState {
             ),
             page_tables <- new_mutex!(
                 PageTables {
-                    mmu,
+                    tables,
                     log,
                     closed: false,
                 },
@@ -163,16 +174,13 @@ pub(crate) fn close(vm: &GpuVm<Bind>) {
         let mut guard = vm.state().page_tables.lock();
         let pt = &mut *guard;
         pt.closed = true;
+        pt.tables.teardown();
         vm_locked.for_each_va(|va| {
             if va.data().mapped().get(&vm_locked) {
-                pt.mmu.unmap(va.range());
                 va.data().mapped().set(false, &vm_locked);
                 pt.log_now(LogOp::Close, &vma::Described::new(va), Ok(()));
             }
         });
-        for job in cancelled.iter() {
-            job.slot.with_work(|work| work.unmap_all(&pt.mmu));
-        }
     }
 
     while let Some(cursor) = vm_locked.first() {

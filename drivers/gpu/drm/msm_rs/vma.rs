@@ -13,6 +13,7 @@ use crate::{
             Bo,
             Pages, //
         },
+        tables,
         vm::{
             Bind,
             Managed,
@@ -31,6 +32,7 @@ use crate::{
             VmLocked, //
         },
     },
+    reserve::Reservation,
     vm_log::{
         LogEntry,
         LogOp,
@@ -98,11 +100,6 @@ impl<'a> Described<'a> {
         }
     }
 
-    /// Where.
-    pub(crate) fn range(&self) -> VaRange {
-        self.range
-    }
-
     /// An entry that says that `op` was asked for now.
     pub(crate) fn log_entry(&self, op: LogOp) -> LogEntry {
         let mut entry = LogEntry::new(op, self.range);
@@ -151,7 +148,7 @@ pub(crate) fn map_managed(
     if va.data().mapped().get(vm) {
         return Ok(());
     }
-    vm.mmu().map(va.range(), Some(pages), va.offset())?;
+    vm.mmu().map(va.range(), pages, va.offset())?;
     va.data().mapped().set(true, vm);
     Ok(())
 }
@@ -164,18 +161,23 @@ pub(crate) fn unmap_managed(vm: &VmLocked<'_, Managed>, va: &GpuVa<Managed>) {
     }
 }
 
-/// Writes the page table entries of a VM_BIND VMA that was evicted. The tables are there: they stay
-/// when entries are removed.
+/// Writes the page table entries of a VM_BIND VMA that was evicted.
 ///
 /// # Errors
 ///
-/// `EINVAL` if tables were missing.
+/// `ENOMEM` for tables.
 pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages) -> Result {
     if va.data().mapped().get(vm) {
         return Ok(());
     }
-    let mut pt = vm.state().page_tables.lock();
-    let result = pt.mmu.map(va.range(), Some(pages), va.offset());
+    let touch = tables::touch(va.range(), true)?;
+    let mut reservation = Reservation::new(vm, core::iter::once(touch), false)?;
+    let mut guard = vm.state().page_tables.lock();
+    let pt = &mut *guard;
+    let mut change = pt.tables.change();
+    let result = change.map(va.range(), Some(pages), va.offset());
+    reservation.release(&mut change);
+    drop(change);
     pt.log_now(LogOp::Restore, &Described::new(va), result);
     result?;
     va.data().mapped().set(true, vm);
@@ -185,9 +187,12 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
 /// Removes the page table entries of a VM_BIND VMA that isn't used by any job, if there are any.
 pub(crate) fn unmap_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, op: LogOp) {
     if va.data().mapped().get(vm) {
-        let mut pt = vm.state().page_tables.lock();
-        pt.mmu.unmap(va.range());
-        pt.log_now(op, &Described::new(va), Ok(()));
+        let mut guard = vm.state().page_tables.lock();
+        let pt = &mut *guard;
+        let mut change = pt.tables.change();
+        let result = change.unmap(va.range());
+        drop(change);
+        pt.log_now(op, &Described::new(va), result);
         va.data().mapped().set(false, vm);
     }
 }

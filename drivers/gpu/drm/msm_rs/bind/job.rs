@@ -2,6 +2,8 @@
 
 //! A bind job: the page-table steps of one request, run when its fences have signalled.
 
+use core::ops::Range;
+
 use kernel::{
     new_mutex,
     prelude::*,
@@ -17,11 +19,8 @@ use super::plan::What;
 use crate::{
     ffi::{
         self,
-        mmu::{
-            Mmu,
-            Tables, //
-        },
         queue::Queue,
+        tables::TableList,
         vm::Bind,
         wq::{
             self,
@@ -33,7 +32,7 @@ use crate::{
         txn::Committed,
         vm::GpuVm, //
     },
-    throttle::Ticket,
+    reserve::Reservation,
 };
 
 /// What a job does and what it keeps alive for it.
@@ -44,20 +43,18 @@ pub(crate) struct Work {
     /// Keeps the scheduler entity alive until the job has run. Gone once the job is cancelled.
     pub(super) queue: Option<Queue>,
     pub(super) steps: Committed<Bind>,
-    /// Number of the first step's entry in the VM log; one entry per step.
-    pub(super) first_log_entry: u64,
-    pub(super) tables: Tables,
-    /// Counts the tables as in flight.
-    pub(super) _ticket: Ticket,
+    /// The numbers of its entries in the VM log.
+    pub(super) log_entries: Range<u64>,
+    pub(super) reservation: Reservation,
 }
 
 impl Work {
-    /// Changes the page tables. On the fence-signalling path.
-    fn run(&mut self, vm: &GpuVm<Bind>) {
+    /// Changes the page tables. On the fence-signalling path. Returns tables that are not reachable any more.
+    fn run(&mut self, vm: &GpuVm<Bind>) -> Option<TableList> {
         let mut guard = vm.state().page_tables.lock();
         let pt = &mut *guard;
         if pt.closed {
-            return;
+            return None;
         }
         // A VM that is unusable gets no new mappings, but those that go must go.
         let mut result = if vm.is_unusable() {
@@ -65,39 +62,27 @@ impl Work {
         } else {
             Ok(())
         };
-        let steps = &self.steps;
-        pt.mmu.with_tables(&mut self.tables, |mmu| {
-            for step in steps.steps() {
-                match &step.what {
-                    What::Map { pages, offset } if result.is_ok() => {
-                        result = mmu.map(step.range, pages.as_ref(), *offset);
-                    }
-                    What::Unmap => mmu.unmap(step.range),
-                    What::Map { .. } | What::Nothing => {}
-                }
-            }
-        });
-        let now = ffi::now_ns();
-        for (i, step) in (0..).zip(steps.steps()) {
-            let result = match &step.what {
-                What::Map { .. } => result,
-                _ => Ok(()),
+        let mut change = pt.tables.change();
+        for step in self.steps.steps() {
+            let done = match &step.what {
+                What::Map { .. } if result.is_err() => continue,
+                What::Map { pages, offset } => change.map(step.range, pages.as_ref(), *offset),
+                What::Unmap => change.unmap(step.range),
             };
-            pt.log.applied(self.first_log_entry + i, now, result);
+            result = result.and(done);
+        }
+        self.reservation.release(&mut change);
+        let freed = change.finish();
+
+        let now = ffi::now_ns();
+        for number in self.log_entries.clone() {
+            pt.log.applied(number, now, result);
         }
         if result.is_err() && !vm.is_unusable() {
             vm.set_unusable();
             pt.log.print();
         }
-    }
-
-    /// Removes what the job would have removed, when the VM is closed before it ran.
-    pub(crate) fn unmap_all(&self, mmu: &Mmu) {
-        for step in self.steps.steps() {
-            if let What::Unmap = step.what {
-                mmu.unmap(step.range);
-            }
-        }
+        freed
     }
 }
 
@@ -132,20 +117,13 @@ impl Slot {
         let work: &mut Option<Work> = &mut guard;
         work.as_mut()?.queue.take()
     }
-
-    /// Runs `f` on the work, if it is still there.
-    pub(crate) fn with_work(&self, f: impl FnOnce(&Work)) {
-        if let Some(work) = self.work.lock().as_ref() {
-            f(work);
-        }
-    }
 }
 
 /// What the scheduler's job carries.
 pub(crate) struct BindJob {
     slot: Arc<Slot>,
-    /// Keeps the work, once run, until the job is dropped on the reaper.
-    done: Option<Work>,
+    /// Keeps the work, once run, and the tables that it freed, until the job is dropped on the reaper.
+    done: Option<(Work, Option<TableList>)>,
     /// Keeps the scheduler's memory alive. Dropped after `done`, whose queue needs the scheduler.
     vm: ARef<GpuVm<Bind>>,
     /// A cancelled job is freed when what it waited for is signalled, perhaps long after the file
@@ -175,13 +153,13 @@ unsafe impl Backend for Jobs {
 
     fn run(job: &mut BindJob) {
         if let Some(mut work) = job.slot.take() {
-            work.run(&job.vm);
-            job.done = Some(work);
+            let freed = work.run(&job.vm);
+            job.done = Some((work, freed));
         }
     }
 
     fn abandon(job: &mut BindJob) {
-        job.done = job.slot.take();
+        job.done = job.slot.take().map(|work| (work, None));
     }
 
     fn reaper() -> &'static workqueue::Queue {

@@ -3,8 +3,8 @@
 //! The VM_BIND ioctl.
 //!
 //! A request goes through stages, each of which consumes the one before and undoes what it did when
-//! it is dropped: parsed and looked up ([`BindOp`]) → reserved ([`Reserved`]: throttle ticket,
-//! tables, out-fence) → locked, with pages and fence slots → planned (a transaction on the VMA tree)
+//! it is dropped: parsed and looked up ([`BindOp`]) → reserved ([`Reservation`]: page
+//! tables, counted by the throttle) → locked, with pages and fence slots → planned (a transaction on the VMA tree)
 //! → armed → pushed. After arming, nothing can fail. An error anywhere before leaves the VM exactly
 //! as it was.
 //!
@@ -30,9 +30,9 @@ use crate::{
             Bo,
             Pages, //
         },
-        mmu::Tables,
         request::Request,
-        sync::OutFence, //
+        sync::OutFence,
+        tables, //
     },
     gpuvm_rs::{
         exec::Exec,
@@ -53,10 +53,7 @@ use crate::{
             Range, //
         },
     },
-    throttle::{
-        Throttle,
-        Ticket, //
-    },
+    reserve::Reservation,
     vm::PendingJob,
 };
 use job::{
@@ -146,10 +143,10 @@ fn parse(req: &Request<'_>) -> Result<KVVec<BindOp>> {
     Ok(result)
 }
 
-/// The iovas of those `ops` that `f` picks: sorted and disjoint.
-fn ranges_of(ops: &[BindOp], f: impl Fn(&BindOp) -> bool) -> Result<KVVec<Range>> {
+/// The iovas of `ops`: sorted and disjoint.
+fn ranges_of(ops: &[BindOp]) -> Result<KVVec<Range>> {
     let mut result = KVVec::with_capacity(ops.len(), GFP_KERNEL | __GFP_NOWARN)?;
-    for op in ops.iter().filter(|op| f(op)) {
+    for op in ops {
         let range = Range::new(op.range.addr(), op.range.len()).ok_or(EINVAL)?;
         result.push_within_capacity(range)?;
     }
@@ -158,32 +155,20 @@ fn ranges_of(ops: &[BindOp], f: impl Fn(&BindOp) -> bool) -> Result<KVVec<Range>
     Ok(result)
 }
 
-/// What is allocated for a request before anything is locked.
-struct Reserved {
-    ticket: Ticket,
-    tables: Tables,
-}
-
-impl Reserved {
-    /// Waits for the throttle and allocates the tables that the maps may need: one for each block of
-    /// 2 MiB, 1 GiB and 512 GiB that they touch, in any order.
-    fn new(req: &Request<'_>, ops: &[BindOp]) -> Result<Self> {
-        let maps = ranges_of(ops, |op| op.op.kind != Kind::Unmap)?;
-        let count = [21, 30, 39]
-            .iter()
-            .map(|&shift| ranges::count_blocks(&maps, shift))
-            .sum();
-        let ticket = Throttle::acquire(req.vm(), count).inspect_err(|&e| {
-            if e == ENOMEM {
-                req.note(fmt!("{count} page tables are more than may be in flight"));
-            }
-        })?;
-        let count = u32::try_from(count).map_err(|_| ENOMEM)?;
-        Ok(Self {
-            tables: Tables::new(req.vm(), count)?,
-            ticket,
-        })
+/// Reserves the page tables that `ops` may need, in any order.
+fn reserve(req: &Request<'_>, ops: &[BindOp]) -> Result<Reservation> {
+    let mut touches = KVVec::with_capacity(ops.len(), GFP_KERNEL | __GFP_NOWARN)?;
+    for op in ops {
+        let pages = matches!(op.op.kind, Kind::Map { .. });
+        touches.push_within_capacity(tables::touch(op.range, pages)?)?;
     }
+    Reservation::new(req.vm(), touches.iter().copied(), true).inspect_err(|&e| {
+        if e == ENOMEM {
+            req.note(fmt!(
+                "no memory for page tables, or more than may be in flight"
+            ));
+        }
+    })
 }
 
 /// Serves a request. The request's flags and its VM have been checked.
@@ -205,8 +190,8 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
     let in_syncobjs = req.in_syncobjs(&mut job)?;
     let out_syncobjs = req.out_syncobjs()?;
 
-    let ranges = ranges_of(&ops, |_| true)?;
-    let reserved = Reserved::new(req, &ops)?;
+    let ranges = ranges_of(&ops)?;
+    let reservation = reserve(req, &ops)?;
 
     let queue_locked = queue.lock()?;
     pin_init::stack_pin_init!(let exec = Exec::interruptible(ops.len() + 1));
@@ -253,14 +238,13 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
     }
 
     // Nothing below can fail.
-    let (steps, log) = plan.commit(vm);
+    let (steps, log_entries) = plan.commit(vm);
     pending.seqno = seqno;
     slot.fill(Work {
         queue: Some(queue.another()),
         steps,
-        first_log_entry: log,
-        tables: reserved.tables,
-        _ticket: reserved.ticket,
+        log_entries,
+        reservation,
     });
     let armed = job.arm();
     let fence = armed.finished();

@@ -2,6 +2,8 @@
 
 //! From ops to VMA changes and page-table steps.
 
+use core::ops::Range;
+
 use kernel::{
     alloc::KVVec,
     prelude::*, //
@@ -65,14 +67,12 @@ pub(crate) enum What {
     },
     /// Remove entries.
     Unmap,
-    /// Nothing: the entries are right, or were gone. It is a step since the log has an entry for it.
-    Nothing,
 }
 
 /// A plan in the making. Dropping it undoes what was applied.
 pub(super) struct Plan<'l> {
     txn: Transaction<'l, Bind>,
-    /// One entry per step, if the VM has a log.
+    /// The entries to come, if the VM has a log.
     log: Option<KVVec<LogEntry>>,
     queue: i32,
     job: u32,
@@ -90,7 +90,7 @@ impl<'l> Plan<'l> {
         }
     }
 
-    /// Applies one op to the tree.
+    /// Applies one op to the tree, and records what it does to the page tables: one step, whatever was mapped there.
     ///
     /// # Errors
     ///
@@ -98,30 +98,36 @@ impl<'l> Plan<'l> {
     pub(super) fn apply(&mut self, op: &mut BindOp) -> Result {
         let vm = self.txn.vm();
         let pages = op.pages.take();
-        match op.request() {
-            None => vm.sm_unmap(
-                op.range,
-                &mut OpSteps {
-                    plan: self,
-                    op,
+        let mut steps = OpSteps {
+            plan: self,
+            op,
+            kept: false,
+            dirty: false,
+        };
+        let what = match op.request() {
+            None => {
+                vm.sm_unmap(op.range, &mut steps)?;
+                What::Unmap
+            }
+            Some(map) => {
+                vm.sm_map(&map, &mut steps)?;
+                What::Map {
                     pages,
-                    kept: false,
-                },
-            ),
-            Some(map) => vm.sm_map(
-                &map,
-                &mut OpSteps {
-                    plan: self,
-                    op,
-                    pages,
-                    kept: false,
-                },
-            ),
+                    offset: map.offset,
+                }
+            }
+        };
+        if steps.dirty {
+            self.txn.step(Step {
+                range: op.range,
+                what,
+            })?;
         }
+        Ok(())
     }
 
-    /// Records a step and its log entry.
-    fn step(&mut self, what: What, op: LogOp, vma: &Described<'_>, flags: u8) -> Result {
+    /// Records a log entry.
+    fn log(&mut self, op: LogOp, vma: &Described<'_>, flags: u8) -> Result {
         if let Some(log) = &mut self.log {
             let mut entry = vma.log_entry(op);
             entry.queue = self.queue;
@@ -129,22 +135,18 @@ impl<'l> Plan<'l> {
             entry.flags |= flags;
             log.push(entry, GFP_KERNEL | __GFP_NOWARN)?;
         }
-        self.txn.step(Step {
-            range: vma.range(),
-            what,
-        })
+        Ok(())
     }
 
-    /// Makes the plan final and writes its log entries. Returns the steps and the number of the
-    /// first one's entry.
-    pub(super) fn commit(self, vm: &GpuVm<Bind>) -> (Committed<Bind>, u64) {
+    /// Makes the plan final and writes its log entries. Returns the steps and the entries' numbers.
+    pub(super) fn commit(self, vm: &GpuVm<Bind>) -> (Committed<Bind>, Range<u64>) {
         let steps = self.txn.commit();
         let mut pt = vm.state().page_tables.lock();
         let first = pt.log.next();
         for entry in self.log.into_iter().flatten() {
             pt.log.push(entry);
         }
-        (steps, first)
+        (steps, first..pt.log.next())
     }
 }
 
@@ -152,9 +154,10 @@ impl<'l> Plan<'l> {
 struct OpSteps<'p, 'l> {
     plan: &'p mut Plan<'l>,
     op: &'p BindOp,
-    pages: Option<Pages>,
-    /// The VMA was there already; there is nothing to map.
+    /// The VMA is there already, and only its flags change.
     kept: bool,
+    /// Whether the page tables have to change.
+    dirty: bool,
 }
 
 impl<'l> OpSteps<'_, 'l> {
@@ -182,48 +185,40 @@ impl<'l> OpSteps<'_, 'l> {
     }
 
     /// Records that the entries of `hole` in `va` go.
-    fn unmap_step(&mut self, va: &OpUnmap<'_, Bind>, hole: VaRange, partial: bool) -> Result {
-        let what = if va.va().data().mapped().get(self.vm()) {
-            What::Unmap
-        } else {
-            What::Nothing
-        };
+    fn unmapped(&mut self, va: &OpUnmap<'_, Bind>, hole: VaRange, partial: bool) -> Result {
+        self.dirty = true;
         let op = if self.is_map() {
             LogOp::Replace
         } else {
             LogOp::Unmap
         };
         let flags = if partial { PARTIAL } else { 0 };
-        self.plan
-            .step(what, op, &Described::part(va.va(), hole), flags)
+        self.plan.log(op, &Described::part(va.va(), hole), flags)
     }
 }
 
 impl Steps<Bind> for OpSteps<'_, '_> {
     fn map(&mut self, op: OpMap<'_>) -> Result {
-        if self.kept {
-            return Ok(());
-        }
         let flags = self.flags();
-        self.plan
-            .txn
-            .insert(&op, BindVa::new(true, self.handle()), flags)?;
-        let (log_op, handle) = match self.op.op.kind {
-            Kind::Map { .. } => (LogOp::Map, self.handle()),
-            _ => (LogOp::MapNull, 0),
+        let log_op = match self.op.op.kind {
+            Kind::Map { .. } => LogOp::Map,
+            _ => LogOp::MapNull,
         };
         let described = Described::mapping(
             op.range()?,
             Bo::of_op(&op),
             op.offset(),
-            handle,
+            self.handle(),
             flags & FLAG_DUMP != 0,
         );
-        let what = What::Map {
-            pages: self.pages.take(),
-            offset: op.offset(),
-        };
-        self.plan.step(what, log_op, &described, 0)
+        if self.kept {
+            return self.plan.log(LogOp::Keep, &described, 0);
+        }
+        self.dirty = true;
+        self.plan.log(log_op, &described, 0)?;
+        self.plan
+            .txn
+            .insert(&op, BindVa::new(true, self.handle()), flags)
     }
 
     fn unmap(&mut self, op: OpUnmap<'_, Bind>) -> Result {
@@ -231,20 +226,11 @@ impl Steps<Bind> for OpSteps<'_, '_> {
         // which would need waiting for the GPU.
         if op.keep() && op.va().range() == self.op.range {
             self.kept = true;
-            let flags = self.flags();
-            let described = Described::mapping(
-                op.va().range(),
-                Bo::of_va(op.va()),
-                op.va().offset(),
-                self.handle(),
-                flags & FLAG_DUMP != 0,
-            );
-            self.plan.step(What::Nothing, LogOp::Keep, &described, 0)?;
-            let flags = (op.va().flags() & !FLAG_DUMP) | flags;
+            let flags = (op.va().flags() & !FLAG_DUMP) | self.flags();
             return self.plan.txn.keep_with_flags(op, flags);
         }
         let range = op.va().range();
-        self.unmap_step(&op, range, false)?;
+        self.unmapped(&op, range, false)?;
         self.plan.txn.remove(op)
     }
 
@@ -254,7 +240,7 @@ impl Steps<Bind> for OpSteps<'_, '_> {
         let handle = op.va().data().handle();
         let flags = op.va().flags();
         let (unmap, sides) = op.into_parts();
-        self.unmap_step(&unmap, hole, true)?;
+        self.unmapped(&unmap, hole, true)?;
         self.plan.txn.remove(unmap)?;
         for side in sides.iter().flatten() {
             self.plan

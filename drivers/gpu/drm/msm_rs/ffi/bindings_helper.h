@@ -10,7 +10,10 @@
 #include <drm/gpu_scheduler.h>
 #include <linux/dma-fence.h>
 #include <linux/dma-fence-chain.h>
+#include <linux/dma-mapping.h>
+#include <linux/adreno-smmu-priv.h>
 #include <linux/dma-resv.h>
+#include <linux/pm_runtime.h>
 #include <linux/module.h>
 #include <linux/sync_file.h>
 #include <linux/workqueue.h>

@@ -22,6 +22,10 @@ use crate::gpuvm_rs::{
     va::GpuVa,
     vm::Driver,
 };
+use crate::{
+    pgtable::pte::Prot,
+    pure::ops, //
+};
 
 /// The bytes of a BO's name that the VM log keeps.
 pub(crate) const NAME_LEN: usize = 32;
@@ -122,58 +126,106 @@ impl Bo {
             bindings::msm_gem_get_pages_locked(self.gem().as_raw(), bindings::MSM_MADV_WILLNEED)
         };
         kernel::error::from_err_ptr(pages)?;
-        // SAFETY: Backed, so that the table exists.
-        let (sgt, prot) = unsafe {
-            (
-                (*self.raw()).sgt,
-                bindings::msm_gem_prot(self.gem().as_raw()),
-            )
-        };
-        Ok(Pages {
-            sgt: NonNull::new(sgt).ok_or(ENOMEM)?,
-            prot,
-            _bo: self.into(),
-        })
+        // SAFETY: Backed, so that table and pages exist.
+        unsafe { Pages::new(self) }
     }
 }
 
-/// The pages of a BO, with the IOMMU protection to map them with.
+/// The pages of a BO.
 ///
 /// # Invariants
 ///
-/// The table is the BO's; it is valid while the BO is backed, see [`Bo::pages`].
+/// The BO is backed for as long as a lock, a pin or a fence keeps it so, see [`Bo::pages`]; table and pages are
+/// only valid then.
 pub(crate) struct Pages {
-    pub(super) sgt: NonNull<bindings::sg_table>,
-    pub(super) prot: core::ffi::c_int,
-    /// Keeps the BO alive.
-    _bo: ARef<Bo>,
+    sgt: NonNull<bindings::sg_table>,
+    pages: NonNull<*mut bindings::page>,
+    prot: core::ffi::c_int,
+    bo: ARef<Bo>,
 }
 
 impl Pages {
-    /// The pages of `obj`, for C code that has them.
-    ///
     /// # Errors
     ///
-    /// `EINVAL` without a table.
+    /// `ENOMEM` if the BO isn't backed whole.
     ///
     /// # Safety
     ///
-    /// `obj` is a BO of the driver that is alive, and `sgt` its table.
-    pub(super) unsafe fn from_raw(
-        obj: *mut bindings::drm_gem_object,
-        sgt: *mut bindings::sg_table,
-        prot: core::ffi::c_int,
-    ) -> Result<Self> {
+    /// The type invariant holds.
+    pub(super) unsafe fn new(bo: &Bo) -> Result<Self> {
+        // SAFETY: Alive.
+        let (sgt, pages, prot) = unsafe {
+            (
+                (*bo.raw()).sgt,
+                (*bo.raw()).pages,
+                bindings::msm_gem_prot(bo.gem().as_raw()),
+            )
+        };
+        // INVARIANT: The caller's promise.
         Ok(Self {
-            sgt: NonNull::new(sgt).ok_or(EINVAL)?,
+            sgt: NonNull::new(sgt).ok_or(ENOMEM)?,
+            pages: NonNull::new(pages).ok_or(ENOMEM)?,
             prot,
-            // SAFETY: The caller's promise.
-            _bo: unsafe { Bo::from_gem(GemObject::from_raw(obj)) }.into(),
+            bo: bo.into(),
         })
+    }
+
+    /// C's table of the pages.
+    pub(super) fn sgt(&self) -> *mut bindings::sg_table {
+        self.sgt.as_ptr()
+    }
+
+    /// C's flags for the mapping, `IOMMU_x`.
+    pub(super) fn iommu_prot(&self) -> core::ffi::c_int {
+        self.prot
+    }
+
+    /// How the pages are mapped.
+    pub(super) fn prot(&self) -> Prot {
+        let flags = self.prot as u32;
+        Prot {
+            write: flags & bindings::IOMMU_WRITE != 0,
+            privileged: flags & bindings::IOMMU_PRIV != 0,
+            cached: flags & bindings::IOMMU_CACHE != 0,
+        }
+    }
+
+    /// The memory of `len` bytes from `offset`, as runs of (physical address, bytes). Finding the first is O(1).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the BO doesn't have them.
+    pub(super) fn runs(
+        &self,
+        offset: u64,
+        len: u64,
+    ) -> Result<impl Iterator<Item = (u64, u64)> + '_> {
+        if !ops::fits(offset, len, self.bo.gem().size()) {
+            return Err(EINVAL);
+        }
+        let mut next = (offset / ops::PAGE_SIZE) as usize;
+        let end = next + (len / ops::PAGE_SIZE) as usize;
+        Ok(core::iter::from_fn(move || {
+            if next >= end {
+                return None;
+            }
+            let mut phys = 0;
+            // SAFETY: By the type invariant there are as many pages as the BO is large, which was
+            // checked.
+            let nr = unsafe {
+                bindings::msm_rs_page_run(
+                    self.pages.as_ptr().add(next),
+                    (end - next) as u64,
+                    &mut phys,
+                )
+            };
+            next += nr as usize;
+            Some((phys, nr * ops::PAGE_SIZE))
+        }))
     }
 }
 
-// SAFETY: The table isn't bound to a thread.
+// SAFETY: Neither is bound to a thread.
 unsafe impl Send for Pages {}
-// SAFETY: It is only read.
+// SAFETY: They are only read.
 unsafe impl Sync for Pages {}

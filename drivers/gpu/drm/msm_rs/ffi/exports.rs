@@ -190,16 +190,16 @@ unsafe extern "C" fn msm_gem_vma_unmap(va: *mut bindings::drm_gpuva, reason: *co
 #[no_mangle]
 unsafe extern "C" fn msm_gem_vma_map(
     va: *mut bindings::drm_gpuva,
-    prot: c_int,
-    sgt: *mut bindings::sg_table,
+    _prot: c_int,
+    _sgt: *mut bindings::sg_table,
 ) -> c_int {
-    // SAFETY: C holds the VM's lock and the object's, with which the table is valid.
+    // SAFETY: C holds the VM's lock and the object's, and has seen to its pages.
     unsafe {
         if (*va).va.addr == 0 {
             return EINVAL.to_errno();
         }
         let result = || {
-            let pages = Pages::from_raw((*va).gem.obj, sgt, prot)?;
+            let pages = Pages::new(Bo::from_gem(GemObject::from_raw((*va).gem.obj)))?;
             match AnyVm::from_raw((*va).vm) {
                 AnyVm::Managed(vm) => {
                     vma::map_managed(&VmLocked::assume(vm), GpuVa::from_raw(va), &pages)

@@ -143,3 +143,112 @@ HELPER(void, msm_rs_helper_msm_rs_mm_remove, struct drm_mm_node *node)
 	if (drm_mm_node_allocated(node))
 		drm_mm_remove_node(node);
 }
+
+/* What page tables of a VM_BIND VM need to know of the SMMU. */
+struct msm_rs_smmu {
+	struct device *dev;
+	u32 ias;
+	u32 oas;
+	bool coherent;
+};
+
+HELPER(bool, msm_rs_helper_msm_rs_smmu_config, struct msm_mmu *mmu, struct msm_rs_smmu *smmu)
+{
+	struct adreno_smmu_priv *priv = dev_get_drvdata(mmu->dev);
+	const struct io_pgtable_cfg *cfg = priv->cookie ? priv->get_ttbr1_cfg(priv->cookie) : NULL;
+
+	if (!cfg)
+		return false;
+	smmu->dev = cfg->iommu_dev;
+	smmu->ias = cfg->ias;
+	smmu->oas = cfg->oas;
+	smmu->coherent = cfg->coherent_walk;
+	return true;
+}
+
+/* Invalidates the TLB and waits. Not when the SMMU sleeps: waking up invalidates it. */
+HELPER(void, msm_rs_helper_msm_rs_smmu_invalidate, struct msm_mmu *mmu)
+{
+	struct adreno_smmu_priv *priv = dev_get_drvdata(mmu->dev);
+	const struct io_pgtable_cfg *cfg = priv->get_ttbr1_cfg(priv->cookie);
+	int awake = pm_runtime_get_if_active(cfg->iommu_dev);
+
+	if (!awake)
+		return;
+	cfg->tlb->tlb_flush_all((void *)priv->cookie);
+	/* Without runtime PM there is no reference. */
+	if (awake > 0)
+		pm_runtime_put_autosuspend(cfg->iommu_dev);
+}
+
+/* Tables are pages; which table is meant is said by its physical address. 0: no memory. */
+HELPER(u64, msm_rs_helper_msm_rs_table_alloc, const struct msm_rs_smmu *smmu)
+{
+	struct page *page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	dma_addr_t dma;
+
+	if (!page)
+		return 0;
+	set_page_private(page, 0);
+	if (!smmu->coherent) {
+		dma = dma_map_single(smmu->dev, page_address(page), PAGE_SIZE, DMA_TO_DEVICE);
+		if (dma_mapping_error(smmu->dev, dma)) {
+			__free_page(page);
+			return 0;
+		}
+		/* The walker uses physical addresses, whatever the DMA layer thinks. */
+		if (WARN_ON_ONCE(dma != page_to_phys(page))) {
+			dma_unmap_single(smmu->dev, dma, PAGE_SIZE, DMA_TO_DEVICE);
+			__free_page(page);
+			return 0;
+		}
+	}
+	return page_to_phys(page);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_table_free, const struct msm_rs_smmu *smmu, u64 table)
+{
+	struct page *page = phys_to_page(table);
+
+	if (!smmu->coherent)
+		dma_unmap_single(smmu->dev, table, PAGE_SIZE, DMA_TO_DEVICE);
+	set_page_private(page, 0);
+	__free_page(page);
+}
+
+HELPER(u64 *, msm_rs_helper_msm_rs_table_entries, u64 table)
+{
+	return phys_to_virt(table);
+}
+
+/* A word that belongs to the table, for what is counted. */
+HELPER(unsigned long *, msm_rs_helper_msm_rs_table_private, u64 table)
+{
+	return &phys_to_page(table)->private;
+}
+
+/* Another one, for lists of tables. */
+HELPER(unsigned long *, msm_rs_helper_msm_rs_table_link, u64 table)
+{
+	return (unsigned long *)&phys_to_page(table)->lru.next;
+}
+
+HELPER(void, msm_rs_helper_msm_rs_table_sync, const struct msm_rs_smmu *smmu, u64 table, u32 first, u32 count)
+{
+	if (smmu->coherent)
+		dma_wmb();
+	else
+		dma_sync_single_for_device(smmu->dev, table + first * sizeof(u64), count * sizeof(u64), DMA_TO_DEVICE);
+}
+
+/* How many of up to @max @pages follow each other in memory, and where. */
+HELPER(u64, msm_rs_helper_msm_rs_page_run, struct page **pages, u64 max, u64 *phys)
+{
+	unsigned long pfn = page_to_pfn(pages[0]);
+	u64 n = 1;
+
+	while (n < max && page_to_pfn(pages[n]) == pfn + n)
+		n++;
+	*phys = PFN_PHYS(pfn);
+	return n;
+}

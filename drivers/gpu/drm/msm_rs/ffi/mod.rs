@@ -4,10 +4,11 @@
 //!
 //! - [`bo`]: a `msm_gem_object` as the VM sees it.
 //! - [`debug`]: lines for the drm debug log.
-//! - [`mmu`]: page tables and the tables that are allocated for them in advance.
+//! - [`mmu`]: C's page tables, of kernel-managed VMs.
 //! - [`queue`]: submitqueues.
 //! - [`request`]: a VM_BIND request.
 //! - [`sync`]: in- and out-fences, syncobjs.
+//! - [`tables`]: the memory behind our page tables, and the TLB.
 //! - [`vm`]: the VM that C and Rust share.
 //! - [`wq`]: where things are dropped late.
 //! - [`exports`]: the functions that C calls.
@@ -19,6 +20,7 @@ pub(crate) mod mmu;
 pub(crate) mod queue;
 pub(crate) mod request;
 pub(crate) mod sync;
+pub(crate) mod tables;
 pub(crate) mod vm;
 pub(crate) mod wq;
 

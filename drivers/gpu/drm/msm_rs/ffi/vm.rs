@@ -18,7 +18,8 @@ use kernel::{
 
 use super::{
     bindings,
-    mmu::Mmu, //
+    mmu::Mmu,
+    tables::VmTables, //
 };
 use crate::{
     bind,
@@ -221,12 +222,6 @@ impl GpuVm<Bind> {
             (!fence.is_null()).then(|| Fence::from_raw(fence))
         }
     }
-
-    /// The C object behind the page tables.
-    pub(super) fn mmu_ptr(&self) -> *mut bindings::msm_mmu {
-        // SAFETY: Written when the VM is made and never again.
-        unsafe { (*c_vm(self)).mmu }
-    }
 }
 
 /// A VM of either kind, from C.
@@ -291,17 +286,15 @@ pub(super) struct Config {
 pub(super) unsafe fn create_managed(config: &Config) -> Result<NonNull<bindings::drm_gpuvm>> {
     // SAFETY: The caller's promise; the state is only made when nothing can fail any more.
     unsafe {
-        create::<Managed, _, _>(
-            config,
-            true,
-            |_| Ok(()),
-            |mmu| {
-                pin_init::init_from_closure(move |slot: *mut ManagedState| {
+        create::<Managed, _, _>(config, true, |_| {
+            let mmu = Mmu::from_raw(config.mmu);
+            Ok(pin_init::init_from_closure(
+                move |slot: *mut ManagedState| {
                     slot.write(ManagedState { mmu });
                     Ok::<(), core::convert::Infallible>(())
-                })
-            },
-        )
+                },
+            ))
+        })
     }
 }
 
@@ -319,29 +312,22 @@ pub(super) unsafe fn create_bind(config: &Config) -> Result<NonNull<bindings::dr
     let log = VmLog::new(unsafe { bindings::msm_rs_vm_log_shift() })?;
     // SAFETY: The caller's promise. The scheduler stays where it is until `free()` stops it.
     unsafe {
-        create::<Bind, _, _>(
-            config,
-            false,
-            |c| {
-                sched::init::<bind::job::Jobs>(
-                    &raw mut (*c).sched,
-                    (*config.drm).dev,
-                    c"msm-vm-bind",
-                )
-            },
-            |mmu| BindState::new(mmu, log),
-        )
+        create::<Bind, _, _>(config, false, |c| {
+            let sched = &raw mut (*c).sched;
+            sched::init::<bind::job::Jobs>(sched, (*config.drm).dev, c"msm-vm-bind")?;
+            let tables = VmTables::new(config.mmu).inspect_err(|_| sched::fini(sched))?;
+            Ok(BindState::new(tables, log))
+        })
     }
 }
 
 /// # Safety
 ///
-/// As [`create_managed`]. `prepare` may leave something to undo only when it succeeds.
+/// As [`create_managed`]. `prepare` takes the page tables if it succeeds and leaves nothing if it fails.
 unsafe fn create<T: Driver, S, I: PinInit<S>>(
     config: &Config,
     managed: bool,
-    prepare: impl FnOnce(*mut bindings::msm_gem_vm) -> Result,
-    state: impl FnOnce(Mmu) -> I,
+    prepare: impl FnOnce(*mut bindings::msm_gem_vm) -> Result<I>,
 ) -> Result<NonNull<bindings::drm_gpuvm>> {
     // All that can fail comes first.
     let mut memory = KBox::<Vm<S>>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
@@ -353,7 +339,7 @@ unsafe fn create<T: Driver, S, I: PinInit<S>>(
     if resv_obj.is_null() {
         return Err(ENOMEM);
     }
-    prepare(c).inspect_err(|_| {
+    let state = prepare(c).inspect_err(|_| {
         // SAFETY: Just allocated, not used by anything.
         unsafe { bindings::drm_gem_object_put(resv_obj) }
     })?;
@@ -377,7 +363,7 @@ unsafe fn create<T: Driver, S, I: PinInit<S>>(
         bindings::drm_mm_init(&raw mut (*c).mm, config.start, config.size);
         (*c).mmu = config.mmu.as_ptr();
         (*c).managed = managed;
-        pin_init::raw_init(&raw mut (*vm).state, state(Mmu::from_raw(config.mmu)));
+        pin_init::raw_init(&raw mut (*vm).state, state);
         KBox::into_raw(memory);
         Ok(NonNull::new_unchecked(&raw mut (*c).base))
     }

@@ -270,9 +270,7 @@ impl PageTables {
         pool: &mut P,
         footprint: &Footprint<B>,
     ) -> Result<(), Shortage> {
-        let missing = self
-            .need(mem, footprint)
-            .saturating_sub(pool.available());
+        let missing = self.need(mem, footprint).saturating_sub(pool.available());
         if missing > 0 {
             return Err(Shortage { missing });
         }
@@ -680,13 +678,7 @@ impl PageTables {
 
     /// Hands over `top`, a table of `level` that is unlinked, and all tables below it, each after those below it. Looks only at
     /// tables above the last level, and there no further than their last live entry.
-    fn gather_tree<M: Memory, G: Gather>(
-        &self,
-        mem: &M,
-        top: Table,
-        level: u32,
-        gather: &mut G,
-    ) {
+    fn gather_tree<M: Memory, G: Gather>(&self, mem: &M, top: Table, level: u32, gather: &mut G) {
         /// Where the search is in one table.
         #[derive(Clone, Copy)]
         struct Place {

@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The memory behind [`crate::pgtable`]: tables as pages, the SMMU's view of them, its TLB.
+//!
+//! The root belongs to C's `msm_iommu_pagetable`, which gives its address to the GPU; what it leads to is ours.
+
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
+
+use kernel::{
+    alloc::KVVec,
+    prelude::*, //
+};
+
+use super::{
+    bindings,
+    bo::Pages,
+    mmu::Mmu, //
+};
+use crate::{
+    gpuvm_rs::vm::VaRange,
+    pgtable::{
+        footprint::{
+            Footprint,
+            FootprintError,
+            Touch, //
+        },
+        geometry::{
+            Geometry,
+            ENTRIES, //
+        },
+        memory::{
+            Counts,
+            Entries,
+            Gather,
+            Memory,
+            Pool,
+            Table, //
+        },
+        NullTables,
+        PageTables, //
+    },
+    pure::ranges::{
+        Range,
+        RangeBuf, //
+    },
+};
+
+/// A range as the page tables know it.
+fn range(range: VaRange) -> Result<Range> {
+    Range::new(range.addr(), range.len()).ok_or(EINVAL)
+}
+
+/// A list of ranges that grows with GFP_KERNEL.
+#[derive(Default)]
+pub(crate) struct RangeVec(KVVec<Range>);
+
+impl Deref for RangeVec {
+    type Target = [Range];
+
+    fn deref(&self) -> &[Range] {
+        &self.0
+    }
+}
+
+impl RangeBuf for RangeVec {
+    type Error = kernel::alloc::AllocError;
+
+    fn push(&mut self, range: Range) -> Result<(), Self::Error> {
+        self.0.push(range, GFP_KERNEL | __GFP_NOWARN)
+    }
+
+    fn tail_mut(&mut self, from: usize) -> &mut [Range] {
+        self.0.get_mut(from..).unwrap_or_default()
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+}
+
+/// The tables that a job may need.
+pub(crate) type JobFootprint = Footprint<RangeVec>;
+
+/// Makes the footprint of a job with these operations.
+///
+/// # Errors
+///
+/// `EINVAL` for a range that isn't one of pages of the address space, `ENOMEM`.
+pub(crate) fn footprint(
+    geometry: &Geometry,
+    ops: impl Iterator<Item = Touch> + Clone,
+) -> Result<JobFootprint> {
+    Footprint::new(geometry, RangeVec::default(), ops).map_err(|e| match e {
+        FootprintError::Range => EINVAL,
+        FootprintError::Buf(_) => ENOMEM,
+    })
+}
+
+/// What an op does to the tables: writes an entry per page, or changes whole tables where it can.
+pub(crate) fn touch(at: VaRange, pages: bool) -> Result<Touch> {
+    let at = range(at)?;
+    Ok(if pages {
+        Touch::Pages(at)
+    } else {
+        Touch::Edges(at)
+    })
+}
+
+/// How tables are allocated and made visible.
+#[derive(Clone, Copy)]
+pub(crate) struct Smmu(bindings::msm_rs_smmu);
+
+// SAFETY: A device pointer that outlives every VM, and constants.
+unsafe impl Send for Smmu {}
+// SAFETY: As above.
+unsafe impl Sync for Smmu {}
+
+impl Memory for Smmu {
+    type Entries<'a> = View;
+
+    fn entries(&self, table: Table) -> View {
+        // SAFETY: Only tables that `alloc()` made, and the root, are ever named.
+        View(unsafe { bindings::msm_rs_table_entries(table.address()) })
+    }
+
+    fn sync(&self, table: Table, first: usize, count: usize) {
+        // SAFETY: As above; at most 512 entries.
+        unsafe {
+            bindings::msm_rs_table_sync(&self.0, table.address(), first as u32, count as u32)
+        };
+    }
+
+    fn counts(&self, table: Table) -> Counts {
+        // SAFETY: As above; the word is guarded by the page tables' lock.
+        let word = unsafe { *bindings::msm_rs_table_private(table.address()) } as u64;
+        Counts {
+            live: word as u16,
+            pins: (word >> 32) as u32,
+        }
+    }
+
+    fn set_counts(&self, table: Table, counts: Counts) {
+        let word = u64::from(counts.live) | u64::from(counts.pins) << 32;
+        // SAFETY: As in `counts()`.
+        unsafe { *bindings::msm_rs_table_private(table.address()) = word as _ };
+    }
+}
+
+/// The entries of a table.
+pub(crate) struct View(*mut u64);
+
+impl Entries for View {
+    fn get(&self, index: usize) -> u64 {
+        debug_assert!(index < ENTRIES);
+        // SAFETY: A table has 512 entries; the index is masked to them.
+        unsafe { self.0.add(index % ENTRIES).read_volatile() }
+    }
+
+    fn set(&self, index: usize, entry: u64) {
+        debug_assert!(index < ENTRIES);
+        // SAFETY: As in `get()`; an aligned 64-bit store is single.
+        unsafe { self.0.add(index % ENTRIES).write_volatile(entry) };
+    }
+}
+
+/// Tables that nothing links: reserved for a job, or given back. Dropping frees them.
+///
+/// # Invariants
+///
+/// `first` is 0 or a table that is ours; each one's link word says the next.
+pub(crate) struct TableList {
+    first: u64,
+    len: u64,
+    smmu: Smmu,
+}
+
+impl TableList {
+    /// An empty list.
+    pub(crate) fn new(smmu: Smmu) -> Self {
+        Self {
+            first: 0,
+            len: 0,
+            smmu,
+        }
+    }
+
+    /// Allocates until there are `len` tables.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; what was allocated stays.
+    pub(crate) fn fill(&mut self, len: u64) -> Result {
+        while self.len < len {
+            // SAFETY: The device outlives every VM.
+            let table = unsafe { bindings::msm_rs_table_alloc(&self.smmu.0) };
+            if table == 0 {
+                return Err(ENOMEM);
+            }
+            self.push(table);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, table: u64) {
+        // SAFETY: The table is ours and on no list.
+        unsafe { *bindings::msm_rs_table_link(table) = self.first as _ };
+        self.first = table;
+        self.len += 1;
+    }
+
+    fn pop(&mut self) -> Option<u64> {
+        if self.first == 0 {
+            return None;
+        }
+        let table = self.first;
+        // SAFETY: By the type invariant.
+        self.first = unsafe { *bindings::msm_rs_table_link(table) } as u64;
+        self.len -= 1;
+        Some(table)
+    }
+}
+
+impl Pool for TableList {
+    fn available(&self) -> u64 {
+        self.len
+    }
+
+    fn take(&mut self) -> Option<Table> {
+        self.pop().and_then(Table::at)
+    }
+}
+
+impl Drop for TableList {
+    fn drop(&mut self) {
+        while let Some(table) = self.pop() {
+            // SAFETY: Ours, and nothing links it.
+            unsafe { bindings::msm_rs_table_free(&self.smmu.0, table) };
+        }
+    }
+}
+
+/// The page tables of a VM_BIND VM, empty at first.
+pub(crate) struct VmTables {
+    tables: PageTables,
+    /// Keeps the shared NULL tables.
+    _null: TableList,
+    root: Table,
+    pub(crate) smmu: Smmu,
+    mmu: Mmu,
+}
+
+impl VmTables {
+    /// Takes over C's page tables. Gives them back to the caller if it fails.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for an SMMU without per-process page tables or of another geometry, `ENOMEM`.
+    ///
+    /// # Safety
+    ///
+    /// `mmu` is an empty `msm_iommu_pagetable` that is alive, given away by the caller if this succeeds.
+    pub(super) unsafe fn new(mmu: NonNull<bindings::msm_mmu>) -> Result<Self> {
+        let raw = mmu.as_ptr();
+        let mut config = core::mem::MaybeUninit::<bindings::msm_rs_smmu>::zeroed();
+        let mut ttbr = 0;
+        // SAFETY: The caller's promise; the config is integers and a pointer, and is written on
+        // success.
+        let smmu = unsafe {
+            if !bindings::msm_rs_smmu_config(raw, config.as_mut_ptr()) {
+                return Err(EINVAL);
+            }
+            kernel::error::to_result(bindings::msm_iommu_pagetable_params(
+                raw,
+                &mut ttbr,
+                core::ptr::null_mut(),
+            ))?;
+            Smmu(config.assume_init())
+        };
+        let geometry = Geometry::new(smmu.0.ias, smmu.0.oas).ok_or(EINVAL)?;
+        // TTBR0 holds the ASID, too, above the address.
+        let root = Table::at(ttbr & 0x0000_ffff_ffff_f000).ok_or(EINVAL)?;
+        smmu.set_counts(root, Counts::default());
+
+        let mut pool = TableList::new(smmu);
+        let mut kept = TableList::new(smmu);
+        // SAFETY: Alive.
+        let prr = unsafe { bindings::msm_rs_prr_page(raw) };
+        let null = match Table::at(prr) {
+            Some(page) if prr != 0 => {
+                pool.fill(3)?;
+                let mut take = || -> Result<Table> {
+                    let table = pool.take().ok_or(ENOMEM)?;
+                    kept.push(table.address());
+                    Ok(table)
+                };
+                let tables = [take()?, take()?, take()?];
+                Some(NullTables::new(&smmu, tables, page))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            tables: PageTables::new(geometry, root, null),
+            _null: kept,
+            root,
+            smmu,
+            // SAFETY: Given away by the caller, as nothing can fail any more.
+            mmu: unsafe { Mmu::from_raw(mmu) },
+        })
+    }
+
+    /// The sizes of the address space.
+    pub(crate) fn geometry(&self) -> Geometry {
+        *self.tables.geometry()
+    }
+
+    /// How many tables of `footprint` don't exist.
+    pub(crate) fn need(&self, footprint: &JobFootprint) -> u64 {
+        self.tables.need(&self.smmu, footprint)
+    }
+
+    /// Links and pins all tables of `footprint`, with those of `pool`, until [`Change::release`].
+    ///
+    /// # Errors
+    ///
+    /// How many are missing in the pool; nothing was changed.
+    pub(crate) fn reserve(
+        &self,
+        footprint: &JobFootprint,
+        pool: &mut TableList,
+    ) -> Result<(), u64> {
+        self.tables
+            .reserve(&self.smmu, pool, footprint)
+            .map_err(|short| short.missing)
+    }
+
+    /// Starts a change.
+    pub(crate) fn change(&mut self) -> Change<'_> {
+        Change {
+            freed: Some(Freed {
+                tables: TableList::new(self.smmu),
+                invalidate: false,
+            }),
+            vm: self,
+        }
+    }
+
+    /// Removes everything, also what is reserved.
+    pub(crate) fn teardown(&mut self) {
+        let mut freed = Freed {
+            tables: TableList::new(self.smmu),
+            invalidate: true,
+        };
+        let root = self.root;
+        let tables = PageTables::new(self.geometry(), root, None);
+        let tables = core::mem::replace(&mut self.tables, tables);
+        tables.teardown(
+            &self.smmu,
+            &mut Teardown {
+                root,
+                freed: &mut freed,
+            },
+        );
+        let view = self.smmu.entries(root);
+        (0..ENTRIES).for_each(|at| view.set(at, 0));
+        self.smmu.sync(root, 0, ENTRIES);
+        self.smmu.set_counts(root, Counts::default());
+        self.invalidate();
+    }
+
+    fn invalidate(&self) {
+        // SAFETY: Alive.
+        unsafe { bindings::msm_rs_smmu_invalidate(self.mmu.as_raw()) };
+    }
+}
+
+impl Drop for VmTables {
+    fn drop(&mut self) {
+        self.teardown();
+    }
+}
+
+/// What a change has left over.
+struct Freed {
+    tables: TableList,
+    invalidate: bool,
+}
+
+impl Gather for Freed {
+    fn table(&mut self, table: Table) {
+        self.invalidate = true;
+        self.tables.push(table.address());
+    }
+
+    fn removed_live(&mut self) {
+        self.invalidate = true;
+    }
+}
+
+/// Gathers all tables but the root, which is C's.
+struct Teardown<'a> {
+    root: Table,
+    freed: &'a mut Freed,
+}
+
+impl Gather for Teardown<'_> {
+    fn table(&mut self, table: Table) {
+        if table != self.root {
+            self.freed.table(table);
+        }
+    }
+
+    fn removed_live(&mut self) {
+        self.freed.removed_live();
+    }
+}
+
+/// A change of page tables in progress. Its end invalidates the TLB, once, if anything live was removed.
+pub(crate) struct Change<'a> {
+    vm: &'a mut VmTables,
+    /// There until the end.
+    freed: Option<Freed>,
+}
+
+impl Change<'_> {
+    /// Maps `at` to the pages of a BO from byte `offset`, or to the PRR page. The tables are reserved.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if they aren't, or for a range that the BO or the address space doesn't have.
+    pub(crate) fn map(&mut self, at: VaRange, pages: Option<&Pages>, offset: u64) -> Result {
+        let freed = self.freed.as_mut().ok_or(EINVAL)?;
+        let (tables, mem) = (&self.vm.tables, &self.vm.smmu);
+        match pages {
+            Some(pages) => tables.map(
+                mem,
+                range(at)?,
+                pages.runs(offset, at.len())?,
+                pages.prot(),
+                freed,
+            ),
+            None => tables.map_null(mem, range(at)?, freed),
+        }
+        .map_err(|_| EINVAL)
+    }
+
+    /// Removes what is mapped in `at`. Tables that a NULL mapping shares are reserved.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if they aren't, or for a range that the address space doesn't have.
+    pub(crate) fn unmap(&mut self, at: VaRange) -> Result {
+        let freed = self.freed.as_mut().ok_or(EINVAL)?;
+        self.vm
+            .tables
+            .unmap(&self.vm.smmu, range(at)?, freed)
+            .map_err(|_| EINVAL)
+    }
+
+    /// Ends a reservation: tables that nothing uses any more go.
+    pub(crate) fn release(&mut self, footprint: &JobFootprint) {
+        if let Some(freed) = self.freed.as_mut() {
+            self.vm.tables.release(&self.vm.smmu, footprint, freed);
+        }
+    }
+
+    /// Ends the change. The tables returned aren't reachable any more.
+    pub(crate) fn finish(mut self) -> Option<TableList> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Option<TableList> {
+        let freed = self.freed.take()?;
+        if freed.invalidate {
+            self.vm.invalidate();
+        }
+        Some(freed.tables)
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        drop(self.end());
+    }
+}

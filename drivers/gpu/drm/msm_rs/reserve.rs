@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The page tables that a change may need, linked and pinned before it is made.
+
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+use crate::{
+    ffi::{
+        tables::{
+            self,
+            Change,
+            JobFootprint,
+            TableList, //
+        },
+        vm::Bind, //
+    },
+    gpuvm_rs::vm::GpuVm,
+    pgtable::{
+        footprint::Touch,
+        memory::Pool, //
+    },
+    throttle::{
+        Throttle,
+        Ticket, //
+    },
+};
+
+/// Tables that are linked and pinned until this is released or dropped: the change can't run out of them, whatever
+/// happens in between.
+pub(crate) struct Reservation {
+    vm: ARef<GpuVm<Bind>>,
+    /// Gone once it is released.
+    footprint: Option<JobFootprint>,
+    /// Counts the tables as in flight.
+    _ticket: Option<Ticket>,
+}
+
+impl Reservation {
+    /// Reserves the tables for a job with these operations. With `throttled`, waits until they fit beside those of
+    /// the jobs that wait already.
+    ///
+    /// Takes the page tables' lock, but allocates and waits without it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, also if more tables are needed than may ever be in flight; `ERESTARTSYS` for a signal; `EINVAL` for a
+    /// range that isn't one of pages of the address space.
+    pub(crate) fn new(
+        vm: &GpuVm<Bind>,
+        ops: impl Iterator<Item = Touch> + Clone,
+        throttled: bool,
+    ) -> Result<Self> {
+        let state = vm.state();
+        let footprint = tables::footprint(&state.geometry, ops)?;
+        let mut pool = TableList::new(state.smmu);
+        let mut need = state.page_tables.lock().tables.need(&footprint);
+        loop {
+            // Another job's end may have removed tables since we looked: then all over again, without holding
+            // on to a part, for which others may wait.
+            let ticket = if throttled {
+                Some(Throttle::acquire(vm, need)?)
+            } else {
+                None
+            };
+            pool.fill(need)?;
+            match state
+                .page_tables
+                .lock()
+                .tables
+                .reserve(&footprint, &mut pool)
+            {
+                Ok(()) => {
+                    return Ok(Self {
+                        vm: vm.into(),
+                        footprint: Some(footprint),
+                        _ticket: ticket,
+                    })
+                }
+                Err(missing) => need = pool.available() + missing,
+            }
+        }
+    }
+
+    /// Ends the reservation as a part of `change`.
+    pub(crate) fn release(&mut self, change: &mut Change<'_>) {
+        if let Some(footprint) = self.footprint.take() {
+            change.release(&footprint);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(footprint) = self.footprint.take() {
+            let mut pt = self.vm.state().page_tables.lock();
+            // A closed VM has no tables any more.
+            if !pt.closed {
+                pt.tables.change().release(&footprint);
+            }
+        }
+    }
+}
