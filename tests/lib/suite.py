@@ -254,17 +254,20 @@ def kunit():
     argv += ["--append", "kunit.enable=1 kunit.autorun=1 kunit.filter_glob=*rs*.*", "--", "true"]
     status, errors = run(argv, f"{log}.log")
     text = Path(f"{log}.kernel").read_text(errors="replace") if Path(f"{log}.kernel").exists() else ""
-    suite, cases = "", 0
+    # KTAP: "1..N" says how many follow at that depth; cases are one below the suites
+    suite, cases, planned = "", 0, 0
     for line in text.splitlines():
         line = re.sub(r"^\[ *[\d.]+\](\[ *[CT]\d+\])? ?", "", line.rstrip())
         if match := re.match(r"\s+# Subtest: (.*)", line):
             suite = match[1]
-        elif (match := KTAP.match(line)) and len(match[1]) == 8:
+        elif match := re.match(r" {4}1\.\.(\d+)$", line):
+            planned += int(match[1])
+        elif (match := KTAP.match(line)) and len(match[1]) == 4:
             cases += 1
             (report.fail if match[2] else report.ok)(0, "kunit", f"{suite} {match[4]}")
     seconds = time.monotonic() - start
-    if not cases:
-        report.fail(seconds, "kunit", "no test was run", f"see {log}.kernel", errors)
+    if not cases or cases != planned:
+        report.fail(seconds, "kunit", f"{cases} of {planned} tests were run", f"see {log}.kernel", errors)
     elif status:
         report.fail(seconds, "kunit", "kernel log", f"status {status}, see {log}.kernel", errors)
     else:
