@@ -302,7 +302,7 @@ mod tests {
     fn counters_have_one_name_each() {
         assert_eq!(
             counter::BASE + 8 * (counter::COUNT - 1),
-            counter::CRASH_DUMPS
+            counter::OFF_ACCESSES
         );
         for (i, name) in counter::NAMES.iter().enumerate() {
             assert!(!counter::NAMES[..i].contains(name), "{name} twice");
