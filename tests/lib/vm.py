@@ -245,7 +245,7 @@ class Guest:
         self.failure = None
         self.ready = None
         self.leaks = []
-        self.leaks_since = 0
+        self.leaks_since = None
         self.ctl_rest = b""
         self.children = []
         self.channels = {}
@@ -425,7 +425,7 @@ class Guest:
         return self.verdict(timed_out)
 
     def verdict(self, timed_out):
-        if self.leaks:
+        if self.args.kmemleak and self.status is not None:
             self.check_leaks()
         if self.log.splats:
             say("the kernel has complained:")
@@ -440,7 +440,11 @@ class Guest:
         return self.status
 
     def check_leaks(self):
-        """Leaks of what was allocated after the modules under test were loaded count as splats."""
+        """Leaks of what was allocated after the modules under test were loaded count as splats, and so does not knowing."""
+        if self.leaks_since is None:
+            self.log.splats.append(len(self.log.lines))
+            self.log.lines += ["kmemleak: can't scan: not in this kernel, or it has switched itself off", "---[ end trace"]
+            return
         objects, text = [], "\n".join(self.leaks)
         for part in re.split(r"(?=^unreferenced object)", text, flags=re.M):
             match = re.search(r"jiffies (\d+)", part)
