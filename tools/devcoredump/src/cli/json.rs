@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `json`: all that is known, one object per document and line.
+
+use super::{
+    Found,
+    Source, //
+};
+use clap::Args;
+use msm_devcoredump::dump::{
+    Dump,
+    Kind, //
+};
+use msm_devcoredump::parse::SkipData;
+use msm_devcoredump::pte::Walk;
+use msm_devcoredump::space::{
+    regions,
+    Region, //
+};
+use msm_devcoredump::verdict::{
+    judge,
+    Finding, //
+};
+use serde::Serialize;
+use std::io::Write;
+
+/// What to print.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    source: Source,
+    /// Indent it for reading.
+    #[arg(short, long)]
+    pretty: bool,
+}
+
+#[derive(Serialize)]
+struct Everything<'a> {
+    finding: Finding,
+    walk: Option<Walk>,
+    regions: Vec<Region>,
+    dump: &'a Dump,
+}
+
+/// Prints each document. Found: one of them is a GPU's.
+pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
+    arguments.source.each(&mut SkipData, |dump| {
+        let everything = Everything {
+            finding: judge(dump),
+            walk: dump.page_table.as_ref().map(|table| table.walk()),
+            regions: regions(dump),
+            dump,
+        };
+        if arguments.pretty {
+            serde_json::to_writer_pretty(&mut *out, &everything)?;
+        } else {
+            serde_json::to_writer(&mut *out, &everything)?;
+        }
+        writeln!(out)?;
+        Ok(dump.kind == Kind::Gpu)
+    })
+}

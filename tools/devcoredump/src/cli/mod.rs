@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Commands. Each returns whether it found what it was asked for; that and errors make the exit status:
+//! 0 found, 1 not found (or a malformed dump, or a difference), 2 trouble. A reader that goes away is no trouble.
+
+mod bos;
+mod check;
+mod diff;
+mod explain;
+mod extract;
+mod generate;
+mod json;
+mod log;
+mod style;
+
+use clap::{
+    Args,
+    CommandFactory,
+    Parser,
+    Subcommand, //
+};
+use msm_devcoredump::dump::Dump;
+use msm_devcoredump::input;
+use msm_devcoredump::parse::{
+    self,
+    BlockSink,
+    SkipData, //
+};
+use std::fmt;
+use std::io::{
+    self,
+    Read,
+    Write, //
+};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Says why an Adreno GPU faulted, from drm/msm's devcoredump.
+///
+/// Reads files and stdin, plain, gzip or Zstandard. Without a command, `explain` is meant.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    explain: explain::Arguments,
+    /// When to use colours.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    color: style::Color,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say why the GPU faulted, and what speaks for it.
+    Explain(explain::Arguments),
+    /// List the VM log.
+    Log(log::Arguments),
+    /// List the BOs.
+    Bos(bos::Arguments),
+    /// Write the bytes of a BO, a ring or another data block.
+    Extract(extract::Arguments),
+    /// Say whether a dump is well-formed.
+    Check(check::Arguments),
+    /// Print all that is known as JSON, one object per document.
+    Json(json::Arguments),
+    /// Compare two dumps.
+    Diff(diff::Arguments),
+    /// Print a completion script.
+    #[command(hide = true)]
+    Completions(generate::CompletionArguments),
+    /// Write the manual pages into a directory.
+    #[command(hide = true)]
+    Man(generate::ManArguments),
+}
+
+/// The dump a command reads.
+#[derive(Debug, Clone, Args)]
+struct Source {
+    /// The dump; `-` is stdin.
+    #[arg(value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+}
+
+/// Trouble.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{path}: {source}")]
+    Open { path: String, source: io::Error },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Error {
+    fn at(path: impl fmt::Display) -> impl FnOnce(io::Error) -> Error {
+        let path = path.to_string();
+        move |source| Error::Open { path, source }
+    }
+
+    fn is_broken_pipe(&self) -> bool {
+        match self {
+            Error::Open { source, .. } => source.kind() == io::ErrorKind::BrokenPipe,
+            Error::Io(e) => e.kind() == io::ErrorKind::BrokenPipe,
+            Error::Other(_) => false,
+        }
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(e: serde_json::Error) -> Self {
+        Error::Io(e.into())
+    }
+}
+
+/// Whether a command found what it was asked for.
+type Found = Result<bool, Error>;
+
+impl Source {
+    fn open(&self) -> Result<parse::Parser<Box<dyn Read>>, Error> {
+        let inner = input::open(&self.file).map_err(Error::at(self))?;
+        Ok(parse::Parser::new(inner))
+    }
+
+    /// Hands each document to `each`; true when it was true for any.
+    fn each(
+        &self,
+        sink: &mut dyn BlockSink,
+        mut each: impl FnMut(&Dump) -> Found,
+    ) -> Result<bool, Error> {
+        let mut parser = self.open()?;
+        let mut found = false;
+        let mut documents = 0;
+        while let Some(dump) = parser.next_dump(sink).map_err(|e| match e.kind() {
+            // The sink writes to stdout.
+            io::ErrorKind::BrokenPipe => Error::Io(e),
+            _ => Error::at(self)(e),
+        })? {
+            documents += 1;
+            found |= each(&dump)?;
+        }
+        match documents {
+            0 => Err(Error::Other(format!("{self}: empty"))),
+            _ => Ok(found),
+        }
+    }
+
+    /// The document of that number.
+    fn document(&self, number: u64) -> Result<Dump, Error> {
+        let mut parser = self.open()?;
+        while let Some(dump) = parser.next_dump(&mut SkipData).map_err(Error::at(self))? {
+            if dump.index == number {
+                return Ok(dump);
+            }
+        }
+        Err(Error::Other(format!(
+            "{self}: there is no document {number}"
+        )))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.file.to_str() {
+            Some("-") => f.write_str("stdin"),
+            _ => self.file.display().fmt(f),
+        }
+    }
+}
+
+/// Reads `0x…` or decimal.
+fn address(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|e| e.to_string())
+}
+
+/// The whole command line.
+fn definition() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the tool.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.color.apply();
+    let mut out = io::BufWriter::new(anstream::stdout().lock());
+    let found = match &cli.command {
+        None => explain::run(&cli.explain, &mut out),
+        Some(Command::Explain(arguments)) => explain::run(arguments, &mut out),
+        Some(Command::Log(arguments)) => log::run(arguments, &mut out),
+        Some(Command::Bos(arguments)) => bos::run(arguments, &mut out),
+        Some(Command::Extract(arguments)) => extract::run(arguments),
+        Some(Command::Check(arguments)) => check::run(arguments, &mut out),
+        Some(Command::Json(arguments)) => json::run(arguments, &mut out),
+        Some(Command::Diff(arguments)) => diff::run(arguments, &mut out),
+        Some(Command::Completions(arguments)) => generate::completions(arguments, &mut out),
+        Some(Command::Man(arguments)) => generate::man(arguments),
+    };
+    let found = found.and_then(|found| {
+        out.flush()?;
+        Ok(found)
+    });
+    match found {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(e) if e.is_broken_pipe() => {
+            // What is still buffered has no reader.
+            drop(out.into_parts());
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            anstream::eprintln!("{}msm-devcoredump:{} {e}", style::BAD, style::RESET);
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What a dump says, as the kernel printed it. Binary blocks are described, not held.
+
+use crate::pte::Walk;
+use crate::vm_log::VmLog;
+use serde::{
+    Serialize,
+    Serializer, //
+};
+use std::fmt;
+use std::ops::Range;
+use thiserror::Error;
+
+/// How many BOs are kept.
+pub const MAX_BOS: usize = 64 * 1024;
+/// How many registers are kept.
+pub const MAX_REGISTERS: usize = 256 * 1024;
+/// How many blocks, sections and problems are kept, each.
+pub const MAX_ITEMS: usize = 8 * 1024;
+
+/// Serializes an address or a mask as a hexadecimal string: JSON's numbers don't hold 64 bits everywhere.
+pub(crate) fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:#x}"))
+}
+
+fn hex_list<S: Serializer>(values: &[u64; 4], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(|value| format!("{value:#x}")))
+}
+
+/// What made a dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// msm, for the GPU.
+    Gpu,
+    /// msm, for a display controller: a register snapshot.
+    Display,
+    /// Something else, or nothing that says what.
+    #[default]
+    Unknown,
+}
+
+/// Wall-clock time, as seconds since 1970 and nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Time {
+    /// Seconds.
+    pub sec: u64,
+    /// Nanoseconds.
+    pub nsec: u32,
+}
+
+/// Which GPU it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Revision {
+    /// The old decimal number such as 630; 0 for GPUs that have none.
+    pub number: u32,
+    /// Core, major, minor, patch.
+    pub chip: [u8; 4],
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [core, major, minor, patch] = self.chip;
+        match self.number {
+            0 => write!(f, "Adreno {core}.{major}.{minor}.{patch}"),
+            number => write!(f, "Adreno {number} ({core}.{major}.{minor}.{patch})"),
+        }
+    }
+}
+
+/// Whether the GPU read or wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Direction {
+    /// It read.
+    Read,
+    /// It wrote.
+    Write,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Direction::Read => "read",
+            Direction::Write => "write",
+        })
+    }
+}
+
+/// What the SMMU called the fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum FaultType {
+    /// No valid entry for the address.
+    Translation,
+    /// An entry, but not for this kind of access.
+    Permission,
+    /// The memory system refused.
+    External,
+    /// Anything else.
+    Unknown,
+}
+
+/// The `fault-info` section.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// The SMMU's TTBR0 when it faulted: table address, and in the upper 16 bits the ASID.
+    #[serde(serialize_with = "hex")]
+    pub ttbr0: u64,
+    /// The address, as printed (addresses of the upper half may be sign-extended).
+    #[serde(serialize_with = "hex")]
+    pub iova: u64,
+    /// Read or write, where the dump says so.
+    pub direction: Option<Direction>,
+    /// The SMMU's word.
+    #[serde(rename = "type")]
+    pub kind: FaultType,
+    /// The unit of the GPU that made the access.
+    pub source: Option<Box<str>>,
+}
+
+/// The address bits that page tables translate; those above repeat bit 48.
+const ADDRESS_BITS: u64 = (1 << 49) - 1;
+/// The bits of TTBR0 that hold the table's address.
+const TTBR_ADDRESS: u64 = 0x0000_ffff_ffff_fffe;
+
+impl Fault {
+    /// The address without sign extension, the form in which all other sections print addresses.
+    pub fn address(&self) -> u64 {
+        self.iova & ADDRESS_BITS
+    }
+
+    /// The address belongs to the kernel's half of the GPU's address space (TTBR1).
+    pub fn in_kernel_half(&self) -> bool {
+        self.address() >> 48 != 0
+    }
+
+    /// The table's address in TTBR0.
+    pub fn table(&self) -> u64 {
+        self.ttbr0 & TTBR_ADDRESS
+    }
+}
+
+/// The `pgtable-fault-info` section: the tables of the context that the kernel took for the current one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PageTable {
+    /// Its tables' address; 0 when the kernel found no submit to blame.
+    #[serde(serialize_with = "hex")]
+    pub ttbr0: u64,
+    /// Its ASID.
+    pub asid: i64,
+    /// The entries found on the way to the address.
+    #[serde(serialize_with = "hex_list")]
+    pub ptes: [u64; 4],
+}
+
+impl PageTable {
+    /// The table's address.
+    pub fn table(&self) -> u64 {
+        self.ttbr0 & TTBR_ADDRESS
+    }
+
+    /// Where the walk ended.
+    pub fn walk(&self) -> Walk {
+        Walk::new(self.ptes)
+    }
+}
+
+/// A block of binary data.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Block {
+    /// Its number in the document, from 0.
+    pub index: u64,
+    /// The section it stands in.
+    pub section: Box<str>,
+    /// What it holds, within the section.
+    pub label: Box<str>,
+    /// The line of its text.
+    pub line: u64,
+    /// Length of its text in the dump.
+    pub encoded: u64,
+}
+
+/// One ring.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Ring {
+    /// Its number; lower is more urgent.
+    pub id: u64,
+    /// Where the GPU sees it.
+    #[serde(serialize_with = "hex")]
+    pub iova: u64,
+    /// Fence of the last submit that was queued.
+    pub last_fence: u64,
+    /// Fence of the last submit that was completed.
+    pub retired_fence: u64,
+    /// The GPU's position, in words.
+    pub rptr: u64,
+    /// The driver's position, in words.
+    pub wptr: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its content: [`Block::index`].
+    pub block: Option<u64>,
+}
+
+/// One buffer object, or for VM_BIND contexts one mapping of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Bo {
+    /// The line it begins in.
+    pub line: u64,
+    /// Its address.
+    #[serde(serialize_with = "hex")]
+    pub iova: u64,
+    /// How many bytes of it are mapped there.
+    pub size: u64,
+    /// MSM_BO_*.
+    pub flags: u32,
+    /// Its name.
+    pub name: Option<Box<str>>,
+    /// Its content: [`Block::index`].
+    pub block: Option<u64>,
+}
+
+/// MSM_BO_GPU_READONLY (include/uapi/drm/msm_drm.h).
+pub const BO_GPU_READONLY: u32 = 0x0000_0002;
+/// MSM_BO_MAP_PRIV, kernel-internal (drivers/gpu/drm/msm/msm_gem.h).
+pub const BO_MAP_PRIV: u32 = 0x2000_0000;
+
+impl Bo {
+    /// The addresses it has.
+    pub fn range(&self) -> Range<u64> {
+        self.iova..self.iova.saturating_add(self.size)
+    }
+}
+
+/// A register's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Register {
+    /// Byte offset in the GPU's (or GMU's) registers.
+    pub offset: u32,
+    /// Value.
+    pub value: u32,
+}
+
+/// One section of a document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Section {
+    /// Its name.
+    pub name: Box<str>,
+    /// The line of its name.
+    pub line: u64,
+    /// How many lines belong to it, with its name.
+    pub lines: u64,
+}
+
+/// A line that can't be read: which field, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{field}: {what}")]
+pub struct FieldError {
+    /// The field's name.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
+impl FieldError {
+    /// An error of `field`.
+    pub const fn new(field: &'static str, what: &'static str) -> FieldError {
+        FieldError { field, what }
+    }
+}
+
+/// Something in a dump that shouldn't be there, or isn't there and should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Where.
+    pub line: u64,
+    /// The field's name.
+    pub field: Box<str>,
+    /// What is wrong with it.
+    pub what: Box<str>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}: {}", self.line, self.field, self.what)
+    }
+}
+
+/// Where and how a dump was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// In the middle of a line.
+    InLine,
+    /// In a block of data.
+    InData,
+    /// The VM log has fewer entries than it announces.
+    InVmLog,
+}
+
+/// One document.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Dump {
+    /// Its number in the file, from 0.
+    pub index: u64,
+    /// The line it begins in.
+    pub line: u64,
+    /// What made it.
+    pub kind: Kind,
+    /// Kernel release.
+    pub kernel: Option<Box<str>>,
+    /// Kernel module.
+    pub module: Option<Box<str>>,
+    /// When.
+    pub time: Option<Time>,
+    /// Name of the task whose submit was running.
+    pub comm: Option<Box<str>>,
+    /// Its command line.
+    pub cmdline: Option<Box<str>>,
+    /// Which GPU.
+    pub revision: Option<Revision>,
+    /// Busy units.
+    pub rbbm_status: Option<u64>,
+    /// The page fault, if that is what the dump is about.
+    pub fault: Option<Fault>,
+    /// What the page tables said.
+    pub page_table: Option<PageTable>,
+    /// Page-table changes.
+    pub vm_log: Option<VmLog>,
+    /// Rings.
+    pub rings: Vec<Ring>,
+    /// BOs: of the submit, or for a VM_BIND context all mappings of the VM.
+    pub bos: Vec<Bo>,
+    /// GPU registers (section `registers`).
+    pub registers: Vec<Register>,
+    /// GMU registers (section `registers-gmu`).
+    pub gmu_registers: Vec<Register>,
+    /// Binary blocks.
+    pub blocks: Vec<Block>,
+    /// Sections, in order.
+    pub sections: Vec<Section>,
+    /// Where it was cut, if it visibly was.
+    pub cut: Option<Cut>,
+    /// What is malformed.
+    pub problems: Vec<Problem>,
+    /// How many items of any kind were beyond the limits and not kept.
+    pub ignored: u64,
+}
+
+impl Dump {
+    /// Remembers a problem.
+    pub(crate) fn problem(&mut self, line: u64, field: &str, what: impl fmt::Display) {
+        if self.problems.len() < MAX_ITEMS {
+            self.problems.push(Problem {
+                line,
+                field: field.into(),
+                what: what.to_string().into(),
+            });
+        } else {
+            self.ignored += 1;
+        }
+    }
+
+    /// Adds to a list that mustn't grow beyond `max`.
+    pub(crate) fn keep<T>(list: &mut Vec<T>, max: usize, ignored: &mut u64, item: T) -> bool {
+        let room = list.len() < max;
+        if room {
+            list.push(item);
+        } else {
+            *ignored += 1;
+        }
+        room
+    }
+
+    /// The data block of that number.
+    pub fn block(&self, index: u64) -> Option<&Block> {
+        self.blocks.iter().find(|block| block.index == index)
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Where a dump comes from: a file or stdin, plain, gzip or Zstandard. What it is is told by its first bytes, not its name.
+
+use flate2::read::MultiGzDecoder;
+use std::fs::File;
+use std::io::{
+    self,
+    Cursor,
+    Read, //
+};
+use std::path::Path;
+
+/// The largest Zstandard window that is accepted, as a power of two: 8 MiB, what `zstd -19` asks for. A file may ask for
+/// gigabytes.
+const MAX_WINDOW_LOG: u32 = 23;
+
+/// Opens `path`, or stdin when it is `-`.
+pub fn open(path: &Path) -> io::Result<Box<dyn Read>> {
+    if path == Path::new("-") {
+        decompress(io::stdin().lock())
+    } else {
+        decompress(File::open(path)?)
+    }
+}
+
+/// Wraps `inner` in the decompressor that its first bytes ask for, if any.
+pub fn decompress<R: Read + 'static>(mut inner: R) -> io::Result<Box<dyn Read>> {
+    let mut magic = [0; 4];
+    let mut have = 0;
+    while have < magic.len() {
+        match inner.read(&mut magic[have..]) {
+            Ok(0) => break,
+            Ok(n) => have += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let whole = Cursor::new(magic).take(have as u64).chain(inner);
+    Ok(match magic {
+        [0x1f, 0x8b, ..] if have >= 2 => Box::new(MultiGzDecoder::new(whole)),
+        [0x28, 0xb5, 0x2f, 0xfd] if have == 4 => {
+            let mut decoder = zstd::stream::read::Decoder::new(whole)?;
+            decoder.window_log_max(MAX_WINDOW_LOG)?;
+            Box::new(decoder)
+        }
+        _ => Box::new(whole),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn read(bytes: Vec<u8>) -> Vec<u8> {
+        let mut out = Vec::new();
+        decompress(Cursor::new(bytes))
+            .unwrap()
+            .read_to_end(&mut out)
+            .unwrap();
+        out
+    }
+
+    #[test]
+    fn formats_are_told_by_content() {
+        let text = b"---\nkernel: 7.3.4\n";
+        assert_eq!(read(text.to_vec()), text);
+        assert_eq!(read(b"-".to_vec()), b"-");
+        assert_eq!(read(Vec::new()), b"");
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+        gz.write_all(text).unwrap();
+        assert_eq!(read(gz.finish().unwrap()), text);
+        assert_eq!(read(zstd::encode_all(&text[..], 3).unwrap()), text);
+    }
+}

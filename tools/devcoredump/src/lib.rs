@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Reads the devcoredump that drm/msm writes when an Adreno GPU faults or hangs, and says why it faulted.
+//!
+//! - [`input`] opens a file or stdin, plain or compressed.
+//! - [`scan`] cuts it into lines in bounded memory; [`ascii85`] decodes the binary blocks as they pass by.
+//! - [`parse`] turns lines into a [`dump::Dump`], one document at a time; [`vm_log`] and [`pte`] know the two parts
+//!   that say most about a fault.
+//! - [`space`] replays the VM log into the address space as it was; [`verdict`] judges.
+//!
+//! The text format is what `msm_gpu_devcoredump_read()` and the `show` functions below it print (drivers/gpu/drm/msm in
+//! the kernel tree), and for the VM log `Documentation/devcoredump.rst` of this repository.
+//!
+//! A dump is input from a broken machine: nothing in here panics on it, and memory doesn't grow with what it claims.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod ascii85;
+pub mod dump;
+pub mod input;
+pub mod parse;
+pub mod pte;
+pub mod scan;
+pub mod space;
+pub mod verdict;
+
+pub mod vm_log;

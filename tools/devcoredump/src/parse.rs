@@ -1,0 +1,714 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! From lines to [`Dump`]s.
+//!
+//! The grammar is the one that all readers of these dumps rely on: a line that starts in column 0 is `key: value`, or
+//! `section:` when the value is empty; the lines of a section start with a space; an item of a list starts with `- `; the
+//! line after `data: !!ascii85 |` is a block of data; `---` begins a document. Whatever doesn't fit is noted as a problem
+//! and skipped, and sections of unknown name are counted and passed over.
+
+use crate::ascii85;
+use crate::dump::*;
+use crate::scan::{
+    LineInfo,
+    Scanner, //
+};
+use crate::vm_log::{
+    self,
+    number,
+    Entry,
+    Header,
+    VmLog, //
+};
+use std::io::{
+    self,
+    Read, //
+};
+
+/// Takes the content of data blocks while a dump is read.
+pub trait BlockSink {
+    /// Whether this block shall be decoded. `block.encoded` isn't known yet. Blocks that aren't wanted are skipped at the
+    /// speed of a search for a newline.
+    fn wants(&mut self, dump: &Dump, block: &Block) -> bool;
+
+    /// The next bytes of the block that was wanted last.
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// Wants no block.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SkipData;
+
+impl BlockSink for SkipData {
+    fn wants(&mut self, _: &Dump, _: &Block) -> bool {
+        false
+    }
+
+    fn bytes(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Wants every block, so that malformed data becomes a problem, and drops the bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CheckData;
+
+impl BlockSink for CheckData {
+    fn wants(&mut self, _: &Dump, _: &Block) -> bool {
+        true
+    }
+
+    fn bytes(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads the documents of one stream.
+#[derive(Debug)]
+pub struct Parser<R> {
+    scanner: Scanner<R>,
+    line: Vec<u8>,
+    documents: u64,
+    /// The `---` of the next document has been read, in this line.
+    separator: Option<u64>,
+}
+
+/// The section that a line belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum In {
+    Nothing,
+    Fault,
+    PageTable,
+    VmLog,
+    Rings,
+    Bos,
+    Registers,
+    GmuRegisters,
+    /// Lists of registers in other places: only their form is checked.
+    Other,
+}
+
+impl In {
+    fn section(name: &str) -> In {
+        match name {
+            "fault-info" => In::Fault,
+            "pgtable-fault-info" => In::PageTable,
+            "vm-log" => In::VmLog,
+            "ringbuffer" => In::Rings,
+            // The kernel's documentation says "bo", all code prints "bos".
+            "bos" | "bo" => In::Bos,
+            "registers" => In::Registers,
+            "registers-gmu" => In::GmuRegisters,
+            _ => In::Other,
+        }
+    }
+}
+
+impl<R: Read> Parser<R> {
+    /// Starts at the beginning of `inner`.
+    pub fn new(inner: R) -> Self {
+        Parser {
+            scanner: Scanner::new(inner),
+            line: Vec::new(),
+            documents: 0,
+            separator: None,
+        }
+    }
+
+    /// How many bytes have been read.
+    pub fn bytes(&self) -> u64 {
+        self.scanner.bytes()
+    }
+
+    /// Reads the next document. Its data blocks go to `sink`. `None` when there is none left.
+    ///
+    /// Only the stream's own errors (and the sink's) are errors; what the text lacks is in [`Dump::problems`].
+    pub fn next_dump(&mut self, sink: &mut dyn BlockSink) -> io::Result<Option<Dump>> {
+        let mut document = Document::default();
+        let mut empty = true;
+        if let Some(line) = self.separator.take() {
+            document.dump.line = line;
+            empty = false;
+        }
+        while let Some(info) = self.scanner.line(&mut self.line)? {
+            if self.line == b"---" {
+                if empty {
+                    document.dump.line = info.number;
+                    empty = false;
+                    continue;
+                }
+                self.separator = Some(info.number);
+                break;
+            }
+            if empty {
+                if self.line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                document.dump.line = info.number;
+                empty = false;
+            }
+            if !info.terminated {
+                document.dump.cut = Some(Cut::InLine);
+            }
+            let text = String::from_utf8_lossy(&self.line);
+            if document.line(&info, &text) {
+                document.data(&mut self.scanner, sink)?;
+            }
+        }
+        if empty {
+            return Ok(None);
+        }
+        document.dump.index = self.documents;
+        self.documents += 1;
+        Ok(Some(document.finish(self.scanner.lines())))
+    }
+}
+
+/// A dump that is being read.
+#[derive(Debug)]
+struct Document {
+    dump: Dump,
+    inside: In,
+    /// What the current data block would be called.
+    label: Vec<String>,
+    blocks: u64,
+    /// The ring or BO that was begun last was kept.
+    item_kept: bool,
+}
+
+impl Default for Document {
+    fn default() -> Self {
+        Document {
+            dump: Dump::default(),
+            inside: In::Nothing,
+            label: Vec::new(),
+            blocks: 0,
+            item_kept: false,
+        }
+    }
+}
+
+/// Text of the dump made fit for a terminal and for JSON, and of bounded length.
+fn clean(text: &str) -> Box<str> {
+    text.trim_end()
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .take(4096)
+        .collect::<String>()
+        .into()
+}
+
+/// Names of state blocks that some kernels misspell, put right.
+fn spelled(name: &str) -> &str {
+    match name {
+        "CP_MEMPOOOL" => "CP_MEMPOOL",
+        "CP_SEQ_STAT" => "CP_SQE_STAT",
+        "CP_BV_SQE_STAT_ADDR" => "CP_BV_SQE_STAT",
+        name => name,
+    }
+}
+
+fn hex_number(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    (!digits.starts_with('+'))
+        .then(|| u64::from_str_radix(digits, 16).ok())
+        .flatten()
+}
+
+/// Splits `key: value`, also `key=value` as the fault section has it.
+fn key_value(text: &str) -> Option<(&str, &str)> {
+    let at = text.find([':', '='])?;
+    Some((text[..at].trim(), text[at + 1..].trim()))
+}
+
+impl Document {
+    /// Takes one line. True when the next line is a block of data.
+    fn line(&mut self, info: &LineInfo, text: &str) -> bool {
+        if info.overlong {
+            self.dump.problem(info.number, "line", "too long, cut");
+        }
+        if text.starts_with([' ', '\t']) {
+            return self.section_line(info.number, text);
+        }
+        self.top_level(info.number, text);
+        false
+    }
+
+    fn close_section(&mut self, next_line: u64) {
+        if let Some(section) = self.dump.sections.last_mut() {
+            if section.lines == 0 {
+                section.lines = next_line - section.line;
+            }
+        }
+    }
+
+    fn top_level(&mut self, line: u64, text: &str) {
+        self.close_section(line);
+        self.inside = In::Nothing;
+        let Some((key, value)) = text.split_once(':') else {
+            match text.trim_end() {
+                "dpu devcoredump" => self.dump.kind = Kind::Display,
+                "" => {}
+                // Rows and headings of a display snapshot.
+                _ if self.dump.kind == Kind::Display => {}
+                _ => self.dump.problem(line, "line", "neither key nor section"),
+            }
+            return;
+        };
+        if self.dump.kind == Kind::Display && key != "time" {
+            return;
+        }
+        let value = value.trim();
+        let dump = &mut self.dump;
+        let bad = |dump: &mut Dump| dump.problem(line, key, "isn't of the expected form");
+        match key {
+            "kernel" => dump.kernel = Some(clean(value)),
+            "module" => dump.module = Some(clean(value)),
+            "comm" => dump.comm = Some(clean(value)),
+            "cmdline" => dump.cmdline = Some(clean(value)),
+            "time" => match parse_time(value) {
+                Some(time) => dump.time = Some(time),
+                None => bad(dump),
+            },
+            "revision" => match parse_revision(value) {
+                Some(revision) => {
+                    dump.revision = Some(revision);
+                    dump.kind = Kind::Gpu;
+                }
+                None => bad(dump),
+            },
+            "rbbm-status" => match hex_number(value) {
+                Some(status) => dump.rbbm_status = Some(status),
+                None => bad(dump),
+            },
+            "gpu-initialized" => dump.kind = Kind::Gpu,
+            _ if value.is_empty() => {
+                self.inside = In::section(key);
+                match self.inside {
+                    In::Fault if dump.fault.is_none() => {
+                        dump.fault = Some(Fault {
+                            ttbr0: 0,
+                            iova: 0,
+                            direction: None,
+                            kind: FaultType::Unknown,
+                            source: None,
+                        })
+                    }
+                    In::PageTable => dump.page_table = Some(PageTable::default()),
+                    In::VmLog if dump.vm_log.is_none() => dump.vm_log = Some(VmLog::default()),
+                    _ => {}
+                }
+                if matches!(self.inside, In::Fault | In::VmLog | In::Rings) {
+                    dump.kind = Kind::Gpu;
+                }
+                self.label.clear();
+                self.item_kept = false;
+                let section = Section {
+                    name: clean(key),
+                    line,
+                    lines: 0,
+                };
+                Dump::keep(&mut dump.sections, MAX_ITEMS, &mut dump.ignored, section);
+            }
+            // A scalar that this tool doesn't know.
+            _ => {}
+        }
+    }
+
+    fn section_line(&mut self, line: u64, text: &str) -> bool {
+        let body = text.trim();
+        if body.is_empty() {
+            return false;
+        }
+        let (item, body) = match body.strip_prefix("- ") {
+            Some(body) => (true, body.trim_start()),
+            None => (false, body),
+        };
+        let indent = text.len() - text.trim_start().len();
+        if let Some((key, value)) = key_value(body) {
+            if key == "data" && value.starts_with("!!ascii85") {
+                return true;
+            }
+            // What a data block will be called: the items that enclose it.
+            if item && !value.is_empty() && !body.starts_with('{') {
+                self.label.truncate(indent.saturating_sub(2) / 2);
+                if self.label.len() < 8 {
+                    self.label.push(spelled(value).chars().take(64).collect());
+                }
+            }
+        }
+        match self.inside {
+            In::Nothing => {
+                if self.dump.kind != Kind::Display {
+                    self.dump
+                        .problem(line, "line", "indented, but in no section");
+                }
+            }
+            In::VmLog => self.vm_log_line(line, text),
+            In::Fault => self.fault_line(line, body),
+            In::PageTable => self.page_table_line(line, body),
+            In::Rings => self.ring_line(line, item, body),
+            In::Bos => self.bo_line(line, item, body),
+            In::Registers | In::GmuRegisters => self.register_line(line, body),
+            In::Other => {
+                if body.starts_with('{') && parse_register(body).is_none() {
+                    self.dump
+                        .problem(line, "register", "isn't { offset, value }");
+                }
+            }
+        }
+        false
+    }
+
+    fn vm_log_line(&mut self, line: u64, text: &str) {
+        let log = self.dump.vm_log.get_or_insert_with(VmLog::default);
+        let problem = if text.trim_start().starts_with('#') {
+            match Header::parse(text) {
+                Ok(Some(header)) => {
+                    log.header = Some(header);
+                    None
+                }
+                Ok(None) => None,
+                Err(e) => Some(e),
+            }
+        } else {
+            match Entry::parse(line, text) {
+                Ok(mut entry) => {
+                    entry.name = entry.name.as_deref().map(clean);
+                    let max = vm_log::MAX_ENTRIES;
+                    Dump::keep(&mut log.entries, max, &mut log.ignored, entry);
+                    None
+                }
+                Err(e) => Some(e),
+            }
+        };
+        if let Some(e) = problem {
+            self.dump
+                .problem(line, &format!("vm-log {}", e.field), e.what);
+        }
+    }
+
+    fn fault_line(&mut self, line: u64, body: &str) {
+        let Some(fault) = &mut self.dump.fault else {
+            return;
+        };
+        let Some((key, value)) = key_value(body) else {
+            return self
+                .dump
+                .problem(line, "fault-info", "a line without a key");
+        };
+        let mut bad = false;
+        let mut set = |slot: &mut u64| match hex_number(value) {
+            Some(n) => *slot = n,
+            None => bad = true,
+        };
+        match key {
+            "ttbr0" => set(&mut fault.ttbr0),
+            // Kernels before 5.17 called it far.
+            "iova" | "far" => set(&mut fault.iova),
+            "dir" => {
+                fault.direction = match value {
+                    "READ" => Some(Direction::Read),
+                    "WRITE" => Some(Direction::Write),
+                    _ => {
+                        bad = true;
+                        None
+                    }
+                }
+            }
+            "type" => {
+                fault.kind = match value {
+                    "TRANSLATION" => FaultType::Translation,
+                    "PERMISSION" => FaultType::Permission,
+                    "EXTERNAL" => FaultType::External,
+                    _ => FaultType::Unknown,
+                }
+            }
+            "source" => fault.source = Some(clean(value)),
+            _ => {}
+        }
+        if bad {
+            let field = format!("fault-info {key}");
+            self.dump
+                .problem(line, &field, "isn't of the expected form");
+        }
+    }
+
+    fn page_table_line(&mut self, line: u64, body: &str) {
+        let Some(table) = &mut self.dump.page_table else {
+            return;
+        };
+        let mut bad = None;
+        match key_value(body) {
+            Some(("ttbr0", value)) => match hex_number(value) {
+                Some(n) => table.ttbr0 = n,
+                None => bad = Some("ttbr0"),
+            },
+            Some(("asid", value)) => match value.parse() {
+                Ok(n) => table.asid = n,
+                Err(_) => bad = Some("asid"),
+            },
+            Some(("ptes", value)) => {
+                let mut words = value.split_ascii_whitespace();
+                for pte in &mut table.ptes {
+                    match words.next().and_then(hex_number) {
+                        Some(n) => *pte = n,
+                        None => bad = Some("ptes"),
+                    }
+                }
+                if bad.is_some() {
+                    // Half a walk would be read as a walk that ends there.
+                    table.ptes = [0; 4];
+                }
+            }
+            Some(_) => {}
+            None => bad = Some("line"),
+        }
+        if let Some(field) = bad {
+            let field = format!("pgtable-fault-info {field}");
+            self.dump
+                .problem(line, &field, "isn't of the expected form");
+        }
+    }
+
+    fn ring_line(&mut self, line: u64, item: bool, body: &str) {
+        let dump = &mut self.dump;
+        let Some((key, value)) = key_value(body) else {
+            return dump.problem(line, "ringbuffer", "a line without a key");
+        };
+        if item {
+            self.item_kept = Dump::keep(
+                &mut dump.rings,
+                MAX_ITEMS,
+                &mut dump.ignored,
+                Ring::default(),
+            );
+        }
+        if !self.item_kept {
+            return;
+        }
+        let Some(ring) = dump.rings.last_mut() else {
+            return;
+        };
+        let slot = match key {
+            "id" => &mut ring.id,
+            "iova" => &mut ring.iova,
+            "last-fence" => &mut ring.last_fence,
+            "retired-fence" => &mut ring.retired_fence,
+            "rptr" => &mut ring.rptr,
+            "wptr" => &mut ring.wptr,
+            "size" => &mut ring.size,
+            _ => return,
+        };
+        match number(value) {
+            Some(n) => *slot = n,
+            None => dump.problem(line, &format!("ringbuffer {key}"), "isn't a number"),
+        }
+    }
+
+    fn bo_line(&mut self, line: u64, item: bool, body: &str) {
+        let dump = &mut self.dump;
+        let Some((key, value)) = key_value(body) else {
+            return dump.problem(line, "bos", "a line without a key");
+        };
+        if item {
+            let bo = Bo {
+                line,
+                ..Bo::default()
+            };
+            self.item_kept = Dump::keep(&mut dump.bos, MAX_BOS, &mut dump.ignored, bo);
+        }
+        if !self.item_kept {
+            return;
+        }
+        let Some(bo) = dump.bos.last_mut() else {
+            return;
+        };
+        let good = match key {
+            "iova" => number(value).map(|n| bo.iova = n).is_some(),
+            "size" => number(value).map(|n| bo.size = n).is_some(),
+            "flags" => hex_number(value)
+                .and_then(|n| n.try_into().ok())
+                .map(|n| bo.flags = n)
+                .is_some(),
+            "name" => {
+                if !value.is_empty() {
+                    bo.name = Some(clean(value).chars().take(64).collect::<String>().into());
+                }
+                true
+            }
+            _ => true,
+        };
+        if !good {
+            dump.problem(line, &format!("bos {key}"), "isn't a number");
+        }
+    }
+
+    fn register_line(&mut self, line: u64, body: &str) {
+        let dump = &mut self.dump;
+        let Some(register) = parse_register(body) else {
+            return dump.problem(line, "register", "isn't { offset, value }");
+        };
+        let list = match self.inside {
+            In::GmuRegisters => &mut dump.gmu_registers,
+            _ => &mut dump.registers,
+        };
+        Dump::keep(list, MAX_REGISTERS, &mut dump.ignored, register);
+    }
+
+    /// Reads the block of data that the last line announced.
+    fn data<R: Read>(
+        &mut self,
+        scanner: &mut Scanner<R>,
+        sink: &mut dyn BlockSink,
+    ) -> io::Result<()> {
+        let Some(first) = scanner.peek()? else {
+            self.dump.cut = Some(Cut::InData);
+            return Ok(());
+        };
+        let line = scanner.lines() + 1;
+        if first != b' ' {
+            self.dump.problem(line, "data", "announced but missing");
+            return Ok(());
+        }
+        let section = match self.dump.sections.last() {
+            Some(section) if self.inside != In::Nothing => section.name.clone(),
+            _ => "".into(),
+        };
+        let mut block = Block {
+            index: self.blocks,
+            section,
+            label: clean(&self.label.join("/")),
+            line,
+            encoded: 0,
+        };
+        self.blocks += 1;
+        let wanted = sink.wants(&self.dump, &block);
+
+        let mut decoder = ascii85::Decoder::default();
+        let mut bytes = Vec::new();
+        let mut indented = true;
+        let mut error = None;
+        let (terminated, _) = scanner.pieces(&mut |mut piece| {
+            if indented {
+                let text = piece.iter().position(|&b| b != b' ');
+                piece = &piece[text.unwrap_or(piece.len())..];
+                indented = text.is_none();
+            }
+            block.encoded += piece.len() as u64;
+            if !wanted || error.is_some() {
+                return Ok(());
+            }
+            // Small bites: a `z` is four bytes.
+            for bite in piece.chunks(16 * 1024) {
+                bytes.clear();
+                let fed = decoder.feed(bite.strip_suffix(b"\r").unwrap_or(bite), &mut bytes);
+                sink.bytes(&bytes)?;
+                if let Err(e) = fed {
+                    error = Some(e);
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        if !terminated {
+            self.dump.cut = Some(Cut::InData);
+        } else if wanted && error.is_none() {
+            error = decoder.finish().err();
+        }
+        if let Some(e) = error {
+            self.dump.problem(line, "data", e);
+        }
+
+        if self.item_kept {
+            match self.inside {
+                In::Rings => {
+                    if let Some(ring) = self.dump.rings.last_mut() {
+                        ring.block = Some(block.index);
+                    }
+                }
+                In::Bos => {
+                    if let Some(bo) = self.dump.bos.last_mut() {
+                        bo.block = Some(block.index);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let dump = &mut self.dump;
+        Dump::keep(&mut dump.blocks, MAX_ITEMS, &mut dump.ignored, block);
+        Ok(())
+    }
+
+    fn finish(mut self, last_line: u64) -> Dump {
+        self.close_section(last_line + 1);
+        let dump = &mut self.dump;
+        if let Some(log) = &dump.vm_log {
+            let have = log.entries.len() as u64 + log.ignored;
+            let announced = log.header.as_ref().and_then(|h| h.entries);
+            if announced.is_some_and(|n| n > have) {
+                dump.cut.get_or_insert(Cut::InVmLog);
+            }
+        }
+        if dump.kind == Kind::Unknown && dump.module.as_deref() == Some("msm") {
+            dump.kind = Kind::Gpu;
+        }
+        if dump.kind == Kind::Gpu {
+            let end = last_line;
+            let absent: Vec<&str> = [
+                ("kernel", dump.kernel.is_none()),
+                ("time", dump.time.is_none()),
+                ("revision", dump.revision.is_none()),
+                ("ringbuffer", dump.rings.is_empty()),
+            ]
+            .iter()
+            .filter_map(|&(name, absent)| absent.then_some(name))
+            .collect();
+            for name in absent {
+                dump.problem(end, name, "missing");
+            }
+            if let Some(cut) = dump.cut {
+                let what = match cut {
+                    Cut::InLine => "cut in the middle of a line",
+                    Cut::InData => "cut in a block of data",
+                    Cut::InVmLog => "cut: the VM log has fewer entries than it announces",
+                };
+                dump.problem(end, "dump", what);
+            }
+        }
+        self.dump
+    }
+}
+
+fn parse_time(value: &str) -> Option<Time> {
+    let (sec, fraction) = value.split_once('.').unwrap_or((value, "0"));
+    let sec = number(sec)?;
+    if fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let nsec = fraction.parse::<u32>().ok()? * 10u32.pow(9 - fraction.len() as u32);
+    Some(Time { sec, nsec })
+}
+
+fn parse_revision(value: &str) -> Option<Revision> {
+    let (name, chip) = value.split_once('(').unwrap_or((value, "0.0.0.0)"));
+    let mut parts = chip.strip_suffix(')')?.split('.');
+    let mut next = || parts.next()?.trim().parse().ok();
+    Some(Revision {
+        number: name.trim().parse().ok()?,
+        chip: [next()?, next()?, next()?, next()?],
+    })
+}
+
+fn parse_register(body: &str) -> Option<Register> {
+    let inner = body.strip_prefix('{')?.strip_suffix('}')?;
+    let (offset, value) = inner.split_once(',')?;
+    let get = |field: &str, key: &str| {
+        let (name, value) = field.split_once(':')?;
+        (name.trim() == key).then_some(())?;
+        u32::try_from(hex_number(value.trim())?).ok()
+    };
+    Some(Register {
+        offset: get(offset, "offset")?,
+        value: get(value, "value")?,
+    })
+}
