@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! A VM_BIND workload, a fault on purpose, what the crash dump says, and the GPU at work again. For `make run`.
+//!
+//! `demo [FILE]`: the devcoredump is saved as FILE.
 
 use harness::{ensure, ensure_eq, Context, Outcome};
 use programs::{fault, pattern, Gpu, PATIENCE};
-use std::process::ExitCode;
+use std::{env, fs, process::ExitCode};
 use uapi::{
     abi,
     devcoredump::{fault_info, section, vm_log},
@@ -112,6 +114,9 @@ fn fault(gpu: &Gpu, iova: u64) -> Outcome {
         gpu,
         &Pm4::new().mem_to_mem(gpu.result_iova(0), address).barrier(),
     )?;
+    if let Some(file) = env::args().nth(1) {
+        fs::write(&file, &dump).with_context(|| format!("can't write {file}"))?;
+    }
 
     println!("\nThe devcoredump ({} KiB) says", dump.len() / 1024);
     let field = |name| fault_info(&dump, name).with_context(|| format!("no {name} in fault-info"));
