@@ -3,6 +3,7 @@
 
 import argparse
 import concurrent.futures
+import fcntl
 import os
 import re
 import shlex
@@ -329,6 +330,11 @@ def main():
         signal.signal(number, stop)
 
     LOGS.mkdir(parents=True, exist_ok=True)
+    lock = os.open(LOGS, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"another run writes to {LOGS.relative_to(TOP)}: wait until it has ended")
     for old in LOGS.iterdir():
         old.unlink()
     start = time.monotonic()
