@@ -70,13 +70,17 @@ overlay-remove:
 #: Trying and testing, on a virtual Adreno in QEMU
 #:   make run              the demonstration: a VM_BIND workload, a GPU fault, what its crash dump says
 #:   make test             all tests; TESTS="alias hostile" for some of them, tests/run-tests --help for more
+#:   make host-test        those that need no guest
 #:   tests/vm -- CMD       a command of your own in a guest, see tests/vm --help
-.PHONY: run test
+.PHONY: run test host-test
 run:
 	@tests/run
 
 test:
 	@tests/run-tests $(TESTS)
+
+host-test:
+	@tests/run-tests --host
 
 #:
 #: Cleaning

@@ -66,19 +66,22 @@ class Report:
             print(f"{verdict:<6} {seconds:6.1f} s  {where:<12} {name}{': ' + why if why else ''}", flush=True)
 
     def ok(self, seconds, where, name, why=""):
-        self.passed += 1
+        with self.lock:
+            self.passed += 1
         self.line("ok", seconds, where, name, why)
 
     def fail(self, seconds, where, name, why="", detail=""):
-        self.failed += 1
-        self.failures.append(f"{where} {name}")
+        with self.lock:
+            self.failed += 1
+            self.failures.append(f"{where} {name}")
         self.line("FAIL", seconds, where, name, why)
         if detail:
             with self.lock:
                 print("\n".join(f"       | {line}" for line in detail.splitlines()[-80:]), flush=True)
 
     def known(self, seconds, where, name, number, why):
-        self.defects += 1
+        with self.lock:
+            self.defects += 1
         whose = "stock: known defect" if where.startswith("stock") else "still C: known defect"
         self.line("-", seconds, where, name, f"{whose} {number} ({why})")
 
@@ -305,7 +308,9 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (also: kunit)")
     parser.add_argument("--kernel", choices=["stock", "debug"], help="only on this kernel")
     parser.add_argument("--module", choices=["rust", "stock"], help="only with this msm.ko")
-    parser.add_argument("--no-host", action="store_true", help="nothing but guests")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--no-host", action="store_true", help="nothing but guests")
+    where.add_argument("--host", action="store_true", help="no guests")
     parser.add_argument("--no-defects", action="store_true", help="don't show the C memory manager's known defects")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="guests at a time (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="list the tests")
@@ -346,7 +351,7 @@ def main():
 
     groups, apart = {}, []
     for entry in suite["guest"]:
-        if not wanted(entry["name"]):
+        if args.host or not wanted(entry["name"]):
             continue
         for module in entry.get("modules", ["rust", "stock"]):
             for kernel in entry.get("kernels", ["stock", "debug"]):
@@ -373,7 +378,7 @@ def main():
 
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         futures = []
-        if wanted("kunit") and args.kernel != "stock" and args.module != "stock":
+        if wanted("kunit") and not args.host and args.kernel != "stock" and args.module != "stock":
             futures.append(pool.submit(guarded, kunit))
         # the slowest first
         for key in sorted(groups, key=lambda key: key[1] != "debug"):
