@@ -252,6 +252,7 @@ impl<'l, T: Driver> VmLocked<'l, T> {
     }
 
     /// Calls `f` for each VMA, by address.
+    #[cfg_attr(not(CONFIG_KUNIT = "y"), allow(dead_code))]
     pub fn for_each_va(&self, mut f: impl FnMut(&GpuVa<T>)) {
         // SAFETY: The list is guarded by the lock that `self` proves; `f` gets no token with which to
         // remove a VMA.

@@ -152,38 +152,43 @@ pub(crate) fn close(vm: &GpuVm<Bind>) {
         fence.wait();
     }
 
-    let cancelled = core::mem::replace(&mut vm.state().pending.lock().jobs, KVVec::new());
+    // First the page tables, then what they reach.
+    {
+        let mut pt = vm.state().page_tables.lock();
+        pt.closed = true;
+        pt.tables.teardown();
+    }
+    drop(remove_vmas(vm));
 
-    // Dropped after the locks: freeing an imported BO takes its exporter's.
+    let cancelled = core::mem::replace(&mut vm.state().pending.lock().jobs, KVVec::new());
+    for job in cancelled.iter() {
+        drop(job.slot.take());
+    }
+}
+
+/// Takes all VMAs out of a VM whose page tables are gone. They are to be dropped with no lock held: freeing an imported
+/// BO takes its exporter's.
+fn remove_vmas(vm: &GpuVm<Bind>) -> GpuVaList<Bind> {
     let mut removed = GpuVaList::new();
     pin_init::stack_pin_init!(let exec = Exec::uninterruptible(0));
     let Ok(locked) = exec.lock_all(|a| {
         let vm = a.lock_vm(vm)?;
         a.lock_extobjs(&vm)
     }) else {
-        // Out of memory for the list of locks. Nothing was changed.
         pr_err!("no memory to close a VM: its buffers are lost\n");
-        return;
+        return removed;
     };
     let Some(vm_locked) = locked.vm(vm) else {
-        return;
+        return removed;
     };
-
-    // First the page tables, then what they reach.
-    {
-        let mut guard = vm.state().page_tables.lock();
-        let pt = &mut *guard;
-        pt.closed = true;
-        pt.tables.teardown();
-        vm_locked.for_each_va(|va| {
-            if va.data().mapped().get(&vm_locked) {
-                va.data().mapped().set(false, &vm_locked);
-                pt.log_now(LogOp::Close, &vma::Described::new(va), Ok(()));
-            }
-        });
-    }
-
     while let Some(cursor) = vm_locked.first() {
+        if cursor.va().data().mapped().get(&vm_locked) {
+            let entry = vma::Described::new(cursor.va());
+            vm.state()
+                .page_tables
+                .lock()
+                .log_now(LogOp::Close, &entry, Ok(()));
+        }
         let obj = Bo::of_va(cursor.va()).map(ARef::from);
         let obj_locked = obj.as_ref().and_then(|bo| locked.obj(bo.gem()));
         match cursor.remove(obj_locked.as_ref()) {
@@ -192,8 +197,5 @@ pub(crate) fn close(vm: &GpuVm<Bind>) {
             Err(_) => break,
         }
     }
-
-    for job in cancelled.iter() {
-        drop(job.slot.take());
-    }
+    removed
 }
