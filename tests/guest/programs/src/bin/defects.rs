@@ -200,14 +200,11 @@ fn defect_19_empty_tables_are_freed(_: &mut Test) -> Outcome {
         bind.send_and_wait().context("500 MAPs")?;
     }
     gpu.unmap(gpu.iova(0), MAPS << 21)?;
-    memory::drop_caches()?;
-    let missing = before.saturating_sub(memory::free()?);
-    ensure!(
-        missing < 16 * MIB,
-        "{} MiB stay after {MAPS} maps were all unmapped",
-        missing / MIB
-    );
-    Ok(())
+    // The kernel gives them back a little later, behind the fence.
+    programs::eventually("all but 16 MiB of memory to come back", || {
+        memory::drop_caches()?;
+        Ok(before.saturating_sub(memory::free()?) < 16 * MIB)
+    })
 }
 
 /// A large residency buffer doesn't hold up the next bind.
