@@ -298,16 +298,25 @@ pub(super) unsafe fn create_managed(config: &Config) -> Result<NonNull<bindings:
     }
 }
 
-/// Makes a VM for VM_BIND. As [`create_managed`].
+/// Makes a VM for VM_BIND. As [`create_managed`], but the page tables are taken in any case: the only caller in C
+/// (`a6xx_create_private_vm()`) forgets them when this fails, as it does when its process is killed meanwhile.
 ///
 /// # Errors
 ///
-/// `ENOMEM`; the page tables are still the caller's.
+/// `ENOMEM`, `EINVAL` for an SMMU without per-process page tables.
 ///
 /// # Safety
 ///
 /// The pointers are alive; `name` outlives the VM.
 pub(super) unsafe fn create_bind(config: &Config) -> Result<NonNull<bindings::drm_gpuvm>> {
+    // SAFETY: The caller's promise. Only a VM that was made owns the page tables.
+    unsafe { try_create_bind(config).inspect_err(|_| drop(Mmu::from_raw(config.mmu))) }
+}
+
+/// # Safety
+///
+/// As [`create_bind`]. The page tables are still the caller's if this fails.
+unsafe fn try_create_bind(config: &Config) -> Result<NonNull<bindings::drm_gpuvm>> {
     // SAFETY: Reads a module parameter.
     let log = VmLog::new(unsafe { bindings::msm_rs_vm_log_shift() })?;
     // SAFETY: The caller's promise. The scheduler stays where it is until `free()` stops it.
