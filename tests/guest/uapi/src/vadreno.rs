@@ -13,9 +13,32 @@ use vadreno_ctl as ctl;
 
 /// The control BAR.
 #[derive(Debug)]
+///
+/// While it is open the GPU stays awake: asleep, its SMMU translates nothing.
 pub struct Vadreno {
     bar: MmapRaw,
     file: File,
+}
+
+impl Drop for Vadreno {
+    fn drop(&mut self) {
+        let _ = keep_awake(false);
+    }
+}
+
+/// Lets the GPU sleep when it is idle, or not.
+fn keep_awake(awake: bool) -> io::Result<()> {
+    for card in fs::read_dir("/sys/class/drm")? {
+        let control = card?.path().join("device/power/control");
+        let msm = control
+            .parent()
+            .and_then(|power| fs::canonicalize(power.join("../driver")).ok())
+            .is_some_and(|driver| driver.ends_with("adreno"));
+        if msm {
+            fs::write(control, if awake { "on" } else { "auto" })?;
+        }
+    }
+    Ok(())
 }
 
 /// What a page-table walk finds.
@@ -61,6 +84,7 @@ impl Vadreno {
         {
             return Err(Errno::ENODEV);
         }
+        keep_awake(true).map_err(errno)?;
         Ok(device)
     }
 
