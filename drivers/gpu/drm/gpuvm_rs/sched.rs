@@ -94,6 +94,9 @@ impl<B: Backend> Job<B> {
         cancel_job: None,
     };
 
+    /// # Safety
+    ///
+    /// Called by the scheduler, once per job.
     unsafe extern "C" fn run_job(job: *mut bindings::drm_sched_job) -> *mut bindings::dma_fence {
         // SAFETY: The scheduler runs a job once, and nothing else touches `data` of a pushed job.
         // There is no timeout that could overlap.
@@ -102,6 +105,9 @@ impl<B: Backend> Job<B> {
         core::ptr::null_mut()
     }
 
+    /// # Safety
+    ///
+    /// Called by the scheduler, once per job, as the last thing.
     unsafe extern "C" fn free_job(job: *mut bindings::drm_sched_job) {
         // SAFETY: From the box that `ArmedJob::push()` gave away; the scheduler is done with it.
         let job = unsafe { Pin::new_unchecked(KBox::from_raw(job.cast::<Self>())) };

@@ -153,37 +153,49 @@ unsafe fn op_unmap<'op, T: Driver>(op: &bindings::drm_gpuva_op_unmap) -> OpUnmap
 }
 
 /// Callback for `drm_gpuvm_ops::sm_step_map`.
+///
+/// # Safety
+///
+/// Called by `drm_gpuvm` for `VmLocked::sm_map()` or `sm_unmap()`.
 pub(super) unsafe extern "C" fn step_map<T: Driver>(
     op: *mut bindings::drm_gpuva_op,
     arg: *mut core::ffi::c_void,
 ) -> core::ffi::c_int {
     // SAFETY: `drm_gpuvm` passes an op of the callback's kind, alive for the call, and our `priv`.
     unsafe {
-        let raw = &*(&raw const (*op).__bindgen_anon_1.map);
+        let raw = &(*op).__bindgen_anon_1.map;
         step::<T>(arg, |s| s.map(OpMap { raw }))
     }
 }
 
 /// Callback for `drm_gpuvm_ops::sm_step_unmap`.
+///
+/// # Safety
+///
+/// Called by `drm_gpuvm` for `VmLocked::sm_map()` or `sm_unmap()`.
 pub(super) unsafe extern "C" fn step_unmap<T: Driver>(
     op: *mut bindings::drm_gpuva_op,
     arg: *mut core::ffi::c_void,
 ) -> core::ffi::c_int {
     // SAFETY: As in `step_map()`.
     unsafe {
-        let raw = &*(&raw const (*op).__bindgen_anon_1.unmap);
+        let raw = &(*op).__bindgen_anon_1.unmap;
         step::<T>(arg, |s| s.unmap(op_unmap(raw)))
     }
 }
 
 /// Callback for `drm_gpuvm_ops::sm_step_remap`.
+///
+/// # Safety
+///
+/// Called by `drm_gpuvm` for `VmLocked::sm_map()` or `sm_unmap()`.
 pub(super) unsafe extern "C" fn step_remap<T: Driver>(
     op: *mut bindings::drm_gpuva_op,
     arg: *mut core::ffi::c_void,
 ) -> core::ffi::c_int {
     // SAFETY: As in `step_map()`; `prev` and `next` are NULL or alive for the call.
     unsafe {
-        let raw = &*(&raw const (*op).__bindgen_anon_1.remap);
+        let raw = &(*op).__bindgen_anon_1.remap;
         let side = |p: *mut bindings::drm_gpuva_op_map| (!p.is_null()).then(|| OpMap { raw: &*p });
         step::<T>(arg, |s| {
             s.remap(OpRemap {
