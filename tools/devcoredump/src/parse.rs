@@ -689,13 +689,20 @@ fn parse_time(value: &str) -> Option<Time> {
     Some(Time { sec, nsec })
 }
 
+/// `630 (6.3.0.0)`, or from the kernels on that know chips by id alone, `0 (07000200)`.
 fn parse_revision(value: &str) -> Option<Revision> {
-    let (name, chip) = value.split_once('(').unwrap_or((value, "0.0.0.0)"));
-    let mut parts = chip.strip_suffix(')')?.split('.');
-    let mut next = || parts.next()?.trim().parse().ok();
+    let (name, chip) = value.split_once('(').unwrap_or((value, "00000000)"));
+    let chip = chip.strip_suffix(')')?;
+    let chip = if chip.contains('.') {
+        let mut parts = chip.split('.');
+        let mut next = || parts.next()?.trim().parse().ok();
+        [next()?, next()?, next()?, next()?]
+    } else {
+        u32::try_from(hex_number(chip)?).ok()?.to_be_bytes()
+    };
     Some(Revision {
         number: name.trim().parse().ok()?,
-        chip: [next()?, next()?, next()?, next()?],
+        chip,
     })
 }
 

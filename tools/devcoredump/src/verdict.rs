@@ -350,20 +350,14 @@ impl<'a> Case<'a> {
         let addr = fault.address();
         let log = dump.vm_log.as_ref();
         let order = log.map(space::order).unwrap_or_default();
-        let entry = |log: &'a VmLog, i: usize| (i, &log.entries[i]);
         let last = log.and_then(|log| {
-            order
-                .iter()
-                .rev()
-                .map(|&i| entry(log, i))
-                .find(|(_, e)| e.covers(addr) && (e.op.maps() || e.op.removes()))
+            let newest_first = order.iter().rev().map(|&i| (i, &log.entries[i]));
+            let mut changes = newest_first.filter(|(_, e)| e.op.maps() || e.op.removes());
+            changes.find(|(_, e)| e.covers(addr))
         });
         let late = log.and_then(|log| {
-            (0..log.entries.len())
-                .map(|i| entry(log, i))
-                .find(|(_, e)| {
-                    e.covers(addr) && e.op.maps() && e.err.is_none() && !log.in_effect(e)
-                })
+            let mut maps = log.entries.iter().enumerate().filter(|(_, e)| e.op.maps());
+            maps.find(|(_, e)| e.covers(addr) && e.err.is_none() && !log.in_effect(e))
         });
         let bo = dump
             .bos

@@ -402,6 +402,9 @@ impl VmLog {
     }
 
     /// When the fault happened, as well as the log knows, CLOCK_MONOTONIC in ns.
+    // Inlined into a loop, rustc 1.95 (LLVM 22) hoists the choice between the two out of the check for a header, and reads out of
+    // bounds when there is none.
+    #[inline(never)]
     pub fn fault_time(&self) -> Option<u64> {
         self.header.as_ref().and_then(|h| h.fault.or(h.now))
     }

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! One hand-made dump for each verdict, in the form that the kernel prints, and what the library makes of it; and that no
+//! input, whole or cut anywhere, makes it panic.
+
+use msm_devcoredump::dump::Dump;
+use msm_devcoredump::parse::{
+    CheckData,
+    Parser, //
+};
+use msm_devcoredump::space;
+use msm_devcoredump::verdict::{
+    judge,
+    Sure,
+    Verdict, //
+};
+use proptest::prelude::*;
+
+const TABLE: &str = "0000000041000000";
+const HOLE: [u64; 4] = [0x4100_1003, 0x4100_2003, 0x4100_3003, 0];
+const PAGE: u64 = 0x4500_0f43;
+
+/// A dump to be.
+struct Make<'a> {
+    iova: u64,
+    dir: &'a str,
+    kind: &'a str,
+    ttbr0: &'a str,
+    ptes: [u64; 4],
+    log: Option<&'a str>,
+    bos: &'a [(u64, u64, u32)],
+}
+
+impl Default for Make<'_> {
+    fn default() -> Self {
+        Make {
+            iova: 0x1_0000_2040,
+            dir: "READ",
+            kind: "TRANSLATION",
+            ttbr0: TABLE,
+            ptes: HOLE,
+            log: None,
+            bos: &[(0x2_0000_0000, 0x4000, 0)],
+        }
+    }
+}
+
+/// The header of a log whose fault was at 5000 ns.
+const OURS: &str = "  # format=1 now=9000 fault=5000 lost=0\n";
+
+impl Make<'_> {
+    fn text(&self) -> String {
+        let [a, b, c, d] = self.ptes;
+        let mut text = format!(
+            "---\nkernel: 7.3.4\nmodule: msm\ntime: 1700000000.000000001\ncomm: test\ncmdline: ./test\n\
+             gpu-initialized: 1\nrevision: 0 (07000200)\nfault-info:\n  - ttbr0={TABLE}\n  - iova={:016x}\n  - dir={}\n  \
+             - type={}\n  - source=CP\npgtable-fault-info:\n  - ttbr0: {}\n  - asid: 0\n  \
+             - ptes: {a:016x} {b:016x} {c:016x} {d:016x}\n",
+            self.iova, self.dir, self.kind, self.ttbr0
+        );
+        if let Some(log) = self.log {
+            text += "vm-log:\n";
+            text += log;
+        }
+        text += "rbbm-status: 0x00800001\nringbuffer:\n  - id: 0\n    iova: 0x0001000000001000\n    last-fence: 2\n    \
+                 retired-fence: 1\n    rptr: 1\n    wptr: 2\n    size: 32768\n    data: !!ascii85 |\n     z!!!!\"\n";
+        text += "bos:\n";
+        for (iova, size, flags) in self.bos {
+            text += &format!(
+                "  - iova: {iova:#018x}\n    size: {size}\n    flags: {flags:#x}\n    name: test\n"
+            );
+        }
+        text + "registers:\n  - { offset: 0x0840, value: 0x00800001 }\n"
+    }
+
+    fn dump(&self) -> Dump {
+        let text = self.text();
+        let dump = Parser::new(text.as_bytes())
+            .next_dump(&mut CheckData)
+            .unwrap()
+            .unwrap();
+        assert_eq!(dump.problems, [], "{text}");
+        dump
+    }
+
+    fn is(&self, verdict: Verdict, sure: Sure) {
+        let finding = judge(&self.dump());
+        assert_eq!(
+            (finding.verdict, finding.sure),
+            (verdict, sure),
+            "{finding:#?}"
+        );
+    }
+}
+
+/// A log of ours with one more field for each line.
+fn ours(lines: &str) -> String {
+    format!("{OURS}{lines}")
+}
+
+#[test]
+fn used_after_unmap_on_both_kernels() {
+    let stock = "  - map:3: 0x0000000100000000-0x0000000100004000\n  - unmap:3: 0x0000000100000000-0x0000000100004000\n  \
+                 - map:3: 0x0000000300000000-0x0000000300004000\n";
+    let log = Some(stock);
+    Make {
+        log,
+        ..Make::default()
+    }
+    .is(Verdict::UsedAfterUnmap, Sure::Certain);
+    let rich = ours(
+        "  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2 job=1\n  \
+         - unmap:3: 0x0000000100000000-0x0000000100004000 asked=3 applied=4 job=2 name=\"a b\"\n",
+    );
+    let log = Some(rich.as_str());
+    let make = Make {
+        log,
+        ..Make::default()
+    };
+    make.is(Verdict::UsedAfterUnmap, Sure::Certain);
+    assert_eq!(judge(&make.dump()).entry, Some(1));
+}
+
+#[test]
+fn the_unmap_that_a_stock_log_lacks() {
+    let log = Some("  - map:3: 0x0000000100000000-0x0000000100004000\n");
+    Make {
+        log,
+        ..Make::default()
+    }
+    .is(Verdict::UsedAfterUnmap, Sure::Likely);
+}
+
+#[test]
+fn partially_unmapped() {
+    let log = Some(
+        "  - map:3: 0x0000000100000000-0x0000000100004000\n  - unmap:3: 0x0000000100002000-0x0000000100003000\n  \
+         - map:3: 0x0000000300000000-0x0000000300004000\n",
+    );
+    Make {
+        log,
+        ..Make::default()
+    }
+    .is(Verdict::PartiallyUnmapped, Sure::Certain);
+}
+
+#[test]
+fn bound_too_late() {
+    for applied in ["-", "6000"] {
+        let log = ours(&format!(
+            "  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied={applied} job=1\n"
+        ));
+        let log = Some(log.as_str());
+        Make {
+            log,
+            ..Make::default()
+        }
+        .is(Verdict::BoundTooLate, Sure::Certain);
+    }
+    // C's log says nothing of an op that waits, but the VMA is there already.
+    let log = Some("  - map:3: 0x0000000300000000-0x0000000300004000\n");
+    let bos = &[(0x1_0000_0000, 0x4000, 0)];
+    Make {
+        log,
+        bos,
+        ..Make::default()
+    }
+    .is(Verdict::BoundTooLate, Sure::Likely);
+}
+
+#[test]
+fn bind_failed() {
+    let log = ours("  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2 err=-12\n");
+    let log = Some(log.as_str());
+    Make {
+        log,
+        ..Make::default()
+    }
+    .is(Verdict::BindFailed, Sure::Certain);
+}
+
+#[test]
+fn mapping_lost() {
+    let log = ours("  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2\n");
+    let log = Some(log.as_str());
+    Make {
+        log,
+        ..Make::default()
+    }
+    .is(Verdict::MappingLost, Sure::Certain);
+    let log = ours("  - map_null:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2\n");
+    let log = Some(log.as_str());
+    Make {
+        log,
+        ..Make::default()
+    }
+    .is(Verdict::NullMappingLost, Sure::Certain);
+}
+
+#[test]
+fn mapped_but_faulted() {
+    let ptes = [HOLE[0], HOLE[1], HOLE[2], PAGE];
+    let log = ours("  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2\n");
+    let log = Some(log.as_str());
+    Make {
+        log,
+        ptes,
+        ..Make::default()
+    }
+    .is(Verdict::StaleTranslation, Sure::Likely);
+}
+
+#[test]
+fn addresses_that_nothing_is_at() {
+    let empty = ours("");
+    let log = Some(empty.as_str());
+    let at = |iova| Make {
+        iova,
+        log,
+        ..Make::default()
+    };
+    at(0x1_0000_2040).is(Verdict::NeverMapped, Sure::Certain);
+    at(0x40).is(Verdict::NullPointer, Sure::Likely);
+    at(0x2_0000_4010).is(Verdict::OutsideBo, Sure::Likely);
+    at(0x1_ffff_fff0).is(Verdict::OutsideBo, Sure::Likely);
+    at(0xffff_0000_0000_1000).is(Verdict::Privileged, Sure::Likely);
+}
+
+#[test]
+fn permissions() {
+    let ptes = |flags: u64| [HOLE[0], HOLE[1], HOLE[2], PAGE ^ flags];
+    let (dir, kind) = ("WRITE", "PERMISSION");
+    Make {
+        dir,
+        kind,
+        ptes: ptes(0x80),
+        ..Make::default()
+    }
+    .is(Verdict::ReadOnly, Sure::Certain);
+    Make {
+        dir,
+        kind,
+        ptes: ptes(0x40),
+        ..Make::default()
+    }
+    .is(Verdict::Privileged, Sure::Certain);
+    Make {
+        dir,
+        kind,
+        ptes: ptes(0),
+        ..Make::default()
+    }
+    .is(Verdict::StaleTranslation, Sure::Likely);
+}
+
+#[test]
+fn contexts_and_the_rest() {
+    let ttbr0 = "0000000042000000";
+    Make {
+        ttbr0,
+        ..Make::default()
+    }
+    .is(Verdict::WrongContext, Sure::Certain);
+    let ttbr0 = "0000000000000000";
+    Make {
+        ttbr0,
+        ..Make::default()
+    }
+    .is(Verdict::NoSubmit, Sure::Likely);
+    Make {
+        kind: "EXTERNAL",
+        ..Make::default()
+    }
+    .is(Verdict::External, Sure::Likely);
+    let hang = "---\nkernel: 7.3.4\nmodule: msm\nrevision: 0 (7.2.0.0)\n";
+    let dump = Parser::new(hang.as_bytes())
+        .next_dump(&mut CheckData)
+        .unwrap()
+        .unwrap();
+    assert_eq!(judge(&dump).verdict, Verdict::Hang);
+}
+
+fn everything(bytes: &[u8]) {
+    let mut parser = Parser::new(bytes);
+    while let Some(dump) = parser.next_dump(&mut CheckData).unwrap() {
+        judge(&dump);
+        space::regions(&dump);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
+        everything(&bytes);
+    }
+
+    #[test]
+    fn no_cut_or_changed_dump_panics(
+        cut in 0usize..2048,
+        changes in proptest::collection::vec((0usize..2048, any::<u8>()), 0..16),
+    ) {
+        let log = ours("  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2 name=\"x\"\n  \
+                        - unmap:3: 0x0000000100001000-0x0000000100003000 asked=3 applied=4\n");
+        let mut bytes = Make { log: Some(&log), ..Make::default() }.text().into_bytes();
+        for (at, byte) in changes {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        bytes.truncate(bytes.len().saturating_sub(cut));
+        everything(&bytes);
+    }
+}
