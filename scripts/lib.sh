@@ -12,7 +12,9 @@ MSM_RS_CACHE=${MSM_RS_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set: set MSM_
 export MSM_RS_TOP MSM_RS_CACHE
 
 # The kernel line that is supported, and Debian's name for the kernel's flavour.
+# shellcheck disable=SC2034 # for the stages
 LINUX_LINE=7.3
+# shellcheck disable=SC2034
 LINUX_FLAVOUR=arm64
 
 # What every kernel build is called with; the compiler is the one that Debian builds its kernels with.
@@ -57,6 +59,7 @@ mirror() {
 		echo "$MSM_RS_MIRROR"
 		return
 	fi
+	# shellcheck disable=SC2016 # for apt to expand
 	uri=$(apt-get indextargets --format '$(ORIGIN)|$(RELEASE)|$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
 		awk -F'|' '$1 == "Debian" && $2 !~ /-security/ { print $3; exit }') || true
 	case $uri in

@@ -239,8 +239,8 @@ impl<B: Backend> ArmedJob<B> {
     unsafe fn push_inner(&mut self) {
         // SAFETY: Taken once, by the caller's promise. The scheduler doesn't move the job, and
         // `free_job()` takes the box back.
-        let job =
-            KBox::into_raw(unsafe { Pin::into_inner_unchecked(ManuallyDrop::take(&mut self.job)) });
+        let job = unsafe { Pin::into_inner_unchecked(ManuallyDrop::take(&mut self.job)) };
+        let job = KBox::into_raw(job);
         // SAFETY: Armed and not pushed yet; it may be freed by the time this returns.
         unsafe { bindings::drm_sched_entity_push_job(job.cast()) };
     }

@@ -76,7 +76,6 @@ impl VaRange {
     }
 
     /// Bytes.
-    #[expect(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -177,6 +176,11 @@ impl<T: Driver> GpuVm<T> {
         unsafe { bindings::drm_gpuvm_range_valid(self.as_raw(), range.addr(), range.len()) }
     }
 
+    /// Callback for `drm_gpuvm_ops::vm_free`.
+    ///
+    /// # Safety
+    ///
+    /// Called by `drm_gpuvm` for the last reference to a VM of driver `T`.
     unsafe extern "C" fn vm_free(vm: *mut bindings::drm_gpuvm) {
         if let Some(vm) = NonNull::new(vm.cast()) {
             // SAFETY: `drm_gpuvm_put()` calls this once, for the last reference.
@@ -184,6 +188,11 @@ impl<T: Driver> GpuVm<T> {
         }
     }
 
+    /// Callback for `drm_gpuvm_ops::vm_bo_validate`.
+    ///
+    /// # Safety
+    ///
+    /// Called by `drm_gpuvm_validate()` with the VM and the object locked.
     unsafe extern "C" fn vm_bo_validate(
         vm_bo: *mut bindings::drm_gpuvm_bo,
         _exec: *mut bindings::drm_exec,

@@ -3,12 +3,16 @@
 //! The functions that C calls: those of `msm_gem.h`'s VM and VMA part, the VM_BIND ioctl, and those of
 //! `msm_rs.h`. C's prototypes say what they do.
 
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "what C promises is said where it is relied on"
+)]
+
 use core::{
     ffi::{
         c_char,
         c_int,
-        c_void,
-        CStr, //
+        c_void, //
     },
     ptr::NonNull,
 };
@@ -172,7 +176,7 @@ unsafe extern "C" fn msm_gem_vma_unmap(va: *mut bindings::drm_gpuva, reason: *co
         let reason = if reason.is_null() {
             &[]
         } else {
-            CStr::from_ptr(reason.cast()).to_bytes()
+            CStr::from_char_ptr(reason).to_bytes()
         };
         match AnyVm::from_raw((*va).vm) {
             AnyVm::Managed(vm) => {
@@ -248,9 +252,8 @@ unsafe extern "C" fn msm_ioctl_vm_bind(
     file: *mut bindings::drm_file,
 ) -> c_int {
     // SAFETY: Called for an ioctl in progress, with its argument.
-    from_result(
-        unsafe { Request::new(dev, data, file) }.and_then(|mut req| bind::vm_bind(&mut req)),
-    )
+    let request = unsafe { Request::new(dev, data, file) };
+    from_result(request.and_then(|mut request| bind::vm_bind(&mut request)))
 }
 
 #[no_mangle]

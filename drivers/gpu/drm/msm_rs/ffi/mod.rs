@@ -5,7 +5,7 @@
 //! - [`bo`]: a `msm_gem_object` as the VM sees it.
 //! - [`debug`]: lines for the drm debug log.
 //! - [`mmu`]: C's page tables, of kernel-managed VMs.
-//! - [`queue`]: submitqueues.
+//! - [`queue`]: submitqueues and their lock.
 //! - [`request`]: a VM_BIND request.
 //! - [`sync`]: in- and out-fences, syncobjs.
 //! - [`tables`]: the memory behind our page tables, and the TLB.
@@ -27,6 +27,10 @@ pub(crate) mod wq;
 /// What the C headers declare, by bindgen.
 #[allow(
     clippy::all,
+    clippy::cast_lossless,
+    clippy::ptr_as_ptr,
+    clippy::ref_as_ptr,
+    clippy::undocumented_unsafe_blocks,
     dead_code,
     improper_ctypes,
     missing_docs,

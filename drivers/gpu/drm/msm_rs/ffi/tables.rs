@@ -145,7 +145,7 @@ impl Memory for Smmu {
     fn set_counts(&self, table: Table, counts: Counts) {
         let word = u64::from(counts.live) | u64::from(counts.pins) << 32;
         // SAFETY: As in `counts()`.
-        unsafe { *bindings::msm_rs_table_private(table.address()) = word as _ };
+        unsafe { *bindings::msm_rs_table_private(table.address()) = word as kernel::ffi::c_ulong };
     }
 }
 
@@ -206,7 +206,7 @@ impl TableList {
 
     fn push(&mut self, table: u64) {
         // SAFETY: The table is ours and on no list.
-        unsafe { *bindings::msm_rs_table_link(table) = self.first as _ };
+        unsafe { *bindings::msm_rs_table_link(table) = self.first as kernel::ffi::c_ulong };
         self.first = table;
         self.len += 1;
     }
