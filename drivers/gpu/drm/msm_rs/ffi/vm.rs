@@ -7,19 +7,29 @@
 
 use core::{
     cell::UnsafeCell,
-    mem::offset_of,
+    mem::{
+        offset_of,
+        ManuallyDrop, //
+    },
     ptr::NonNull, //
 };
 
 use kernel::{
+    new_work,
     prelude::*,
-    types::Opaque, //
+    types::Opaque,
+    workqueue::{
+        impl_has_work,
+        Work,
+        WorkItem, //
+    },
 };
 
 use super::{
     bindings,
     mmu::Mmu,
-    tables::VmTables, //
+    tables::VmTables,
+    wq, //
 };
 use crate::{
     bind,
@@ -189,6 +199,60 @@ pub(crate) struct ManagedState {
     mmu: Mmu,
 }
 
+/// What Rust keeps of a VM_BIND VM.
+#[pin_data]
+struct BindMemory {
+    #[pin]
+    state: BindState,
+    /// Taken by `Bind::free()`.
+    burial: ManuallyDrop<Pin<KBox<Burial>>>,
+}
+
+/// Ends a VM_BIND VM's scheduler and gives the memory back.
+///
+/// On the reaper, since ending a scheduler waits for its workqueue, and the VM's last reference may be dropped on another
+/// scheduler's: a submit's is by its ring. Lockdep takes all schedulers' workqueues for one.
+#[pin_data]
+struct Burial {
+    #[pin]
+    work: Work<Burial>,
+    vm: *mut bindings::msm_gem_vm,
+}
+
+// SAFETY: The VM is shared between threads.
+unsafe impl Send for Burial {}
+// SAFETY: As above.
+unsafe impl Sync for Burial {}
+
+impl_has_work! {
+    impl HasWork<Burial> for Burial { self.work }
+}
+
+impl Burial {
+    /// For `vm`, when it comes to that.
+    fn new(vm: *mut bindings::msm_gem_vm) -> Result<Pin<KBox<Self>>> {
+        KBox::pin_init(
+            pin_init!(Self {
+                work <- new_work!("msm_rs::burial"),
+                vm,
+            }),
+            GFP_KERNEL,
+        )
+    }
+}
+
+impl WorkItem for Burial {
+    type Pointer = Pin<KBox<Self>>;
+
+    fn run(this: Self::Pointer) {
+        // SAFETY: `Bind::free()` has given the VM up; jobs and entities are gone. This isn't the scheduler's own queue.
+        unsafe {
+            sched::fini(&raw mut (*this.vm).sched);
+            release(this.vm);
+        }
+    }
+}
+
 fn c_vm<T: Driver>(vm: &GpuVm<T>) -> *mut bindings::msm_gem_vm {
     vm.as_raw().cast()
 }
@@ -204,8 +268,8 @@ impl GpuVm<Managed> {
 impl GpuVm<Bind> {
     /// What Rust keeps of it.
     pub(crate) fn state(&self) -> &BindState {
-        // SAFETY: All VMs with these callbacks are in a `Vm<BindState>`, see `create()`.
-        unsafe { &(*self.as_raw().cast::<Vm<BindState>>()).state }
+        // SAFETY: All VMs with these callbacks are in a `Vm<BindMemory>`, see `create()`.
+        unsafe { &(*self.as_raw().cast::<Vm<BindMemory>>()).state.state }
     }
 
     /// Whether something went wrong in it that can't be undone.
@@ -322,10 +386,14 @@ unsafe fn try_create_bind(config: &Config) -> Result<NonNull<bindings::drm_gpuvm
     // SAFETY: The caller's promise. The scheduler stays where it is until `free()` stops it.
     unsafe {
         create::<Bind, _, _>(config, false, |c| {
+            let burial = Burial::new(c)?;
             let sched = &raw mut (*c).sched;
             sched::init::<bind::job::Jobs>(sched, (*config.drm).dev, c"msm-vm-bind")?;
             let tables = VmTables::new(config.mmu).inspect_err(|_| sched::fini(sched))?;
-            Ok(BindState::new(tables, log))
+            Ok(pin_init!(BindMemory {
+                state <- BindState::new(tables, log),
+                burial: ManuallyDrop::new(burial),
+            }))
         })
     }
 }
@@ -378,18 +446,15 @@ unsafe fn create<T: Driver, S, I: PinInit<S>>(
     }
 }
 
-/// Frees a VM of which no reference is left.
+/// Gives back the memory of a VM that C knows of, and with it that of the state.
 ///
 /// # Safety
 ///
-/// `vm` came from `create::<_, S, _>()`; called once.
-unsafe fn free<S>(vm: *mut bindings::drm_gpuvm) {
-    let vm: *mut Vm<S> = vm.cast();
+/// `c` came from `create()`, no reference is left, and its state was dropped; called once.
+unsafe fn release(c: *mut bindings::msm_gem_vm) {
     // SAFETY: The caller's promise. Fences may still point at the scheduler's name: the memory goes
     // back after a grace period.
     unsafe {
-        core::ptr::drop_in_place(&raw mut (*vm).state);
-        let c = Opaque::cast_into(&raw const (*vm).c);
         bindings::drm_mm_takedown(&raw mut (*c).mm);
         bindings::dma_fence_put((*c).last_fence);
         bindings::put_pid((*c).pid);
@@ -409,7 +474,10 @@ unsafe impl Driver for Managed {
 
     unsafe fn free(vm: NonNull<GpuVm<Self>>) {
         // SAFETY: The last reference is gone.
-        unsafe { free::<ManagedState>(vm.as_ptr().cast()) };
+        unsafe {
+            core::ptr::drop_in_place(&raw mut (*vm.as_ptr().cast::<Vm<ManagedState>>()).state);
+            release(vm.as_ptr().cast());
+        }
     }
 }
 
@@ -423,11 +491,12 @@ unsafe impl Driver for Bind {
     }
 
     unsafe fn free(vm: NonNull<GpuVm<Self>>) {
-        // SAFETY: The last reference is gone: jobs and entities hold one each. Jobs drop theirs on
-        // the reaper, so this isn't the scheduler's own queue.
+        // SAFETY: The last reference is gone: jobs and entities hold one each, so that nothing uses the state.
         unsafe {
-            sched::fini(&raw mut (*vm.as_ptr().cast::<bindings::msm_gem_vm>()).sched);
-            free::<BindState>(vm.as_ptr().cast());
+            let memory = &raw mut (*vm.as_ptr().cast::<Vm<BindMemory>>()).state;
+            let burial = ManuallyDrop::take(&mut (*memory).burial);
+            core::ptr::drop_in_place(memory);
+            wq::reaper().enqueue(burial);
         }
     }
 }
