@@ -151,6 +151,32 @@ pub unsafe fn fini(sched: *mut bindings::drm_gpu_scheduler) {
     unsafe { bindings::drm_sched_fini(sched) };
 }
 
+/// Takes the jobs of `entity` off its scheduler. Those that haven't run never will; their fences are signalled with an
+/// error once what they wait for is signalled.
+///
+/// `drm_sched_entity_kill()` isn't enough: a job that is being taken from the entity at that moment puts the entity back
+/// into the run queue, and then the scheduler and the killer take the same jobs. So the scheduler rests meanwhile.
+///
+/// Waits for the job that runs. To lockdep the jobs of all schedulers are one, so no lock may be held that any driver's
+/// job may wait for, not even indirectly: no resv, and nothing that is taken under one.
+///
+/// # Safety
+///
+/// `entity` is initialised and its scheduler was set up by [`init`]. Calls for entities of one scheduler don't overlap,
+/// and none comes from the scheduler's own workqueue.
+pub unsafe fn kill(entity: *mut bindings::drm_sched_entity) {
+    // SAFETY: The caller's promise.
+    unsafe {
+        if (*entity).stopped {
+            return;
+        }
+        let sched = (*(*entity).rq).sched;
+        bindings::drm_sched_wqueue_stop(sched);
+        bindings::drm_sched_entity_kill(entity);
+        bindings::drm_sched_wqueue_start(sched);
+    }
+}
+
 /// A job that isn't armed yet. Dropping it frees it.
 pub struct PendingJob<B: Backend>(Pin<KBox<Job<B>>>);
 

@@ -135,12 +135,15 @@ impl PageTables {
 ///
 /// What they would have changed stays as it is until [`close`], since the GPU may still use it.
 pub(crate) fn cancel(vm: &GpuVm<Bind>) {
-    let pending = vm.state().pending.lock();
-    for job in pending.jobs.iter() {
-        // Not with the slot locked, for a job that is running needs it to end.
-        if let Some(queue) = job.slot.take_queue() {
-            queue.kill();
-        }
+    // No requests come any more, so that the list stays as it is. Killing waits for the job that is running, so neither
+    // the list's lock nor the slot's is held.
+    let queue_of = |index: usize| {
+        let guard = vm.state().pending.lock();
+        let pending: &PendingJobs = &guard;
+        pending.jobs.get(index).map(|job| job.slot.take_queue())
+    };
+    for queue in (0..).map_while(queue_of).flatten() {
+        queue.kill();
     }
 }
 

@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 use kernel::prelude::*;
 
 use super::bindings;
+use crate::gpuvm_rs::sched;
 
 /// A reference to a VM_BIND submitqueue.
 ///
@@ -72,9 +73,11 @@ impl Queue {
 
     /// Takes the queue's jobs off the scheduler. Those that haven't run never will; their fences
     /// are signalled with an error once what they wait for is signalled.
+    ///
+    /// Only one thread may do that to a VM's queues, with no lock held: the one that closes the file.
     pub(crate) fn kill(&self) {
-        // SAFETY: Alive. May be done repeatedly.
-        unsafe { bindings::drm_sched_entity_kill(self.entity()) };
+        // SAFETY: Alive, with a scheduler that only the VM's queues use. A file is closed once.
+        unsafe { sched::kill(self.entity()) };
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
-use uapi::{debugfs, memory, Bo, Device, HeldFence, Pm4, SubmitQueue, PAGE};
+use uapi::{debugfs, memory, Bo, Device, HeldFence, Pm4, SubmitQueue, VmBind, PAGE};
 
 /// Runs something with a file of its own, and checks that no BO is left.
 fn leaves_nothing(work: impl FnOnce() -> Outcome) -> Outcome {
@@ -119,6 +119,29 @@ fn submit_waits(_: &mut Test) -> Outcome {
             .join()
             .expect("no panic")
             .context("the fence was held")
+    })
+}
+
+/// While its jobs are being run, one after the other, on two queues.
+fn binds_run(_: &mut Test) -> Outcome {
+    const JOBS: u64 = 48;
+    leaves_nothing(|| {
+        for round in 0..12 {
+            let gpu = Gpu::new()?;
+            let bo = gpu.bo(1, PAGE)?;
+            let second = SubmitQueue::new_vm_bind(&gpu.device).context("second queue")?;
+            for n in 0..JOBS {
+                let queue = if n % 2 == 0 { &gpu.binds } else { &second };
+                VmBind::new(queue)
+                    .map(&bo, 0, gpu.iova(n * PAGE), PAGE)
+                    .send_only()
+                    .context("MAP")?;
+            }
+            // So that the end comes at another job each time.
+            std::thread::sleep(Duration::from_micros(200 * round));
+            second.leave_open();
+        }
+        Ok(())
     })
 }
 
@@ -302,6 +325,7 @@ fn main() -> ExitCode {
         empty,
         full,
         submit_waits,
+        binds_run,
         submit_runs,
         unusable,
         defect_10_binds_just_let_go,
