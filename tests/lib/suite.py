@@ -217,7 +217,7 @@ class Boot:
     def judge_defect(self, status, errors, seconds):
         test = self.tests[0]
         number = int(DEFECT.match(test.defect)[1])
-        splat = re.search(r"(BUG: .*|WARNING: .*|Unable to handle .*|INFO: task .*)", errors)
+        splat = re.search(r"(BUG: .*|WARNING: .*|Kernel panic .*|Unable to handle .*|INFO: task .*)", errors)
         results = {name: (verdict, why) for verdict, name, why, _ in self.results[0]}
         verdict, why = results.get(test.defect, ("", ""))
         if status == 70 and splat:
