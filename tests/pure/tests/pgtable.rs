@@ -1,0 +1,550 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Page tables against a map of what is mapped where.
+//!
+//! Jobs of random operations are reserved, and run or cancelled in their order, as many as like pending at a time. After each
+//! step a walker that sees only what was synced must find what the map says; every table must be linked
+//! exactly once, counted right, and in use; and what was removed must have been reported.
+
+use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
+use pure::{
+    pgtable::{
+        footprint::{Footprint, Touch},
+        geometry::{entry_shift, index, table_shift, Geometry, ENTRIES, LEAF, PAGE_SIZE},
+        memory::{Counts, Entries, Gather, Memory, Pool, Table},
+        pte::Prot,
+        NullTables, PageTables,
+    },
+    pure::ranges::{Range, RangeBuf},
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Deref,
+    rc::Rc,
+};
+
+/// A table in memory.
+struct Page {
+    entries: Vec<Cell<u64>>,
+    /// What the walkers see.
+    synced: Vec<Cell<u64>>,
+    counts: Cell<Counts>,
+}
+
+/// All tables that are allocated. Naming another one is a panic.
+#[derive(Default)]
+struct Ram {
+    pages: RefCell<BTreeMap<u64, Rc<Page>>>,
+    allocated: Cell<u64>,
+}
+
+impl Ram {
+    fn alloc(&self) -> Table {
+        // Addresses aren't used again, so that a stale pointer is noticed.
+        self.allocated.set(self.allocated.get() + 1);
+        let table = Table::at(self.allocated.get() << 12).expect("48 bits");
+        let zero = || vec![Cell::new(0); ENTRIES];
+        let page = Page {
+            entries: zero(),
+            synced: zero(),
+            counts: Cell::default(),
+        };
+        self.pages
+            .borrow_mut()
+            .insert(table.address(), Rc::new(page));
+        table
+    }
+
+    fn free(&self, table: Table) -> bool {
+        self.pages.borrow_mut().remove(&table.address()).is_some()
+    }
+
+    fn page(&self, table: Table) -> Rc<Page> {
+        let pages = self.pages.borrow();
+        Rc::clone(pages.get(&table.address()).expect("an allocated table"))
+    }
+}
+
+struct View(Rc<Page>);
+
+impl Entries for View {
+    fn get(&self, index: usize) -> u64 {
+        self.0.entries.get(index).expect("512 entries").get()
+    }
+
+    fn set(&self, index: usize, entry: u64) {
+        self.0.entries.get(index).expect("512 entries").set(entry);
+    }
+}
+
+impl Memory for Ram {
+    type Entries<'a> = View;
+
+    fn entries(&self, table: Table) -> View {
+        View(self.page(table))
+    }
+
+    fn sync(&self, table: Table, first: usize, count: usize) {
+        let page = self.page(table);
+        for (seen, entry) in page
+            .synced
+            .iter()
+            .zip(&page.entries)
+            .skip(first)
+            .take(count)
+        {
+            seen.set(entry.get());
+        }
+    }
+
+    fn counts(&self, table: Table) -> Counts {
+        self.page(table).counts.get()
+    }
+
+    fn set_counts(&self, table: Table, counts: Counts) {
+        self.page(table).counts.set(counts);
+    }
+}
+
+/// Tables allocated in advance.
+struct Spare(Vec<Table>);
+
+impl Pool for Spare {
+    fn available(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn take(&mut self) -> Option<Table> {
+        self.0.pop()
+    }
+}
+
+/// What was reported.
+#[derive(Default)]
+struct Report {
+    tables: Vec<Table>,
+    removed_live: bool,
+}
+
+impl Report {
+    fn invalidates(&self) -> bool {
+        self.removed_live || !self.tables.is_empty()
+    }
+}
+
+impl Gather for Report {
+    fn table(&mut self, table: Table) {
+        self.tables.push(table);
+    }
+
+    fn removed_live(&mut self) {
+        self.removed_live = true;
+    }
+}
+
+#[derive(Debug, Default)]
+struct Ranges(Vec<Range>);
+
+impl Deref for Ranges {
+    type Target = [Range];
+
+    fn deref(&self) -> &[Range] {
+        &self.0
+    }
+}
+
+impl RangeBuf for Ranges {
+    type Error = ();
+
+    fn push(&mut self, range: Range) -> Result<(), ()> {
+        self.0.push(range);
+        Ok(())
+    }
+
+    fn tail_mut(&mut self, from: usize) -> &mut [Range] {
+        self.0.get_mut(from..).unwrap_or_default()
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+}
+
+/// What a job does.
+#[derive(Clone, Debug)]
+enum Op {
+    /// To memory from a physical address on, in chunks of so many pages that lie a page apart.
+    Map(Range, u64, u64, Prot),
+    Null(Range),
+    Unmap(Range),
+}
+
+impl Op {
+    fn range(&self) -> Range {
+        match self {
+            Self::Map(range, ..) | Self::Null(range) | Self::Unmap(range) => *range,
+        }
+    }
+
+    fn touch(&self) -> Touch {
+        match self {
+            Self::Map(range, ..) => Touch::Pages(*range),
+            Self::Null(range) | Self::Unmap(range) => Touch::Edges(*range),
+        }
+    }
+
+    /// The physical memory of a MAP, as (address, bytes).
+    fn chunks(&self) -> Vec<(u64, u64)> {
+        let Self::Map(range, at, pages, _) = self else {
+            return Vec::new();
+        };
+        let len = pages * PAGE_SIZE;
+        let count = range.size().div_ceil(len);
+        (0..count)
+            .map(|n| (at + n * (len + PAGE_SIZE), len))
+            .collect()
+    }
+}
+
+/// What is mapped at a piece of the address space.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum What {
+    Memory(u64, Prot),
+    Null,
+}
+
+/// The map: by first address, the end and what is there.
+#[derive(Clone, Default)]
+struct Map(BTreeMap<u64, (u64, What)>);
+
+impl Map {
+    fn overlapping(&self, range: &Range) -> Vec<(u64, u64, What)> {
+        let before = self.0.range(..range.end());
+        let met = before.filter(|(_, (end, _))| *end > range.start());
+        met.map(|(start, (end, what))| (*start, *end, *what))
+            .collect()
+    }
+
+    fn clear(&mut self, range: &Range) {
+        for (start, end, what) in self.overlapping(range) {
+            self.0.remove(&start);
+            if start < range.start() {
+                self.0.insert(start, (range.start(), what));
+            }
+            if end > range.end() {
+                let rest = match what {
+                    What::Memory(at, prot) => What::Memory(at + (range.end() - start), prot),
+                    What::Null => What::Null,
+                };
+                self.0.insert(range.end(), (end, rest));
+            }
+        }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        let range = op.range();
+        self.clear(&range);
+        match op {
+            Op::Unmap(_) => {}
+            Op::Null(_) => {
+                self.0.insert(range.start(), (range.end(), What::Null));
+            }
+            Op::Map(.., prot) => {
+                let mut at = range.start();
+                for (phys, len) in op.chunks() {
+                    let end = range.end().min(at + len);
+                    self.0.insert(at, (end, What::Memory(phys, *prot)));
+                    at = end;
+                }
+            }
+        }
+    }
+
+    /// The page descriptor for `iova`.
+    fn entry(&self, iova: u64, prr: Table) -> u64 {
+        match self.0.range(..=iova).next_back() {
+            Some((start, (end, what))) if iova < *end => match what {
+                What::Memory(at, prot) => prot.page(at + (iova - start)),
+                What::Null => Prot {
+                    write: true,
+                    ..Prot::default()
+                }
+                .page(prr.address()),
+            },
+            _ => 0,
+        }
+    }
+}
+
+struct Job {
+    ops: Vec<Op>,
+    footprint: Footprint<Ranges>,
+}
+
+struct Machine {
+    ram: Ram,
+    tables: PageTables,
+    shared: [Table; 3],
+    prr: Table,
+    map: Map,
+    pending: VecDeque<Job>,
+}
+
+impl Machine {
+    fn new(ias: u32) -> Self {
+        let ram = Ram::default();
+        let [root, prr, a, b, c] = [(); 5].map(|()| ram.alloc());
+        let null = NullTables::new(&ram, [a, b, c], prr);
+        let geometry = Geometry::new(ias, 48).expect("a geometry");
+        Self {
+            tables: PageTables::new(geometry, root, Some(null)),
+            shared: [a, b, c],
+            prr,
+            map: Map::default(),
+            pending: VecDeque::new(),
+            ram,
+        }
+    }
+
+    fn submit(&mut self, ops: Vec<Op>) -> TestCaseResult {
+        let touches = ops.iter().map(Op::touch).collect::<Vec<_>>();
+        let geometry = self.tables.geometry();
+        let footprint = Footprint::new(geometry, Ranges::default(), touches.into_iter())
+            .map_err(|e| TestCaseError::fail(format!("{e:?}")))?;
+        let need = self.tables.need(&self.ram, &footprint);
+        if need > 0 {
+            let spare = (1..need).map(|_| self.ram.alloc()).collect::<Vec<_>>();
+            let refused = self
+                .tables
+                .reserve(&self.ram, &mut Spare(spare.clone()), &footprint);
+            prop_assert_eq!(
+                refused.map_err(|e| e.missing),
+                Err(1),
+                "one table less than needed"
+            );
+            spare.into_iter().for_each(|table| {
+                self.ram.free(table);
+            });
+            self.check()?;
+        }
+        let mut spare = Spare((0..need).map(|_| self.ram.alloc()).collect());
+        let reserved = self.tables.reserve(&self.ram, &mut spare, &footprint);
+        prop_assert!(reserved.is_ok(), "what is needed was not enough");
+        prop_assert_eq!(spare.available(), 0, "more than was needed");
+        self.pending.push_back(Job { ops, footprint });
+        self.check()
+    }
+
+    fn end(&mut self, run: bool) -> TestCaseResult {
+        let Some(job) = self.pending.pop_front() else {
+            return Ok(());
+        };
+        let mut report = Report::default();
+        let (mut changed, mut met) = (false, false);
+        for op in job.ops.iter().filter(|_| run) {
+            let before = self.map.clone();
+            let result = match op {
+                Op::Map(range, _, _, prot) => {
+                    self.tables
+                        .map(&self.ram, *range, op.chunks(), *prot, &mut report)
+                }
+                Op::Null(range) => self.tables.map_null(&self.ram, *range, &mut report),
+                Op::Unmap(range) => self.tables.unmap(&self.ram, *range, &mut report),
+            };
+            prop_assert_eq!(result, Ok(()), "{:?}", op);
+            self.map.apply(op);
+            for (start, end, _) in before.overlapping(&op.range()) {
+                met = true;
+                let first = start.max(op.range().start());
+                let last = end.min(op.range().end()) - PAGE_SIZE;
+                changed |= [first, last]
+                    .iter()
+                    .any(|&at| before.entry(at, self.prr) != self.map.entry(at, self.prr));
+            }
+        }
+        self.tables.release(&self.ram, &job.footprint, &mut report);
+        prop_assert!(!changed || report.invalidates(), "a removal isn't reported");
+        prop_assert!(met || !report.removed_live, "nothing was there to remove");
+        for table in report.tables {
+            prop_assert!(self.ram.free(table), "given back twice");
+        }
+        self.check()
+    }
+
+    /// Compares tables and map.
+    fn check(&self) -> TestCaseResult {
+        for iova in self.probes() {
+            let want = self.map.entry(iova, self.prr);
+            prop_assert_eq!(self.translate(iova), want, "at {:x}", iova);
+            let [.., leaf] = self.tables.walk(&self.ram, iova);
+            prop_assert_eq!(leaf, want, "walk() at {:x}", iova);
+        }
+        let mut seen = BTreeSet::from([self.prr, self.tables.root()]);
+        seen.extend(self.shared);
+        self.check_table(
+            self.tables.root(),
+            self.tables.geometry().start_level(),
+            0,
+            &mut seen,
+        )?;
+        let allocated = self.ram.pages.borrow().len();
+        prop_assert_eq!(seen.len(), allocated, "tables that nothing links");
+        Ok(())
+    }
+
+    /// Checks one table, of the addresses from `base` on, and those below it.
+    fn check_table(
+        &self,
+        table: Table,
+        level: u32,
+        base: u64,
+        seen: &mut BTreeSet<Table>,
+    ) -> TestCaseResult {
+        let page = self.ram.page(table);
+        let mut live = 0u16;
+        for (entry, at) in page.entries.iter().map(Cell::get).zip(0u64..) {
+            live += u16::from(entry != 0);
+            if entry == 0 || level == LEAF {
+                continue;
+            }
+            let child = Table::at(entry & 0x0000_ffff_ffff_f000).expect("an address");
+            if !self.shared.contains(&child) {
+                prop_assert!(seen.insert(child), "linked twice");
+                self.check_table(child, level + 1, base + (at << entry_shift(level)), seen)?;
+            }
+        }
+        let counts = page.counts.get();
+        prop_assert_eq!(
+            counts.live,
+            live,
+            "live entries of a table of level {}",
+            level
+        );
+        if table != self.tables.root() {
+            let reach = Range::new(base, 1 << table_shift(level)).expect("a reach");
+            let holds = |job: &&Job| {
+                job.footprint
+                    .level(level)
+                    .iter()
+                    .any(|r| r.contains(&reach))
+            };
+            let pins = self.pending.iter().filter(holds).count();
+            prop_assert_eq!(
+                counts.pins as usize,
+                pins,
+                "pins of a table of level {}",
+                level
+            );
+            prop_assert!(!counts.unused(), "an empty table of level {} stays", level);
+        }
+        Ok(())
+    }
+
+    /// What the GPU's walker finds.
+    fn translate(&self, iova: u64) -> u64 {
+        let mut table = self.tables.root();
+        for level in self.tables.geometry().start_level()..=LEAF {
+            let page = self.ram.page(table);
+            let entry = page.synced.get(index(iova, level)).map_or(0, Cell::get);
+            if entry == 0 || level == LEAF {
+                return entry;
+            }
+            table = Table::at(entry & 0x0000_ffff_ffff_f000).expect("an address");
+        }
+        0
+    }
+
+    /// Addresses on both sides of every border, and in the middle.
+    fn probes(&self) -> BTreeSet<u64> {
+        let ops = self.pending.iter().flat_map(|job| &job.ops).map(Op::range);
+        let pieces = self.map.0.iter();
+        let pieces = pieces.filter_map(|(start, (end, _))| Range::between(*start, *end));
+        let end = self.tables.geometry().end();
+        pieces
+            .chain(ops)
+            .flat_map(|r| {
+                let middle = (r.start() + r.size() / 2) & !(PAGE_SIZE - 1);
+                let table = r.last() & !((1 << 21) - 1);
+                [r.start(), middle, table, r.end()]
+            })
+            .flat_map(|at| [at.wrapping_sub(PAGE_SIZE), at])
+            .filter(|&at| at < end)
+            .collect()
+    }
+}
+
+/// Pages of the address space: near the borders of tables, from one page to many tables.
+fn range(end: u64, most_pages: u64) -> impl Strategy<Value = Range> {
+    let base = prop_oneof![
+        4 => Just(1u64 << 21),
+        2 => Just(1u64 << 30),
+        1 => Just(0u64),
+        1 => Just(end / 2),
+        1 => Just(end - (2 << 30)),
+    ];
+    let pages = prop_oneof![
+        3 => 1u64..8,
+        2 => (1u64..4, 0u64..3).prop_map(|(n, more)| n * 512 + more),
+        1 => (1u64..4, 0u64..2).prop_map(|(n, more)| (n << 18) + more),
+        1 => (1u64..3, 0u64..2).prop_map(|(n, more)| (n << 27) - more),
+    ];
+    (base, 0u64..1030, pages).prop_filter_map("outside", move |(base, at, pages)| {
+        let start = (base + at * PAGE_SIZE).saturating_sub(3 * PAGE_SIZE);
+        let pages = pages.min(most_pages).min((end - start) / PAGE_SIZE);
+        Range::new(start, pages * PAGE_SIZE)
+    })
+}
+
+fn op(end: u64) -> impl Strategy<Value = Op> {
+    let prot = any::<[bool; 3]>().prop_map(|[write, privileged, cached]| Prot {
+        write,
+        privileged,
+        cached,
+    });
+    prop_oneof![
+        (range(end, 1100), 1u64..1 << 24, 1u64..700, prot)
+            .prop_map(|(range, at, pages, prot)| Op::Map(range, at << 12, pages, prot)),
+        range(end, u64::MAX).prop_map(Op::Null),
+        range(end, u64::MAX).prop_map(Op::Unmap),
+    ]
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Submit(Vec<Op>),
+    /// The oldest job ends: it is run, or cancelled.
+    End(bool),
+}
+
+/// An address space's size in bits, and what happens to it.
+fn story() -> impl Strategy<Value = (u32, Vec<Event>)> {
+    prop_oneof![Just(36u32), Just(39), Just(48)].prop_flat_map(|ias| {
+        let event = prop_oneof![
+            3 => vec(op(1 << ias), 1..4).prop_map(Event::Submit),
+            3 => prop_oneof![4 => Just(true), 1 => Just(false)].prop_map(Event::End),
+        ];
+        (Just(ias), vec(event, 1..10))
+    })
+}
+
+proptest! {
+    #[test]
+    fn tables_translate_what_is_mapped((ias, events) in story()) {
+        let mut machine = Machine::new(ias);
+        for event in events {
+            match event {
+                Event::Submit(ops) => machine.submit(ops)?,
+                Event::End(run) => machine.end(run)?,
+            }
+        }
+        while !machine.pending.is_empty() {
+            machine.end(true)?;
+        }
+        // In the end nothing but the root and the shared tables is left.
+        let everything = Range::between(0, 1 << ias).expect("not empty");
+        machine.submit(vec![Op::Unmap(everything)])?;
+        machine.end(true)?;
+        prop_assert_eq!(machine.ram.pages.borrow().len(), 5);
+    }
+}
