@@ -83,6 +83,17 @@ host-test:
 	@tests/run-tests --host
 
 #:
+#: Measuring, in instructions, beside the stock module
+#:   make bench            all scenarios, or SCENARIO="map close" for those whose names begin so; two runs of each module
+#:   make bench-check      as bench; fails when a ratio is worse than in tests/bench/baseline.json by more than 5 %
+.PHONY: bench bench-check
+bench:
+	@tests/bench/run $(SCENARIO)
+
+bench-check:
+	@tests/bench/run --check $(SCENARIO)
+
+#:
 #: Cleaning
 #:   make clean            removes what was built here
 #:   make distclean        removes the cache as well (toolchain, kernel's source)

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Memory as it is after days of use: no free page has a free neighbour.
+
+use harness::{ensure, Context, Result};
+use nix::{
+    fcntl::{fcntl, FcntlArg},
+    unistd::{pipe, write},
+};
+use programs::Gpu;
+use std::os::fd::OwnedFd;
+use uapi::{memory, Bo, Pm4, PAGE};
+
+use crate::meter::Meter;
+
+/// What a pipe holds: the most that it may without further ado.
+const PIPE: u64 = 1 << 20;
+
+/// While this lives, `bytes` of free memory are single pages, and new BOs are made of these.
+///
+/// A page of a full pipe is as unmovable as a BO's, so that it comes from, and goes back to, where BOs get theirs.
+pub struct Fragmented {
+    _held: Vec<[OwnedFd; 2]>,
+}
+
+impl Fragmented {
+    /// Fills two sets of pipes in turns, a page each, and empties one set.
+    pub fn new(bytes: u64) -> Result<Self> {
+        memory::drop_caches()?;
+        let free = memory::free()?;
+        ensure!(2 * bytes < free, "{} MiB of memory are free", free >> 20);
+        let (mut held, mut emptied) = (Vec::new(), Vec::new());
+        for _ in 0..bytes.div_ceil(PIPE) {
+            let pipes = [full_size_pipe()?, full_size_pipe()?];
+            for _ in 0..PIPE / PAGE {
+                for [_, writer] in &pipes {
+                    write(writer, &[0; PAGE as usize]).context("filling a pipe")?;
+                }
+            }
+            let [keep, empty] = pipes;
+            held.push(keep);
+            emptied.push(empty);
+        }
+        drop(emptied);
+        Ok(Self { _held: held })
+    }
+}
+
+/// An empty pipe: its reading and its writing end.
+fn full_size_pipe() -> Result<[OwnedFd; 2]> {
+    let (reader, writer) = pipe().context("a pipe")?;
+    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(PIPE as i32)).context("a pipe's size")?;
+    Ok([reader, writer])
+}
+
+/// Of how many physically contiguous runs a BO's pages are. Maps it for a moment.
+pub fn runs(gpu: &Gpu, meter: &Meter, bo: &Bo) -> Result<u64> {
+    let iova = gpu.iova(1 << 35);
+    gpu.map(bo, iova)?;
+    // The device translates for the context that ran last.
+    gpu.run(&Pm4::new().barrier())?;
+    let mut runs = 0;
+    let mut expected = None;
+    for offset in (0..bo.size()).step_by(PAGE as usize) {
+        let page = meter.physical(iova + offset)?;
+        if expected != Some(page) {
+            runs += 1;
+        }
+        expected = Some(page + PAGE);
+    }
+    gpu.unmap(iova, bo.size())?;
+    Ok(runs)
+}
