@@ -214,6 +214,11 @@ class Boot:
                 done += 1
         return self.tests[done:]
 
+    def out_of_memory(self):
+        """What the kernel says of the first process that it has killed for want of memory, if any."""
+        match = re.search(r"Out of memory: Killed process .*?\)", Path(f"{self.log}.kernel").read_text(errors="replace"))
+        return match and match[0]
+
     def judge_defect(self, status, errors, seconds):
         test = self.tests[0]
         number = int(DEFECT.match(test.defect)[1])
@@ -226,6 +231,8 @@ class Boot:
             report.known(seconds, test.where, f"{test.name} {test.defect}", number, "never ends")
         elif verdict == "FAIL":
             report.known(seconds, test.where, f"{test.name} {test.defect}", number, why[:100])
+        elif status == 137 and (victim := self.out_of_memory()):
+            report.known(seconds, test.where, f"{test.name} {test.defect}", number, victim)
         elif verdict == "ok":
             report.line("-", seconds, test.where, f"{test.name} {test.defect}", f"known defect {number} was not seen this time")
         else:
