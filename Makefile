@@ -72,7 +72,8 @@ overlay-remove:
 #:   make test             all tests; TESTS="alias hostile" for some of them, tests/run-tests --help for more
 #:   make host-test        those that need no guest
 #:   tests/vm -- CMD       a command of your own in a guest, see tests/vm --help
-.PHONY: run test host-test
+#:   make mutants          breaks the module on purpose, in nine ways, and says which test notices
+.PHONY: run test host-test mutants
 run:
 	@tests/run
 
@@ -81,6 +82,9 @@ test:
 
 host-test:
 	@tests/run-tests --host
+
+mutants:
+	@tests/mutants/run
 
 #:
 #: Measuring, in instructions, beside the stock module
