@@ -18,25 +18,18 @@ const SAMPLE: usize = 4096;
 
 type Scenario = fn(&str) -> Result<()>;
 
-/// All scenarios, by name.
+/// All scenarios, by name, in the order in which they are run.
 pub const ALL: &[(&str, Scenario)] = &[
     ("map-4k", map_4k),
     ("unmap-4k", unmap_4k),
-    ("scatter-1", |name| scatter(name, &[64], 1, true)),
-    ("scatter-16", |name| scatter(name, &[64], 16, true)),
-    ("scatter-256", |name| scatter(name, &[64], 256, true)),
-    ("scatter-1024", |name| {
-        scatter(name, &[4, 16, 64, 128], 1024, true)
-    }),
     ("contiguous-1", |name| scatter(name, &[64], 1, false)),
     ("contiguous-16", |name| scatter(name, &[64], 16, false)),
     ("contiguous-256", |name| scatter(name, &[64], 256, false)),
     ("contiguous-1024", |name| scatter(name, &[64], 1024, false)),
+    ("map-whole", |name| map_whole(name, &[64], false)),
     ("unmap-ranges", unmap_ranges),
     ("unmap-over", unmap_over),
     ("replace-over", replace_over),
-    ("map-fragmented", |name| map_whole(name, &[2, 16, 64], true)),
-    ("map-whole", |name| map_whole(name, &[64], false)),
     ("map-null", map_null),
     ("holes-single", |name| holes(name, 1)),
     ("holes-job", |name| holes(name, 1024)),
@@ -46,6 +39,14 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("submit-no-share", |name| submit(name, true)),
     ("submit-legacy", submit_legacy),
     ("close", close),
+    // Last, for memory stays broken up.
+    ("scatter-1", |name| scatter(name, &[64], 1, true)),
+    ("scatter-16", |name| scatter(name, &[64], 16, true)),
+    ("scatter-256", |name| scatter(name, &[64], 256, true)),
+    ("scatter-1024", |name| {
+        scatter(name, &[4, 16, 64, 128], 1024, true)
+    }),
+    ("map-fragmented", |name| map_whole(name, &[2, 16, 64], true)),
 ];
 
 /// 4 KiB mapped in a request of its own, where tables exist.
