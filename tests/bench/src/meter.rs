@@ -99,7 +99,7 @@ impl Meter {
     }
 }
 
-/// The middle one of each figure.
+/// The middle one of each figure: a job that found the processor idle has waited in real time, too.
 pub fn median(samples: &[Cost]) -> Cost {
     let middle = |of: fn(&Cost) -> u64| {
         let mut all: Vec<u64> = samples.iter().map(of).collect();
@@ -111,15 +111,6 @@ pub fn median(samples: &[Cost]) -> Cost {
         fence: middle(|c| c.fence),
         tlbi: middle(|c| c.tlbi),
     }
-}
-
-/// All of them together.
-pub fn sum(samples: &[Cost]) -> Cost {
-    samples.iter().fold(Cost::default(), |a, b| Cost {
-        ioctl: a.ioctl + b.ioctl,
-        fence: a.fence + b.fence,
-        tlbi: a.tlbi + b.tlbi,
-    })
 }
 
 /// Prints one figure.

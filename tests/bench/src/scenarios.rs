@@ -4,7 +4,7 @@
 
 use crate::{
     fragment::{runs, Fragmented},
-    meter::{figure, median, report, sum, Cost, Meter},
+    meter::{figure, median, report, Cost, Meter},
 };
 use harness::{Context, Result};
 use programs::{Gpu, PATIENCE};
@@ -105,7 +105,7 @@ fn scatter(name: &str, sizes: &[u64], batch: usize, fragmented: bool) -> Result<
             });
             samples.push(meter.bind(&gpu.device, &bind)?);
         }
-        report(name, mib, ops as u64, sum(&samples));
+        report(name, mib, batch as u64, median(&samples));
     }
     Ok(())
 }
@@ -214,7 +214,7 @@ fn holes(name: &str, batch: u64) -> Result<()> {
         });
         samples.push(meter.bind(&gpu.device, &bind)?);
     }
-    report(name, 1024, 1024, sum(&samples));
+    report(name, 1024, batch, median(&samples));
     Ok(())
 }
 
