@@ -2,12 +2,14 @@
 
 //! What the programs share.
 
+mod census;
 pub mod fault;
 mod gpu;
 pub mod hang;
 pub mod model;
 mod tolerance;
 
+pub use census::Census;
 pub use gpu::{pattern, Gpu};
 pub use tolerance::Tolerance;
 

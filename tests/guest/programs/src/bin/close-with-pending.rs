@@ -3,9 +3,9 @@
 //! Handles and queues closed while binds wait.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use programs::{pattern, Gpu, Tolerance, PATIENCE};
+use programs::{pattern, Census, Gpu, Tolerance, PATIENCE};
 use std::process::ExitCode;
-use uapi::{debugfs, HeldFence, SubmitQueue, VmBind, PAGE};
+use uapi::{HeldFence, SubmitQueue, VmBind, PAGE};
 
 /// GEM_CLOSE of a BO whose MAP waits: the MAP happens.
 fn bo_with_a_waiting_map(_: &mut Test) -> Outcome {
@@ -33,7 +33,7 @@ fn bo_with_a_waiting_map(_: &mut Test) -> Outcome {
 fn bo_with_a_waiting_unmap(_: &mut Test) -> Outcome {
     let tolerance = Tolerance::new()?;
     let gpu = Gpu::new()?;
-    let before = debugfs::gem_total().context("debugfs gem")?;
+    let before = Census::now()?;
     let bo = gpu.bo(1, 4 * PAGE)?;
     gpu.map(&bo, gpu.iova(0))?;
     let held = HeldFence::new().context("held fence")?;
@@ -52,14 +52,14 @@ fn bo_with_a_waiting_unmap(_: &mut Test) -> Outcome {
     held.signal().context("the fence was held")?;
     job.wait(PATIENCE).context("UNMAP")?;
     ensure_eq!(gpu.peek(&[gpu.iova(0)])?, [0], "after the UNMAP");
-    programs::eventually("the BO to be freed", || Ok(debugfs::gem_total()? == before))?;
+    before.restored()?;
     tolerance.check()
 }
 
 /// MAP and UNMAP both wait, the handle is gone: nothing is left.
 fn bo_mapped_and_unmapped_behind_a_fence(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
-    let before = debugfs::gem_total().context("debugfs gem")?;
+    let before = Census::now()?;
     let held = HeldFence::new().context("held fence")?;
     let bo = gpu.bo(1, 64 * PAGE)?;
     gpu.bind()
@@ -75,7 +75,7 @@ fn bo_mapped_and_unmapped_behind_a_fence(_: &mut Test) -> Outcome {
     drop(bo);
     held.signal().context("the fence was held")?;
     job.wait(PATIENCE).context("UNMAP")?;
-    programs::eventually("the BO to be freed", || Ok(debugfs::gem_total()? == before))
+    before.restored()
 }
 
 /// SUBMITQUEUE_CLOSE with a bind waiting: it still runs.

@@ -7,7 +7,7 @@ use nix::{
     sys::wait::{waitpid, WaitPidFlag, WaitStatus},
     unistd::{fork, geteuid, seteuid, ForkResult, Uid},
 };
-use programs::{pattern, Gpu, Tolerance};
+use programs::{pattern, Census, Gpu, Tolerance};
 use std::{
     fs,
     process::ExitCode,
@@ -114,7 +114,7 @@ fn defect_06_map_without_out_fence(_: &mut Test) -> Outcome {
 fn defect_07_unmap_without_out_fence(_: &mut Test) -> Outcome {
     let tolerance = Tolerance::new()?;
     let gpu = Gpu::new()?;
-    let before = debugfs::gem_total()?;
+    let before = Census::now()?;
     let bo = gpu.bo(1, 4 * PAGE)?;
     gpu.map(&bo, gpu.iova(0))?;
     let unmap = gpu.bind().unmap(gpu.iova(0), 4 * PAGE);
@@ -133,7 +133,7 @@ fn defect_07_unmap_without_out_fence(_: &mut Test) -> Outcome {
     unmap.send_and_wait().context("UNMAP again")?;
     ensure_eq!(gpu.peek(&[gpu.iova(0)])?, [0], "after the UNMAP");
     drop(bo);
-    programs::eventually("the BO to be freed", || Ok(debugfs::gem_total()? == before))?;
+    before.restored()?;
     tolerance.check()
 }
 

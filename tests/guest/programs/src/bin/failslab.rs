@@ -6,7 +6,7 @@
 //! Needs a kernel with fault injection and kmemleak (`tests/vm --kernel debug`).
 
 use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
-use programs::{model::Model, Gpu, Tolerance};
+use programs::{model::Model, Census, Gpu, Tolerance};
 use std::{process::ExitCode, thread::sleep, time::Duration};
 use uapi::{debugfs, fault_injection, Bo, Errno, HeldFence, Syncobj, VmBind, PAGE};
 
@@ -286,7 +286,7 @@ fn defect_11_backing_pages(_: &mut Test) -> Outcome {
 fn defect_06_close_afterwards(_: &mut Test) -> Outcome {
     without_leaks(|| {
         let bench = Bench::new()?;
-        let before = debugfs::gem_total()?;
+        let before = Census::now()?;
         {
             let gpu = Gpu::new()?;
             let bo = gpu.bo(1, 8 * PAGE)?;
@@ -303,10 +303,7 @@ fn defect_06_close_afterwards(_: &mut Test) -> Outcome {
             }
             held.signal().context("the fence was held")?;
         }
-        programs::eventually(
-            "the BOs to be freed",
-            || Ok(debugfs::gem_total()? == before),
-        )?;
+        before.restored()?;
         bench.restore()
     })
 }

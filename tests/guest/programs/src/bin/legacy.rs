@@ -3,7 +3,7 @@
 //! VMs that the kernel manages: iovas from GET_IOVA and SET_IOVA, and SUBMITs with a BO table.
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
-use programs::{pattern, PATIENCE};
+use programs::{pattern, Census, PATIENCE};
 use std::process::ExitCode;
 use uapi::{
     abi::{self, MSM_SUBMIT_BO_READ as READ, MSM_SUBMIT_BO_WRITE as WRITE},
@@ -219,8 +219,7 @@ fn implicit_sync(_: &mut Test) -> Outcome {
 
 /// Many contexts and BOs come and go; nothing is left.
 fn come_and_go(test: &mut Test) -> Outcome {
-    drop(Legacy::new()?);
-    let before = debugfs::gem_total()?;
+    let before = Census::new()?;
     for _ in 0..6 {
         let gpu = Legacy::new()?;
         let mut bos = Vec::new();
@@ -237,10 +236,7 @@ fn come_and_go(test: &mut Test) -> Outcome {
             }
         }
     }
-    programs::eventually(
-        "the BOs to be freed",
-        || Ok(debugfs::gem_total()? == before),
-    )
+    before.restored()
 }
 
 /// A legacy context may list a private BO.

@@ -3,7 +3,7 @@
 //! `MSM_BO_NO_SHARE`: private BOs, which share their VM's reservation object.
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
-use programs::{pattern, Gpu, Tolerance, PATIENCE};
+use programs::{pattern, Census, Gpu, Tolerance, PATIENCE};
 use std::process::ExitCode;
 use uapi::{
     abi::{MSM_BO_NO_SHARE, MSM_BO_WC, MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
@@ -52,7 +52,7 @@ fn cannot_be_exported(_: &mut Test) -> Outcome {
 /// Handles closed while mapped, and while an UNMAP waits: the BOs go when their last mapping goes.
 fn handles_closed(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
-    let before = debugfs::gem_total()?;
+    let before = Census::now()?;
     let held = HeldFence::new().context("held fence")?;
     for n in 0..16 {
         let bo = private(&gpu, n + 1, 4 * PAGE)?;
@@ -75,17 +75,12 @@ fn handles_closed(_: &mut Test) -> Outcome {
     );
     held.signal().context("the fence was held")?;
     job.wait(PATIENCE).context("UNMAP")?;
-    programs::eventually(
-        "the BOs to be freed",
-        || Ok(debugfs::gem_total()? == before),
-    )
+    before.restored()
 }
 
 /// Still mapped when the file closes.
 fn file_closed(_: &mut Test) -> Outcome {
-    // The kernel's own BOs come and go with the first use of the GPU.
-    drop(Gpu::new()?);
-    let before = debugfs::gem_total()?;
+    let before = Census::new()?;
     let gpu = Gpu::new()?;
     for n in 0..8 {
         let bo = private(&gpu, n + 1, 4 * PAGE)?;
@@ -93,10 +88,7 @@ fn file_closed(_: &mut Test) -> Outcome {
     }
     gpu.write(gpu.iova(0), &[1])?;
     drop(gpu);
-    programs::eventually(
-        "the BOs to be freed",
-        || Ok(debugfs::gem_total()? == before),
-    )
+    before.restored()
 }
 
 /// Not needed any more, and unmapped: purged.

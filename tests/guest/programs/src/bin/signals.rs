@@ -10,9 +10,9 @@ use nix::{
     },
     unistd::{fork, ForkResult},
 };
-use programs::{model::Model, Gpu, Tolerance, PATIENCE};
+use programs::{model::Model, Census, Gpu, Tolerance, PATIENCE};
 use std::{process::ExitCode, thread::sleep, time::Duration};
-use uapi::{debugfs, Bo, Errno, HeldFence, PAGE};
+use uapi::{Bo, Errno, HeldFence, PAGE};
 
 extern "C" fn nothing(_: i32) {}
 
@@ -94,9 +94,7 @@ fn waiting_is_interrupted(_: &mut Test) -> Outcome {
 
 /// Processes killed at any moment while they bind: they end, and nothing of theirs is left.
 fn killed_at_any_moment(test: &mut Test) -> Outcome {
-    // The kernel's own BOs come and go with the first use of the GPU.
-    drop(Gpu::new()?);
-    let before = debugfs::gem_total()?;
+    let before = Census::new()?;
     for _ in 0..20 {
         // SAFETY: this process has one thread.
         match unsafe { fork() }? {
@@ -122,10 +120,7 @@ fn killed_at_any_moment(test: &mut Test) -> Outcome {
             }
         }
     }
-    programs::eventually(
-        "the BOs to be freed",
-        || Ok(debugfs::gem_total()? == before),
-    )
+    before.restored()
 }
 
 fn main() -> ExitCode {

@@ -10,23 +10,18 @@ use nix::{
     },
     unistd::{fork, ForkResult},
 };
-use programs::{pattern, Gpu, Tolerance, PATIENCE};
+use programs::{pattern, Census, Gpu, Tolerance, PATIENCE};
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
-use uapi::{debugfs, memory, Bo, Device, HeldFence, Pm4, SubmitQueue, VmBind, PAGE};
+use uapi::{memory, Bo, Device, HeldFence, Pm4, SubmitQueue, VmBind, PAGE};
 
 /// Runs something with a file of its own, and checks that no BO is left.
 fn leaves_nothing(work: impl FnOnce() -> Outcome) -> Outcome {
-    // The kernel's own BOs come and go with the first use of the GPU.
-    drop(Gpu::new()?);
-    let before = debugfs::gem_total()?;
+    let before = Census::new()?;
     work()?;
-    programs::eventually(
-        "the BOs to be freed",
-        || Ok(debugfs::gem_total()? == before),
-    )
+    before.restored()
 }
 
 /// Runs something in a process of its own; the kernel closes what it leaves open.
@@ -221,9 +216,9 @@ fn defect_10_binds_just_let_go(_: &mut Test) -> Outcome {
 
 /// What a process leaves behind that ends while a bind waits for a fence.
 fn ends_while_a_bind_waits(kill_it: bool) -> Outcome {
-    drop(Gpu::new()?);
+    let bos = Census::new()?;
     memory::drop_caches()?;
-    let before = (debugfs::gem_total()?, memory::free()?);
+    let free = memory::free()?;
     let held = HeldFence::new().context("held fence")?;
     // SAFETY: this process has one thread.
     let child = match unsafe { fork() }? {
@@ -266,13 +261,11 @@ fn ends_while_a_bind_waits(kill_it: bool) -> Outcome {
     ensure_eq!(status, expected, "the process whose bind waits");
     // Whatever still refers to the file finds it in order when the fence signals.
     held.signal().context("the fence was held")?;
-    programs::eventually("the BOs to be freed", || {
-        Ok(debugfs::gem_total()? == before.0)
-    })?;
+    bos.restored()?;
     // The kernel closes a BO's backing file a little later.
     programs::eventually("all but 8 MiB of memory to come back", || {
         memory::drop_caches()?;
-        Ok(before.1.saturating_sub(memory::free()?) < 8 << 20)
+        Ok(free.saturating_sub(memory::free()?) < 8 << 20)
     })?;
     // And the GPU is in order.
     let gpu = Gpu::new()?;
@@ -294,8 +287,7 @@ fn defect_10_killed_while_a_bind_waits(_: &mut Test) -> Outcome {
 /// Several at once: a fence that many closed files' binds wait for.
 fn defect_10_many_files(_: &mut Test) -> Outcome {
     let _tolerance = Tolerance::new()?;
-    drop(Gpu::new()?);
-    let before = debugfs::gem_total()?;
+    let before = Census::new()?;
     let held = HeldFence::new().context("held fence")?;
     let begin = Instant::now();
     for _ in 0..8 {
@@ -313,10 +305,7 @@ fn defect_10_many_files(_: &mut Test) -> Outcome {
         "closing eight files took {took:?}"
     );
     held.signal().context("the fence was held")?;
-    programs::eventually(
-        "the BOs to be freed",
-        || Ok(debugfs::gem_total()? == before),
-    )
+    before.restored()
 }
 
 fn main() -> ExitCode {
