@@ -5,7 +5,7 @@
 //! - [`scan`] cuts it into lines in bounded memory; [`ascii85`] decodes the binary blocks as they pass by.
 //! - [`parse`] turns lines into a [`dump::Dump`], one document at a time; [`vm_log`] and [`pte`] know the two parts
 //!   that say most about a fault.
-//! - [`space`] replays the VM log into the address space as it was; [`verdict`] judges.
+//! - [`space`] replays the VM log into the address space as it was, [`map`] looks at a part of it; [`verdict`] judges.
 //!
 //! The text format is what `msm_gpu_devcoredump_read()` and the `show` functions below it print (drivers/gpu/drm/msm in
 //! the kernel tree), and for the VM log `Documentation/devcoredump.rst` of this repository.
@@ -18,10 +18,10 @@
 pub mod ascii85;
 pub mod dump;
 pub mod input;
+pub mod map;
 pub mod parse;
 pub mod pte;
 pub mod scan;
 pub mod space;
 pub mod verdict;
-
 pub mod vm_log;

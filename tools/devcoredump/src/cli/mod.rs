@@ -10,6 +10,7 @@ mod extract;
 mod generate;
 mod json;
 mod log;
+mod map;
 mod style;
 
 use clap::{
@@ -53,6 +54,8 @@ struct Cli {
 enum Command {
     /// Say why the GPU faulted, and what speaks for it.
     Explain(explain::Arguments),
+    /// Draw the address space around the fault.
+    Map(map::Arguments),
     /// List the VM log.
     Log(log::Arguments),
     /// List the BOs.
@@ -190,6 +193,7 @@ pub fn main() -> ExitCode {
     let found = match &cli.command {
         None => explain::run(&cli.explain, &mut out),
         Some(Command::Explain(arguments)) => explain::run(arguments, &mut out),
+        Some(Command::Map(arguments)) => map::run(arguments, &mut out),
         Some(Command::Log(arguments)) => log::run(arguments, &mut out),
         Some(Command::Bos(arguments)) => bos::run(arguments, &mut out),
         Some(Command::Extract(arguments)) => extract::run(arguments),
