@@ -119,6 +119,11 @@ impl<R: Read> Parser<R> {
         self.scanner.bytes()
     }
 
+    /// Gives back what it reads from. What is in its buffer is lost.
+    pub fn into_inner(self) -> R {
+        self.scanner.into_inner()
+    }
+
     /// Reads the next document. Its data blocks go to `sink`. `None` when there is none left.
     ///
     /// Only the stream's own errors (and the sink's) are errors; what the text lacks is in [`Dump::problems`].

@@ -60,6 +60,11 @@ impl<R: Read> Scanner<R> {
         self.lines
     }
 
+    /// Gives back what it reads from. What is in the buffer is lost.
+    pub fn into_inner(self) -> R {
+        self.inner
+    }
+
     /// The next byte, not consumed; `None` at the end.
     pub fn peek(&mut self) -> io::Result<Option<u8>> {
         Ok(self.fill()?.first().copied())

@@ -4,6 +4,7 @@
 
 mod bos;
 mod check;
+mod collect;
 mod diff;
 mod explain;
 mod extract;
@@ -68,6 +69,8 @@ enum Command {
     Json(json::Arguments),
     /// Compare two dumps.
     Diff(diff::Arguments),
+    /// Save dumps as the kernel makes them, and free its copies.
+    Collect(collect::Arguments),
     /// Print a completion script.
     #[command(hide = true)]
     Completions(generate::CompletionArguments),
@@ -200,6 +203,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(arguments)) => check::run(arguments, &mut out),
         Some(Command::Json(arguments)) => json::run(arguments, &mut out),
         Some(Command::Diff(arguments)) => diff::run(arguments, &mut out),
+        Some(Command::Collect(arguments)) => collect::run(arguments, &mut out),
         Some(Command::Completions(arguments)) => generate::completions(arguments, &mut out),
         Some(Command::Man(arguments)) => generate::man(arguments),
     };

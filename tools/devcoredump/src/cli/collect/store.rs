@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The directory of saved dumps. Each is two files: the text, compressed, and what is known of it as JSON.
+//!
+//! A dump appears under its name when all of it is on the disk; what a collector that died left behind is removed by the
+//! next one. Only one collector at a time uses a directory.
+
+use super::kernel::Data;
+use super::Error;
+use msm_devcoredump::dump::{
+    Dump,
+    Kind,
+    Time, //
+};
+use msm_devcoredump::parse::{
+    Parser,
+    SkipData, //
+};
+use msm_devcoredump::verdict::{
+    judge,
+    Sure,
+    Verdict,
+    Whose, //
+};
+use rustix::fs::{
+    flock,
+    FlockOperation, //
+};
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::fs::{
+    self,
+    DirBuilder,
+    File,
+    OpenOptions, //
+};
+use std::io::{
+    self,
+    Read,
+    Write, //
+};
+use std::os::unix::fs::{
+    DirBuilderExt,
+    OpenOptionsExt, //
+};
+use std::path::{
+    Path,
+    PathBuf, //
+};
+use std::time::{
+    Duration,
+    SystemTime, //
+};
+use zstd::stream::write::Encoder;
+
+/// The least that a limit may be.
+pub const LEAST: u64 = 1 << 20;
+/// What the end of a dump may still need after the last look at the limits: what the compressor holds back (two blocks of
+/// 128 KiB at most) and the metadata.
+const RESERVE: u64 = 384 << 10;
+/// How much text is read for each byte that a dump may have compressed. Dumps shrink to a tenth or so; without this one that
+/// repeats itself could go on for ever.
+const MAX_RATIO: u64 = 64;
+const LEVEL: i32 = 6;
+const PARTIAL: &str = ".partial-";
+const DUMP: &str = ".zst";
+const ABOUT: &str = ".json";
+
+/// Bounds, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Of the directory.
+    pub total: u64,
+    /// Of one dump, compressed.
+    pub dump: u64,
+}
+
+/// What is known of a saved dump: the content of its JSON file.
+#[derive(Debug, Serialize)]
+pub struct Saved {
+    /// Name of the compressed text.
+    pub file: String,
+    /// When it was saved.
+    pub saved: String,
+    /// The kernel's name for the dump.
+    pub devcoredump: String,
+    /// The device that failed.
+    pub device: Option<String>,
+    /// Length of the text that was saved.
+    pub bytes: u64,
+    /// Its length compressed.
+    pub compressed: u64,
+    /// It was longer, and cut at a limit.
+    pub cut: bool,
+    pub kernel: Option<Box<str>>,
+    pub time: Option<Time>,
+    pub comm: Option<Box<str>>,
+    pub cmdline: Option<Box<str>>,
+    pub revision: Option<String>,
+    pub iova: Option<String>,
+    pub verdict: Verdict,
+    pub sure: Sure,
+    pub whose: Whose,
+    pub happened: String,
+}
+
+/// What a file takes on the disk, about.
+fn space(length: u64) -> u64 {
+    length.next_multiple_of(4096)
+}
+
+pub struct Store {
+    path: PathBuf,
+    limits: Limits,
+    /// Holds the lock.
+    directory: File,
+    /// Names without extension and the space taken, oldest first.
+    dumps: VecDeque<(String, u64)>,
+}
+
+impl Store {
+    /// Opens the directory, or makes it: dumps hold what applications gave to the GPU, so only the owner may look.
+    pub fn open(path: &Path, limits: Limits) -> Result<Store, Error> {
+        let at = || Error::at(path.display());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(at())?;
+        let directory = File::open(path).map_err(at())?;
+        flock(&directory, FlockOperation::NonBlockingLockExclusive).map_err(|e| match e {
+            rustix::io::Errno::WOULDBLOCK => {
+                Error::Other(format!("{}: another collector uses it", path.display()))
+            }
+            e => at()(e.into()),
+        })?;
+        let mut store = Store {
+            path: path.to_owned(),
+            limits,
+            directory,
+            dumps: VecDeque::new(),
+        };
+        store.tidy().map_err(at())?;
+        Ok(store)
+    }
+
+    /// Takes stock. Removes what isn't whole.
+    fn tidy(&mut self) -> io::Result<()> {
+        let mut dumps = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            if name.starts_with(PARTIAL) {
+                fs::remove_file(entry.path())?;
+            } else if let Some(stem) = name.strip_suffix(DUMP) {
+                dumps.push(stem.to_owned());
+            } else if let Some(stem) = name.strip_suffix(ABOUT) {
+                if !self.path.join(stem.to_owned() + DUMP).exists() {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+        }
+        // Names begin with the time.
+        dumps.sort();
+        for stem in dumps {
+            let length = |extension| {
+                let path = self.path.join(stem.clone() + extension);
+                fs::metadata(path).map_or(0, |m| space(m.len()))
+            };
+            let taken = length(DUMP) + length(ABOUT);
+            self.dumps.push_back((stem, taken));
+        }
+        self.make_room(0)?;
+        Ok(())
+    }
+
+    fn used(&self) -> u64 {
+        self.dumps.iter().map(|(_, taken)| taken).sum()
+    }
+
+    /// Removes the oldest dumps until `wanted` more bytes fit. Whether they do.
+    fn make_room(&mut self, wanted: u64) -> io::Result<bool> {
+        while self.used().saturating_add(wanted) > self.limits.total {
+            let Some((stem, _)) = self.dumps.front() else {
+                return Ok(false);
+            };
+            for extension in [DUMP, ABOUT] {
+                match fs::remove_file(self.path.join(stem.clone() + extension)) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+            }
+            self.dumps.pop_front();
+        }
+        Ok(true)
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.path.join(name))
+    }
+
+    /// Saves a dump. When this returns, it is on the disk.
+    pub fn save(
+        &mut self,
+        data: Data,
+        devcoredump: &str,
+        device: Option<String>,
+    ) -> Result<Saved, Error> {
+        let partial = format!("{PARTIAL}{devcoredump}");
+        let saved = self.try_save(data, &partial, devcoredump, device);
+        if saved.is_err() {
+            let _ = fs::remove_file(self.path.join(&partial));
+        }
+        saved
+    }
+
+    fn try_save(
+        &mut self,
+        data: Data,
+        partial: &str,
+        devcoredump: &str,
+        device: Option<String>,
+    ) -> Result<Saved, Error> {
+        let display = self.path.display().to_string();
+        let at = || Error::at(&display);
+        let file = Counted {
+            file: self.create(partial).map_err(at())?,
+            written: 0,
+        };
+        let mut encoder = Encoder::new(file, LEVEL).map_err(at())?;
+        encoder.include_checksum(true).map_err(at())?;
+        let copy = Copy {
+            from: data.into_read(),
+            to: encoder,
+            store: &mut *self,
+            bytes: 0,
+            cut: false,
+        };
+        let mut parser = Parser::new(copy);
+        let mut dump: Option<Dump> = None;
+        while let Some(next) = parser.next_dump(&mut SkipData).map_err(at())? {
+            if dump.as_ref().is_none_or(|dump| dump.kind == Kind::Unknown) {
+                dump = Some(next);
+            }
+        }
+        let Copy { to, bytes, cut, .. } = parser.into_inner();
+        let file = to.finish().map_err(at())?;
+        file.file.sync_all().map_err(at())?;
+
+        let dump = dump.unwrap_or_default();
+        let finding = judge(&dump);
+        let mut stem = stem(&dump, finding.verdict);
+        // The kernel's time tells dumps apart: one of the same name was saved before and not freed. Without a time that isn't known.
+        if dump.time.is_none() {
+            let names = (1u64..).map(|n| format!("{stem}_{n}"));
+            if let Some(free) = names.into_iter().find(|name| self.is_free(name)) {
+                stem = free;
+            }
+        }
+        let saved = Saved {
+            file: stem.clone() + DUMP,
+            saved: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            devcoredump: devcoredump.to_owned(),
+            device,
+            bytes,
+            compressed: file.written,
+            cut,
+            time: dump.time,
+            revision: dump.revision.map(|revision| revision.to_string()),
+            iova: dump.fault.as_ref().map(|f| format!("{:#x}", f.address())),
+            kernel: dump.kernel,
+            comm: dump.comm,
+            cmdline: dump.cmdline,
+            verdict: finding.verdict,
+            sure: finding.sure,
+            whose: finding.whose,
+            happened: finding.happened,
+        };
+        self.publish(partial, &stem, &saved).map_err(at())?;
+        Ok(saved)
+    }
+
+    fn is_free(&self, stem: &str) -> bool {
+        !self.path.join(stem.to_owned() + DUMP).exists()
+    }
+
+    /// Gives a dump its name. The text comes last: without it there is no dump.
+    fn publish(&mut self, partial: &str, stem: &str, saved: &Saved) -> io::Result<()> {
+        let mut about = serde_json::to_vec_pretty(saved)?;
+        about.push(b'\n');
+        let taken = space(saved.compressed) + space(about.len() as u64);
+        self.dumps.retain(|(other, _)| other != stem);
+        self.make_room(taken)?;
+        let about_partial = partial.to_owned() + ABOUT;
+        let mut file = self.create(&about_partial)?;
+        file.write_all(&about)?;
+        file.sync_all()?;
+        fs::rename(
+            self.path.join(about_partial),
+            self.path.join(stem.to_owned() + ABOUT),
+        )?;
+        fs::rename(
+            self.path.join(partial),
+            self.path.join(stem.to_owned() + DUMP),
+        )?;
+        self.directory.sync_all()?;
+        let at = self.dumps.partition_point(|(other, _)| &**other < stem);
+        self.dumps.insert(at, (stem.to_owned(), taken));
+        Ok(())
+    }
+}
+
+/// The name of a dump: when, what, who.
+fn stem(dump: &Dump, verdict: Verdict) -> String {
+    /// The year 10000, which the calendar doesn't have.
+    const END: u64 = 253_402_300_800;
+    let time = dump
+        .time
+        .filter(|time| time.sec < END)
+        .map_or_else(SystemTime::now, |time| {
+            SystemTime::UNIX_EPOCH + Duration::new(time.sec, time.nsec)
+        });
+    let plain = |text: &str| -> String {
+        let fit = |c: char| c.is_ascii_alphanumeric() || c == '.';
+        text.chars()
+            .map(|c| if fit(c) { c } else { '-' })
+            .take(48)
+            .collect()
+    };
+    let time = humantime::format_rfc3339_nanos(time).to_string();
+    let mut stem = format!("{}_{}", plain(&time), plain(verdict.words()));
+    if let Some(comm) = &dump.comm {
+        stem = format!("{stem}_{}", plain(comm));
+    }
+    stem
+}
+
+/// A file that knows how much has been written to it.
+struct Counted {
+    file: File,
+    written: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.written += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Compresses what is read through it, up to the limits; there the text ends.
+struct Copy<'a, R> {
+    from: R,
+    to: Encoder<'static, Counted>,
+    store: &'a mut Store,
+    bytes: u64,
+    cut: bool,
+}
+
+impl<R: Read> Read for Copy<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let limits = self.store.limits;
+        let length = buffer.len().min(64 << 10);
+        let n = self.from.read(&mut buffer[..length])?;
+        if n == 0 || self.cut {
+            return Ok(0);
+        }
+        let end = self.to.get_ref().written + RESERVE;
+        self.cut = end > limits.dump
+            || self.bytes / MAX_RATIO > limits.dump
+            || !self.store.make_room(end)?;
+        if self.cut {
+            return Ok(0);
+        }
+        self.to.write_all(&buffer[..n])?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+}
