@@ -191,23 +191,68 @@ impl<'e> Locked<'e> {
         }
     }
 
-    /// Reserves a fence slot in every locked resv, so that attaching can't fail.
+    /// Makes the evicted VMAs of `vm` usable again (`Driver::validate()`), in no particular order.
+    ///
+    /// Everything mapped in `vm` is to be locked, see [`Attempt::lock_extobjs`], and no fence of the work that needs it
+    /// attached: what was evicted has nobody who would signal it yet.
+    ///
+    /// # Errors
+    ///
+    /// The first that the driver returned. What was made usable before stays so.
+    pub fn validate<T: Driver>(&self, vm: &VmLocked<'_, T>) -> Result {
+        // SAFETY: VM and objects are locked by this context; its callbacks are ours.
+        to_result(unsafe { bindings::drm_gpuvm_validate(vm.as_raw(), self.raw) })
+    }
+
+    /// Reserves `nr` fence slots in every locked resv, so that attaching can't fail.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn reserve_fences(self) -> Result<Prepared<'e>> {
+    pub fn reserve_fences(self, nr: Slots) -> Result<Prepared<'e>> {
         for &obj in self.objects() {
             // SAFETY: The object is alive and its resv locked.
-            to_result(unsafe { bindings::dma_resv_reserve_fences((*obj).resv, 1) })?;
+            to_result(unsafe { bindings::dma_resv_reserve_fences((*obj).resv, nr as u32) })?;
         }
-        Ok(Prepared { locked: self })
+        Ok(Prepared {
+            locked: self,
+            slots: nr,
+        })
     }
 }
 
-/// As [`Locked`], with a fence slot reserved in every locked resv.
+/// How many fences a resv may get.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Slots {
+    /// One, for [`Prepared::attach_bookkeep`].
+    One = 1,
+    /// Two of one job: [`Prepared::attach_each`] may attach it to read one object and to write another that shares the
+    /// resv.
+    ReadWrite = 2,
+}
+
+/// What a job does with an object, and so who waits for it implicitly.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// Writers wait for it.
+    Read,
+    /// Everybody waits for it.
+    Write,
+}
+
+impl Usage {
+    fn to_raw(self) -> bindings::dma_resv_usage {
+        match self {
+            Self::Read => bindings::dma_resv_usage_DMA_RESV_USAGE_READ,
+            Self::Write => bindings::dma_resv_usage_DMA_RESV_USAGE_WRITE,
+        }
+    }
+}
+
+/// As [`Locked`], with fence slots reserved in every locked resv.
 pub struct Prepared<'e> {
     locked: Locked<'e>,
+    slots: Slots,
 }
 
 impl Prepared<'_> {
@@ -225,6 +270,25 @@ impl Prepared<'_> {
                     bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
                 )
             };
+        }
+    }
+
+    /// Attaches `fence` to each of `objects`, which are all locked, for its usage.
+    ///
+    /// Needs [`Slots::ReadWrite`]; without, or for an object that isn't locked, warns and leaves the fence off.
+    pub fn attach_each<'o>(
+        self,
+        fence: &Fence,
+        objects: impl Iterator<Item = (&'o GemObject, Usage)>,
+    ) {
+        for (obj, usage) in objects {
+            let usable = self.slots == Slots::ReadWrite && self.locked.obj(obj).is_some();
+            if kernel::warn_on!(!usable) {
+                continue;
+            }
+            // SAFETY: The object is alive and its resv locked. A fence takes one slot of a resv for each usage at most, and
+            // there are two.
+            unsafe { bindings::dma_resv_add_fence(obj.resv(), fence.as_raw(), usage.to_raw()) };
         }
     }
 }

@@ -25,7 +25,8 @@ mod cases {
         gpuvm_rs::{
             exec::{
                 Exec,
-                Locked, //
+                Locked,
+                Slots, //
             },
             fence::Fence,
             gem::{
@@ -453,7 +454,7 @@ mod cases {
                 a.lock_vm(vm.vm())?;
                 a.lock(vm.extobj())
             })?
-            .reserve_fences()?
+            .reserve_fences(Slots::One)?
             .attach_bookkeep(&fence);
         }
         for obj in [vm.private(), vm.extobj()] {

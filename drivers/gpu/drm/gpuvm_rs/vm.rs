@@ -398,6 +398,27 @@ impl<'l, T: Driver> VmBo<'l, T> {
         }
     }
 
+    /// The vm_bo of a VMA of the object that `obj` proves to be locked; `None` for another object's VMA.
+    pub fn of_va(va: &GpuVa<T>, obj: &ObjLocked<'l>) -> Option<Self> {
+        if va.obj().map(GemObject::as_raw) != Some(obj.as_raw()) {
+            return None;
+        }
+        // SAFETY: The VMA is alive, and its vm_bo guarded by the object's lock. A linked VMA holds a reference.
+        unsafe {
+            let ptr = NonNull::new((*va.as_raw()).vm_bo)?;
+            bindings::drm_gpuvm_bo_get(ptr.as_ptr());
+            Some(Self {
+                ptr,
+                _locked: PhantomData,
+            })
+        }
+    }
+
+    /// Gives the reference to C code, which puts it with the object locked.
+    pub fn into_raw(self) -> *mut bindings::drm_gpuvm_bo {
+        core::mem::ManuallyDrop::new(self).as_raw()
+    }
+
     /// The C object.
     pub fn as_raw(&self) -> *mut bindings::drm_gpuvm_bo {
         self.ptr.as_ptr()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The memory manager of the msm driver: VMs, VMAs, VM_BIND.
+//! The memory manager of the msm driver: VMs, VMAs, VM_BIND, SUBMIT.
 //!
 //! This crate is linked into `msm.ko` in place of C objects (`Makefile.msm` lists them) and implements the functions
 //! that they export to the rest of the driver. It has no `module!`: C loads and probes.
@@ -11,12 +11,13 @@
 //!
 //! 1. the submitqueue (`ffi::queue::QueueLocked`): jobs are armed and pushed in one order
 //! 2. the VM's resv, then the BOs' resvs, all by one `Exec`
-//! 3. `BindState::pending`: the bind jobs that may not have run yet
-//! 4. the work of one job (`bind::job::Slot`)
-//! 5. `BindState::page_tables`: page tables and VM log
+//! 3. `BindState::submits`: the last submit of each ring
+//! 4. `BindState::pending`: the bind jobs that may not have run yet
+//! 5. the work of one job (`bind::job::Slot`)
+//! 6. `BindState::page_tables`: page tables and VM log
 //!
-//! 4 and 5 are taken on the fence-signalling path: nothing is allocated while they are held. Kernel-managed VMs have
-//! neither jobs nor 3 to 5.
+//! 5 and 6 are taken on the fence-signalling path: nothing is allocated while they are held. Kernel-managed VMs have
+//! neither bind jobs nor 3 to 6.
 
 /// What `pr_err!` and its like print first; C's messages of the module have no prefix either.
 #[allow(non_upper_case_globals)]
@@ -36,6 +37,7 @@ mod pgtable;
 #[allow(dead_code, unreachable_pub)]
 mod pure;
 mod reserve;
+mod submit;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 mod throttle;

@@ -11,6 +11,10 @@ use kernel::{
         Arc,
         Mutex, //
     },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
 };
 
 use crate::{
@@ -54,6 +58,9 @@ pub(crate) struct BindState {
     /// The jobs that may not have run yet, in the order in which the ioctls changed the VMA tree.
     #[pin]
     pub(crate) pending: Mutex<PendingJobs>,
+    /// What the GPU may still be running.
+    #[pin]
+    pub(crate) submits: Mutex<Submits>,
     /// What jobs change. Taken on the fence-signalling path.
     #[pin]
     pub(crate) page_tables: Mutex<PageTables>,
@@ -64,6 +71,37 @@ pub(crate) struct PendingJobs {
     pub(crate) jobs: KVVec<PendingJob>,
     /// How many jobs there ever were: the newest one's sequence number.
     pub(crate) seqno: u32,
+}
+
+/// The submits that may not be done. Those of one scheduler entity end in order, so that its newest stands for all.
+pub(crate) struct Submits(KVVec<ARef<Fence>>);
+
+impl Submits {
+    /// Makes room for one more, and forgets those that are done.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn reserve(&mut self) -> Result {
+        self.0.retain(|fence| !fence.is_signaled());
+        self.0.reserve(1, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Adds the newest of an entity, into the room that [`Self::reserve`] made.
+    pub(crate) fn add(&mut self, fence: ARef<Fence>) {
+        let same = |old: &&mut ARef<Fence>| old.context() == fence.context();
+        if let Some(old) = self.0.iter_mut().find(same) {
+            *old = fence;
+        } else {
+            let _ = self.0.push_within_capacity(fence);
+        }
+    }
+
+    /// Takes all.
+    fn take(&mut self) -> KVVec<ARef<Fence>> {
+        core::mem::replace(&mut self.0, KVVec::new())
+    }
 }
 
 /// A job that may not have run yet.
@@ -99,6 +137,7 @@ impl BindState {
                 },
                 "msm_rs::pending"
             ),
+            submits <- new_mutex!(Submits(KVVec::new()), "msm_rs::submits"),
             page_tables <- new_mutex!(
                 PageTables {
                     tables,
@@ -151,7 +190,8 @@ pub(crate) fn cancel(vm: &GpuVm<Bind>) {
 pub(crate) fn close(vm: &GpuVm<Bind>) {
     cancel(vm);
 
-    if let Some(fence) = vm.last_fence() {
+    let submits = vm.state().submits.lock().take();
+    for fence in submits.iter() {
         fence.wait();
     }
 
@@ -172,18 +212,23 @@ pub(crate) fn close(vm: &GpuVm<Bind>) {
 /// Takes all VMAs out of a VM whose page tables are gone. They are to be dropped with no lock held: freeing an imported
 /// BO takes its exporter's.
 fn remove_vmas(vm: &GpuVm<Bind>) -> GpuVaList<Bind> {
+    loop {
+        match try_remove_vmas(vm) {
+            Ok(removed) => return removed,
+            // The list of locks takes some memory. Nobody can be told that there is none, and reclaim may find some.
+            Err(_) => fsleep(Delta::from_millis(10)),
+        }
+    }
+}
+
+fn try_remove_vmas(vm: &GpuVm<Bind>) -> Result<GpuVaList<Bind>> {
     let mut removed = GpuVaList::new();
     pin_init::stack_pin_init!(let exec = Exec::uninterruptible(0));
-    let Ok(locked) = exec.lock_all(|a| {
+    let locked = exec.lock_all(|a| {
         let vm = a.lock_vm(vm)?;
         a.lock_extobjs(&vm)
-    }) else {
-        pr_err!("no memory to close a VM: its buffers are lost\n");
-        return removed;
-    };
-    let Some(vm_locked) = locked.vm(vm) else {
-        return removed;
-    };
+    })?;
+    let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
     while let Some(cursor) = vm_locked.first() {
         if cursor.va().data().mapped().get(&vm_locked) {
             let entry = vma::Described::new(cursor.va());
@@ -200,5 +245,5 @@ fn remove_vmas(vm: &GpuVm<Bind>) -> GpuVaList<Bind> {
             Err(_) => break,
         }
     }
-    removed
+    Ok(removed)
 }

@@ -99,12 +99,8 @@ impl Gpu {
             .context("UNMAP")
     }
 
-    /// Queues commands; `more` can add fences to the submit.
-    pub fn start<'a>(
-        &'a self,
-        commands: &Pm4,
-        more: impl FnOnce(Submit<'a>) -> Submit<'a>,
-    ) -> Result<Submitted, Errno> {
+    /// Writes commands to where the GPU can execute them, and returns that iova.
+    pub fn place(&self, commands: &Pm4) -> u64 {
         let size = u64::from(commands.size());
         assert!(size <= CMDS_SIZE / 2, "{size} bytes of commands");
         let mut at = self.next.get();
@@ -115,7 +111,16 @@ impl Gpu {
         for (i, dword) in commands.dwords().iter().enumerate() {
             self.cmds.write(at as usize / 4 + i, *dword);
         }
-        more(Submit::new(&self.queue).cmd_at(self.base + at, commands.size())).send()
+        self.base + at
+    }
+
+    /// Queues commands; `more` can add fences to the submit.
+    pub fn start<'a>(
+        &'a self,
+        commands: &Pm4,
+        more: impl FnOnce(Submit<'a>) -> Submit<'a>,
+    ) -> Result<Submitted, Errno> {
+        more(Submit::new(&self.queue).cmd_at(self.place(commands), commands.size())).send()
     }
 
     /// Runs commands and waits for them.

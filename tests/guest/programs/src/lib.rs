@@ -6,11 +6,13 @@ mod census;
 pub mod fault;
 mod gpu;
 pub mod hang;
+mod legacy;
 pub mod model;
 mod tolerance;
 
 pub use census::Census;
 pub use gpu::{pattern, Gpu};
+pub use legacy::Legacy;
 pub use tolerance::Tolerance;
 
 use std::{

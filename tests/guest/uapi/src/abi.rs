@@ -52,14 +52,19 @@ pub const MSM_PREP_NOSYNC: u32 = 4;
 pub const MSM_SYNCOBJ_RESET: u32 = 1;
 
 pub const MSM_SUBMIT_CMD_BUF: u32 = 1;
+pub const MSM_SUBMIT_CMD_IB_TARGET_BUF: u32 = 2;
+pub const MSM_SUBMIT_CMD_CTX_RESTORE_BUF: u32 = 3;
 pub const MSM_SUBMIT_BO_READ: u32 = 1;
 pub const MSM_SUBMIT_BO_WRITE: u32 = 2;
 pub const MSM_SUBMIT_BO_DUMP: u32 = 4;
+pub const MSM_SUBMIT_BO_NO_IMPLICIT: u32 = 8;
 pub const MSM_SUBMIT_NO_IMPLICIT: u32 = 0x8000_0000;
 pub const MSM_SUBMIT_FENCE_FD_IN: u32 = 0x4000_0000;
 pub const MSM_SUBMIT_FENCE_FD_OUT: u32 = 0x2000_0000;
+pub const MSM_SUBMIT_SUDO: u32 = 0x1000_0000;
 pub const MSM_SUBMIT_SYNCOBJ_IN: u32 = 0x0800_0000;
 pub const MSM_SUBMIT_SYNCOBJ_OUT: u32 = 0x0400_0000;
+pub const MSM_SUBMIT_FENCE_SN_IN: u32 = 0x0200_0000;
 
 pub const MSM_VM_BIND_OP_UNMAP: u32 = 0;
 pub const MSM_VM_BIND_OP_MAP: u32 = 1;
@@ -118,6 +123,7 @@ plain! {
     drm_msm_gem_submit_cmd = 32 {
         type_: u32, submit_idx: u32, submit_offset: u32, size: u32, pad: u32, nr_relocs: u32, iova: u64,
     }
+    drm_msm_gem_submit_reloc = 24 { submit_offset: u32, or: u32, shift: i32, reloc_idx: u32, reloc_offset: u64 }
     drm_msm_gem_submit_bo = 16 { flags: u32, handle: u32, presumed: u64 }
     drm_msm_gem_submit = 72 {
         flags: u32, fence: u32, nr_bos: u32, nr_cmds: u32, bos: u64, cmds: u64, fence_fd: i32, queueid: u32,

@@ -20,6 +20,7 @@ pub struct Submit<'a> {
     in_syncobjs: Vec<abi::drm_msm_syncobj>,
     out_syncobjs: Vec<abi::drm_msm_syncobj>,
     in_fence: Option<&'a SyncFile>,
+    fence_number: u32,
     flags: u32,
 }
 
@@ -49,6 +50,7 @@ impl<'a> Submit<'a> {
             in_syncobjs: Vec::new(),
             out_syncobjs: Vec::new(),
             in_fence: None,
+            fence_number: 0,
             flags: abi::MSM_PIPE_3D0 | abi::MSM_SUBMIT_NO_IMPLICIT,
         }
     }
@@ -104,6 +106,28 @@ impl<'a> Submit<'a> {
         self
     }
 
+    /// Lets the submit wait for a syncobj, whose fence is then taken away.
+    pub fn after_syncobj_reset(mut self, syncobj: &Syncobj) -> Self {
+        self.in_syncobjs.push(abi::drm_msm_syncobj {
+            flags: abi::MSM_SYNCOBJ_RESET,
+            ..syncobj.desc(0)
+        });
+        self
+    }
+
+    /// Chooses the number by which WAIT_FENCE knows the fence.
+    pub fn fence_number(mut self, number: u32) -> Self {
+        self.fence_number = number;
+        self.flags |= abi::MSM_SUBMIT_FENCE_SN_IN;
+        self
+    }
+
+    /// Adds more request flags.
+    pub fn flags(mut self, flags: u32) -> Self {
+        self.flags |= flags;
+        self
+    }
+
     /// Gives the submit's fence to a syncobj.
     pub fn signal(mut self, syncobj: &Syncobj, point: u64) -> Self {
         self.out_syncobjs.push(syncobj.desc(point));
@@ -124,6 +148,7 @@ impl<'a> Submit<'a> {
         }
         abi::drm_msm_gem_submit {
             flags,
+            fence: self.fence_number,
             nr_bos: self.bos.len() as u32,
             nr_cmds: self.cmds.len() as u32,
             bos: self.bos.as_ptr() as u64,

@@ -12,7 +12,6 @@ use kernel::{
         Arc,
         Mutex, //
     },
-    workqueue,
 };
 
 use super::plan::What;
@@ -22,13 +21,9 @@ use crate::{
         queue::Queue,
         tables::TableList,
         vm::Bind,
-        wq::{
-            self,
-            InUse, //
-        },
+        wq::InUse, //
     },
     gpuvm_rs::{
-        sched::Backend,
         txn::Committed,
         vm::GpuVm, //
     },
@@ -141,28 +136,17 @@ impl BindJob {
             _module: InUse::new(),
         }
     }
-}
 
-/// The jobs of VM_BIND VMs.
-pub(crate) struct Jobs;
-
-// SAFETY: A job holds a reference to its VM, in which the scheduler is, and until it ran or was
-// cancelled its work holds one to the queue, in which the entity is.
-unsafe impl Backend for Jobs {
-    type Job = BindJob;
-
-    fn run(job: &mut BindJob) {
-        if let Some(mut work) = job.slot.take() {
-            let freed = work.run(&job.vm);
-            job.done = Some((work, freed));
+    /// The scheduler says that it is the job's turn. **Fence path.**
+    pub(crate) fn run(&mut self) {
+        if let Some(mut work) = self.slot.take() {
+            let freed = work.run(&self.vm);
+            self.done = Some((work, freed));
         }
     }
 
-    fn abandon(job: &mut BindJob) {
-        job.done = job.slot.take().map(|work| (work, None));
-    }
-
-    fn reaper() -> &'static workqueue::Queue {
-        wq::reaper()
+    /// Takes the work out of a job that will never run.
+    pub(crate) fn abandon(&mut self) {
+        self.done = self.slot.take().map(|work| (work, None));
     }
 }

@@ -31,11 +31,13 @@ use crate::{
             Pages, //
         },
         request::Request,
-        sync::OutFence,
         tables, //
     },
     gpuvm_rs::{
-        exec::Exec,
+        exec::{
+            Exec,
+            Slots, //
+        },
         txn::Transaction,
         vm::{
             MapRequest,
@@ -118,7 +120,7 @@ fn parse(req: &Request<'_>) -> Result<KVVec<BindOp>> {
             Kind::MapNull => None,
             Kind::Map { handle, offset, .. } => {
                 let bo = req
-                    .lookup(handle)
+                    .lookup(handle.get())
                     .ok_or_else(|| req.invalid(fmt!("op {i}: invalid handle {}", handle.get())))?;
                 let size = bo.gem().size();
                 if !ops::fits(offset, op.range, size) {
@@ -180,15 +182,10 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
     let vm = req.vm();
     let queue = req.queue()?;
     let mut ops = parse(req)?;
-    let out_fence = req.wants_fence().then(OutFence::new).transpose()?;
 
     let slot = Arc::pin_init(Slot::new(), GFP_KERNEL)?;
     let mut job = req.new_job(&queue, slot.clone())?;
-    if let Some(fence) = req.in_fence()? {
-        job.add_dependency(fence)?;
-    }
-    let in_syncobjs = req.in_syncobjs(&mut job)?;
-    let out_syncobjs = req.out_syncobjs()?;
+    let told = req.sync(&mut job)?;
 
     let ranges = ranges_of(&ops)?;
     let reservation = reserve(req, &ops)?;
@@ -206,7 +203,7 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
             }
             Ok(())
         })?
-        .reserve_fences()?;
+        .reserve_fences(Slots::One)?;
     let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
 
     if vm.is_unusable() {
@@ -257,15 +254,7 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
     locked.attach_bookkeep(&fence);
     armed.push();
 
-    if let Some(syncobjs) = in_syncobjs {
-        syncobjs.reset();
-    }
-    if let Some(syncobjs) = out_syncobjs {
-        syncobjs.attach(&fence);
-    }
-    if let Some(out_fence) = out_fence {
-        req.set_out_fence(out_fence.install(&fence));
-    }
+    req.tell(told, &fence);
     drop(queue_locked);
     Ok(())
 }

@@ -20,7 +20,9 @@
 
 #include "msm_drv.h"
 #include "msm_gem.h"
+#include "msm_fence.h"
 #include "msm_gpu.h"
+#include "msm_gpu_trace.h"
 #include "msm_mmu.h"
 #include "msm_syncobj.h"
 #include "../msm_rs.h"

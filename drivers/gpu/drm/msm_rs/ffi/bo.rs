@@ -2,7 +2,10 @@
 
 //! A buffer object as the VM sees it.
 
-use core::ptr::NonNull;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 
 use kernel::{
     prelude::*,
@@ -12,7 +15,10 @@ use kernel::{
     },
 };
 
-use super::bindings;
+use super::{
+    bindings,
+    vm::Managed, //
+};
 use crate::gpuvm_rs::{
     gem::{
         GemObject,
@@ -20,7 +26,11 @@ use crate::gpuvm_rs::{
     },
     sm::OpMap,
     va::GpuVa,
-    vm::Driver,
+    vm::{
+        Driver,
+        VmBo,
+        VmLocked, //
+    },
 };
 use crate::{
     pgtable::pte::Prot,
@@ -128,6 +138,133 @@ impl Bo {
         kernel::error::from_err_ptr(pages)?;
         // SAFETY: Backed, so that table and pages exist.
         unsafe { Pages::new(self) }
+    }
+}
+
+impl Bo {
+    /// Gives the BO its pages and a place in a kernel-managed VM, unless it has both. Returns the vm_bo and the iova.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `EINVAL` if it may only be mapped elsewhere, `ENOSPC`, `ENOMEM`.
+    pub(crate) fn place<'l>(
+        &self,
+        vm: &VmLocked<'_, Managed>,
+        obj: &ObjLocked<'l>,
+    ) -> Result<(VmBo<'l, Managed>, u64)> {
+        // SAFETY: Alive and locked, both. A VMA of a locked VM stays.
+        unsafe {
+            let va = kernel::error::from_err_ptr(bindings::msm_gem_get_vma_locked(
+                self.gem().as_raw(),
+                vm.as_raw(),
+            ))?;
+            kernel::error::to_result(bindings::msm_gem_pin_vma_locked(self.gem().as_raw(), va))?;
+            let va = GpuVa::<Managed>::from_raw(va);
+            let vm_bo = VmBo::of_va(va, obj).ok_or(EDEADLK)?;
+            Ok((vm_bo, va.range().addr()))
+        }
+    }
+
+    /// Maps the BO into the kernel.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` for an imported BO, `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`.
+    pub(crate) fn vmap<'o>(&'o self, _locked: ObjLocked<'o>) -> Result<Vmap<'o>> {
+        // SAFETY: Alive and locked.
+        let map = kernel::error::from_err_ptr(unsafe {
+            bindings::msm_gem_get_vaddr_locked(self.gem().as_raw())
+        })?;
+        // INVARIANT: Locked for `'o`.
+        Ok(Vmap {
+            bo: self,
+            map: map.cast(),
+        })
+    }
+}
+
+/// A BO that is mapped into the kernel.
+///
+/// # Invariants
+///
+/// `map` is where all of the BO is mapped, until this is dropped; the BO is locked for as long.
+pub(crate) struct Vmap<'o> {
+    bo: &'o Bo,
+    map: *mut u32,
+}
+
+impl Vmap<'_> {
+    /// Writes dword number `dword`, which is to be in the BO; otherwise warns and writes nothing.
+    pub(crate) fn write(&self, dword: u32, value: u32) {
+        if kernel::warn_on!(!ops::fits(u64::from(dword) * 4, 4, self.bo.gem().size())) {
+            return;
+        }
+        // SAFETY: Within the mapping, by the type invariant. Userspace and the GPU may use it at the same time.
+        unsafe { self.map.add(dword as usize).write_volatile(value) };
+    }
+}
+
+impl Drop for Vmap<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Mapped by `Bo::vmap()`, and still locked.
+        unsafe { bindings::msm_gem_put_vaddr_locked(self.bo.gem().as_raw()) };
+    }
+}
+
+/// Proof that the LRUs of a device are locked, and with them the pin counts of its BOs.
+pub(crate) struct LruLocked<'d> {
+    dev: *mut bindings::drm_device,
+    _dev: PhantomData<&'d ()>,
+}
+
+impl LruLocked<'_> {
+    /// Locks them.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is alive for as long as the result.
+    pub(super) unsafe fn new(dev: *mut bindings::drm_device) -> Self {
+        // SAFETY: The caller's promise.
+        unsafe { bindings::msm_rs_lru_lock(dev) };
+        Self {
+            dev,
+            _dev: PhantomData,
+        }
+    }
+}
+
+impl Drop for LruLocked<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Locked by `new()`.
+        unsafe { bindings::msm_rs_lru_unlock(self.dev) };
+    }
+}
+
+/// A BO whose pages are pinned, until this is dropped, which takes the LRU lock.
+///
+/// # Invariants
+///
+/// The object is locked for `'l`, and one of its pins is ours.
+pub(crate) struct Pin<'l>(&'l GemObject);
+
+impl<'l> Pin<'l> {
+    /// Pins a BO that is backed.
+    pub(crate) fn new(obj: &ObjLocked<'l>, _lru: &LruLocked<'_>) -> Self {
+        // SAFETY: Locked, both. INVARIANT: The pin is counted here.
+        unsafe { bindings::msm_gem_pin_obj_locked(obj.as_raw()) };
+        Self(obj.object())
+    }
+
+    /// Leaves the pin to a job, whose fence then guards the pages.
+    pub(super) fn leave_to_job(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Locked, and pinned by us.
+        unsafe { bindings::msm_gem_unpin_locked(self.0.as_raw()) };
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The functions that C calls: those of `msm_gem.h`'s VM and VMA part, the VM_BIND ioctl, and those of
-//! `msm_rs.h`. C's prototypes say what they do.
+//! The functions that C calls: those of `msm_gem.h`'s VM, VMA and submit part, the ioctls, the submit's end, and
+//! those of `msm_rs.h`. C's prototypes say what they do.
 
 #![allow(
     clippy::missing_safety_doc,
@@ -29,6 +29,7 @@ use super::{
         Pages, //
     },
     request::Request,
+    submit as ffi_submit,
     vm::{
         self as ffi_vm,
         AnyVm,
@@ -51,7 +52,7 @@ use crate::{
             VmLocked, //
         },
     },
-    vm,
+    submit, vm,
     vm_log::{
         Capture,
         LogOp, //
@@ -254,6 +255,29 @@ unsafe extern "C" fn msm_ioctl_vm_bind(
     // SAFETY: Called for an ioctl in progress, with its argument.
     let request = unsafe { Request::new(dev, data, file) };
     from_result(request.and_then(|mut request| bind::vm_bind(&mut request)))
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_ioctl_gem_submit(
+    dev: *mut bindings::drm_device,
+    data: *mut c_void,
+    file: *mut bindings::drm_file,
+) -> c_int {
+    // SAFETY: Called for an ioctl in progress, with its argument.
+    let request = unsafe { ffi_submit::Request::new(dev, data, file) };
+    from_result(request.and_then(|mut request| submit::submit(&mut request)))
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_submit_retire(submit: *mut bindings::msm_gem_submit) {
+    // SAFETY: C calls this once per submit that the GPU is done with.
+    unsafe { ffi_submit::retire(submit) };
+}
+
+#[no_mangle]
+unsafe extern "C" fn __msm_gem_submit_destroy(kref: *mut bindings::kref) {
+    // SAFETY: C calls this when it drops the last reference to a submit, in which `kref` is.
+    unsafe { ffi_submit::destroy(kernel::container_of!(kref, bindings::msm_gem_submit, ref_)) };
 }
 
 #[no_mangle]

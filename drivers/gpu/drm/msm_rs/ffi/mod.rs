@@ -3,10 +3,13 @@
 //! Where Rust and C meet. Outside this room and `gpuvm_rs` there is no `unsafe`.
 //!
 //! - [`bo`]: a `msm_gem_object` as the VM sees it.
+//! - [`caller`]: who calls an ioctl, and what all requests may name.
 //! - [`debug`]: lines for the drm debug log.
+//! - [`jobs`]: bind jobs as the scheduler knows them.
 //! - [`mmu`]: C's page tables, of kernel-managed VMs.
 //! - [`queue`]: submitqueues and their lock.
 //! - [`request`]: a VM_BIND request.
+//! - [`submit`]: a SUBMIT request, and the submit that C runs.
 //! - [`sync`]: in- and out-fences, syncobjs.
 //! - [`tables`]: the memory behind our page tables, and the TLB.
 //! - [`vm`]: the VM that C and Rust share.
@@ -14,12 +17,15 @@
 //! - [`exports`]: the functions that C calls.
 
 pub(crate) mod bo;
+pub(crate) mod caller;
 mod debug;
 mod exports;
+pub(crate) mod jobs;
 pub(crate) mod mmu;
 pub(crate) mod queue;
 pub(crate) mod request;
-pub(crate) mod sync;
+pub(crate) mod submit;
+mod sync;
 pub(crate) mod tables;
 pub(crate) mod vm;
 pub(crate) mod wq;

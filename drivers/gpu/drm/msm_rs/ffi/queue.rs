@@ -9,10 +9,19 @@ use kernel::prelude::*;
 use super::bindings;
 use crate::gpuvm_rs::sched;
 
-/// A reference to a VM_BIND submitqueue.
+/// What a submitqueue is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// VM_BIND.
+    Bind,
+    /// SUBMIT.
+    Gpu,
+}
+
+/// A reference to a submitqueue.
 ///
 /// It keeps the queue's context, and through that the VM, alive. Dropping the last reference
-/// destroys the queue's scheduler entity, which may sleep.
+/// destroys a VM_BIND queue's scheduler entity, which may sleep.
 pub(crate) struct Queue(NonNull<bindings::msm_gpu_submitqueue>);
 
 // SAFETY: Reference counted and shared between threads in C.
@@ -21,7 +30,7 @@ unsafe impl Send for Queue {}
 unsafe impl Sync for Queue {}
 
 impl Queue {
-    /// Looks up the VM_BIND queue `id`.
+    /// Looks up the queue `id`, which is to be of kind `kind`.
     ///
     /// # Errors
     ///
@@ -30,15 +39,36 @@ impl Queue {
     /// # Safety
     ///
     /// `ctx` is the context of an open file.
-    pub(super) unsafe fn get(ctx: *mut bindings::msm_context, id: u32) -> Result<Self> {
+    pub(super) unsafe fn get(ctx: *mut bindings::msm_context, id: u32, kind: Kind) -> Result<Self> {
         // SAFETY: The caller's promise; the call returns a reference or NULL.
         let queue = unsafe { bindings::msm_submitqueue_get(ctx, id) };
         let queue = Self(NonNull::new(queue).ok_or(ENOENT)?);
         // SAFETY: Alive; the flags never change.
-        if unsafe { (*queue.0.as_ptr()).flags } & bindings::MSM_SUBMITQUEUE_VM_BIND == 0 {
+        let flags = unsafe { (*queue.0.as_ptr()).flags };
+        let for_binds = flags & bindings::MSM_SUBMITQUEUE_VM_BIND != 0;
+        if for_binds != (kind == Kind::Bind) {
             return Err(EINVAL);
         }
         Ok(queue)
+    }
+
+    /// Takes over a reference.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns it.
+    pub(super) unsafe fn from_raw(queue: NonNull<bindings::msm_gpu_submitqueue>) -> Self {
+        Self(queue)
+    }
+
+    /// Gives the reference away.
+    pub(super) fn into_raw(self) -> *mut bindings::msm_gpu_submitqueue {
+        core::mem::ManuallyDrop::new(self).raw()
+    }
+
+    /// The C object.
+    pub(super) fn raw(&self) -> *mut bindings::msm_gpu_submitqueue {
+        self.0.as_ptr()
     }
 
     /// The id by which userspace knows it.

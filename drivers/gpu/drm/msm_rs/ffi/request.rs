@@ -2,15 +2,11 @@
 
 //! A VM_BIND request: the ioctl's argument, and what it is about.
 
-use core::num::NonZeroU32;
+use core::ops::Deref;
 
 use kernel::{
-    fmt,
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    },
+    sync::Arc,
     transmute::FromBytes,
     uaccess::{
         UserPtr,
@@ -20,21 +16,25 @@ use kernel::{
 
 use super::{
     bindings,
-    bo::Bo,
-    debug,
-    queue::Queue,
-    sync::{
-        self,
-        InSyncobjs,
-        OutSyncobjs,
-        SyncobjArray, //
+    caller::{
+        Caller,
+        Named,
+        Told, //
     },
-    vm::Bind, //
+    jobs::Jobs,
+    queue::{
+        Kind,
+        Queue, //
+    },
+    sync::SyncobjArray,
+    vm::{
+        AnyVm,
+        Bind, //
+    },
 };
 use crate::{
     bind::job::{
         BindJob,
-        Jobs,
         Slot, //
     },
     gpuvm_rs::{
@@ -59,17 +59,18 @@ const _: () = {
 unsafe impl FromBytes for bindings::drm_msm_vm_bind_op {}
 
 /// A VM_BIND request.
-///
-/// # Invariants
-///
-/// `dev`, `file` and `ctx` are those of an ioctl in progress; `vm` is the context's.
 pub(crate) struct Request<'a> {
-    dev: *mut bindings::drm_device,
-    file: *mut bindings::drm_file,
-    ctx: *mut bindings::msm_context,
-    gpu: *mut bindings::msm_gpu,
+    caller: Caller<'a>,
     args: &'a mut bindings::drm_msm_vm_bind,
     vm: &'a GpuVm<Bind>,
+}
+
+impl<'a> Deref for Request<'a> {
+    type Target = Caller<'a>;
+
+    fn deref(&self) -> &Caller<'a> {
+        &self.caller
+    }
 }
 
 impl<'a> Request<'a> {
@@ -77,8 +78,7 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     ///
-    /// `ENXIO` without a GPU, `ENOMEM` without a VM, `EPIPE` if the VM is unusable, `EINVAL` for an
-    /// unknown flag or a context that isn't for VM_BIND.
+    /// See [`Caller::new`]; `EINVAL` for an unknown flag or a context that isn't for VM_BIND.
     ///
     /// # Safety
     ///
@@ -88,63 +88,27 @@ impl<'a> Request<'a> {
         data: *mut core::ffi::c_void,
         file: *mut bindings::drm_file,
     ) -> Result<Self> {
-        let refuse = |err: Error, args: fmt::Arguments<'_>| {
-            // SAFETY: The caller's promise.
-            unsafe { debug::line(dev, args) };
-            err
+        // SAFETY: The caller's promise.
+        let (caller, args) = unsafe {
+            (
+                Caller::new(dev, file)?,
+                &mut *data.cast::<bindings::drm_msm_vm_bind>(),
+            )
         };
-        // SAFETY: The caller's promise. A context's VM lives as long as the context, once it is
-        // made; which kind it is is decided by then.
-        unsafe {
-            let gpu = (*bindings::msm_rs_priv(dev)).gpu;
-            if gpu.is_null() {
-                return Err(ENXIO);
-            }
-            let ctx: *mut bindings::msm_context = (*file).driver_priv.cast();
-            let vm = bindings::msm_context_vm(dev, ctx);
-            if vm.is_null() {
-                return Err(refuse(ENOMEM, fmt!("no VM")));
-            }
-            if !bindings::msm_context_is_vmbind(ctx) {
-                return Err(refuse(EINVAL, fmt!("context does not support vmbind")));
-            }
-            let vm = GpuVm::<Bind>::from_raw(vm);
-            if vm.is_unusable() {
-                return Err(refuse(EPIPE, fmt!("context is unusable")));
-            }
-            let args = &mut *data.cast::<bindings::drm_msm_vm_bind>();
-            if args.flags
-                & !(bindings::MSM_VM_BIND_FENCE_FD_IN | bindings::MSM_VM_BIND_FENCE_FD_OUT)
-                != 0
-            {
-                return Err(refuse(EINVAL, fmt!("invalid flags: {:x}", args.flags)));
-            }
-            Ok(Self {
-                dev,
-                file,
-                ctx,
-                gpu,
-                args,
-                vm,
-            })
+        let AnyVm::Bind(vm) = caller.any_vm() else {
+            return Err(caller.invalid(fmt!("context does not support vmbind")));
+        };
+        if args.flags & !(bindings::MSM_VM_BIND_FENCE_FD_IN | bindings::MSM_VM_BIND_FENCE_FD_OUT)
+            != 0
+        {
+            return Err(caller.invalid(fmt!("invalid flags: {:x}", args.flags)));
         }
+        Ok(Self { caller, args, vm })
     }
 
     /// The VM to change.
     pub(crate) fn vm(&self) -> &'a GpuVm<Bind> {
         self.vm
-    }
-
-    /// Prints a debug line for whoever looks for the reason of an error.
-    pub(crate) fn note(&self, why: fmt::Arguments<'_>) {
-        // SAFETY: Alive by the type invariant.
-        unsafe { debug::line(self.dev, why) };
-    }
-
-    /// `EINVAL`, with a debug line that says why.
-    pub(crate) fn invalid(&self, why: fmt::Arguments<'_>) -> Error {
-        self.note(why);
-        EINVAL
     }
 
     /// How many ops there are; none is a request for fences only.
@@ -198,16 +162,10 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// The BO behind a handle of the file.
-    pub(crate) fn lookup(&self, handle: NonZeroU32) -> Option<ARef<Bo>> {
-        // SAFETY: The file is open, by the type invariant.
-        unsafe { Bo::lookup(self.file, handle.get()) }
-    }
-
     /// Whether the SMMU can map to nothing.
     pub(crate) fn has_prr(&self) -> bool {
-        // SAFETY: Alive by the type invariant.
-        unsafe { bindings::adreno_smmu_has_prr(self.gpu) }
+        // SAFETY: The caller's GPU is alive.
+        unsafe { bindings::adreno_smmu_has_prr(self.gpu()) }
     }
 
     /// The queue that the request is for.
@@ -216,12 +174,7 @@ impl<'a> Request<'a> {
     ///
     /// `ENOENT`, `EINVAL`.
     pub(crate) fn queue(&self) -> Result<Queue> {
-        // SAFETY: The context is alive, by the type invariant.
-        unsafe { Queue::get(self.ctx, self.args.queue_id) }.inspect_err(|&e| {
-            if e == EINVAL {
-                self.note(fmt!("queue {} isn't for VM_BIND", self.args.queue_id));
-            }
-        })
+        self.caller.queue(self.args.queue_id, Kind::Bind)
     }
 
     /// A job on `queue` that runs what will be in `slot`.
@@ -235,63 +188,39 @@ impl<'a> Request<'a> {
         unsafe {
             PendingJob::new(
                 queue.entity(),
-                (*self.file).client_id,
+                self.client_id(),
                 BindJob::new(self.vm, slot),
             )
         }
     }
 
-    /// The fence to wait for, if the request names one.
+    /// Lets `job` wait for what the request names, and prepares telling those whom it names.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it isn't one.
-    pub(crate) fn in_fence(&self) -> Result<Option<ARef<Fence>>> {
-        if self.args.flags & bindings::MSM_VM_BIND_FENCE_FD_IN == 0 {
-            return Ok(None);
+    /// See [`Caller::sync`].
+    pub(crate) fn sync(&self, job: &mut PendingJob<Jobs>) -> Result<Told> {
+        let args = &self.args;
+        let has = |flag| args.flags & flag != 0;
+        let array = |addr, nr| SyncobjArray {
+            addr,
+            nr,
+            stride: args.syncobj_stride,
+        };
+        let named = Named {
+            in_fence: has(bindings::MSM_VM_BIND_FENCE_FD_IN).then_some(args.fence_fd),
+            out_fence: has(bindings::MSM_VM_BIND_FENCE_FD_OUT),
+            in_syncobjs: array(args.in_syncobjs, args.nr_in_syncobjs),
+            out_syncobjs: array(args.out_syncobjs, args.nr_out_syncobjs),
+        };
+        // SAFETY: A pending job isn't armed.
+        unsafe { self.caller.sync(&named, job.as_raw()) }
+    }
+
+    /// Tells of the job's fence. The descriptor of its file goes to userspace.
+    pub(crate) fn tell(&mut self, told: Told, fence: &Fence) {
+        if let Some(fd) = told.tell(fence) {
+            self.args.fence_fd = fd;
         }
-        sync::fence_from_fd(self.args.fence_fd)
-            .map(Some)
-            .inspect_err(|_| self.note(fmt!("invalid in-fence")))
-    }
-
-    /// Whether the request asks for a fence.
-    pub(crate) fn wants_fence(&self) -> bool {
-        self.args.flags & bindings::MSM_VM_BIND_FENCE_FD_OUT != 0
-    }
-
-    /// Tells userspace the descriptor of its fence.
-    pub(crate) fn set_out_fence(&mut self, fd: i32) {
-        self.args.fence_fd = fd;
-    }
-
-    /// Lets `job` wait for the request's syncobjs.
-    ///
-    /// # Errors
-    ///
-    /// See [`InSyncobjs::parse`].
-    pub(crate) fn in_syncobjs(&self, job: &mut PendingJob<Jobs>) -> Result<Option<InSyncobjs>> {
-        let from = SyncobjArray {
-            addr: self.args.in_syncobjs,
-            nr: self.args.nr_in_syncobjs,
-            stride: self.args.syncobj_stride,
-        };
-        // SAFETY: The device and the open file, by the type invariant.
-        unsafe { InSyncobjs::parse(self.dev, self.file, job, from) }
-    }
-
-    /// Looks up the syncobjs that get the job's fence.
-    ///
-    /// # Errors
-    ///
-    /// See [`OutSyncobjs::parse`].
-    pub(crate) fn out_syncobjs(&self) -> Result<Option<OutSyncobjs>> {
-        let from = SyncobjArray {
-            addr: self.args.out_syncobjs,
-            nr: self.args.nr_out_syncobjs,
-            stride: self.args.syncobj_stride,
-        };
-        // SAFETY: As above.
-        unsafe { OutSyncobjs::parse(self.dev, self.file, from) }
     }
 }

@@ -11,20 +11,14 @@ use kernel::{
 };
 
 use super::bindings;
-use crate::gpuvm_rs::{
-    fence::Fence,
-    sched::{
-        Backend,
-        PendingJob, //
-    },
-};
+use crate::gpuvm_rs::fence::Fence;
 
 /// The fence behind a sync file descriptor.
 ///
 /// # Errors
 ///
 /// `EINVAL` if `fd` isn't one.
-pub(crate) fn fence_from_fd(fd: i32) -> Result<ARef<Fence>> {
+pub(super) fn fence_from_fd(fd: i32) -> Result<ARef<Fence>> {
     // SAFETY: Any number may be passed; the call returns a reference or NULL.
     unsafe { Fence::from_owned(bindings::sync_file_get_fence(fd)) }.ok_or(EINVAL)
 }
@@ -32,7 +26,7 @@ pub(crate) fn fence_from_fd(fd: i32) -> Result<ARef<Fence>> {
 /// A sync file for a fence that doesn't exist yet, with the descriptor that it will get.
 ///
 /// Everything that can fail is done when it is made. Dropping it gives both back.
-pub(crate) struct OutFence {
+pub(super) struct OutFence {
     file: NonNull<bindings::sync_file>,
     fd: FileDescriptorReservation,
 }
@@ -43,7 +37,7 @@ impl OutFence {
     /// # Errors
     ///
     /// `EMFILE`, `ENOMEM`.
-    pub(crate) fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let fd =
             FileDescriptorReservation::get_unused_fd_flags(kernel::fs::file::flags::O_CLOEXEC)?;
         // SAFETY: The stub is a signalled fence; the call returns a reference.
@@ -57,7 +51,7 @@ impl OutFence {
     }
 
     /// Gives the file its fence and the descriptor its file. Returns the descriptor.
-    pub(crate) fn install(self, fence: &Fence) -> i32 {
+    pub(super) fn install(self, fence: &Fence) -> i32 {
         let this = core::mem::ManuallyDrop::new(self);
         // SAFETY: `this` is never dropped, so that the reservation is moved out once.
         let fd = unsafe { core::ptr::read(&this.fd) };
@@ -79,19 +73,19 @@ impl Drop for OutFence {
     }
 }
 
-/// An array of `struct drm_msm_syncobj` in userspace.
-#[derive(Clone, Copy)]
-pub(crate) struct SyncobjArray {
+/// An array of `struct drm_msm_syncobj` in userspace; by default an empty one.
+#[derive(Clone, Copy, Default)]
+pub(super) struct SyncobjArray {
     /// Address; zero for none.
-    pub(crate) addr: u64,
+    pub(super) addr: u64,
     /// How many.
-    pub(crate) nr: u32,
+    pub(super) nr: u32,
     /// Bytes from one to the next.
-    pub(crate) stride: u32,
+    pub(super) stride: u32,
 }
 
 /// The syncobjs that a job waits for and that are to be reset once it is pushed.
-pub(crate) struct InSyncobjs {
+pub(super) struct InSyncobjs {
     array: NonNull<*mut bindings::drm_syncobj>,
     nr: u32,
 }
@@ -105,21 +99,21 @@ impl InSyncobjs {
     ///
     /// # Safety
     ///
-    /// `dev` and `file` are the device and the open file of the ioctl.
-    pub(super) unsafe fn parse<B: Backend>(
+    /// `dev` and `file` are the device and the open file of the ioctl; `job` isn't armed.
+    pub(super) unsafe fn parse(
         dev: *mut bindings::drm_device,
         file: *mut bindings::drm_file,
-        job: &mut PendingJob<B>,
+        job: *mut bindings::drm_sched_job,
         from: SyncobjArray,
     ) -> Result<Option<Self>> {
         if from.addr == 0 || from.nr == 0 {
             return Ok(None);
         }
-        // SAFETY: The caller's promise; the job isn't armed.
+        // SAFETY: The caller's promise.
         let array = kernel::error::from_err_ptr(unsafe {
             bindings::msm_syncobj_parse_deps(
                 dev,
-                job.as_raw(),
+                job,
                 file,
                 from.addr,
                 from.nr,
@@ -130,7 +124,7 @@ impl InSyncobjs {
     }
 
     /// Takes the fences out of those syncobjs that asked for it.
-    pub(crate) fn reset(&self) {
+    pub(super) fn reset(&self) {
         // SAFETY: From `parse()`, of `nr` entries.
         unsafe { bindings::msm_syncobj_reset(self.array.as_ptr(), self.nr) };
     }
@@ -144,7 +138,7 @@ impl Drop for InSyncobjs {
 }
 
 /// The syncobjs that get the job's fence.
-pub(crate) struct OutSyncobjs {
+pub(super) struct OutSyncobjs {
     array: NonNull<bindings::msm_syncobj_post_dep>,
     nr: u32,
 }
@@ -182,7 +176,7 @@ impl OutSyncobjs {
     }
 
     /// Gives them `fence`.
-    pub(crate) fn attach(&self, fence: &Fence) {
+    pub(super) fn attach(&self, fence: &Fence) {
         // SAFETY: From `parse()`, of `nr` entries.
         unsafe {
             bindings::msm_syncobj_process_post_deps(self.array.as_ptr(), self.nr, fence.as_raw())

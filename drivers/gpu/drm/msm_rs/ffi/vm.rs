@@ -27,6 +27,7 @@ use kernel::{
 
 use super::{
     bindings,
+    jobs::Jobs,
     mmu::Mmu,
     tables::VmTables,
     wq, //
@@ -34,7 +35,6 @@ use super::{
 use crate::{
     bind,
     gpuvm_rs::{
-        fence::Fence,
         gem::ObjLocked,
         sched,
         va::GpuVaAlloc,
@@ -274,22 +274,13 @@ impl GpuVm<Bind> {
 
     /// Whether something went wrong in it that can't be undone.
     pub(crate) fn is_unusable(&self) -> bool {
-        // SAFETY: A byte that is only ever set.
-        unsafe { (&raw const (*c_vm(self)).unusable).read_volatile() }
-    }
-
-    /// The fence of all submits so far, if there is one. Read when no more can come.
-    pub(crate) fn last_fence(&self) -> Option<&Fence> {
-        // SAFETY: The VM owns a reference, which only a submit changes.
-        unsafe {
-            let fence = (*c_vm(self)).last_fence;
-            (!fence.is_null()).then(|| Fence::from_raw(fence))
-        }
+        AnyVm::Bind(self).is_unusable()
     }
 }
 
 /// A VM of either kind, from C.
-pub(super) enum AnyVm<'a> {
+#[derive(Clone, Copy)]
+pub(crate) enum AnyVm<'a> {
     Managed(&'a GpuVm<Managed>),
     Bind(&'a GpuVm<Bind>),
 }
@@ -307,6 +298,21 @@ impl AnyVm<'_> {
                 Self::Bind(GpuVm::from_raw(vm))
             }
         }
+    }
+
+    /// The C object.
+    pub(super) fn as_raw(self) -> *mut bindings::drm_gpuvm {
+        match self {
+            Self::Managed(vm) => vm.as_raw(),
+            Self::Bind(vm) => vm.as_raw(),
+        }
+    }
+
+    /// Whether something went wrong in it that can't be undone.
+    pub(super) fn is_unusable(self) -> bool {
+        let vm: *mut bindings::msm_gem_vm = self.as_raw().cast();
+        // SAFETY: A byte that is only ever set.
+        unsafe { (&raw const (*vm).unusable).read_volatile() }
     }
 }
 
@@ -388,7 +394,7 @@ unsafe fn try_create_bind(config: &Config) -> Result<NonNull<bindings::drm_gpuvm
         create::<Bind, _, _>(config, false, |c| {
             let burial = Burial::new(c)?;
             let sched = &raw mut (*c).sched;
-            sched::init::<bind::job::Jobs>(sched, (*config.drm).dev, c"msm-vm-bind")?;
+            sched::init::<Jobs>(sched, (*config.drm).dev, c"msm-vm-bind")?;
             let tables = VmTables::new(config.mmu).inspect_err(|_| sched::fini(sched))?;
             Ok(pin_init!(BindMemory {
                 state <- BindState::new(tables, log),
@@ -456,7 +462,6 @@ unsafe fn release(c: *mut bindings::msm_gem_vm) {
     // back after a grace period.
     unsafe {
         bindings::drm_mm_takedown(&raw mut (*c).mm);
-        bindings::dma_fence_put((*c).last_fence);
         bindings::put_pid((*c).pid);
         bindings::msm_rs_vm_free_rcu(c);
     }

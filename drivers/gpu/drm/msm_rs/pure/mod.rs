@@ -9,3 +9,4 @@
 pub mod log_ring;
 pub mod ops;
 pub mod ranges;
+pub mod submit;

@@ -3,66 +3,12 @@
 //! VMs that the kernel manages: iovas from GET_IOVA and SET_IOVA, and SUBMITs with a BO table.
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
-use programs::{pattern, Census, PATIENCE};
+use programs::{pattern, Census, Legacy, PATIENCE};
 use std::process::ExitCode;
 use uapi::{
     abi::{self, MSM_SUBMIT_BO_READ as READ, MSM_SUBMIT_BO_WRITE as WRITE},
-    debugfs, Bo, Device, Errno, HeldFence, Pm4, Submit, SubmitQueue, Submitted, SyncFile, PAGE,
+    debugfs, Bo, Errno, HeldFence, Pm4, Submit, PAGE,
 };
-
-struct Legacy {
-    device: Device,
-    queue: SubmitQueue,
-    cmds: Bo,
-}
-
-impl Legacy {
-    fn new() -> harness::Result<Self> {
-        let device = Device::open().context("opening the GPU")?;
-        let queue = SubmitQueue::new(&device, 0).context("submitqueue")?;
-        let cmds = Bo::new(&device, 16 * PAGE).context("command BO")?;
-        Ok(Self {
-            device,
-            queue,
-            cmds,
-        })
-    }
-
-    fn bo(&self, tag: u32, size: u64) -> harness::Result<Bo> {
-        let bo = Bo::new(&self.device, size).context("GEM_NEW")?;
-        bo.fill(|i| pattern(tag, i))?;
-        Ok(bo)
-    }
-
-    fn start(
-        &self,
-        commands: &Pm4,
-        bos: &[(&Bo, u32)],
-        after: Option<&SyncFile>,
-    ) -> harness::Result<Submitted> {
-        let map = self.cmds.map()?;
-        for (i, dword) in commands.dwords().iter().enumerate() {
-            map.write(i, *dword);
-        }
-        let mut submit =
-            Submit::new(&self.queue)
-                .bo(&self.cmds, READ)
-                .cmd_in(0, 0, commands.size());
-        for (bo, flags) in bos {
-            submit = submit.bo(bo, *flags);
-        }
-        if let Some(fence) = after {
-            submit = submit.after(fence);
-        }
-        submit.send().context("SUBMIT")
-    }
-
-    fn run(&self, commands: &Pm4, bos: &[(&Bo, u32)]) -> Outcome {
-        self.start(commands, bos, None)?
-            .wait(PATIENCE)
-            .context("waiting for the GPU")
-    }
-}
 
 /// The GPU copies from one BO to another, both at addresses that the kernel chose.
 fn get_iova(_: &mut Test) -> Outcome {
@@ -197,10 +143,7 @@ fn implicit_sync(_: &mut Test) -> Outcome {
     let write = Pm4::new().mem_to_mem(shared.iova()?, src.iova()?).barrier();
     a.start(&write, &[(&src, READ), (&shared, WRITE)], Some(held.file()))?;
     let read = Pm4::new().mem_to_mem(dst.iova()?, import.iova()?).barrier();
-    let map = b.cmds.map()?;
-    for (i, dword) in read.dwords().iter().enumerate() {
-        map.write(i, *dword);
-    }
+    b.place(&read)?;
     let reader = Submit::new(&b.queue)
         .implicit_sync()
         .bo(&b.cmds, READ)

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Who calls an ioctl, and what all requests may name: queues, BOs, fences, syncobjs.
+
+use kernel::{
+    fmt,
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+use super::{
+    bindings,
+    bo::Bo,
+    debug,
+    queue::{
+        Kind,
+        Queue, //
+    },
+    sync::{
+        self,
+        InSyncobjs,
+        OutFence,
+        OutSyncobjs,
+        SyncobjArray, //
+    },
+    vm::AnyVm, //
+};
+use crate::gpuvm_rs::fence::Fence;
+
+/// An open file whose ioctl is in progress.
+///
+/// # Invariants
+///
+/// Device, file, context and GPU are alive for `'a`.
+pub(crate) struct Caller<'a> {
+    dev: *mut bindings::drm_device,
+    file: *mut bindings::drm_file,
+    ctx: *mut bindings::msm_context,
+    gpu: *mut bindings::msm_gpu,
+    vm: AnyVm<'a>,
+}
+
+impl<'a> Caller<'a> {
+    /// # Errors
+    ///
+    /// `ENXIO` without a GPU, `ENOMEM` without a VM, `EPIPE` if the VM is unusable.
+    ///
+    /// # Safety
+    ///
+    /// The arguments are those of an ioctl that is in progress for `'a`.
+    pub(super) unsafe fn new(
+        dev: *mut bindings::drm_device,
+        file: *mut bindings::drm_file,
+    ) -> Result<Self> {
+        // SAFETY: The caller's promise. A context's VM lives as long as the context, once it is made; which kind it is is
+        // decided by then.
+        unsafe {
+            let gpu = (*bindings::msm_rs_priv(dev)).gpu;
+            if gpu.is_null() {
+                return Err(ENXIO);
+            }
+            let ctx: *mut bindings::msm_context = (*file).driver_priv.cast();
+            let vm = bindings::msm_context_vm(dev, ctx);
+            if vm.is_null() {
+                debug::line(dev, fmt!("no VM"));
+                return Err(ENOMEM);
+            }
+            let vm = AnyVm::from_raw(vm);
+            if vm.is_unusable() {
+                debug::line(dev, fmt!("context is unusable"));
+                return Err(EPIPE);
+            }
+            // INVARIANT: The caller's promise.
+            Ok(Self {
+                dev,
+                file,
+                ctx,
+                gpu,
+                vm,
+            })
+        }
+    }
+
+    /// The context's VM.
+    pub(crate) fn any_vm(&self) -> AnyVm<'a> {
+        self.vm
+    }
+
+    /// The device.
+    pub(super) fn dev(&self) -> *mut bindings::drm_device {
+        self.dev
+    }
+
+    /// The GPU.
+    pub(super) fn gpu(&self) -> *mut bindings::msm_gpu {
+        self.gpu
+    }
+
+    /// The id of the DRM client, for tracing.
+    pub(super) fn client_id(&self) -> u64 {
+        // SAFETY: Alive by the type invariant.
+        unsafe { (*self.file).client_id }
+    }
+
+    /// Prints a debug line for whoever looks for the reason of an error.
+    pub(crate) fn note(&self, why: fmt::Arguments<'_>) {
+        // SAFETY: Alive by the type invariant.
+        unsafe { debug::line(self.dev, why) };
+    }
+
+    /// `EINVAL`, with a debug line that says why.
+    pub(crate) fn invalid(&self, why: fmt::Arguments<'_>) -> Error {
+        self.note(why);
+        EINVAL
+    }
+
+    /// The BO behind a handle of the file.
+    pub(crate) fn lookup(&self, handle: u32) -> Option<ARef<Bo>> {
+        // SAFETY: The file is open, by the type invariant.
+        unsafe { Bo::lookup(self.file, handle) }
+    }
+
+    /// The context's queue `id`, which is to be of kind `kind`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `EINVAL`.
+    pub(super) fn queue(&self, id: u32, kind: Kind) -> Result<Queue> {
+        // SAFETY: The context is alive, by the type invariant.
+        unsafe { Queue::get(self.ctx, id, kind) }.inspect_err(|&e| {
+            if e == EINVAL {
+                self.note(fmt!("queue {id} is of another kind"));
+            }
+        })
+    }
+
+    /// Lets `job` wait for the fences that a request names, and prepares telling those whom it names.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`, `ENOENT`, `EFAULT`, `EOPNOTSUPP`, `EMFILE`, `ENOMEM`: see [`sync`].
+    ///
+    /// # Safety
+    ///
+    /// `job` is initialised and not armed.
+    pub(super) unsafe fn sync(
+        &self,
+        named: &Named,
+        job: *mut bindings::drm_sched_job,
+    ) -> Result<Told> {
+        let file = named.out_fence.then(OutFence::new).transpose()?;
+        if let Some(fd) = named.in_fence {
+            let fence =
+                sync::fence_from_fd(fd).map_err(|_| self.invalid(fmt!("invalid in-fence")))?;
+            // SAFETY: The caller's promise. The call consumes the reference, also when it fails.
+            kernel::error::to_result(unsafe {
+                let fence = ARef::into_raw(fence).as_ptr().cast();
+                bindings::drm_sched_job_add_dependency(job, fence)
+            })?;
+        }
+        // SAFETY: Device and open file, by the type invariant; the job is as the caller promises.
+        let reset = unsafe { InSyncobjs::parse(self.dev, self.file, job, named.in_syncobjs)? };
+        // SAFETY: As above.
+        let attach = unsafe { OutSyncobjs::parse(self.dev, self.file, named.out_syncobjs)? };
+        Ok(Told {
+            reset,
+            attach,
+            file,
+        })
+    }
+}
+
+/// The fences that a request names.
+pub(super) struct Named {
+    /// The descriptor of one to wait for.
+    pub(super) in_fence: Option<i32>,
+    /// Whether the job's fence gets a descriptor.
+    pub(super) out_fence: bool,
+    /// What to wait for.
+    pub(super) in_syncobjs: SyncobjArray,
+    /// What gets the job's fence.
+    pub(super) out_syncobjs: SyncobjArray,
+}
+
+/// Those who are told of a job's fence once it is pushed. Dropped, they learn nothing.
+pub(crate) struct Told {
+    reset: Option<InSyncobjs>,
+    attach: Option<OutSyncobjs>,
+    file: Option<OutFence>,
+}
+
+impl Told {
+    /// Tells them. Returns the descriptor of the fence's file, if one was asked for.
+    pub(super) fn tell(self, fence: &Fence) -> Option<i32> {
+        if let Some(syncobjs) = self.reset {
+            syncobjs.reset();
+        }
+        if let Some(syncobjs) = self.attach {
+            syncobjs.attach(fence);
+        }
+        self.file.map(|file| file.install(fence))
+    }
+}

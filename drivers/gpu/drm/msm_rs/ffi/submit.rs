@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A SUBMIT request, and `struct msm_gem_submit`, which C runs.
+
+use core::{
+    mem::ManuallyDrop,
+    ops::Deref,
+    ptr::NonNull,
+    sync::atomic::{
+        AtomicU32,
+        Ordering, //
+    },
+};
+
+use kernel::{
+    prelude::*,
+    sync::aref::ARef,
+    transmute::FromBytes,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
+};
+
+use super::{
+    bindings,
+    bo::{
+        LruLocked,
+        Pin, //
+    },
+    caller::{
+        Caller,
+        Named,
+        Told, //
+    },
+    queue::{
+        Kind,
+        Queue,
+        QueueLocked, //
+    },
+    sync::SyncobjArray,
+    vm::Managed, //
+};
+use crate::{
+    gpuvm_rs::{
+        fence::Fence,
+        gem::ObjLocked,
+        vm::VmBo, //
+    },
+    pure::submit::{
+        self,
+        Cmd,
+        RawCmd,
+        RawReloc, //
+    },
+    submit::Entry,
+};
+
+const _: () = {
+    assert!(submit::CMD_BUF == bindings::MSM_SUBMIT_CMD_BUF);
+    assert!(submit::CMD_IB_TARGET_BUF == bindings::MSM_SUBMIT_CMD_IB_TARGET_BUF);
+    assert!(submit::CMD_CTX_RESTORE_BUF == bindings::MSM_SUBMIT_CMD_CTX_RESTORE_BUF);
+    assert!(submit::BO_READ == bindings::MSM_SUBMIT_BO_READ);
+    assert!(submit::BO_WRITE == bindings::MSM_SUBMIT_BO_WRITE);
+    assert!(submit::BO_DUMP == bindings::MSM_SUBMIT_BO_DUMP);
+    assert!(submit::BO_NO_IMPLICIT == bindings::MSM_SUBMIT_BO_NO_IMPLICIT);
+};
+
+/// All flags of a request that are known.
+const FLAGS: u32 = bindings::MSM_SUBMIT_NO_IMPLICIT
+    | bindings::MSM_SUBMIT_FENCE_FD_IN
+    | bindings::MSM_SUBMIT_FENCE_FD_OUT
+    | bindings::MSM_SUBMIT_SUDO
+    | bindings::MSM_SUBMIT_SYNCOBJ_IN
+    | bindings::MSM_SUBMIT_SYNCOBJ_OUT
+    | bindings::MSM_SUBMIT_FENCE_SN_IN;
+
+/// The bits of a request's flags that name a pipe, see `MSM_PIPE_ID()`.
+const PIPE: u32 = 0xffff;
+
+// SAFETY: Integers without padding.
+unsafe impl FromBytes for bindings::drm_msm_gem_submit_bo {}
+// SAFETY: Integers, and a union of two of one size, without padding.
+unsafe impl FromBytes for bindings::drm_msm_gem_submit_cmd {}
+// SAFETY: Integers without padding.
+unsafe impl FromBytes for bindings::drm_msm_gem_submit_reloc {}
+
+/// Reads element `i` of an array in userspace.
+fn read_element<T: FromBytes>(array: u64, i: u32) -> Result<T> {
+    let addr = array
+        .checked_add(u64::from(i) * size_of::<T>() as u64)
+        .ok_or(EFAULT)?;
+    UserSlice::new(UserPtr::from_addr(addr as usize), size_of::<T>())
+        .reader()
+        .read::<T>()
+}
+
+/// A SUBMIT request.
+pub(crate) struct Request<'a> {
+    caller: Caller<'a>,
+    args: &'a mut bindings::drm_msm_gem_submit,
+}
+
+impl<'a> Deref for Request<'a> {
+    type Target = Caller<'a>;
+
+    fn deref(&self) -> &Caller<'a> {
+        &self.caller
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Checks what doesn't depend on tables and commands.
+    ///
+    /// # Errors
+    ///
+    /// See [`Caller::new`]; `EINVAL` for unknown flags, another pipe, or SUDO without the right to it.
+    ///
+    /// # Safety
+    ///
+    /// The arguments are those of an ioctl in progress, whose argument is a `drm_msm_gem_submit`.
+    pub(super) unsafe fn new(
+        dev: *mut bindings::drm_device,
+        data: *mut core::ffi::c_void,
+        file: *mut bindings::drm_file,
+    ) -> Result<Self> {
+        // SAFETY: The caller's promise.
+        let (caller, args) = unsafe {
+            (
+                Caller::new(dev, file)?,
+                &mut *data.cast::<bindings::drm_msm_gem_submit>(),
+            )
+        };
+        if args.pad != 0 {
+            return Err(caller.invalid(fmt!("pad isn't zero")));
+        }
+        if args.flags & PIPE != bindings::MSM_PIPE_3D0 {
+            return Err(caller.invalid(fmt!("invalid pipe")));
+        }
+        if args.flags & !PIPE & !FLAGS != 0 {
+            return Err(caller.invalid(fmt!("invalid flags: {:x}", args.flags)));
+        }
+        // SAFETY: Looks at the kernel's configuration and the task's capabilities.
+        let may_sudo = || unsafe { bindings::msm_rs_may_sudo() };
+        if args.flags & bindings::MSM_SUBMIT_SUDO != 0 && !may_sudo() {
+            return Err(caller.invalid(fmt!("SUDO isn't allowed")));
+        }
+        Ok(Self { caller, args })
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        self.args.flags & flag != 0
+    }
+
+    /// The queue that the request is for.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `EINVAL`.
+    pub(crate) fn queue(&self) -> Result<Queue> {
+        self.caller.queue(self.args.queueid, Kind::Gpu)
+    }
+
+    /// How many entries the BO table has.
+    pub(crate) fn nr_bos(&self) -> u32 {
+        self.args.nr_bos
+    }
+
+    /// Reads entry `i` of the BO table: handle and flags.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`.
+    pub(crate) fn bo(&self, i: u32) -> Result<(u32, u32)> {
+        let bo: bindings::drm_msm_gem_submit_bo = read_element(self.args.bos, i)?;
+        Ok((bo.handle, bo.flags))
+    }
+
+    /// How many command streams there are.
+    pub(crate) fn nr_cmds(&self) -> u32 {
+        self.args.nr_cmds
+    }
+
+    /// Reads command stream `i`.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`.
+    pub(crate) fn cmd(&self, i: u32) -> Result<RawCmd> {
+        let cmd: bindings::drm_msm_gem_submit_cmd = read_element(self.args.cmds, i)?;
+        Ok(RawCmd {
+            kind: cmd.type_,
+            index: cmd.submit_idx,
+            offset: cmd.submit_offset,
+            size: cmd.size,
+            nr_relocs: cmd.nr_relocs,
+            // SAFETY: Both variants are the same integer.
+            address: unsafe { cmd.__bindgen_anon_1.iova },
+        })
+    }
+
+    /// Reads relocation `i` of those at `address`.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`.
+    pub(crate) fn reloc(&self, address: u64, i: u32) -> Result<RawReloc> {
+        let reloc: bindings::drm_msm_gem_submit_reloc = read_element(address, i)?;
+        Ok(RawReloc {
+            submit_offset: reloc.submit_offset,
+            or: reloc.or,
+            shift: reloc.shift,
+            index: reloc.reloc_idx,
+            offset: reloc.reloc_offset,
+        })
+    }
+
+    /// Whether this GPU's userspace may ask for relocations.
+    pub(crate) fn allows_relocs(&self) -> bool {
+        // SAFETY: The GPU is alive; the field never changes.
+        unsafe { (*self.gpu()).allow_relocs }
+    }
+
+    /// Whether the submit waits for the fences of its BOs.
+    pub(crate) fn implicit_sync(&self) -> bool {
+        !self.has(bindings::MSM_SUBMIT_NO_IMPLICIT)
+    }
+
+    /// Lets `submit` wait for what the request names, and prepares telling those whom it names.
+    ///
+    /// # Errors
+    ///
+    /// See [`Caller::sync`].
+    pub(crate) fn sync(&self, submit: &mut Submit) -> Result<Told> {
+        let args = &self.args;
+        let array = |flag, addr, nr| {
+            if self.has(flag) {
+                SyncobjArray {
+                    addr,
+                    nr,
+                    stride: args.syncobj_stride,
+                }
+            } else {
+                SyncobjArray::default()
+            }
+        };
+        let named = Named {
+            in_fence: self
+                .has(bindings::MSM_SUBMIT_FENCE_FD_IN)
+                .then_some(args.fence_fd),
+            out_fence: self.has(bindings::MSM_SUBMIT_FENCE_FD_OUT),
+            in_syncobjs: array(
+                bindings::MSM_SUBMIT_SYNCOBJ_IN,
+                args.in_syncobjs,
+                args.nr_in_syncobjs,
+            ),
+            out_syncobjs: array(
+                bindings::MSM_SUBMIT_SYNCOBJ_OUT,
+                args.out_syncobjs,
+                args.nr_out_syncobjs,
+            ),
+        };
+        // SAFETY: The submit isn't armed.
+        unsafe { self.caller.sync(&named, submit.job()) }
+    }
+
+    /// Tells of the submit's fence. Its number, and the descriptor of its file, go to userspace.
+    pub(crate) fn tell(&mut self, told: Told, fence: &Fence, number: u32) {
+        self.args.fence = number;
+        if let Some(fd) = told.tell(fence) {
+            self.args.fence_fd = fd;
+        }
+    }
+
+    /// Locks the device's LRUs.
+    pub(crate) fn lock_lru(&self) -> LruLocked<'_> {
+        // SAFETY: The caller's device is alive.
+        unsafe { LruLocked::new(self.dev()) }
+    }
+}
+
+/// A `struct msm_gem_submit` that isn't armed. Dropping it gives back what was put in so far.
+///
+/// # Invariants
+///
+/// One reference is owned. Until it is armed, nobody else has one.
+pub(crate) struct Submit(NonNull<bindings::msm_gem_submit>);
+
+impl Submit {
+    /// A submit to `queue`, with room for the request's BOs and commands, and none in it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, also for more BOs and commands than fit one allocation; `ENOENT` for a queue without a scheduler.
+    pub(crate) fn new(req: &Request<'_>, queue: &Queue) -> Result<Self> {
+        static IDENT: AtomicU32 = AtomicU32::new(0);
+
+        // SAFETY: Queue, device, file and VM are alive; what the submit keeps a pointer to lives as long as the queue, of
+        // which the submit gets a reference. On failure nothing is left.
+        unsafe {
+            let raw = bindings::msm_rs_submit_alloc(
+                req.args.nr_bos,
+                req.args.nr_cmds,
+                queue.raw(),
+                req.client_id(),
+            );
+            let raw = NonNull::new(kernel::error::from_err_ptr(raw)?).ok_or(ENOMEM)?;
+            let submit = raw.as_ptr();
+            // INVARIANT: It was made with one reference.
+            let this = Self(raw);
+            (*submit).queue = queue.another().into_raw();
+            (*submit).dev = req.dev();
+            (*submit).gpu = req.gpu();
+            (*submit).vm = req.any_vm().as_raw();
+            (*submit).ring = (*req.gpu()).rb[(*queue.raw()).ring_nr as usize];
+            (*submit).ident = IDENT.fetch_add(1, Ordering::Relaxed);
+            (*submit).set_in_rb(req.has(bindings::MSM_SUBMIT_SUDO));
+            bindings::msm_rs_trace_submit(submit, req.args.nr_bos, req.args.nr_cmds);
+            Ok(this)
+        }
+    }
+
+    fn raw(&self) -> *mut bindings::msm_gem_submit {
+        self.0.as_ptr()
+    }
+
+    /// The scheduler's part.
+    fn job(&mut self) -> *mut bindings::drm_sched_job {
+        // SAFETY: Within the submit.
+        unsafe { &raw mut (*self.raw()).base }
+    }
+
+    /// Lets the submit wait for those that write `obj`, or, if it `writes` itself, for all that use it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn add_implicit_dependencies(
+        &mut self,
+        obj: &ObjLocked<'_>,
+        writes: bool,
+    ) -> Result {
+        // SAFETY: Not armed; the object is locked.
+        kernel::error::to_result(unsafe {
+            bindings::drm_sched_job_add_implicit_dependencies(self.job(), obj.as_raw(), writes)
+        })
+    }
+
+    /// Reserves the number by which userspace knows the fence: the one that the request names, or the next.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOSPC`; `EINVAL` for a named number that is in use, zero, or no positive `int`.
+    pub(crate) fn reserve_fence_id(
+        &mut self,
+        req: &Request<'_>,
+        _queue: &QueueLocked<'_>,
+    ) -> Result {
+        let wanted = if req.has(bindings::MSM_SUBMIT_FENCE_SN_IN) {
+            match i32::try_from(req.args.fence) {
+                Ok(id) if id > 0 => id,
+                _ => return Err(req.invalid(fmt!("invalid in-fence-sn"))),
+            }
+        } else {
+            0
+        };
+        // SAFETY: The submit's queue is alive.
+        let id = unsafe { bindings::msm_rs_fence_id_reserve((*self.raw()).queue, wanted) };
+        if id < 0 {
+            return Err(Error::from_errno(id));
+        }
+        // SAFETY: Ours alone.
+        unsafe { (*self.raw()).fence_id = id };
+        Ok(())
+    }
+
+    /// Adds a BO of the table. There is room for as many as the request has.
+    pub(crate) fn add_bo(&mut self, entry: &Entry, vm_bo: VmBo<'_, Managed>, iova: u64) {
+        let submit = self.raw();
+        // SAFETY: Ours alone. `msm_rs_submit_alloc()` made room for what the request has, in which nothing is made for
+        // more. References go to the submit, for `retire()`.
+        unsafe {
+            let bo = (*submit).bos.as_mut_ptr().add((*submit).nr_bos as usize);
+            (*bo).flags = entry.flags.bits();
+            (*bo).__bindgen_anon_1.obj = ARef::into_raw(entry.bo.clone()).as_ptr().cast();
+            (*bo).vm_bo = vm_bo.into_raw();
+            (*bo).iova = iova;
+            (*submit).nr_bos += 1;
+        }
+    }
+
+    /// Takes over the pins of all BOs that were added. `run_job` drops them.
+    pub(crate) fn own_pins<'l>(&mut self, pins: impl IntoIterator<Item = Pin<'l>>) {
+        for pin in pins {
+            pin.leave_to_job();
+        }
+        // SAFETY: Ours alone.
+        unsafe { (*self.raw()).set_bos_pinned(true) };
+    }
+
+    /// Adds commands at `iova`. There is room for as many as the request has.
+    pub(crate) fn add_cmd(&mut self, cmd: &Cmd, iova: u64, index: u32, offset: u32) {
+        let submit = self.raw();
+        // SAFETY: As in `add_bo()`.
+        unsafe {
+            let to = (*submit).cmd.add((*submit).nr_cmds as usize);
+            (*to).type_ = cmd.kind;
+            (*to).size = cmd.size / 4;
+            (*to).iova = iova;
+            (*to).offset = offset / 4;
+            (*to).idx = index;
+            (*submit).nr_cmds += 1;
+        }
+    }
+
+    /// Writes the submit into the debugfs file `rd`, if somebody reads it. VM and BOs are locked.
+    pub(crate) fn dump(&self) {
+        // SAFETY: Filled in.
+        unsafe { bindings::msm_rs_rd_dump(self.raw()) };
+    }
+
+    /// Starts the submit's fences: the point of no return.
+    pub(crate) fn arm(mut self, _queue: &QueueLocked<'_>) -> ArmedSubmit {
+        // SAFETY: Initialised and not armed yet; the queue's lock keeps the order.
+        unsafe {
+            bindings::drm_sched_job_arm(self.job());
+            let fence = Fence::from_raw(&raw mut (*(*self.raw()).base.s_fence).finished);
+            let reference: ARef<Fence> = fence.into();
+            (*self.raw()).user_fence = ARef::into_raw(reference).as_ptr().cast();
+            bindings::msm_rs_fence_id_set(self.raw());
+        }
+        ArmedSubmit(ManuallyDrop::new(self))
+    }
+}
+
+impl Drop for Submit {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns a reference.
+        unsafe { bindings::msm_gem_submit_put(self.raw()) };
+    }
+}
+
+/// A submit whose fences have started. It gets pushed, come what may.
+pub(crate) struct ArmedSubmit(ManuallyDrop<Submit>);
+
+impl ArmedSubmit {
+    /// The fence that says that the GPU is done.
+    pub(crate) fn finished(&self) -> ARef<Fence> {
+        // SAFETY: Armed, so that there is one.
+        unsafe { Fence::from_raw((*self.0.raw()).user_fence).into() }
+    }
+
+    /// Hands the submit to the scheduler. Returns the number of its fence.
+    pub(crate) fn push(self, _queue: &QueueLocked<'_>) -> u32 {
+        let submit = self.0.raw();
+        // SAFETY: Armed; our reference keeps the submit until `self` is dropped, where it is pushed. The queue is locked.
+        unsafe {
+            let id = (*submit).fence_id as u32;
+            (*(*submit).queue).last_fence = id;
+            id
+        }
+    }
+}
+
+impl Drop for ArmedSubmit {
+    fn drop(&mut self) {
+        // SAFETY: Armed, and pushed once: here. The scheduler gets a reference of its own; ours goes after that.
+        unsafe {
+            bindings::msm_gem_submit_get(self.0.raw());
+            bindings::drm_sched_entity_push_job(self.0.job());
+            ManuallyDrop::drop(&mut self.0);
+        }
+    }
+}
+
+/// The GPU is done with `submit`, or it never got to run: gives back the BOs of its table.
+///
+/// # Safety
+///
+/// Called once, for a submit that was filled in.
+pub(super) unsafe fn retire(submit: *mut bindings::msm_gem_submit) {
+    // SAFETY: The caller's promise: each entry owns a reference to its object and to the vm_bo. The object's lock guards
+    // the vm_bo's lists.
+    unsafe {
+        let bos = (*submit).bos.as_ptr();
+        for i in 0..(*submit).nr_bos as usize {
+            let bo = bos.add(i);
+            let obj = (*bo).__bindgen_anon_1.obj;
+            bindings::msm_gem_lock(obj);
+            bindings::drm_gpuvm_bo_put((*bo).vm_bo);
+            bindings::msm_gem_unlock(obj);
+            bindings::drm_gem_object_put(obj);
+        }
+    }
+}
+
+/// The last reference to `submit` is gone. The BOs of its table were given back by [`retire`].
+///
+/// # Safety
+///
+/// Called once; nobody uses the submit any more.
+pub(super) unsafe fn destroy(submit: *mut bindings::msm_gem_submit) {
+    // SAFETY: The caller's promise. The scheduler's job is cleaned up by `free_job()` if it was pushed, which clears the
+    // pointer to its fence.
+    unsafe {
+        if !(*submit).base.s_fence.is_null() {
+            bindings::drm_sched_job_cleanup(&raw mut (*submit).base);
+        }
+        bindings::msm_rs_fence_id_free(submit);
+        bindings::dma_fence_put((*submit).user_fence);
+        let queue = NonNull::new((*submit).queue).map(|queue| Queue::from_raw(queue));
+        bindings::msm_rs_submit_free(submit);
+        drop(queue);
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The SUBMIT ioctl.
+//!
+//! A request goes through stages, each of which undoes what it did when it is dropped: parsed and looked up
+//! ([`Table`], [`Commands`]) → locked, with fence slots → backed (the BOs of the table placed and pinned, or the evicted
+//! BOs of a VM_BIND VM restored) → filled in for the C that runs it → armed → pushed. After filling in, nothing can fail,
+//! so that no fence is ever attached that nobody signals.
+//!
+//! A VM_BIND context says with VM_BIND what the GPU may reach; its submits list no BOs, and all that is mapped
+//! stays while they run. In other contexts a submit lists what it uses.
+
+mod commands;
+mod table;
+
+use kernel::{
+    prelude::*, //
+};
+
+use crate::{
+    ffi::{
+        caller::Told,
+        queue::Queue,
+        submit::{
+            Request,
+            Submit, //
+        },
+        vm::{
+            AnyVm,
+            Bind,
+            Managed, //
+        },
+    },
+    gpuvm_rs::{
+        exec::{
+            Exec,
+            Slots, //
+        },
+        vm::GpuVm, //
+    },
+};
+use commands::Commands;
+pub(crate) use table::Entry;
+use table::Table;
+
+/// Serves a request, of which the flags have been checked.
+///
+/// # Errors
+///
+/// As the UAPI says; then nothing has changed.
+pub(crate) fn submit(req: &mut Request<'_>) -> Result {
+    let queue = req.queue()?;
+    if matches!(req.any_vm(), AnyVm::Bind(_)) && req.nr_bos() != 0 {
+        return Err(req.invalid(fmt!("a VM_BIND context has no BO table")));
+    }
+
+    let mut submit = Submit::new(req, &queue)?;
+    let told = req.sync(&mut submit)?;
+    let table = Table::parse(req)?;
+    let commands = Commands::parse(req, &table)?;
+
+    match req.any_vm() {
+        AnyVm::Managed(vm) => with_table(req, &queue, submit, told, vm, &table, &commands),
+        AnyVm::Bind(vm) => with_all_mapped(req, &queue, submit, told, vm, &commands),
+    }
+}
+
+/// Serves a request of a context whose VM the kernel manages.
+fn with_table(
+    req: &mut Request<'_>,
+    queue: &Queue,
+    mut submit: Submit,
+    told: Told,
+    vm: &GpuVm<Managed>,
+    table: &Table,
+    commands: &Commands,
+) -> Result {
+    let queue_locked = queue.lock()?;
+    pin_init::stack_pin_init!(let exec = Exec::interruptible(table.len() + 1));
+    let locked = exec
+        .lock_all(|attempt| {
+            attempt.lock_vm(vm)?;
+            table.bos().try_for_each(|bo| attempt.lock(bo.gem()))
+        })?
+        .reserve_fences(Slots::ReadWrite)?;
+
+    if req.implicit_sync() {
+        table.add_dependencies(&mut submit, &locked)?;
+    }
+    let placed = table.place(&locked.vm(vm).ok_or(EDEADLK)?, &locked)?;
+    let relocated = commands.map_relocated(table, &locked)?;
+    let pinned = placed.pin(req)?;
+    submit.reserve_fence_id(req, &queue_locked)?;
+
+    // Nothing below can fail.
+    relocated.write(|index| pinned.iova(index));
+    drop(relocated);
+    commands.fill(&mut submit, |index| pinned.iova(index));
+    pinned.fill(&mut submit);
+    submit.dump();
+    let armed = submit.arm(&queue_locked);
+    let fence = armed.finished();
+    locked.attach_each(&fence, table.usages());
+    let number = armed.push(&queue_locked);
+    req.tell(told, &fence, number);
+    Ok(())
+}
+
+/// Serves a request of a VM_BIND context.
+fn with_all_mapped(
+    req: &mut Request<'_>,
+    queue: &Queue,
+    mut submit: Submit,
+    told: Told,
+    vm: &GpuVm<Bind>,
+    commands: &Commands,
+) -> Result {
+    let queue_locked = queue.lock()?;
+    pin_init::stack_pin_init!(let exec = Exec::interruptible(1));
+    let locked = exec
+        .lock_all(|attempt| {
+            let vm = attempt.lock_vm(vm)?;
+            attempt.lock_extobjs(&vm)
+        })?
+        .reserve_fences(Slots::One)?;
+    if vm.is_unusable() {
+        return Err(EPIPE);
+    }
+    locked.validate(&locked.vm(vm).ok_or(EDEADLK)?)?;
+    submit.reserve_fence_id(req, &queue_locked)?;
+    let mut submits = vm.state().submits.lock();
+    submits.reserve()?;
+
+    // Nothing below can fail.
+    commands.fill(&mut submit, |_| None);
+    submit.dump();
+    let armed = submit.arm(&queue_locked);
+    let fence = armed.finished();
+    submits.add(fence.clone());
+    drop(submits);
+    locked.attach_bookkeep(&fence);
+    let number = armed.push(&queue_locked);
+    req.tell(told, &fence, number);
+    Ok(())
+}
