@@ -72,8 +72,9 @@ overlay-remove:
 #:   make test             all tests; TESTS="alias hostile" for some of them, tests/run-tests --help for more
 #:   make host-test        those that need no guest
 #:   tests/vm -- CMD       a command of your own in a guest, see tests/vm --help
+#:   make differential     random programs of ioctls, on both modules; SEED=N for others than in make test, COUNT=N
 #:   make mutants          breaks the module on purpose, in nine ways, and says which test notices
-.PHONY: run test host-test mutants
+.PHONY: run test host-test differential mutants
 run:
 	@tests/run
 
@@ -82,6 +83,9 @@ test:
 
 host-test:
 	@tests/run-tests --host
+
+differential:
+	@tests/differential/run $(if $(SEED),--from $(SEED)) $(if $(COUNT),--count $(COUNT))
 
 mutants:
 	@tests/mutants/run

@@ -21,6 +21,7 @@ LOGS = TOP / "build/test"
 
 KEYS = {
     "host": {"name", "command"},
+    "script": {"name", "command", "counts"},
     "guest": {"name", "program", "args", "kernels", "modules", "timeout", "alone", "vm", "fails"},
 }
 
@@ -285,6 +286,20 @@ def kunit():
         report.ok(seconds, "kunit", "kernel log and leaks")
 
 
+def script_of_its_own(entry):
+    """A script that starts its guests itself."""
+    start = time.monotonic()
+    log = LOGS / f"script-{entry['name']}.log"
+    lines = []
+    status, errors = run(shlex.split(entry["command"]), log, lines.append)
+    seconds = time.monotonic() - start
+    if status:
+        report.fail(seconds, "guests", entry["name"], f"see {log}", "\n".join(lines[-40:]) + "\n" + errors)
+    else:
+        counted = next((line for line in lines if re.search(entry["counts"], line)), "")
+        report.ok(seconds, "guests", entry["name"], counted)
+
+
 def host(entry):
     start = time.monotonic()
     log = LOGS / f"host-{entry['name']}.log"
@@ -355,6 +370,11 @@ def main():
         for entry in suite["host"]:
             if wanted(entry["name"]):
                 guarded(host, entry)
+    # these use all processors by themselves
+    if not (args.host or args.kernel or args.module):
+        for entry in suite["script"]:
+            if wanted(entry["name"]):
+                guarded(script_of_its_own, entry)
 
     groups, apart = {}, []
     for entry in suite["guest"]:

@@ -10,13 +10,24 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use vadreno_ctl::*;
 
-/// Questions and answers of the TRANSLATE and TLB mailboxes.
+/// Questions and answers of the TRANSLATE, TLB and ROW mailboxes.
 #[derive(Debug, Default)]
 pub struct Mailbox {
+    row: Row,
     iova: AtomicU64,
     ttbr0: AtomicU64,
     translation: Mutex<Translation>,
     asid: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Row {
+    ttbr0: AtomicU64,
+    asid: AtomicU64,
+    count: AtomicU64,
+    mapped: AtomicU64,
+    writable: AtomicU64,
+    stale: AtomicU64,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -65,6 +76,12 @@ pub fn read(device: &Device, offset: usize) -> u64 {
         translate::TTBR0 => device.mailbox.ttbr0.load(Relaxed),
         translate::STATUS => translation().status,
         translate::PA => translation().pa,
+        row::TTBR0 => device.mailbox.row.ttbr0.load(Relaxed),
+        row::ASID => device.mailbox.row.asid.load(Relaxed),
+        row::COUNT => device.mailbox.row.count.load(Relaxed),
+        row::MAPPED => device.mailbox.row.mapped.load(Relaxed),
+        row::WRITABLE => device.mailbox.row.writable.load(Relaxed),
+        row::STALE => device.mailbox.row.stale.load(Relaxed),
         translate::PTE => translation().pte,
         translate::LEVEL => translation().level,
         tlb::ASID => device.mailbox.asid.load(Relaxed),
@@ -108,12 +125,34 @@ pub fn write(device: &Device, offset: usize, value: u64) {
         translate::TTBR0 => device.mailbox.ttbr0.store(value, Relaxed),
         translate::GO => translate(device, value == translate::WRITE),
         tlb::ASID => device.mailbox.asid.store(value, Relaxed),
+        row::TTBR0 => device.mailbox.row.ttbr0.store(value, Relaxed),
+        row::ASID => device.mailbox.row.asid.store(value, Relaxed),
+        row::COUNT => device.mailbox.row.count.store(value, Relaxed),
+        row::FIRST => look_along(device, value),
         watch::PAGE => device.smmu.reach(board, value),
         watch::FORGET => device.smmu.watch(|watch| watch.forget(value)),
         watch::ADD => device.smmu.watch(|watch| watch.add(value)),
         watch::REMOVE => device.smmu.watch(|watch| watch.remove(value)),
         _ => {}
     }
+}
+
+fn look_along(device: &Device, first: u64) {
+    let row = &device.mailbox.row;
+    let ttbr0 = row.ttbr0.load(Relaxed);
+    let asid = row.asid.load(Relaxed) as u16;
+    let (mut mapped, mut writable, mut stale) = (0, 0, 0);
+    for page in 0..row.count.load(Relaxed).min(64) {
+        let iova = first.wrapping_add(page << 12);
+        let found = device.smmu.probe(&device.board, ttbr0, iova);
+        let leaf = found.as_ref().and_then(|found| found.as_ref().ok());
+        mapped |= u64::from(leaf.is_some()) << page;
+        writable |= u64::from(leaf.is_some_and(|leaf| leaf.writable())) << page;
+        stale |= u64::from(device.smmu.is_stale(asid, iova, leaf)) << page;
+    }
+    row.mapped.store(mapped, Relaxed);
+    row.writable.store(writable, Relaxed);
+    row.stale.store(stale, Relaxed);
 }
 
 fn translate(device: &Device, write: bool) {

@@ -729,6 +729,14 @@ impl Smmu {
         )
     }
 
+    /// Whether the TLB holds, for `asid` and `iova`, what the tables don't say: `found` is their answer.
+    pub fn is_stale(&self, asid: u16, iova: u64, found: Option<&Leaf>) -> bool {
+        self.state()
+            .tlb
+            .leaf(asid, iova)
+            .is_some_and(|kept| !found.is_some_and(|leaf| kept.agrees(leaf)))
+    }
+
     /// Leaf and table entries of an ASID, or of all.
     pub fn tlb_count(&self, asid: Option<u16>) -> (usize, usize) {
         self.state().tlb.count(asid)

@@ -70,6 +70,12 @@ impl Bo {
         Ok(unsafe { OwnedFd::from_raw_fd(arg.fd) })
     }
 
+    /// Leaves the handle to the closing of the file.
+    pub fn leave_open(mut self) {
+        // There is no handle 0 to close.
+        self.handle = 0;
+    }
+
     /// The GEM handle.
     pub fn handle(&self) -> u32 {
         self.handle

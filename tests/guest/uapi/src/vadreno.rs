@@ -54,6 +54,17 @@ pub enum Translation {
     Other(u64),
 }
 
+/// What a row of pages looks like; bit n is page n's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The tables lead somewhere.
+    pub mapped: u64,
+    /// … and allow writes.
+    pub writable: u64,
+    /// The TLB has an entry that the tables don't agree with.
+    pub stale: u64,
+}
+
 impl Vadreno {
     /// Finds the device and maps its control BAR.
     ///
@@ -128,6 +139,30 @@ impl Vadreno {
                 TRANSLATION => Translation::Unmapped,
                 PERMISSION => Translation::Denied,
                 other => Translation::Other(other),
+            }
+        })
+    }
+
+    /// TTBR0 and ASID of the context that ran last.
+    pub fn current(&self) -> (u64, u64) {
+        (
+            self.read(ctl::current::TTBR0),
+            self.read(ctl::current::ASID),
+        )
+    }
+
+    /// Looks at `count` pages (at most 64) from `iova` on in a context's page tables and in the TLB.
+    pub fn row(&self, (ttbr0, asid): (u64, u64), iova: u64, count: u64) -> Result<Row> {
+        use ctl::row::*;
+        self.exclusively(|| {
+            self.write(TTBR0, ttbr0);
+            self.write(ASID, asid);
+            self.write(COUNT, count);
+            self.write(FIRST, iova);
+            Row {
+                mapped: self.read(MAPPED),
+                writable: self.read(WRITABLE),
+                stale: self.read(STALE),
             }
         })
     }

@@ -8,7 +8,7 @@
 //! aligned; the low half may also be accessed alone, with 32 bits. Use volatile accesses. A write
 //! takes effect before a later access to the BAR by the same CPU.
 //!
-//! The mailboxes ([`translate`], [`tlb`], [`watch`]) hold one question at a time: programs that
+//! The mailboxes ([`translate`], [`tlb`], [`watch`], [`row`]) hold one question at a time: programs that
 //! run side by side take turns, for instance with `flock` on `resource4`.
 //!
 //! A register marked *read-only* ignores writes; an offset that is not listed reads as 0.
@@ -292,6 +292,27 @@ pub mod watch {
     pub const BY_TLB: u64 = 1 << 1;
     /// Bit of [`REACHABLE`]: the page is a page table of a live context.
     pub const IS_TABLE: u64 = 1 << 2;
+}
+
+/// Mailbox: what a row of up to 64 pages of a context looks like, in one go.
+///
+/// Write [`TTBR0`](row::TTBR0), [`ASID`](row::ASID) and [`COUNT`](row::COUNT), then
+/// [`FIRST`](row::FIRST); the answers are there when that write is done. In each, bit n is page n's.
+pub mod row {
+    /// Write an iova: asks about the pages from there on.
+    pub const FIRST: usize = 0x580;
+    /// Physical address of the top-level table, or 0 for the current context.
+    pub const TTBR0: usize = 0x588;
+    /// The context's ASID; only [`STALE`] looks at it.
+    pub const ASID: usize = 0x590;
+    /// Number of pages, at most 64.
+    pub const COUNT: usize = 0x598;
+    /// Read-only: the tables lead somewhere.
+    pub const MAPPED: usize = 0x5a0;
+    /// Read-only: … and allow writes.
+    pub const WRITABLE: usize = 0x5a8;
+    /// Read-only: the TLB has an entry of that ASID which the tables don't agree with.
+    pub const STALE: usize = 0x5b0;
 }
 
 #[cfg(test)]

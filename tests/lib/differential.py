@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs random programs with both modules and compares what they do. Called by tests/differential/run, inside the toolchain
+root, with everything built."""
+
+import argparse
+import concurrent.futures
+import copy
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+TOP = Path(os.environ["MSM_RS_TOP"])
+OUT = TOP / "build/differential"
+DIED = "the guest has died"
+# Guests that may die before a run is given up, and findings that are shortened.
+DEATHS, SHORTENED = 5, 3
+
+children = set()
+
+
+def except_for(module):
+    """The defects of the C memory manager that a module still has."""
+    with open(TOP / "tests/suite.toml", "rb") as file:
+        known = tomllib.load(file)["c"]["defects"]
+    return ",".join(str(n) for n in (range(1, 21) if module == "stock" else known))
+
+
+def guest(module, kernel, words, log, timeout, share=None, options=()):
+    """Runs programs in a fresh guest; returns their reports, and what was wrong with the guest, if anything was."""
+    argv = [str(TOP / "tests/vm"), "--module", module, "--kernel", kernel, "--timeout", str(timeout), "--log", f"{log}.kernel"]
+    argv += ["--share", share] if share else []
+    argv += [*options, "--", "differential", "--except", except_for(module), *words]
+    reports = []
+    with open(f"{log}.err", "w", encoding="utf-8") as errors:
+        with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
+            children.add(child)
+            for line in child.stdout:
+                try:
+                    reports.append(json.loads(line))
+                except ValueError:
+                    break  # the last line of a guest that died
+            child.stdout.read()
+        children.discard(child)
+    if child.returncode in (0, 1):
+        return reports, None
+    text = Path(f"{log}.err").read_text(encoding="utf-8", errors="replace")
+    splat = re.search(r"BUG: .*|WARNING: .*|kmemleak: .*|Unable to handle .*|INFO: .*|Kernel panic .*|refcount_t: .*|DMA-API: .*", text)
+    why = splat[0] if splat else (text.strip().splitlines() or [""])[-1]
+    return reports, f"{DIED} (status {child.returncode}): {why}"
+
+
+def campaign(module, args):
+    """All programs of a run with one module: {seed: report}."""
+    first, end, guests = args.start, args.start + args.count, 0
+    reports = {}
+    while first < end and guests <= DEATHS:
+        words = ["--from", str(first), "--count", str(end - first)]
+        log = OUT / f"{module}-{args.kernel}-{guests}"
+        timeout = 120 + (end - first) * (0.4 if args.kernel == "debug" else 0.1)
+        found, why = guest(module, args.kernel, words, log, timeout)
+        reports.update((report["seed"], report) for report in found)
+        guests += 1
+        if why is None:
+            break
+        seed = first + len(found)
+        if seed == end:  # only at the end, as with a leak: nobody knows whose it is
+            reports[seed - 1]["wrong"] = why
+            break
+        reports[seed] = {"seed": seed, "answers": "", "view": "", "wrong": why, "excepted": []}
+        first = seed + 1
+    return reports
+
+
+def judge(reports):
+    """What is wrong with a program, given the modules' reports; None if nothing is."""
+    ours, stock = reports.get("rust"), reports.get("stock")
+    if None in reports.values():
+        return "it wasn't run"
+    if ours and ours["wrong"]:
+        return f"ours: {ours['wrong']}"
+    if stock and stock["wrong"]:
+        return f"stock: {stock['wrong']}"
+    if ours and stock and not (ours["excepted"] or stock["excepted"]):
+        for what in ("answers", "view"):
+            if ours[what] != stock[what]:
+                return f"{what} differ: {ours[what]} and with the stock module {stock[what]}"
+    return None
+
+
+# Shortening
+
+
+def shorter(program):
+    """Programs that do less: without some of the ops, without some of the ops' changes."""
+    ops = program["ops"]
+    size = len(ops)
+    while size := size // 2:
+        for start in range(0, len(ops), size):
+            yield {**program, "ops": ops[:start] + ops[start + size :]}
+    for n, op in enumerate(ops):
+        kind = next(iter(op)) if isinstance(op, dict) else None
+        for what in ("changes", "writes"):
+            if kind and len(op[kind].get(what, ())) > 1:
+                for i in range(len(op[kind][what])):
+                    less = copy.deepcopy(program)
+                    del less["ops"][n][kind][what][i]
+                    yield less
+
+
+def first_failing(programs, modules, args):
+    """The first of these programs that goes wrong, if one does, and how."""
+    with tempfile.TemporaryDirectory(prefix="shorten-", dir=OUT) as directory:
+        text = "".join(json.dumps(program) + "\n" for program in programs)
+        Path(directory, "programs").write_text(text, encoding="utf-8")
+        words = ["--file", "/share/programs"] + (["--until-wrong"] if len(modules) == 1 else [])
+
+        def one(module):
+            found, why = guest(module, args.kernel, words, Path(directory, module), 120 + len(programs), directory)
+            if why and len(found) < len(programs):
+                found.append({"answers": "", "view": "", "wrong": why, "excepted": []})
+            return found
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            results = dict(zip(modules, pool.map(one, modules)))
+        for n, program in enumerate(programs):
+            reports = {module: found[n] for module, found in results.items() if n < len(found)}
+            if len(reports) < len(modules):
+                return None
+            if why := judge(reports):
+                return program, why
+    return None
+
+
+def shorten(program, modules, args):
+    """The shortest program found that still goes wrong, and how."""
+    best, why = program, None
+    while (candidates := list(shorter(best))) and (found := first_failing(candidates, modules, args)):
+        best, why = found
+    return best, why
+
+
+def written(seed):
+    """A seed's program."""
+    argv = [str(TOP / "tests/vm"), "--module", "none", "--", "differential", "--show", str(seed)]
+    return json.loads(subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def explain(seed, why, modules, args):
+    """Says what is wrong with a program, and keeps a short one that shows it."""
+    print(f"seed {seed}: {why}", flush=True)
+    # what one module alone gets wrong needs no other
+    alone = [module for module, whose in (("rust", "ours: "), ("stock", "stock: ")) if why.startswith(whose)]
+    program, shorter_why = shorten(written(seed), alone or modules, args)
+    path = OUT / f"seed-{seed}.json"
+    path.write_text(json.dumps(program) + "\n", encoding="utf-8")
+    print(f"  {len(program['ops'])} ops are enough: {json.dumps(program['ops'])}")
+    if shorter_why:
+        print(f"  {shorter_why}")
+    print(f"  again: tests/differential/run --kernel {args.kernel} --replay {path.relative_to(TOP)}", flush=True)
+
+
+def compare(args):
+    """Runs all programs; returns 1 if one went wrong."""
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        results = dict(zip(args.modules, pool.map(lambda module: campaign(module, args), args.modules)))
+    wrong = {}
+    for seed in range(args.start, args.start + args.count):
+        if why := judge({module: reports.get(seed) for module, reports in results.items()}):
+            wrong[seed] = why
+    for module, reports in results.items():
+        left_out = Counter(defect for report in reports.values() for defect in report["excepted"])
+        programs = sum(not report["excepted"] for report in reports.values())
+        names = ", ".join(f"defect {defect}: {count}" for defect, count in sorted(left_out.items()))
+        print(f"{module}/{args.kernel}: {programs} programs; {len(reports) - programs} left out{f' ({names})' if names else ''}")
+    compared = sum(
+        seed not in wrong and not any(reports[seed]["excepted"] for reports in results.values())
+        for seed in range(args.start, args.start + args.count)
+    )
+    print(f"{compared} programs {'did the same' if len(results) > 1 else 'did as they should'}, {len(wrong)} went wrong, ", end="")
+    print(f"{time.monotonic() - start:.0f} s", flush=True)
+    for seed in sorted(wrong)[:SHORTENED]:
+        explain(seed, wrong[seed], args.modules, args)
+    for seed in sorted(wrong)[SHORTENED:20]:
+        print(f"seed {seed}: {wrong[seed]}")
+    return 1 if wrong or not compared else 0
+
+
+def replay(args):
+    """Runs the programs of a file, and prints what they do."""
+    programs = args.replay.read_text(encoding="utf-8").splitlines()
+    with tempfile.TemporaryDirectory(prefix="replay-", dir=OUT) as directory:
+        Path(directory, "programs").write_text("".join(f"{line}\n" for line in programs), encoding="utf-8")
+        words = ["--file", "/share/programs"]
+        results = {}
+        for module in args.modules:
+            found, why = guest(module, args.kernel, words, OUT / f"replay-{module}", 300, directory)
+            if why:
+                found.append({"answers": "", "view": "", "wrong": why, "excepted": []})
+            results[module] = found
+    status = 0
+    for n in range(len(programs)):
+        reports = {module: found[n] if n < len(found) else None for module, found in results.items()}
+        for module, report in reports.items():
+            print(f"{module}: {json.dumps(report, indent=1)}")
+        if why := judge(reports):
+            print(why)
+            status = 1
+    return status
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="tests/differential/run",
+        description="Runs random programs of ioctls with both modules, compares what they do with each other and with a model.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--from", dest="start", type=int, default=0, metavar="SEED", help="the first seed (default: 0)")
+    parser.add_argument("--count", type=int, default=10000, metavar="N", help="how many programs (default: %(default)s)")
+    parser.add_argument("--kernel", choices=["stock", "debug"], default="stock", help="on which kernel (default: stock)")
+    parser.add_argument("--module", choices=["rust", "stock"], help="only this module, beside the model")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="run the programs in FILE, and print what they do")
+    args = parser.parse_args()
+    args.modules = [args.module] if args.module else ["rust", "stock"]
+
+    def stop(number, _):
+        for child in list(children):
+            child.terminate()
+        os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    OUT.mkdir(parents=True, exist_ok=True)
+    return replay(args) if args.replay else compare(args)
+
+
+sys.exit(main())
