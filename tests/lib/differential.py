@@ -26,18 +26,22 @@ DEATHS, SHORTENED = 5, 3
 children = set()
 
 
-def except_for(module):
+def except_for(module, args):
     """The defects of the C memory manager that a module still has."""
+    if args.with_defects:
+        return ""
     with open(TOP / "tests/suite.toml", "rb") as file:
         known = tomllib.load(file)["c"]["defects"]
     return ",".join(str(n) for n in (range(1, 21) if module == "stock" else known))
 
 
-def guest(module, kernel, words, log, timeout, share=None, options=()):
+def guest(module, words, log, args, share=None):
     """Runs programs in a fresh guest; returns their reports, and what was wrong with the guest, if anything was."""
-    argv = [str(TOP / "tests/vm"), "--module", module, "--kernel", kernel, "--timeout", str(timeout), "--log", f"{log}.kernel"]
+    argv = [str(TOP / "tests/vm"), "--module", module, "--kernel", args.kernel, "--log", f"{log}.kernel"]
+    argv += ["--timeout", "100000", "--silence", "240"]
     argv += ["--share", share] if share else []
-    argv += [*options, "--", "differential", "--except", except_for(module), *words]
+    argv += [f"--device-arg={arg}" for arg in args.device_arg]
+    argv += ["--", "differential", "--except", except_for(module, args), *words]
     reports = []
     with open(f"{log}.err", "w", encoding="utf-8") as errors:
         with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
@@ -64,8 +68,7 @@ def campaign(module, args):
     while first < end and guests <= DEATHS:
         words = ["--from", str(first), "--count", str(end - first)]
         log = OUT / f"{module}-{args.kernel}-{guests}"
-        timeout = 120 + (end - first) * (0.4 if args.kernel == "debug" else 0.1)
-        found, why = guest(module, args.kernel, words, log, timeout)
+        found, why = guest(module, words, log, args)
         reports.update((report["seed"], report) for report in found)
         guests += 1
         if why is None:
@@ -123,7 +126,7 @@ def first_failing(programs, modules, args):
         words = ["--file", "/share/programs"] + (["--until-wrong"] if len(modules) == 1 else [])
 
         def one(module):
-            found, why = guest(module, args.kernel, words, Path(directory, module), 120 + len(programs), directory)
+            found, why = guest(module, words, Path(directory, module), args, directory)
             if why and len(found) < len(programs):
                 found.append({"answers": "", "view": "", "wrong": why, "excepted": []})
             return found
@@ -149,7 +152,7 @@ def shorten(program, modules, args):
 
 def written(seed):
     """A seed's program."""
-    argv = [str(TOP / "tests/vm"), "--module", "none", "--", "differential", "--show", str(seed)]
+    argv = [str(TOP / "tests/vm"), "--module", "none", "--timeout", "600", "--", "differential", "--show", str(seed)]
     return json.loads(subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout)
 
 
@@ -187,6 +190,8 @@ def compare(args):
     )
     print(f"{compared} programs {'did the same' if len(results) > 1 else 'did as they should'}, {len(wrong)} went wrong, ", end="")
     print(f"{time.monotonic() - start:.0f} s", flush=True)
+    if args.control:
+        return 0 if wrong else 1
     for seed in sorted(wrong)[:SHORTENED]:
         explain(seed, wrong[seed], args.modules, args)
     for seed in sorted(wrong)[SHORTENED:20]:
@@ -202,7 +207,7 @@ def replay(args):
         words = ["--file", "/share/programs"]
         results = {}
         for module in args.modules:
-            found, why = guest(module, args.kernel, words, OUT / f"replay-{module}", 300, directory)
+            found, why = guest(module, words, OUT / f"replay-{module}", args, directory)
             if why:
                 found.append({"answers": "", "view": "", "wrong": why, "excepted": []})
             results[module] = found
@@ -227,6 +232,9 @@ def main():
     parser.add_argument("--count", type=int, default=10000, metavar="N", help="how many programs (default: %(default)s)")
     parser.add_argument("--kernel", choices=["stock", "debug"], default="stock", help="on which kernel (default: stock)")
     parser.add_argument("--module", choices=["rust", "stock"], help="only this module, beside the model")
+    parser.add_argument("--with-defects", action="store_true", help="leave nothing out, whatever known defects it runs into")
+    parser.add_argument("--control", action="store_true", help="succeed when a program goes wrong, and don't explain it")
+    parser.add_argument("--device-arg", action="append", default=[], metavar="ARG", help="argument for the virtual Adreno; repeatable")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run the programs in FILE, and print what they do")
     args = parser.parse_args()
     args.modules = [args.module] if args.module else ["rust", "stock"]

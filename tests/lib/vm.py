@@ -33,7 +33,7 @@ CMD is looked for among the guest programs (tests/guest) and in busybox. It star
 exit status:
   CMD's own, or
   70   the kernel's log shows a splat, which is printed
-  124  CMD took longer than --timeout; what the kernel says of blocked tasks is printed
+  124  CMD took longer than --timeout, or was silent for longer than --silence; what the kernel says of blocked tasks is printed
   125  the guest could not be started, or CMD could not be started in it
 
 examples:
@@ -64,6 +64,7 @@ def arguments():
     add("--share", metavar="DIR", help="directory to appear as /share")
     add("--rootfs", metavar="DIR", help="run CMD with this directory as its root; writes are kept in memory")
     add("--timeout", type=float, default=120, metavar="S", help="seconds for CMD (default: 120)")
+    add("--silence", type=float, default=None, metavar="S", help="seconds that CMD may go without output (default: --timeout)")
     add("--log", metavar="FILE", help="write the kernel's log there")
     add("--append", action="append", default=[], metavar="WORDS", help="add to the kernel's command line")
     add("--expect-splat", action="append", default=[], metavar="REGEX", help="splats that match are not counted")
@@ -244,6 +245,7 @@ class Guest:
         self.status = None
         self.failure = None
         self.ready = None
+        self.heard = None  # when CMD last said something
         self.leaks = []
         self.leaks_since = None
         self.ctl_rest = b""
@@ -346,6 +348,7 @@ class Guest:
         if name == "console":
             self.log.feed(data)
         elif name in ("out", "err"):
+            self.heard = time.monotonic()
             stream = sys.stdout.buffer if name == "out" else sys.stderr.buffer
             stream.write(data)
             stream.flush()
@@ -357,7 +360,7 @@ class Guest:
     def told(self, line):
         word, _, rest = line.partition(" ")
         if word == "ready":
-            self.ready = time.monotonic()
+            self.ready = self.heard = time.monotonic()
             if self.args.verbose:
                 say(f"CMD starts {self.ready - self.started:.1f} s after tests/vm, {rest} s after the kernel")
         elif word == "fail":
@@ -387,6 +390,11 @@ class Guest:
         self.qemu.wait()
         return False
 
+    def patience(self):
+        """Until when the command may go on as it does."""
+        end = self.ready + self.args.timeout
+        return end if self.args.silence is None else min(end, self.heard + self.args.silence)
+
     @property
     def ended(self):
         return self.status
@@ -404,8 +412,7 @@ class Guest:
             if self.log.first and time.monotonic() > self.log.first + 10:
                 break
         if running and self.ready:
-            deadline = self.ready + self.args.timeout
-            while running and self.status is None and time.monotonic() < deadline:
+            while running and self.status is None and time.monotonic() < (deadline := self.patience()):
                 running = self.pump(min(deadline, time.monotonic() + 0.5))
                 if self.log.first and not self.args.keep_going and time.monotonic() > self.log.first + 10:
                     break
@@ -417,7 +424,8 @@ class Guest:
             except OSError:
                 pass
             self.pump(time.monotonic() + 5)
-            say(f"{shlex.join(self.args.command)} has not ended after {self.args.timeout:g} s")
+            seconds = time.monotonic() - self.heard if self.heard else 0
+            say(f"{shlex.join(self.args.command)} has not ended, and has said nothing for {seconds:.0f} s")
             print("\n".join(self.log.lines[mark:][:120]), file=sys.stderr)
         elif running:
             # powering off; or a splat that has stopped everything
