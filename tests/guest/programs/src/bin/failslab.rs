@@ -1,14 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Every allocation of a request fails once: it is refused with ENOMEM, changes nothing and leaks nothing; or it didn't
-//! need that memory, and has happened in full.
+//! need that memory, and has happened in full. VM_BIND, SUBMIT, the making of a submitqueue, and closing.
 //!
 //! Needs a kernel with fault injection and kmemleak (`tests/vm --kernel debug`).
 
-use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
-use programs::{model::Model, Census, Gpu, Tolerance};
-use std::{process::ExitCode, thread::sleep, time::Duration};
-use uapi::{debugfs, fault_injection, Bo, Errno, HeldFence, Syncobj, VmBind, PAGE};
+use harness::{bail, ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
+use programs::{model::Model, pattern, Census, Gpu, Legacy, Tolerance, PATIENCE};
+use std::{
+    mem::forget,
+    os::fd::{AsFd, AsRawFd},
+    process::ExitCode,
+    thread::sleep,
+    time::Duration,
+};
+use uapi::{
+    abi::{self, MSM_SUBMIT_BO_READ as READ, MSM_SUBMIT_BO_WRITE as WRITE},
+    debugfs, fault_injection, Bo, Device, Errno, HeldFence, Pm4, Submit, SubmitQueue, Syncobj,
+    VmBind, PAGE,
+};
 
 const PAGES: usize = 24;
 
@@ -308,6 +318,215 @@ fn defect_06_close_afterwards(_: &mut Test) -> Outcome {
     })
 }
 
+/// What became of a call of which one allocation may have failed.
+struct Attempt {
+    /// There were so many allocations that one failed.
+    failed: bool,
+    /// The call was.
+    refused: bool,
+}
+
+/// Makes attempts in which the first, second, … allocation fails, until none does. Returns how many were refused.
+fn until_none_fails(
+    mut attempt: impl FnMut(u32) -> harness::Result<Attempt>,
+) -> harness::Result<u32> {
+    let mut refused = 0;
+    for n in 1..ENDLESS {
+        let attempt = attempt(n).with_context(|| format!("allocation {n}"))?;
+        refused += u32::from(attempt.refused);
+        if !attempt.failed {
+            println!("# {} allocations, {refused} of them needed", n - 1);
+            return Ok(refused);
+        }
+    }
+    bail!("{ENDLESS} allocations and no end");
+}
+
+/// Sends a SUBMIT whose `n`-th allocation fails. If it is refused, `unchanged` looks whether it changed anything, and it is
+/// sent again. Then it has to run.
+fn submit_failing(
+    n: u32,
+    submit: &Submit<'_>,
+    unchanged: impl FnOnce() -> Outcome,
+) -> harness::Result<Attempt> {
+    let (result, failed) = fault_injection::failing_nth(n, || submit.send()).context("fail-nth")?;
+    let (submitted, refused) = match result {
+        Ok(submitted) => (submitted, false),
+        Err(Errno::ENOMEM) if failed => {
+            unchanged()?;
+            (submit.send().context("again")?, true)
+        }
+        Err(e) => bail!("SUBMIT (an allocation failed: {failed}): {e}"),
+    };
+    submitted.wait(PATIENCE).context("the GPU")?;
+    ensure_eq!(submitted.fence.status()?, Some(Ok(())), "its fence");
+    Ok(Attempt { failed, refused })
+}
+
+/// SUBMIT in a VM_BIND context, with fences of all kinds.
+fn submit(_: &mut Test) -> Outcome {
+    without_leaks(|| {
+        let bench = Bench::new()?;
+        let gpu = &bench.gpu;
+        let other = SubmitQueue::new(&gpu.device, 2)?;
+        let objects = debugfs::gem_total()?;
+        let refused = until_none_fails(|n| {
+            let ready = Syncobj::new_signaled(&gpu.device)?;
+            let (done, timeline) = (Syncobj::new(&gpu.device)?, Syncobj::new(&gpu.device)?);
+            gpu.set_result(0, 0);
+            let commands = Pm4::new().mem_write(gpu.result_iova(0), &[n]).barrier();
+            let earlier = gpu.start(&Pm4::new().nop(64), |s| s)?;
+            let submit = Submit::new(&other)
+                .cmd_at(gpu.place(&commands), commands.size())
+                .after(&earlier.fence)
+                .after_syncobj_reset(&ready)
+                .signal(&done, 0)
+                .signal(&timeline, 1);
+            let attempt = submit_failing(n, &submit, || {
+                ensure!(ready.is_signaled()?, "its in-syncobj was reset");
+                ensure_errno!(done.is_signaled(), Errno::EINVAL, "its out-syncobj");
+                ensure_errno!(timeline.export().map(drop), Errno::EINVAL, "its timeline");
+                Submit::new(&other).send()?.wait(PATIENCE)?;
+                ensure_eq!(gpu.result(0), 0, "its commands");
+                Ok(())
+            })?;
+            ensure_eq!(gpu.result(0), n, "its commands");
+            ensure!(done.is_signaled()?, "its out-syncobj");
+            ensure!(timeline.is_point_signaled(1)?, "its point");
+            ensure_errno!(
+                ready.is_signaled(),
+                Errno::EINVAL,
+                "the syncobj that it resets"
+            );
+            ensure_eq!(debugfs::gem_total()?, objects, "BOs");
+            Ok(attempt)
+        })?;
+        ensure!(refused > 5, "only {refused} allocations were needed");
+        bench.start.check(gpu, &bench.tolerance, "after all")
+    })
+}
+
+/// SUBMIT with a table of BOs that have no place in the VM yet.
+fn submit_with_table(_: &mut Test) -> Outcome {
+    without_leaks(|| {
+        fault_injection::set_up().context("failslab")?;
+        let gpu = Legacy::new()?;
+        let objects = Census::now()?;
+        let refused = until_none_fails(|n| {
+            let bos = [gpu.bo(1, 2 * PAGE)?, gpu.bo(2, 2 * PAGE)?];
+            // Where the GPU writes is known beforehand; the other BO gets its place now.
+            let iova = bos[0].iova()?;
+            let commands = Pm4::new().mem_write(iova, &[n]).barrier();
+            gpu.place(&commands)?;
+            let submit = Submit::new(&gpu.queue)
+                .implicit_sync()
+                .bo(&gpu.cmds, READ)
+                .bo(&bos[0], WRITE)
+                .bo(&bos[1], READ | WRITE)
+                .cmd_in(0, 0, commands.size());
+            let attempt = submit_failing(n, &submit, || {
+                Submit::new(&gpu.queue).send()?.wait(PATIENCE)?;
+                for bo in &bos {
+                    bo.cpu_prep(abi::MSM_PREP_WRITE | abi::MSM_PREP_NOSYNC, Duration::ZERO)
+                        .context("a BO has a fence")?;
+                }
+                ensure_eq!(bos[0].map()?.read(0), pattern(1, 0), "its commands");
+                Ok(())
+            })?;
+            ensure_eq!(bos[0].map()?.read(0), n, "its commands");
+            drop(bos);
+            objects.restored()?;
+            Ok(attempt)
+        })?;
+        ensure!(refused > 5, "only {refused} allocations were needed");
+        Ok(())
+    })
+}
+
+/// A submitqueue of each kind, the first of its context.
+fn defect_22_submitqueue(_: &mut Test) -> Outcome {
+    without_leaks(|| {
+        fault_injection::set_up().context("failslab")?;
+        for (flags, prio) in [(0, 2), (abi::MSM_SUBMITQUEUE_VM_BIND, 0)] {
+            let refused = until_none_fails(|n| {
+                let device = Device::open_vm_bind()?;
+                device.va_range()?;
+                let make = || SubmitQueue::with_flags(&device, flags, prio);
+                let (result, failed) = fault_injection::failing_nth(n, make).context("fail-nth")?;
+                match result {
+                    Ok(_) => Ok(Attempt {
+                        failed,
+                        refused: false,
+                    }),
+                    Err(Errno::ENOMEM) if failed => {
+                        make().context("again")?;
+                        Ok(Attempt {
+                            failed,
+                            refused: true,
+                        })
+                    }
+                    Err(e) => bail!("SUBMITQUEUE_NEW (an allocation failed: {failed}): {e}"),
+                }
+            })?;
+            ensure!(refused > 0, "no allocation was needed");
+        }
+        Ok(())
+    })
+}
+
+/// The file of a VM in which there is something of everything. Nothing can be refused, and nothing may stay.
+fn close(_: &mut Test) -> Outcome {
+    without_leaks(|| {
+        fault_injection::set_up().context("failslab")?;
+        let before = Census::new()?;
+        until_none_fails(|n| {
+            let device = Device::open_vm_bind()?;
+            let base = device.va_range()?.start;
+            let (binds, queue) = (
+                SubmitQueue::new_vm_bind(&device)?,
+                SubmitQueue::new(&device, 0)?,
+            );
+            let bos = [
+                Bo::new(&device, 8 * PAGE)?,
+                Bo::new(&device, 8 * PAGE)?,
+                Bo::with_flags(&device, 8 * PAGE, abi::MSM_BO_WC | abi::MSM_BO_NO_SHARE)?,
+            ];
+            let held = HeldFence::new().context("held fence")?;
+            let bind = || VmBind::new(&binds);
+            bos.iter()
+                .zip(0..)
+                .fold(bind(), |bind, (bo, i)| {
+                    bind.map(bo, 0, base + (i << 30), 8 * PAGE)
+                })
+                .unmap(base + 2 * PAGE, PAGE)
+                .map_null(base + (9 << 30), 1 << 30)
+                .send_and_wait()
+                .context("VM_BIND")?;
+            Submit::new(&queue).send()?.wait(PATIENCE)?;
+            let waiting = bind()
+                .unmap(base, 8 * PAGE)
+                .after(held.file())
+                .send()
+                .context("an UNMAP that waits")?;
+            // All of it is left to the closing of the file.
+            forget((bos, binds, queue));
+            let fd = device.as_fd().as_raw_fd();
+            forget(device);
+            let (closed, failed) =
+                fault_injection::failing_nth(n, || nix::unistd::close(fd)).context("fail-nth")?;
+            closed.context("close")?;
+            held.signal().context("the fence was held")?;
+            waiting.wait(PATIENCE).context("the UNMAP's fence")?;
+            before.restored()?;
+            Ok(Attempt {
+                failed,
+                refused: false,
+            })
+        })?;
+        Ok(())
+    })
+}
+
 fn main() -> ExitCode {
     harness::main(harness::cases![
         defect_06_map,
@@ -318,5 +537,9 @@ fn main() -> ExitCode {
         defect_06_fences,
         defect_06_close_afterwards,
         defect_11_backing_pages,
+        submit,
+        submit_with_table,
+        defect_22_submitqueue,
+        close,
     ])
 }
