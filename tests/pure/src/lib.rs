@@ -11,3 +11,10 @@ pub mod pure;
 
 #[path = "../../../drivers/gpu/drm/msm_rs/pgtable/mod.rs"]
 pub mod pgtable;
+
+/// What the pure modules use of the bindings.
+#[path = "."]
+pub mod gpuvm_rs {
+    #[path = "../../../drivers/gpu/drm/gpuvm_rs/range.rs"]
+    pub mod range;
+}

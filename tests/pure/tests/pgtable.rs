@@ -8,6 +8,7 @@
 
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 use pure::{
+    gpuvm_rs::range::VaRange,
     pgtable::{
         footprint::{Footprint, Touch},
         geometry::{entry_shift, index, table_shift, Geometry, ENTRIES, LEAF, PAGE_SIZE},
@@ -15,7 +16,7 @@ use pure::{
         pte::Prot,
         NullTables, PageTables,
     },
-    pure::ranges::{Range, RangeBuf},
+    pure::ranges::RangeBuf,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -144,12 +145,12 @@ impl Gather for Report {
 }
 
 #[derive(Debug, Default)]
-struct Ranges(Vec<Range>);
+struct Ranges(Vec<VaRange>);
 
 impl Deref for Ranges {
-    type Target = [Range];
+    type Target = [VaRange];
 
-    fn deref(&self) -> &[Range] {
+    fn deref(&self) -> &[VaRange] {
         &self.0
     }
 }
@@ -157,12 +158,12 @@ impl Deref for Ranges {
 impl RangeBuf for Ranges {
     type Error = ();
 
-    fn push(&mut self, range: Range) -> Result<(), ()> {
+    fn push(&mut self, range: VaRange) -> Result<(), ()> {
         self.0.push(range);
         Ok(())
     }
 
-    fn tail_mut(&mut self, from: usize) -> &mut [Range] {
+    fn tail_mut(&mut self, from: usize) -> &mut [VaRange] {
         self.0.get_mut(from..).unwrap_or_default()
     }
 
@@ -175,13 +176,13 @@ impl RangeBuf for Ranges {
 #[derive(Clone, Debug)]
 enum Op {
     /// To memory from a physical address on, in chunks of so many pages that lie a page apart.
-    Map(Range, u64, u64, Prot),
-    Null(Range),
-    Unmap(Range),
+    Map(VaRange, u64, u64, Prot),
+    Null(VaRange),
+    Unmap(VaRange),
 }
 
 impl Op {
-    fn range(&self) -> Range {
+    fn range(&self) -> VaRange {
         match self {
             Self::Map(range, ..) | Self::Null(range) | Self::Unmap(range) => *range,
         }
@@ -200,7 +201,7 @@ impl Op {
             return Vec::new();
         };
         let len = pages * PAGE_SIZE;
-        let count = range.size().div_ceil(len);
+        let count = range.len().div_ceil(len);
         (0..count)
             .map(|n| (at + n * (len + PAGE_SIZE), len))
             .collect()
@@ -219,18 +220,18 @@ enum What {
 struct Map(BTreeMap<u64, (u64, What)>);
 
 impl Map {
-    fn overlapping(&self, range: &Range) -> Vec<(u64, u64, What)> {
+    fn overlapping(&self, range: &VaRange) -> Vec<(u64, u64, What)> {
         let before = self.0.range(..range.end());
-        let met = before.filter(|(_, (end, _))| *end > range.start());
+        let met = before.filter(|(_, (end, _))| *end > range.addr());
         met.map(|(start, (end, what))| (*start, *end, *what))
             .collect()
     }
 
-    fn clear(&mut self, range: &Range) {
+    fn clear(&mut self, range: &VaRange) {
         for (start, end, what) in self.overlapping(range) {
             self.0.remove(&start);
-            if start < range.start() {
-                self.0.insert(start, (range.start(), what));
+            if start < range.addr() {
+                self.0.insert(start, (range.addr(), what));
             }
             if end > range.end() {
                 let rest = match what {
@@ -248,10 +249,10 @@ impl Map {
         match op {
             Op::Unmap(_) => {}
             Op::Null(_) => {
-                self.0.insert(range.start(), (range.end(), What::Null));
+                self.0.insert(range.addr(), (range.end(), What::Null));
             }
             Op::Map(.., prot) => {
-                let mut at = range.start();
+                let mut at = range.addr();
                 for (phys, len) in op.chunks() {
                     let end = range.end().min(at + len);
                     self.0.insert(at, (end, What::Memory(phys, *prot)));
@@ -356,7 +357,7 @@ impl Machine {
             self.map.apply(op);
             for (start, end, _) in before.overlapping(&op.range()) {
                 met = true;
-                let first = start.max(op.range().start());
+                let first = start.max(op.range().addr());
                 let last = end.min(op.range().end()) - PAGE_SIZE;
                 changed |= [first, last]
                     .iter()
@@ -422,7 +423,7 @@ impl Machine {
             level
         );
         if table != self.tables.root() {
-            let reach = Range::new(base, 1 << table_shift(level)).expect("a reach");
+            let reach = VaRange::new(base, 1 << table_shift(level)).expect("a reach");
             let holds = |job: &&Job| {
                 job.footprint
                     .level(level)
@@ -459,14 +460,14 @@ impl Machine {
     fn probes(&self) -> BTreeSet<u64> {
         let ops = self.pending.iter().flat_map(|job| &job.ops).map(Op::range);
         let pieces = self.map.0.iter();
-        let pieces = pieces.filter_map(|(start, (end, _))| Range::between(*start, *end));
+        let pieces = pieces.filter_map(|(start, (end, _))| VaRange::between(*start, *end));
         let end = self.tables.geometry().end();
         pieces
             .chain(ops)
             .flat_map(|r| {
-                let middle = (r.start() + r.size() / 2) & !(PAGE_SIZE - 1);
+                let middle = (r.addr() + r.len() / 2) & !(PAGE_SIZE - 1);
                 let table = r.last() & !((1 << 21) - 1);
-                [r.start(), middle, table, r.end()]
+                [r.addr(), middle, table, r.end()]
             })
             .flat_map(|at| [at.wrapping_sub(PAGE_SIZE), at])
             .filter(|&at| at < end)
@@ -475,7 +476,7 @@ impl Machine {
 }
 
 /// Pages of the address space: near the borders of tables, from one page to many tables.
-fn range(end: u64, most_pages: u64) -> impl Strategy<Value = Range> {
+fn range(end: u64, most_pages: u64) -> impl Strategy<Value = VaRange> {
     let base = prop_oneof![
         4 => Just(1u64 << 21),
         2 => Just(1u64 << 30),
@@ -492,7 +493,7 @@ fn range(end: u64, most_pages: u64) -> impl Strategy<Value = Range> {
     (base, 0u64..1030, pages).prop_filter_map("outside", move |(base, at, pages)| {
         let start = (base + at * PAGE_SIZE).saturating_sub(3 * PAGE_SIZE);
         let pages = pages.min(most_pages).min((end - start) / PAGE_SIZE);
-        Range::new(start, pages * PAGE_SIZE)
+        VaRange::new(start, pages * PAGE_SIZE)
     })
 }
 
@@ -542,7 +543,7 @@ proptest! {
             machine.end(true)?;
         }
         // In the end nothing but the root and the shared tables is left.
-        let everything = Range::between(0, 1 << ias).expect("not empty");
+        let everything = VaRange::between(0, 1 << ias).expect("not empty");
         machine.submit(vec![Op::Unmap(everything)])?;
         machine.end(true)?;
         prop_assert_eq!(machine.ram.pages.borrow().len(), 5);

@@ -3,17 +3,17 @@
 //! Sets of ranges against sets of addresses.
 
 use proptest::{collection::vec, prelude::*};
-use pure::pure::ranges::{self, Range};
+use pure::{gpuvm_rs::range::VaRange, pure::ranges};
 use std::collections::BTreeSet;
 
 /// Ranges of small addresses, which meet often.
-fn some_ranges() -> impl Strategy<Value = Vec<Range>> {
-    let range = (0u64..200, 1u64..20).prop_filter_map("empty", |(at, len)| Range::new(at, len));
+fn some_ranges() -> impl Strategy<Value = Vec<VaRange>> {
+    let range = (0u64..200, 1u64..20).prop_filter_map("empty", |(at, len)| VaRange::new(at, len));
     vec(range, 0..12)
 }
 
-fn addresses(list: &[Range]) -> BTreeSet<u64> {
-    list.iter().flat_map(|r| r.start()..r.end()).collect()
+fn addresses(list: &[VaRange]) -> BTreeSet<u64> {
+    list.iter().flat_map(|r| r.addr()..r.end()).collect()
 }
 
 proptest! {
@@ -23,7 +23,7 @@ proptest! {
         let set = ranges::sort_merge(&mut list);
         prop_assert_eq!(addresses(set), all);
         for (a, b) in set.iter().zip(set.iter().skip(1)) {
-            prop_assert!(a.end() < b.start(), "{:?} meets {:?}", a, b);
+            prop_assert!(a.end() < b.addr(), "{:?} meets {:?}", a, b);
         }
     }
 
@@ -44,6 +44,6 @@ proptest! {
     #[test]
     fn ranges_dont_wrap(start: u64, len: u64) {
         let valid = len != 0 && start.checked_add(len).is_some();
-        prop_assert_eq!(Range::new(start, len).map(|r| (r.start(), r.size())), valid.then_some((start, len)));
+        prop_assert_eq!(VaRange::new(start, len).map(|r| (r.addr(), r.len())), valid.then_some((start, len)));
     }
 }

@@ -9,9 +9,11 @@
 //! - [`gem`]: GEM object references and the proof that an object's resv is locked.
 //! - [`exec`]: locking many objects at once; fence slots; attaching a fence.
 //! - [`vm`]: the GPUVM, its vm_bos, the proof that it is locked, iteration.
+//! - [`range`]: ranges of iovas.
 //! - [`va`]: the life of a VMA as types, `GpuVaAlloc` → in the tree → `GpuVaRemoved`.
 //! - [`sm`]: the split and merge steps of a map or unmap request, as tokens that must be consumed.
 //! - [`txn`]: a VMA tree change that is committed whole or undone whole.
+//! - [`small_vec`]: lists that allocate only when they are long.
 //! - [`sched`]: `PendingJob` → `ArmedJob` → pushed.
 //!
 //! # Locks
@@ -28,8 +30,10 @@
 pub mod exec;
 pub mod fence;
 pub mod gem;
+pub mod range;
 pub mod sched;
 pub mod sm;
+pub mod small_vec;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 pub mod txn;

@@ -15,10 +15,7 @@
 
 use core::ptr::NonNull;
 
-use kernel::{
-    alloc::KVVec,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 use super::{
     exec::Locked,
@@ -26,6 +23,7 @@ use super::{
         OpMap,
         OpUnmap, //
     },
+    small_vec::SmallVec,
     va::{
         GpuVaAlloc,
         GpuVaRemoved, //
@@ -60,11 +58,14 @@ where
 {
 }
 
+/// A request with one op has two entries, if it meets nothing: the VMA and the step.
+type Log<T> = SmallVec<Entry<T>, 2>;
+
 /// A change in progress. Dropping it undoes everything.
 pub struct Transaction<'l, T: Driver> {
     vm: &'l VmLocked<'l, T>,
     locked: &'l Locked<'l>,
-    log: KVVec<Entry<T>>,
+    log: Log<T>,
 }
 
 impl<'l, T: Driver> Transaction<'l, T> {
@@ -78,7 +79,7 @@ impl<'l, T: Driver> Transaction<'l, T> {
         Ok(Self {
             vm,
             locked,
-            log: KVVec::with_capacity(nr, GFP_KERNEL | __GFP_NOWARN)?,
+            log: Log::with_capacity(nr, GFP_KERNEL | __GFP_NOWARN)?,
         })
     }
 
@@ -89,18 +90,13 @@ impl<'l, T: Driver> Transaction<'l, T> {
 
     /// Makes room for `nr` more entries, so that logging them can't fail.
     fn reserve(&mut self, nr: usize) -> Result {
-        // Doubling keeps the cost of growing proportional to the entries.
-        if self.log.len() + nr > self.log.capacity() {
-            self.log
-                .reserve(nr.max(self.log.len()), GFP_KERNEL | __GFP_NOWARN)?;
-        }
-        Ok(())
+        self.log.reserve(nr, GFP_KERNEL | __GFP_NOWARN)
     }
 
     /// Logs into the room that `reserve()` made.
     fn push(&mut self, entry: Entry<T>) {
         // Can't fail, see `reserve()`.
-        let _ = self.log.push_within_capacity(entry);
+        let _ = self.log.push(entry, GFP_KERNEL | __GFP_NOWARN);
     }
 
     /// Puts a VMA with `data` and `flags` where `op` says.
@@ -167,7 +163,7 @@ impl<'l, T: Driver> Transaction<'l, T> {
 
     /// Makes the change final.
     pub fn commit(mut self) -> Committed<T> {
-        let mut log = core::mem::replace(&mut self.log, KVVec::new());
+        let mut log = core::mem::take(&mut self.log);
         for entry in log.iter_mut() {
             if let Entry::Removed(va) = entry {
                 // SAFETY: The object is locked by `self.locked`, see `remove()`.
@@ -200,7 +196,7 @@ impl<T: Driver> Drop for Transaction<'_, T> {
 
 /// What the job has to do to the page tables, in order, and the VMAs that it keeps alive.
 pub struct Committed<T: Driver> {
-    log: KVVec<Entry<T>>,
+    log: Log<T>,
 }
 
 impl<T: Driver> Committed<T> {

@@ -27,6 +27,8 @@ use super::{
 };
 use crate::bindings;
 
+pub use super::range::VaRange;
+
 /// What a driver adds to a GPUVM.
 ///
 /// # Safety
@@ -50,40 +52,6 @@ pub unsafe trait Driver: Sized + 'static {
     ///
     /// Called once, by `drm_gpuvm_put()`; nothing refers to the VM any more.
     unsafe fn free(vm: NonNull<GpuVm<Self>>);
-}
-
-/// A half-open, non-empty range of iovas that doesn't wrap.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct VaRange {
-    addr: u64,
-    len: u64,
-}
-
-impl VaRange {
-    /// `None` if `len` is zero or the range wraps.
-    pub fn new(addr: u64, len: u64) -> Option<Self> {
-        (len != 0 && addr.checked_add(len).is_some()).then_some(Self { addr, len })
-    }
-
-    /// The range of a VMA that is or was in a tree, which only takes valid ones.
-    pub(super) fn from_tree(addr: u64, len: u64) -> Self {
-        Self { addr, len }
-    }
-
-    /// First iova.
-    pub fn addr(&self) -> u64 {
-        self.addr
-    }
-
-    /// Bytes.
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// First iova past the range.
-    pub fn end(&self) -> u64 {
-        self.addr + self.len
-    }
 }
 
 /// A request to map `range`, from `offset` in `obj`, or to nothing (a NULL mapping) without `obj`.

@@ -56,32 +56,25 @@ impl Reservation {
         let state = vm.state();
         let footprint = tables::footprint(&state.geometry, ops)?;
         let mut pool = TableList::new(state.smmu);
-        let mut need = state.page_tables.lock().tables.need(&footprint);
-        loop {
-            // Another job's end may have removed tables since we looked: then all over again, without holding
-            // on to a part, for which others may wait.
-            let ticket = if throttled {
-                Some(Throttle::acquire(vm, need)?)
-            } else {
-                None
-            };
-            pool.fill(need)?;
-            match state
-                .page_tables
-                .lock()
-                .tables
-                .reserve(&footprint, &mut pool)
-            {
-                Ok(()) => {
-                    return Ok(Self {
-                        vm: vm.into(),
-                        footprint: Some(footprint),
-                        _ticket: ticket,
-                    })
-                }
-                Err(missing) => need = pool.available() + missing,
+        let mut ticket = None;
+        // Another job's end may remove tables while we allocate: then all over again.
+        while let Err(missing) = {
+            let pt = state.page_tables.lock();
+            pt.tables.reserve(&footprint, &mut pool)
+        } {
+            let need = pool.available() + missing;
+            if throttled {
+                // Not while holding on to a part, for which others may wait.
+                drop(ticket.take());
+                ticket = Some(Throttle::acquire(vm, need)?);
             }
+            pool.fill(need)?;
         }
+        Ok(Self {
+            vm: vm.into(),
+            footprint: Some(footprint),
+            _ticket: ticket,
+        })
     }
 
     /// Ends the reservation as a part of `change`.

@@ -9,6 +9,7 @@ use kernel::prelude::*;
 mod cases {
     use core::num::NonZeroU32;
 
+    use crate::gpuvm_rs::range::VaRange;
     use crate::pure::{
         log_ring::LogRing,
         ops::{
@@ -18,10 +19,7 @@ mod cases {
             OpError,
             RawOp, //
         },
-        ranges::{
-            self,
-            Range, //
-        },
+        ranges, //
     };
 
     const MAP: RawOp = RawOp {
@@ -144,7 +142,7 @@ mod cases {
 
     #[test]
     fn range_sets() {
-        let r = |start, len| Range::new(start, len).unwrap();
+        let r = |start, len| VaRange::new(start, len).unwrap();
         let mut set = [r(0x3000, 0x1000), r(0, 0x1000), r(0x1000, 0x1000)];
         let set = ranges::sort_merge(&mut set);
         assert_eq!(*set, [r(0, 0x2000), r(0x3000, 0x1000)]);

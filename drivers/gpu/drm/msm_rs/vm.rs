@@ -31,11 +31,12 @@ use crate::{
     gpuvm_rs::{
         exec::Exec,
         fence::Fence,
+        range::VaRange,
+        small_vec::SmallVec,
         va::GpuVaList,
         vm::GpuVm, //
     },
     pgtable::geometry::Geometry,
-    pure::ranges::Range,
     throttle::Throttle,
     vm_log::{
         LogEntry,
@@ -65,6 +66,9 @@ pub(crate) struct BindState {
     #[pin]
     pub(crate) page_tables: Mutex<PageTables>,
 }
+
+/// Sorted, disjoint iovas. One op is one range.
+pub(crate) type Ranges = SmallVec<VaRange, 1>;
 
 /// See [`BindState::pending`].
 pub(crate) struct PendingJobs {
@@ -109,7 +113,7 @@ pub(crate) struct PendingJob {
     /// Signalled when it has run.
     pub(crate) fence: ARef<Fence>,
     /// The iovas that it changes: sorted, disjoint.
-    pub(crate) ranges: KVVec<Range>,
+    pub(crate) ranges: Ranges,
     /// Its work, until it runs.
     pub(crate) slot: Arc<Slot>,
 }

@@ -170,7 +170,7 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
     if va.data().mapped().get(vm) {
         return Ok(());
     }
-    let touch = tables::touch(va.range(), true)?;
+    let touch = tables::touch(va.range(), true);
     let mut reservation = Reservation::new(vm, core::iter::once(touch), false)?;
     let mut guard = vm.state().page_tables.lock();
     let pt = &mut *guard;

@@ -16,7 +16,6 @@ pub(crate) mod job;
 pub(crate) mod plan;
 
 use kernel::{
-    alloc::KVVec,
     prelude::*,
     sync::{
         aref::ARef,
@@ -38,11 +37,10 @@ use crate::{
             Exec,
             Slots, //
         },
+        range::VaRange,
+        small_vec::SmallVec,
         txn::Transaction,
-        vm::{
-            MapRequest,
-            VaRange, //
-        },
+        vm::MapRequest, //
     },
     pure::{
         ops::{
@@ -50,13 +48,13 @@ use crate::{
             Kind,
             Op, //
         },
-        ranges::{
-            self,
-            Range, //
-        },
+        ranges,
     },
     reserve::Reservation,
-    vm::PendingJob,
+    vm::{
+        PendingJob,
+        Ranges, //
+    },
 };
 use job::{
     Slot,
@@ -77,6 +75,8 @@ pub(crate) struct BindOp {
     pages: Option<Pages>,
 }
 
+type Ops = SmallVec<BindOp, 1>;
+
 impl BindOp {
     fn request(&self) -> Option<MapRequest<'_>> {
         let offset = match self.op.kind {
@@ -93,7 +93,7 @@ impl BindOp {
 }
 
 /// Reads and checks the ops, and looks up their BOs.
-fn parse(req: &Request<'_>) -> Result<KVVec<BindOp>> {
+fn parse(req: &Request<'_>) -> Result<Ops> {
     let nr = req.nr_ops();
     if nr > MAX_OPS {
         req.note(fmt!("too many ops: {nr}"));
@@ -103,7 +103,7 @@ fn parse(req: &Request<'_>) -> Result<KVVec<BindOp>> {
         return Err(req.invalid(fmt!("invalid op_stride: {}", req.op_stride())));
     }
     let vm = req.vm();
-    let mut result = KVVec::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
+    let mut result = Ops::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
     for i in 0..nr {
         let op =
             Op::parse(&req.op(i)?).map_err(|why| req.invalid(fmt!("op {i}: invalid {why:x?}")))?;
@@ -135,22 +135,22 @@ fn parse(req: &Request<'_>) -> Result<KVVec<BindOp>> {
                 Some(bo)
             }
         };
-        result.push_within_capacity(BindOp {
+        let op = BindOp {
             op,
             range,
             bo,
             pages: None,
-        })?;
+        };
+        result.push(op, GFP_KERNEL | __GFP_NOWARN)?;
     }
     Ok(result)
 }
 
 /// The iovas of `ops`: sorted and disjoint.
-fn ranges_of(ops: &[BindOp]) -> Result<KVVec<Range>> {
-    let mut result = KVVec::with_capacity(ops.len(), GFP_KERNEL | __GFP_NOWARN)?;
+fn ranges_of(ops: &[BindOp]) -> Result<Ranges> {
+    let mut result = Ranges::with_capacity(ops.len(), GFP_KERNEL | __GFP_NOWARN)?;
     for op in ops {
-        let range = Range::new(op.range.addr(), op.range.len()).ok_or(EINVAL)?;
-        result.push_within_capacity(range)?;
+        result.push(op.range, GFP_KERNEL | __GFP_NOWARN)?;
     }
     let len = ranges::sort_merge(&mut result).len();
     result.truncate(len);
@@ -159,12 +159,10 @@ fn ranges_of(ops: &[BindOp]) -> Result<KVVec<Range>> {
 
 /// Reserves the page tables that `ops` may need, in any order.
 fn reserve(req: &Request<'_>, ops: &[BindOp]) -> Result<Reservation> {
-    let mut touches = KVVec::with_capacity(ops.len(), GFP_KERNEL | __GFP_NOWARN)?;
-    for op in ops {
-        let pages = matches!(op.op.kind, Kind::Map { .. });
-        touches.push_within_capacity(tables::touch(op.range, pages)?)?;
-    }
-    Reservation::new(req.vm(), touches.iter().copied(), true).inspect_err(|&e| {
+    let touches = ops
+        .iter()
+        .map(|op| tables::touch(op.range, matches!(op.op.kind, Kind::Map { .. })));
+    Reservation::new(req.vm(), touches, true).inspect_err(|&e| {
         if e == ENOMEM {
             req.note(fmt!(
                 "no memory for page tables, or more than may be in flight"

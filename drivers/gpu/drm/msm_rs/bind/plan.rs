@@ -141,9 +141,12 @@ impl<'l> Plan<'l> {
     /// Makes the plan final and writes its log entries. Returns the steps and the entries' numbers.
     pub(super) fn commit(self, vm: &GpuVm<Bind>) -> (Committed<Bind>, Range<u64>) {
         let steps = self.txn.commit();
+        let Some(log) = self.log else {
+            return (steps, 0..0);
+        };
         let mut pt = vm.state().page_tables.lock();
         let first = pt.log.next();
-        for entry in self.log.into_iter().flatten() {
+        for entry in log {
             pt.log.push(entry);
         }
         (steps, first..pt.log.next())

@@ -9,10 +9,7 @@ use core::{
     ptr::NonNull, //
 };
 
-use kernel::{
-    alloc::KVVec,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 use super::{
     bindings,
@@ -20,7 +17,10 @@ use super::{
     mmu::Mmu, //
 };
 use crate::{
-    gpuvm_rs::vm::VaRange,
+    gpuvm_rs::{
+        range::VaRange,
+        small_vec::SmallVec, //
+    },
     pgtable::{
         footprint::{
             Footprint,
@@ -42,37 +42,29 @@ use crate::{
         NullTables,
         PageTables, //
     },
-    pure::ranges::{
-        Range,
-        RangeBuf, //
-    },
+    pure::ranges::RangeBuf,
 };
 
-/// A range as the page tables know it.
-fn range(range: VaRange) -> Result<Range> {
-    Range::new(range.addr(), range.len()).ok_or(EINVAL)
-}
-
-/// A list of ranges that grows with GFP_KERNEL.
+/// A list of ranges that grows with GFP_KERNEL. One op's footprint is a range per level, or two.
 #[derive(Default)]
-pub(crate) struct RangeVec(KVVec<Range>);
+pub(crate) struct RangeVec(SmallVec<VaRange, 4>);
 
 impl Deref for RangeVec {
-    type Target = [Range];
+    type Target = [VaRange];
 
-    fn deref(&self) -> &[Range] {
+    fn deref(&self) -> &[VaRange] {
         &self.0
     }
 }
 
 impl RangeBuf for RangeVec {
-    type Error = kernel::alloc::AllocError;
+    type Error = Error;
 
-    fn push(&mut self, range: Range) -> Result<(), Self::Error> {
+    fn push(&mut self, range: VaRange) -> Result {
         self.0.push(range, GFP_KERNEL | __GFP_NOWARN)
     }
 
-    fn tail_mut(&mut self, from: usize) -> &mut [Range] {
+    fn tail_mut(&mut self, from: usize) -> &mut [VaRange] {
         self.0.get_mut(from..).unwrap_or_default()
     }
 
@@ -95,18 +87,17 @@ pub(crate) fn footprint(
 ) -> Result<JobFootprint> {
     Footprint::new(geometry, RangeVec::default(), ops).map_err(|e| match e {
         FootprintError::Range => EINVAL,
-        FootprintError::Buf(_) => ENOMEM,
+        FootprintError::Buf(e) => e,
     })
 }
 
 /// What an op does to the tables: writes an entry per page, or changes whole tables where it can.
-pub(crate) fn touch(at: VaRange, pages: bool) -> Result<Touch> {
-    let at = range(at)?;
-    Ok(if pages {
+pub(crate) fn touch(at: VaRange, pages: bool) -> Touch {
+    if pages {
         Touch::Pages(at)
     } else {
         Touch::Edges(at)
-    })
+    }
 }
 
 /// How tables are allocated and made visible.
@@ -316,11 +307,6 @@ impl VmTables {
         *self.tables.geometry()
     }
 
-    /// How many tables of `footprint` don't exist.
-    pub(crate) fn need(&self, footprint: &JobFootprint) -> u64 {
-        self.tables.need(&self.smmu, footprint)
-    }
-
     /// Links and pins all tables of `footprint`, with those of `pool`, until [`Change::release`].
     ///
     /// # Errors
@@ -434,14 +420,8 @@ impl Change<'_> {
         let freed = self.freed.as_mut().ok_or(EINVAL)?;
         let (tables, mem) = (&self.vm.tables, &self.vm.smmu);
         match pages {
-            Some(pages) => tables.map(
-                mem,
-                range(at)?,
-                pages.runs(offset, at.len())?,
-                pages.prot(),
-                freed,
-            ),
-            None => tables.map_null(mem, range(at)?, freed),
+            Some(pages) => tables.map(mem, at, pages.runs(offset, at.len())?, pages.prot(), freed),
+            None => tables.map_null(mem, at, freed),
         }
         .map_err(|_| EINVAL)
     }
@@ -455,7 +435,7 @@ impl Change<'_> {
         let freed = self.freed.as_mut().ok_or(EINVAL)?;
         self.vm
             .tables
-            .unmap(&self.vm.smmu, range(at)?, freed)
+            .unmap(&self.vm.smmu, at, freed)
             .map_err(|_| EINVAL)
     }
 

@@ -12,16 +12,17 @@
 //! exist changes with time, the footprint doesn't: [`super::PageTables::need`] compares the two.
 
 use super::geometry::{table_shift, Geometry, LEAF};
-use crate::pure::ranges::{sort_merge, Range, RangeBuf};
+use crate::gpuvm_rs::range::VaRange;
+use crate::pure::ranges::{sort_merge, RangeBuf};
 
 /// What one operation of a job does to the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch {
     /// Every page gets an entry of its own: a mapping of memory.
-    Pages(Range),
+    Pages(VaRange),
     /// Whole tables' reaches are changed at once: MAP_NULL, and an unmap that may find NULL mappings. Exactly as the
     /// operation will be run: two that touch may not be given as one.
-    Edges(Range),
+    Edges(VaRange),
 }
 
 /// Why a footprint can't be had.
@@ -93,7 +94,7 @@ impl<B: RangeBuf> Footprint<B> {
     }
 
     /// The reaches of the tables of `level` (1 to 3): a set.
-    pub fn level(&self, level: u32) -> &[Range] {
+    pub fn level(&self, level: u32) -> &[VaRange] {
         let [leaf, middle, top] = self.ends;
         let part = match level {
             3 => 0..leaf,
@@ -124,7 +125,7 @@ struct Set<'a, B> {
 
 impl<B: RangeBuf> Set<'_, B> {
     /// Adds the reaches of all tables that `range` touches.
-    fn push(&mut self, range: &Range) -> Result<(), FootprintError<B::Error>> {
+    fn push(&mut self, range: &VaRange) -> Result<(), FootprintError<B::Error>> {
         let reach = range.align_out(self.shift).ok_or(FootprintError::Range)?;
         if let Some(last) = self.buf.tail_mut(self.from).last_mut() {
             if last.absorb(&reach) {
@@ -135,9 +136,9 @@ impl<B: RangeBuf> Set<'_, B> {
     }
 
     /// Adds the reaches that `range` covers in part.
-    fn push_edges(&mut self, range: &Range) -> Result<(), FootprintError<B::Error>> {
-        for address in [range.start(), range.last()] {
-            let reach = Range::block(address, self.shift).ok_or(FootprintError::Range)?;
+    fn push_edges(&mut self, range: &VaRange) -> Result<(), FootprintError<B::Error>> {
+        for address in [range.addr(), range.last()] {
+            let reach = VaRange::block(address, self.shift).ok_or(FootprintError::Range)?;
             if !range.contains(&reach) {
                 self.push(&reach)?;
             }

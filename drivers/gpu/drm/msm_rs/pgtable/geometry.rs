@@ -6,7 +6,7 @@
 //! 3, 2, 1, 0 covers 4 KiB, 2 MiB, 1 GiB, 512 GiB. The root's level follows from the size of the address space.
 
 use super::Error;
-use crate::pure::ranges::Range;
+use crate::gpuvm_rs::range::VaRange;
 
 /// log2 of the page size.
 pub const PAGE_SHIFT: u32 = 12;
@@ -82,8 +82,8 @@ impl Geometry {
 
     /// Checks that `range` consists of whole pages of the address space.
     #[inline]
-    pub(super) const fn check(&self, range: &Range) -> Result<(), Error> {
-        if (range.start() | range.end()) & (PAGE_SIZE - 1) == 0 && range.end() <= self.end() {
+    pub(super) const fn check(&self, range: &VaRange) -> Result<(), Error> {
+        if (range.addr() | range.end()) & (PAGE_SIZE - 1) == 0 && range.end() <= self.end() {
             Ok(())
         } else {
             Err(Error::Range)
@@ -113,16 +113,17 @@ pub(super) struct Span {
 
 /// The entries of tables of `level` that translate `range`, one table after the other.
 #[inline]
-pub(super) fn spans(range: Range, level: u32) -> impl Iterator<Item = Span> {
+pub(super) fn spans(range: VaRange, level: u32) -> impl Iterator<Item = Span> {
     let mut rest = Some(range);
     core::iter::from_fn(move || {
         let now = rest?;
-        let table_end = Range::block(now.start(), table_shift(level)).map_or(u64::MAX, |t| t.end());
+        let table_end =
+            VaRange::block(now.addr(), table_shift(level)).map_or(u64::MAX, |t| t.end());
         let end = now.end().min(table_end);
-        rest = Range::between(end, now.end());
+        rest = VaRange::between(end, now.end());
         Some(Span {
-            iova: now.start(),
-            first: index(now.start(), level),
+            iova: now.addr(),
+            first: index(now.addr(), level),
             // `end` is behind `start`, so its predecessor is in the same table.
             end: index(end.wrapping_sub(1), level).saturating_add(1),
         })

@@ -81,7 +81,8 @@ use geometry::{entry_shift, index, spans, Geometry, Span, ENTRIES, LEAF, PAGE_SH
 use memory::{Counts, Entries, Gather, Memory, Pool, Table};
 use pte::Prot;
 
-use crate::pure::ranges::{Range, RangeBuf};
+use crate::gpuvm_rs::range::VaRange;
+use crate::pure::ranges::RangeBuf;
 
 /// Why the tables couldn't be changed. What was done before stays done and is consistent: unmapping the range undoes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,7 +371,7 @@ impl PageTables {
     pub fn map<M: Memory, G: Gather>(
         &self,
         mem: &M,
-        range: Range,
+        range: VaRange,
         pages: impl IntoIterator<Item = (u64, u64)>,
         prot: Prot,
         gather: &mut G,
@@ -450,12 +451,12 @@ impl PageTables {
     pub fn map_null<M: Memory, G: Gather>(
         &self,
         mem: &M,
-        range: Range,
+        range: VaRange,
         gather: &mut G,
     ) -> Result<(), Error> {
         self.geometry.check(&range)?;
         let null = self.null.ok_or(Error::NoNull)?;
-        let mut iova = range.start();
+        let mut iova = range.addr();
         let mut level = self.geometry.start_level();
         let mut table = self.root;
         while iova < range.end() {
@@ -519,12 +520,12 @@ impl PageTables {
     pub fn unmap<M: Memory, G: Gather>(
         &self,
         mem: &M,
-        range: Range,
+        range: VaRange,
         gather: &mut G,
     ) -> Result<(), Error> {
         self.geometry.check(&range)?;
         let start = self.geometry.start_level();
-        let mut iova = range.start();
+        let mut iova = range.addr();
         let mut level = start;
         let mut path = [self.root; LEAF as usize + 1];
         while iova < range.end() {
@@ -770,7 +771,7 @@ impl Pieces {
     /// Where the table's reach ends, or `end` if that is before.
     #[inline]
     fn end_of(iova: u64, end: u64, level: u32) -> u64 {
-        Range::block(iova, geometry::table_shift(level)).map_or(end, |reach| end.min(reach.end()))
+        VaRange::block(iova, geometry::table_shift(level)).map_or(end, |reach| end.min(reach.end()))
     }
 }
 
