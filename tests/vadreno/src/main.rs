@@ -18,6 +18,7 @@ use vadreno::device::Device;
 use vadreno::server::Backend;
 use vadreno::trace::Trace;
 use vadreno::{cp, pci, speculate};
+use vadreno_ctl::counter;
 use vfio_user::Server;
 
 /// A virtual Adreno 702 with an SMMU-500, for testing the msm driver in QEMU.
@@ -33,17 +34,18 @@ use vfio_user::Server;
 /// that the msm and arm-smmu drivers bind to. Tests in the guest steer the device through its BAR4.
 /// Documentation/testbed.rst has the whole story.
 #[derive(Debug, Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(version, verbatim_doc_comment, after_help = after_help())]
 struct Args {
-    /// Unix socket to listen on; a stale one is replaced
+    /// Unix socket to listen on; one that nobody listens on any more is replaced
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
 
-    /// Log every TLB invalidation, page-table walk, packet, job and fault to a file
+    /// Log every TLB invalidation, page-table walk, packet, job and fault to a file, a line each
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
 
-    /// Write the counters to a file at exit, as JSON [default: to standard output]
+    /// Write the counters to a file at exit, also by SIGTERM and SIGINT, as JSON [default: to
+    /// standard output]
     #[arg(long, value_name = "FILE")]
     counters: Option<PathBuf>,
 
@@ -60,10 +62,37 @@ struct Args {
     #[arg(long, value_name = "MIN..MAX", value_parser = parse_delay)]
     delay_jobs: Option<u64>,
 
-    /// Read at random mapped addresses while jobs run, so many times per second: fills the TLB as
-    /// prefetching hardware does
+    /// Read at random mapped addresses, so many times per second and whether a job runs or not:
+    /// fills the TLB as prefetching hardware does
     #[arg(long, value_name = "RATE", num_args = 0..=1, default_missing_value = "1000")]
     speculate: Option<u64>,
+}
+
+/// What there is to know beside the options.
+fn after_help() -> String {
+    let mut counters = String::new();
+    for names in counter::NAMES.chunks(6) {
+        counters += &format!("\n  {}", names.join(", "));
+    }
+    format!(
+        "\
+Steered by the guest, through the registers of BAR4 (the crate vadreno-ctl has all of them):
+  holding the CP, --ignore-tlbi, --delay-jobs, --speculate and --seed while it runs; counters;
+  translations by any context's tables, what the TLB holds, the last stale access;
+  the page watch: by which address, table or TLB entry can the GPU reach a physical page?
+
+Counters:{counters}
+
+Trace: 'SECONDS EVENT key=value …'. Documentation/testbed.rst lists the events.
+
+Exit status: 0 when QEMU is gone or a signal has ended it, 1 when it couldn't start, 2 when the
+command line made no sense.
+
+Examples:
+  vadreno --socket /tmp/gpu.sock --trace /tmp/gpu.trace --counters /tmp/gpu.json
+  vadreno --socket /tmp/gpu.sock --seed 7 --delay-jobs 0..2000 --speculate 20000
+  tests/vm --module stock --device-arg=--speculate --trace /tmp/gpu.trace -- PROGRAM"
+    )
 }
 
 /// "MIN..MAX" in µs, as the control BAR's DELAY has it.

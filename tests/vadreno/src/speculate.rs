@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The speculative reader: touches mapped pages at random while a job runs.
+//! The speculative reader: touches mapped pages at random, whenever the SMMU translates.
 //!
-//! Only while a job runs, since hardware prefetches for its clients, and because the tables of the
-//! context that ran last may be freed as soon as it is idle.
+//! Hardware fetches ahead for any of its clients, whether a job runs or not. What it finds is whatever the loaded tables say
+//! at that moment, so also the tables of a context that has ended, until the next one is loaded.
 
 use crate::device::Device;
-use crate::gpu::Activity;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
 use std::time::Duration;
@@ -20,12 +19,6 @@ pub fn run(device: &Device) {
             continue;
         }
         sleep(Duration::from_nanos((1_000_000_000 / rate).max(1000)));
-        let busy = match device.gpu.control().activity {
-            Activity::Busy | Activity::Held => true,
-            Activity::Idle | Activity::Stalled | Activity::Hung => false,
-        };
-        if busy {
-            device.smmu.speculate(&device.board);
-        }
+        device.smmu.speculate(&device.board);
     }
 }

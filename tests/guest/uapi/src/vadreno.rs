@@ -12,9 +12,9 @@ use std::{
 use vadreno_ctl as ctl;
 
 /// The control BAR.
-#[derive(Debug)]
 ///
 /// While it is open the GPU stays awake: asleep, its SMMU translates nothing.
+#[derive(Debug)]
 pub struct Vadreno {
     bar: MmapRaw,
     file: File,
@@ -129,10 +129,15 @@ impl Vadreno {
 
     /// Walks the page tables of the context that ran last, as they are now, without the TLB.
     pub fn translate(&self, iova: u64) -> Result<Translation> {
+        self.translate_in(0, iova)
+    }
+
+    /// As [`translate`](Self::translate), by the tables of the context with that TTBR0, whichever ran last.
+    pub fn translate_in(&self, ttbr0: u64, iova: u64) -> Result<Translation> {
         use ctl::translate::*;
         self.exclusively(|| {
             self.write(IOVA, iova);
-            self.write(TTBR0, 0);
+            self.write(TTBR0, ttbr0);
             self.write(GO, READ);
             match self.read(STATUS) {
                 OK => Translation::Mapped(self.read(PA)),
@@ -175,6 +180,45 @@ impl Vadreno {
         })
     }
 
+    /// Forgets the context of a TTBR0 that is no more; [`reachable`](Self::reachable) doesn't look at its tables again, until
+    /// a job loads it.
+    pub fn forget(&self, ttbr0: u64) {
+        self.write(ctl::watch::FORGET, ttbr0);
+    }
+
+    /// Forgets all contexts: those that go on are known again with their next job.
+    pub fn forget_all(&self) {
+        self.write(ctl::watch::FORGET, ctl::watch::ALL);
+    }
+
+    /// Watches a physical page: until the guard is dropped, accesses to it count as
+    /// [`WATCH_HITS`](ctl::counter::WATCH_HITS), and addresses that lead to it when a job retires as
+    /// [`WATCH_LIVE`](ctl::counter::WATCH_LIVE).
+    pub fn watch(&self, page: u64) -> WatchedPage<'_> {
+        self.write(ctl::watch::ADD, page);
+        WatchedPage { device: self, page }
+    }
+
+    /// Reads at random so many times per second, until the guard is dropped.
+    pub fn speculate(&self, rate: u64) -> Speculation<'_> {
+        let before = self.read(ctl::SPECULATE);
+        self.write(ctl::SPECULATE, rate);
+        Speculation {
+            device: self,
+            before,
+        }
+    }
+
+    /// Ignores TLB invalidations until the guard is dropped.
+    pub fn ignore_tlbi(&self) -> IgnoredTlbi<'_> {
+        let before = self.read(ctl::IGNORE_TLBI);
+        self.write(ctl::IGNORE_TLBI, 1);
+        IgnoredTlbi {
+            device: self,
+            before,
+        }
+    }
+
     /// Stops the CP before its next packet until the guard is dropped.
     pub fn hold_cp(&self) -> HeldCp<'_> {
         self.write(ctl::HOLD_CP, 1);
@@ -191,5 +235,44 @@ pub struct HeldCp<'a> {
 impl Drop for HeldCp<'_> {
     fn drop(&mut self) {
         self.device.write(ctl::HOLD_CP, 0);
+    }
+}
+
+/// While this lives, accesses to the page are counted.
+#[derive(Debug)]
+pub struct WatchedPage<'a> {
+    device: &'a Vadreno,
+    page: u64,
+}
+
+impl Drop for WatchedPage<'_> {
+    fn drop(&mut self) {
+        self.device.write(ctl::watch::REMOVE, self.page);
+    }
+}
+
+/// While this lives, the GPU reads at random.
+#[derive(Debug)]
+pub struct Speculation<'a> {
+    device: &'a Vadreno,
+    before: u64,
+}
+
+impl Drop for Speculation<'_> {
+    fn drop(&mut self) {
+        self.device.write(ctl::SPECULATE, self.before);
+    }
+}
+
+/// While this lives, the TLB forgets nothing.
+#[derive(Debug)]
+pub struct IgnoredTlbi<'a> {
+    device: &'a Vadreno,
+    before: u64,
+}
+
+impl Drop for IgnoredTlbi<'_> {
+    fn drop(&mut self) {
+        self.device.write(ctl::IGNORE_TLBI, self.before);
     }
 }

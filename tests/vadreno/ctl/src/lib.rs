@@ -77,8 +77,8 @@ pub const IGNORE_TLBI: usize = 0x118;
 /// random for each: least value in µs in bits 31:0, greatest in bits 63:32. 0: none.
 pub const DELAY: usize = 0x120;
 
-/// Speculative reads per second, at random pages that the current context maps: they fill the TLB
-/// and read. 0: none.
+/// Speculative reads per second, at random pages that the loaded tables map, whether a job runs or not: they fill the TLB
+/// and read. Where a context has ended and no other was loaded, what its tables have become is what is read. 0: none.
 pub const SPECULATE: usize = 0x128;
 
 /// Writing any value restarts the device's random choices from that seed; reads give the last

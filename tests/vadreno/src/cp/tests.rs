@@ -541,6 +541,25 @@ fn speculation_fills_the_tlb() {
 }
 
 /// A packet that is well formed but says anything.
+#[test]
+fn speculation_needs_no_job_but_a_translating_smmu() {
+    let device = Arc::new(mapped_device());
+    device.board.settings.speculate.store(100_000, Relaxed);
+    thread::spawn({
+        let device = device.clone();
+        move || crate::speculate::run(&device)
+    });
+    until(|| count(&device, counter::SPECULATIVE) > 10);
+    assert_eq!(device.gpu.control().activity, Activity::Idle);
+    device.bar0_write(BANK, 0);
+    // One may have been under way.
+    let mut last = count(&device, counter::SPECULATIVE);
+    until(|| {
+        thread::sleep(Duration::from_millis(20));
+        last == std::mem::replace(&mut last, count(&device, counter::SPECULATIVE))
+    });
+}
+
 fn any_packet() -> impl Strategy<Value = Vec<u32>> {
     let payload = prop::collection::vec(
         prop_oneof![
