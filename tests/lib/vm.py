@@ -402,7 +402,7 @@ class Guest:
     def run(self):
         """Returns the exit status."""
         self.start()
-        boot = 60 if self.args.kernel == "stock" else 300
+        boot = 180 if self.args.kernel == "stock" else 300
         if self.args.icount:
             boot *= 4
         running = True
