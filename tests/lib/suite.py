@@ -130,7 +130,7 @@ def script(tests):
             lines.append(f"{argv} --only {test.defect}")
         elif test.known:
             lines.append("set --")
-            lines.append(f"for t in $({program} --list); do")
+            lines.append(f"for t in $({argv} --list); do")
             lines.append(f'case $t in {"|".join(test.known)}) echo "@defect $t";; *) set -- "$@" --only "$t";; esac')
             lines.append("done")
             lines.append(f'if [ $# != 0 ]; then {argv} "$@"; else true; fi')
@@ -393,7 +393,7 @@ def main():
                     module=module,
                     timeout=entry.get("timeout", 300) * (4 if kernel == "debug" else 1),
                     args=entry.get("args", []),
-                    vm=entry.get("vm", []),
+                    vm=[os.path.expandvars(word) for word in entry.get("vm", [])],
                     alone=entry.get("alone", False) or "vm" in entry or entry.get("fails", False),
                     fails=entry.get("fails", False),
                     known=["defect_*"] if module == "stock" else [f"defect_{n:02}_*" for n in suite["c"]["defects"]],
