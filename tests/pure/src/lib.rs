@@ -18,3 +18,6 @@ pub mod gpuvm_rs {
     #[path = "../../../drivers/gpu/drm/gpuvm_rs/range.rs"]
     pub mod range;
 }
+
+#[path = "../../../drivers/gpu/drm/gpuvm_rs/shrinker/stages.rs"]
+pub mod stages;

@@ -59,6 +59,40 @@ impl GemObject {
         unsafe { (*self.as_raw()).size as u64 }
     }
 
+    /// Locks the resv if nobody else has.
+    pub fn try_lock(&self) -> Option<ObjGuard<'_>> {
+        // SAFETY: Alive; the guard unlocks.
+        unsafe {
+            bindings::gpuvm_rs_obj_trylock(self.as_raw()).then(|| ObjGuard(ObjLocked::new(self)))
+        }
+    }
+
+    /// Whether all of the object's fences are signalled.
+    pub fn is_idle(&self) -> bool {
+        // SAFETY: Alive.
+        unsafe {
+            bindings::dma_resv_test_signaled(
+                self.resv(),
+                bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
+            )
+        }
+    }
+
+    /// Waits up to `jiffies`, not interruptibly, until all of the object's fences are signalled. Returns how many jiffies
+    /// are left; 0 if the fences are not signalled.
+    pub fn wait_idle_timeout(&self, jiffies: usize) -> usize {
+        // SAFETY: Alive.
+        let left = unsafe {
+            bindings::dma_resv_wait_timeout(
+                self.resv(),
+                bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
+                false,
+                jiffies,
+            )
+        };
+        usize::try_from(left).unwrap_or(0)
+    }
+
     /// The reservation object that guards this object.
     pub(super) fn resv(&self) -> *mut bindings::dma_resv {
         // SAFETY: The pointer is written before the object is published and never again.
@@ -108,6 +142,24 @@ impl<'l> ObjLocked<'l> {
         unsafe { bindings::gpuvm_rs_assert_obj_locked(obj.as_raw()) };
         // SAFETY: The caller's promise.
         unsafe { Self::new(obj) }
+    }
+}
+
+/// An object's lock, held until this is dropped.
+pub struct ObjGuard<'l>(ObjLocked<'l>);
+
+impl<'l> Deref for ObjGuard<'l> {
+    type Target = ObjLocked<'l>;
+
+    fn deref(&self) -> &ObjLocked<'l> {
+        &self.0
+    }
+}
+
+impl Drop for ObjGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Locked when this was made.
+        unsafe { bindings::gpuvm_rs_obj_unlock(self.0.as_raw()) };
     }
 }
 

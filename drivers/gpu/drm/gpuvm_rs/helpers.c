@@ -8,6 +8,10 @@
 #include <drm/gpu_scheduler.h>
 #include <linux/dma-fence.h>
 #include <linux/dma-resv.h>
+#include <linux/sched/mm.h>
+#include <linux/shrinker.h>
+#include <linux/swap.h>
+#include <linux/workqueue.h>
 
 /* Defines a function that nothing in C calls. */
 #define GPUVM_RS_HELPER(ret, name, ...) ret name(__VA_ARGS__); ret name(__VA_ARGS__)
@@ -74,37 +78,106 @@ GPUVM_RS_HELPER(struct drm_gpuva *, gpuvm_rs_helper_gpuvm_rs_first_va, struct dr
 	return list_first_entry_or_null(&vm->rb.list, struct drm_gpuva, rb.entry);
 }
 
+GPUVM_RS_HELPER(bool, gpuvm_rs_helper_drm_gem_is_imported, struct drm_gem_object *obj)
+{
+	return drm_gem_is_imported(obj);
+}
+
+GPUVM_RS_HELPER(bool, gpuvm_rs_helper_gpuvm_rs_obj_trylock, struct drm_gem_object *obj)
+{
+	return dma_resv_trylock(obj->resv);
+}
+
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_obj_unlock, struct drm_gem_object *obj)
+{
+	dma_resv_unlock(obj->resv);
+}
+
+GPUVM_RS_HELPER(bool, gpuvm_rs_helper_dma_resv_trylock, struct dma_resv *resv)
+{
+	return dma_resv_trylock(resv);
+}
+
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_dma_resv_unlock, struct dma_resv *resv)
+{
+	dma_resv_unlock(resv);
+}
+
+GPUVM_RS_HELPER(bool, gpuvm_rs_helper_gpuvm_rs_obj_get_unless_zero, struct drm_gem_object *obj)
+{
+	return kref_get_unless_zero(&obj->refcount);
+}
+
+/* Drops a reference unless it is the last one. */
+GPUVM_RS_HELPER(bool, gpuvm_rs_helper_gpuvm_rs_obj_put_not_last, struct drm_gem_object *obj)
+{
+	return refcount_dec_not_one(&obj->refcount.refcount);
+}
+
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_lru_lock, struct drm_device *dev)
+{
+	mutex_lock(&dev->gem_lru_mutex);
+}
+
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_lru_unlock, struct drm_device *dev)
+{
+	mutex_unlock(&dev->gem_lru_mutex);
+}
+
+/* Moves all objects to the end of another LRU. The lock is held. */
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_lru_splice_tail, struct drm_gem_lru *from, struct drm_gem_lru *to)
+{
+	struct drm_gem_object *obj;
+
+	list_for_each_entry(obj, &from->list, lru_node)
+		obj->lru = to;
+	list_splice_tail_init(&from->list, &to->list);
+	to->count += from->count;
+	from->count = 0;
+}
+
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_work_init, struct work_struct *work, work_func_t func)
+{
+	INIT_WORK(work, func);
+}
+
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_work_queue, struct work_struct *work)
+{
+	queue_work(system_dfl_wq, work);
+}
+
+GPUVM_RS_HELPER(unsigned long, gpuvm_rs_helper_gpuvm_rs_msecs_to_jiffies, unsigned int ms)
+{
+	return msecs_to_jiffies(ms);
+}
+
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_mm_account_reclaimed_pages, unsigned long pages)
+{
+	mm_account_reclaimed_pages(pages);
+}
+
+/* What an allocation with these flags lets a shrinker do for it: wait, and have pages written to swap. */
+GPUVM_RS_HELPER(bool, gpuvm_rs_helper_gpuvm_rs_gfp_may_wait, gfp_t gfp)
+{
+	return (gfp & __GFP_DIRECT_RECLAIM) || (current_is_kswapd() && (gfp & __GFP_KSWAPD_RECLAIM));
+}
+
+GPUVM_RS_HELPER(bool, gpuvm_rs_helper_gpuvm_rs_gfp_may_swap, gfp_t gfp)
+{
+	return gfp & __GFP_IO;
+}
+
+/* Around a scan that no reclaim has asked for: lockdep checks it as if one had. */
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_reclaim_begin, void)
+{
+	fs_reclaim_acquire(GFP_KERNEL);
+}
+
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_reclaim_end, void)
+{
+	fs_reclaim_release(GFP_KERNEL);
+}
+
 #if IS_ENABLED(CONFIG_KUNIT)
-#include <drm/drm_device.h>
-#include <drm/drm_vma_manager.h>
-
-/* As much of a device as a GPUVM and GEM objects without backing need. Never unreferenced for the last time. */
-struct gpuvm_rs_test_device {
-	struct drm_device drm;
-	struct drm_vma_offset_manager offsets;
-};
-
-GPUVM_RS_HELPER(struct drm_device *, gpuvm_rs_helper_gpuvm_rs_test_device_new, void)
-{
-	struct gpuvm_rs_test_device *dev = kzalloc(sizeof(*dev), GFP_KERNEL);
-
-	if (!dev)
-		return NULL;
-	kref_init(&dev->drm.ref);
-	mutex_init(&dev->drm.gem_lru_mutex);
-	drm_vma_offset_manager_init(&dev->offsets, DRM_FILE_PAGE_OFFSET_START, DRM_FILE_PAGE_OFFSET_SIZE);
-	dev->drm.vma_offset_manager = &dev->offsets;
-	return &dev->drm;
-}
-
-/* Returns how many references there were besides the first. */
-GPUVM_RS_HELPER(int, gpuvm_rs_helper_gpuvm_rs_test_device_free, struct drm_device *drm)
-{
-	struct gpuvm_rs_test_device *dev = container_of(drm, struct gpuvm_rs_test_device, drm);
-	int others = kref_read(&drm->ref) - 1;
-
-	drm_vma_offset_manager_destroy(&dev->offsets);
-	kfree(dev);
-	return others;
-}
+#include "test_helpers.c"
 #endif

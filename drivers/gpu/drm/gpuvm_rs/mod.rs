@@ -13,6 +13,10 @@
 //! - [`va`]: the life of a VMA as types, `GpuVaAlloc` → in the tree → `GpuVaRemoved`.
 //! - [`sm`]: the split and merge steps of a map or unmap request, as tokens that must be consumed.
 //! - [`txn`]: a VMA tree change that is committed whole or undone whole.
+//! - [`trylock`]: locking an object's VMs without waiting.
+//! - [`lru`]: LRUs of objects and walking them.
+//! - [`graveyard`]: where reclaim leaves objects whose last reference it drops.
+//! - [`shrinker`]: giving objects' pages back when memory is short.
 //! - [`small_vec`]: lists that allocate only when they are long.
 //! - [`sched`]: `PendingJob` → `ArmedJob` → pushed.
 //!
@@ -20,7 +24,7 @@
 //!
 //! A lock that is held is a value that is borrowed: [`gem::ObjLocked`] for an object's resv,
 //! [`vm::VmLocked`] for the resv that a VM shares with its private objects. A function that needs a
-//! lock takes the token by reference. Tokens come from [`exec::Locked`], or, where C code holds the
+//! lock takes the token by reference; [`lru::LruLocked`] is that of a device's LRUs. Tokens come from [`exec::Locked`], or, where C code holds the
 //! lock, from an `unsafe` constructor that asserts it under lockdep.
 //!
 //! # What this room never does
@@ -30,12 +34,16 @@
 pub mod exec;
 pub mod fence;
 pub mod gem;
+pub mod graveyard;
+pub mod lru;
 pub mod range;
 pub mod sched;
+pub mod shrinker;
 pub mod sm;
 pub mod small_vec;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
+pub mod trylock;
 pub mod txn;
 pub mod va;
 pub mod vm;

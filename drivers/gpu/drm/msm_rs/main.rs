@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The memory manager of the msm driver: VMs, VMAs, VM_BIND, SUBMIT.
+//! The memory manager of the msm driver: VMs, VMAs, VM_BIND, SUBMIT, the shrinker.
 //!
 //! This crate is linked into `msm.ko` in place of C objects (`Makefile.msm` lists them) and implements the functions
 //! that they export to the rest of the driver. It has no `module!`: C loads and probes.
@@ -15,6 +15,9 @@
 //! 4. `BindState::pending`: the bind jobs that may not have run yet
 //! 5. the work of one job (`bind::job::Slot`)
 //! 6. `BindState::page_tables`: page tables and VM log
+//! 7. the device's LRU lock (`gpuvm_rs::lru::LruLocked`): LRUs, pin counts, madvise states
+//!
+//! Reclaim may be called with any of the first two held: the shrinker only tries them.
 //!
 //! 5 and 6 are taken on the fence-signalling path: nothing is allocated while they are held. Kernel-managed VMs have
 //! neither bind jobs nor 3 to 6.
@@ -37,6 +40,7 @@ mod pgtable;
 #[allow(dead_code, unreachable_pub)]
 mod pure;
 mod reserve;
+mod shrinker;
 mod submit;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;

@@ -15,7 +15,11 @@
 #include <linux/dma-resv.h>
 #include <linux/pm_runtime.h>
 #include <linux/module.h>
+#include <linux/notifier.h>
+#include <linux/shrinker.h>
+#include <linux/swap.h>
 #include <linux/sync_file.h>
+#include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
 #include "msm_drv.h"

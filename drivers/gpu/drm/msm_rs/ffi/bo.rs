@@ -2,10 +2,7 @@
 
 //! A buffer object as the VM sees it.
 
-use core::{
-    marker::PhantomData,
-    ptr::NonNull, //
-};
+use core::ptr::NonNull;
 
 use kernel::{
     prelude::*,
@@ -24,7 +21,10 @@ use crate::gpuvm_rs::{
         GemObject,
         ObjLocked, //
     },
+    lru::LruLocked,
+    shrinker::stages::Fate,
     sm::OpMap,
+    trylock::AllLocked,
     va::GpuVa,
     vm::{
         Driver,
@@ -122,6 +122,52 @@ impl Bo {
         unsafe { core::ptr::read_volatile((&raw const (*self.raw()).name).cast()) }
     }
 
+    /// What may be done with the BO's pages when memory is short: `None` if it has none, or they are pinned or somebody
+    /// else's.
+    pub(crate) fn fate(obj: &ObjLocked<'_>, _lru: &LruLocked<'_>) -> Option<Fate> {
+        // SAFETY: Only the driver's BOs are in its LRUs. Alive; the locks guard what is read.
+        unsafe {
+            let bo = &*obj.as_raw().cast::<bindings::msm_gem_object>();
+            if bo.pages.is_null()
+                || bo.pin_count != 0
+                || bindings::drm_gem_is_imported(obj.as_raw())
+            {
+                return None;
+            }
+            match u32::from(bo.madv) {
+                bindings::MSM_MADV_WILLNEED => Some(Fate::Swap),
+                bindings::MSM_MADV_DONTNEED if !bo.sgt.is_null() => Some(Fate::Purge),
+                _ => None,
+            }
+        }
+    }
+
+    /// Takes the BO's mappings away, then its pages. It is idle and not pinned.
+    pub(crate) fn evict(obj: &AllLocked<'_>, fate: Fate) {
+        // A kernel mapping that nobody uses doesn't keep the pages.
+        Self::vunmap(obj);
+        // SAFETY: Only the driver's BOs are in its LRUs. Alive; it and the VMs that map it are locked.
+        unsafe {
+            match fate {
+                Fate::Purge => bindings::msm_gem_purge(obj.as_raw()),
+                Fate::Swap => bindings::msm_gem_evict(obj.as_raw()),
+            }
+        }
+    }
+
+    /// Takes the BO's kernel mapping away, if there is one and nobody uses it. Returns whether that was so.
+    pub(crate) fn vunmap(obj: &ObjLocked<'_>) -> bool {
+        // SAFETY: Only the driver's BOs are in its LRUs. Alive and locked.
+        unsafe {
+            let bo: *mut bindings::msm_gem_object = obj.as_raw().cast();
+            if (*bo).vaddr.is_null() || (*bo).vmap_count != 0 {
+                return false;
+            }
+            bindings::msm_gem_vunmap(obj.as_raw());
+        }
+        true
+    }
+
     /// The BO's pages, allocated or brought back from swap if need be.
     ///
     /// They stay while the lock is held, and after that while the BO's resv has a fence that isn't
@@ -208,35 +254,6 @@ impl Drop for Vmap<'_> {
     fn drop(&mut self) {
         // SAFETY: Mapped by `Bo::vmap()`, and still locked.
         unsafe { bindings::msm_gem_put_vaddr_locked(self.bo.gem().as_raw()) };
-    }
-}
-
-/// Proof that the LRUs of a device are locked, and with them the pin counts of its BOs.
-pub(crate) struct LruLocked<'d> {
-    dev: *mut bindings::drm_device,
-    _dev: PhantomData<&'d ()>,
-}
-
-impl LruLocked<'_> {
-    /// Locks them.
-    ///
-    /// # Safety
-    ///
-    /// `dev` is alive for as long as the result.
-    pub(super) unsafe fn new(dev: *mut bindings::drm_device) -> Self {
-        // SAFETY: The caller's promise.
-        unsafe { bindings::msm_rs_lru_lock(dev) };
-        Self {
-            dev,
-            _dev: PhantomData,
-        }
-    }
-}
-
-impl Drop for LruLocked<'_> {
-    fn drop(&mut self) {
-        // SAFETY: Locked by `new()`.
-        unsafe { bindings::msm_rs_lru_unlock(self.dev) };
     }
 }
 

@@ -5,6 +5,7 @@
  */
 #include "bindings_helper.h"
 #include "../../gpuvm_rs/helpers.c"
+#include "msm_gpu_trace.h"
 
 #define HELPER(ret, name, ...) ret name(__VA_ARGS__); ret name(__VA_ARGS__)
 
@@ -15,6 +16,29 @@ module_param(vm_log_shift, uint, 0600);
 HELPER(unsigned int, msm_rs_helper_msm_rs_vm_log_shift, void)
 {
 	return READ_ONCE(vm_log_shift);
+}
+
+static bool enable_eviction = true;
+MODULE_PARM_DESC(enable_eviction, "Enable swappable GEM buffers");
+module_param(enable_eviction, bool, 0600);
+
+/* How many pages can be swapped out. */
+HELPER(unsigned long, msm_rs_helper_msm_rs_swap_room, void)
+{
+	long room = get_nr_swap_pages();
+
+	return READ_ONCE(enable_eviction) && room > 0 ? room : 0;
+}
+
+HELPER(void, msm_rs_helper_trace_msm_gem_shrink, u32 nr_to_scan, u32 purged, u32 evicted, u32 active_purged,
+       u32 active_evicted)
+{
+	trace_msm_gem_shrink(nr_to_scan, purged, evicted, active_purged, active_evicted);
+}
+
+HELPER(void, msm_rs_helper_trace_msm_gem_purge_vmaps, u32 unmapped)
+{
+	trace_msm_gem_purge_vmaps(unmapped);
 }
 
 /* A debug line for userspace's errors, see UERR(). @args is a core::fmt::Arguments. */
@@ -165,16 +189,6 @@ HELPER(void, msm_rs_helper_msm_gem_lock, struct drm_gem_object *obj)
 HELPER(void, msm_rs_helper_msm_gem_unlock, struct drm_gem_object *obj)
 {
 	msm_gem_unlock(obj);
-}
-
-HELPER(void, msm_rs_helper_msm_rs_lru_lock, struct drm_device *dev)
-{
-	mutex_lock(&dev->gem_lru_mutex);
-}
-
-HELPER(void, msm_rs_helper_msm_rs_lru_unlock, struct drm_device *dev)
-{
-	mutex_unlock(&dev->gem_lru_mutex);
 }
 
 HELPER(void, msm_rs_helper_msm_submitqueue_put, struct msm_gpu_submitqueue *queue)

@@ -9,6 +9,7 @@
 //! - [`mmu`]: C's page tables, of kernel-managed VMs.
 //! - [`queue`]: submitqueues and their lock.
 //! - [`request`]: a VM_BIND request.
+//! - [`shrink`]: the device's LRUs, and who asks for their memory.
 //! - [`submit`]: a SUBMIT request, and the submit that C runs.
 //! - [`sync`]: in- and out-fences, syncobjs.
 //! - [`tables`]: the memory behind our page tables, and the TLB.
@@ -24,6 +25,7 @@ pub(crate) mod jobs;
 pub(crate) mod mmu;
 pub(crate) mod queue;
 pub(crate) mod request;
+pub(crate) mod shrink;
 pub(crate) mod submit;
 mod sync;
 pub(crate) mod tables;

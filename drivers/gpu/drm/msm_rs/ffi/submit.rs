@@ -24,10 +24,7 @@ use kernel::{
 
 use super::{
     bindings,
-    bo::{
-        LruLocked,
-        Pin, //
-    },
+    bo::Pin,
     caller::{
         Caller,
         Named,
@@ -45,6 +42,7 @@ use crate::{
     gpuvm_rs::{
         fence::Fence,
         gem::ObjLocked,
+        lru::LruGuard,
         vm::VmBo, //
     },
     pure::submit::{
@@ -273,9 +271,9 @@ impl<'a> Request<'a> {
     }
 
     /// Locks the device's LRUs.
-    pub(crate) fn lock_lru(&self) -> LruLocked<'_> {
+    pub(crate) fn lock_lru(&self) -> LruGuard<'_> {
         // SAFETY: The caller's device is alive.
-        unsafe { LruLocked::new(self.dev()) }
+        unsafe { LruGuard::new(self.dev()) }
     }
 }
 

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! LRUs of GEM objects, the lock that guards them, and walking them without holding it.
+
+use core::{
+    marker::PhantomData,
+    ops::Deref, //
+};
+
+use kernel::{
+    page::PAGE_SHIFT,
+    prelude::*,
+    types::Opaque, //
+};
+
+use super::{
+    gem::GemObject,
+    graveyard::{
+        Graveyard,
+        Visited, //
+    }, //
+};
+use crate::bindings;
+
+/// Proof that the lock of a device's LRUs (`gem_lru_mutex`) is held for `'l`.
+///
+/// It comes after objects' resvs, and reclaim takes it: nothing is allocated while it is held.
+///
+/// # Invariants
+///
+/// The current context holds `dev`'s lock for `'l`.
+pub struct LruLocked<'l> {
+    dev: *mut bindings::drm_device,
+    _borrow: PhantomData<&'l ()>,
+}
+
+/// Holds the lock of a device's LRUs.
+pub struct LruGuard<'l>(LruLocked<'l>);
+
+impl LruGuard<'_> {
+    /// Locks.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is alive for as long as the guard.
+    pub unsafe fn new(dev: *mut bindings::drm_device) -> Self {
+        // SAFETY: Alive.
+        unsafe { bindings::gpuvm_rs_lru_lock(dev) };
+        // INVARIANT: Just locked, until the guard is dropped.
+        Self(LruLocked {
+            dev,
+            _borrow: PhantomData,
+        })
+    }
+}
+
+impl Drop for LruGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Locked in `new()`.
+        unsafe { bindings::gpuvm_rs_lru_unlock(self.0.dev) };
+    }
+}
+
+impl<'l> Deref for LruGuard<'l> {
+    type Target = LruLocked<'l>;
+
+    fn deref(&self) -> &LruLocked<'l> {
+        &self.0
+    }
+}
+
+impl GemObject {
+    /// Locks the LRUs of the object's device.
+    pub fn lock_lru(&self) -> LruGuard<'_> {
+        // SAFETY: A device outlives its objects.
+        unsafe { LruGuard::new((*self.as_raw()).dev) }
+    }
+}
+
+/// A `struct drm_gem_lru`: objects of one device, the one that was used longest ago first. An object is in one LRU at most.
+#[repr(transparent)]
+pub struct Lru(Opaque<bindings::drm_gem_lru>);
+
+// SAFETY: Shared between threads; all but the count is only reachable with the lock.
+unsafe impl Send for Lru {}
+// SAFETY: As above.
+unsafe impl Sync for Lru {}
+
+impl Lru {
+    /// Borrows an LRU of C's.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is initialised and stays so for `'a`.
+    pub unsafe fn from_raw<'a>(ptr: *mut bindings::drm_gem_lru) -> &'a Self {
+        // SAFETY: Transparent; the rest is the caller's promise.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// An empty LRU.
+    pub(super) fn init() -> impl PinInit<Self> {
+        // SAFETY: `drm_gem_lru_init()` initialises all of it.
+        unsafe {
+            pin_init::pin_init_from_closure(|slot: *mut Self| {
+                bindings::drm_gem_lru_init(slot.cast());
+                Ok::<(), core::convert::Infallible>(())
+            })
+        }
+    }
+
+    pub(super) fn as_raw(&self) -> *mut bindings::drm_gem_lru {
+        self.0.get()
+    }
+
+    /// How many pages its objects have. Objects that are being looked at by a [`Walk`] are missing.
+    pub fn pages(&self) -> u64 {
+        // SAFETY: A word that can be read at any time.
+        let count = unsafe { (&raw const (*self.as_raw()).count).read_volatile() };
+        u64::try_from(count).unwrap_or(0)
+    }
+
+    /// Puts `obj` to the end, out of the LRU that it is in.
+    pub fn move_tail(&self, obj: &GemObject, locked: &LruLocked<'_>) {
+        // SAFETY: Both are alive.
+        unsafe {
+            debug_assert_eq!((*obj.as_raw()).dev, locked.dev);
+            bindings::drm_gem_lru_move_tail_locked(self.as_raw(), obj.as_raw());
+        }
+    }
+
+    /// The first object, which may be on its way out: its last reference may be gone.
+    pub(super) fn first(&self, _locked: &LruLocked<'_>) -> Option<*mut bindings::drm_gem_object> {
+        // SAFETY: The lock keeps the list still; objects leave it before their memory goes.
+        unsafe {
+            let head = &raw mut (*self.as_raw()).list;
+            let entry = (*head).next;
+            (entry != head)
+                .then(|| kernel::container_of!(entry, bindings::drm_gem_object, lru_node))
+        }
+    }
+}
+
+/// A walk along an LRU that holds the lock between two objects only.
+///
+/// What was visited waits on a list of the walk's own and goes to the LRU's end when the walk ends, unless it was moved to
+/// an LRU meanwhile: what is left where it was is in use, mostly.
+///
+/// # Invariants
+///
+/// `dev` is alive for `'a`.
+#[pin_data(PinnedDrop)]
+pub struct Walk<'a> {
+    dev: *mut bindings::drm_device,
+    lru: &'a Lru,
+    graveyard: &'a Graveyard,
+    /// How many pages there are still to visit: objects that come meanwhile, or again, don't make the walk endless.
+    left: u64,
+    #[pin]
+    visited: Lru,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk along `lru`.
+    pub fn new(lru: &'a Lru, graveyard: &'a Graveyard) -> impl PinInit<Self> + 'a {
+        // INVARIANT: A graveyard is borrowed no longer than its device is alive.
+        pin_init!(Self {
+            dev: graveyard.device(),
+            lru,
+            graveyard,
+            left: lru.pages(),
+            visited <- Lru::init(),
+        })
+    }
+
+    /// The next object. No lock is held.
+    pub fn next(self: Pin<&mut Self>) -> Option<Visited<'a>> {
+        let this = self.project();
+        // SAFETY: By the type invariant.
+        let locked = unsafe { LruGuard::new(*this.dev) };
+        while *this.left > 0 {
+            let raw = this.lru.first(&locked)?;
+            // SAFETY: On the list, hence in memory while the lock is held. One whose last reference is gone waits for the
+            // lock to leave its LRU; it does so from the walk's as well.
+            unsafe {
+                *this.left = this.left.saturating_sub((*raw).size as u64 >> PAGE_SHIFT);
+                bindings::drm_gem_lru_move_tail_locked(this.visited.as_raw(), raw);
+                if bindings::gpuvm_rs_obj_get_unless_zero(raw) {
+                    return Some(Visited::new(GemObject::from_raw(raw), this.graveyard));
+                }
+            }
+        }
+        None
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Walk<'_> {
+    fn drop(self: Pin<&mut Self>) {
+        let this = self.project();
+        // SAFETY: By the type invariant. Both LRUs are the device's.
+        unsafe {
+            let _locked = LruGuard::new(*this.dev);
+            bindings::gpuvm_rs_lru_splice_tail(this.visited.as_raw(), this.lru.as_raw());
+        }
+    }
+}

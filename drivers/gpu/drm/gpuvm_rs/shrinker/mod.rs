@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A shrinker for the objects of a GEM driver.
+//!
+//! A driver keeps its objects in two LRUs, one for each [`Fate`], and says what an object's fate is from what it holds, and
+//! how to take its pages away ([`Driver`]). What is here does the rest:
+//!
+//! - Counting takes no lock.
+//! - A scan goes from cheap to expensive: idle objects whose content nobody needs, idle ones that can be swapped out, then
+//!   the same again, waiting for those that are in use.
+//! - It waits at most [`PATIENCE_MS`] in all, and holds no lock while it does.
+//! - It only ever tries to lock objects and VMs: the task that runs out of memory may hold any of them.
+//! - What reclaim didn't ask for isn't swapped out ([`stages::Surplus`]): objects go whole, so that a few pages asked for
+//!   by each of several tasks would otherwise become as many objects.
+//! - Dropping the last reference to an object is left to a work item ([`super::graveyard`]).
+//!
+//! `Documentation/shrinker.rst` says how to write a driver's part.
+
+pub mod stages;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
+
+use core::ptr::NonNull;
+
+use kernel::{
+    ffi::c_ulong,
+    page::PAGE_SHIFT,
+    prelude::*,
+    str::CStr, //
+};
+
+use self::stages::{
+    Fate,
+    Freed,
+    Request,
+    Stage,
+    Surplus,
+    STAGES, //
+};
+use super::{
+    gem::{
+        GemObject,
+        ObjLocked, //
+    },
+    graveyard::Graveyard,
+    lru::{
+        Lru,
+        LruLocked,
+        Walk, //
+    },
+    trylock::AllLocked,
+};
+use crate::bindings;
+
+/// How long one scan waits for objects that are in use, in ms.
+pub const PATIENCE_MS: u32 = 40;
+
+/// The driver's part.
+pub trait Driver: Sized + Send + Sync + 'static {
+    /// The LRU of the objects with that fate that aren't pinned.
+    fn lru(&self, fate: Fate) -> &Lru;
+
+    /// How many pages can be swapped out now; 0 to have nothing swapped out.
+    fn swap_room(&self) -> u64;
+
+    /// What may be done with `obj`'s pages, from what it holds: `None` if there are none, or they are pinned.
+    ///
+    /// Called before anything is done, since much may have changed from when the object was found in its LRU.
+    fn fate(&self, obj: &ObjLocked<'_>, lru: &LruLocked<'_>) -> Option<Fate>;
+
+    /// Takes `obj`'s pages away: first whatever reaches them (page tables of every VM, CPU mappings), then the pages, and
+    /// their content if the fate is to be purged. The object is idle, and [`Self::fate`] has just returned `fate`.
+    ///
+    /// The object goes to another LRU, or stays: it isn't visited again by the same scan.
+    ///
+    /// # Errors
+    ///
+    /// The object still has all of its content.
+    fn evict(&self, obj: &AllLocked<'_>, fate: Fate) -> Result;
+
+    /// A scan has ended that had been asked for `asked` pages.
+    fn scanned(&self, _asked: u64, _freed: &Freed) {}
+}
+
+/// The number of pages of an object.
+fn pages(obj: &GemObject) -> u64 {
+    obj.size() >> PAGE_SHIFT
+}
+
+/// A device's shrinker.
+#[pin_data]
+pub struct Shrinker<D: Driver> {
+    driver: D,
+    surplus: Surplus,
+    #[pin]
+    graveyard: Graveyard,
+}
+
+impl<D: Driver> Shrinker<D> {
+    /// A shrinker that reclaim doesn't know of: for [`Registration`], and for tests.
+    ///
+    /// # Safety
+    ///
+    /// `dev` outlives it; all objects in the driver's LRUs are the device's.
+    pub unsafe fn new(dev: *mut bindings::drm_device, driver: D) -> impl PinInit<Self> {
+        pin_init!(Self {
+            driver,
+            surplus: Surplus::new(),
+            // SAFETY: The caller's promise.
+            graveyard <- unsafe { Graveyard::new(dev) },
+        })
+    }
+
+    /// The driver's part.
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    /// A walk along one of the device's LRUs that may drop last references wherever it runs.
+    pub fn walk<'a>(&'a self, lru: &'a Lru) -> impl PinInit<Walk<'a>> + 'a {
+        Walk::new(lru, &self.graveyard)
+    }
+
+    /// How many pages could be freed.
+    pub fn count(&self) -> u64 {
+        let swappable = self.driver.lru(Fate::Swap).pages();
+        self.driver.lru(Fate::Purge).pages() + swappable.min(self.driver.swap_room())
+    }
+
+    /// Frees pages for reclaim. Returns how many of those that it asked for it has got, with what earlier scans had swapped
+    /// out beyond what they were asked for; 0 if it's no use to ask again.
+    pub fn reclaim(&self, request: &Request) -> u64 {
+        let paid = if request.may_swap {
+            self.surplus.pay(request.pages)
+        } else {
+            0
+        };
+        let wanted = request.pages - paid;
+        let freed = self.scan(&Request {
+            pages: wanted,
+            ..*request
+        });
+        let surplus = freed.total().saturating_sub(wanted);
+        self.surplus.add(surplus.min(freed.by(Fate::Swap)));
+        paid + freed.total().min(wanted)
+    }
+
+    /// Frees at least as many pages as are asked for, if there are.
+    pub fn scan(&self, request: &Request) -> Freed {
+        let mut freed = Freed::default();
+        // SAFETY: Has no preconditions.
+        let mut patience = unsafe { bindings::gpuvm_rs_msecs_to_jiffies(PATIENCE_MS) };
+        for (index, stage) in STAGES.into_iter().enumerate() {
+            let wanted = request.pages.saturating_sub(freed.total());
+            if wanted == 0 {
+                break;
+            }
+            if !request.allows(stage) {
+                continue;
+            }
+            let pages = self.scan_stage(stage, wanted, &mut patience);
+            if let Some(slot) = freed.0.get_mut(index) {
+                *slot = pages;
+            }
+        }
+        // Purged pages are free now. Those that were swapped out count when reclaim, which has them on its lists again, gets
+        // rid of them.
+        let purged = freed.by(Fate::Purge) as usize;
+        // SAFETY: Adds to a counter of the current task, if it has one.
+        unsafe { bindings::mm_account_reclaimed_pages(purged) };
+        if freed.total() > 0 {
+            self.driver.scanned(request.pages, &freed);
+        }
+        freed
+    }
+
+    /// Frees at least `wanted` pages, if there are; returns how many. A stage that waits uses up `patience`, in jiffies.
+    fn scan_stage(&self, stage: Stage, wanted: u64, patience: &mut usize) -> u64 {
+        let mut room = match stage.fate {
+            Fate::Purge => u64::MAX,
+            Fate::Swap => self.driver.swap_room(),
+        };
+        let mut freed = 0;
+        pin_init::stack_pin_init!(let walk = self.walk(self.driver.lru(stage.fate)));
+        while freed < wanted && room > 0 {
+            let Some(obj) = walk.as_mut().next() else {
+                break;
+            };
+            if stage.waits {
+                *patience = obj.wait_idle_timeout(*patience);
+                if *patience == 0 {
+                    break;
+                }
+            }
+            if pages(&obj) <= room && self.evict(&obj, stage.fate) {
+                freed += pages(&obj);
+                room -= pages(&obj);
+            }
+        }
+        freed
+    }
+
+    /// Evicts `obj` if that is its fate, it is idle, and nobody has one of the locks.
+    fn evict(&self, obj: &GemObject, fate: Fate) -> bool {
+        let Some(obj) = obj.try_lock() else {
+            return false;
+        };
+        // From here on nobody can begin to use the object: whoever does attaches a fence, under this lock.
+        if !obj.is_idle() || self.driver.fate(&obj, &obj.lock_lru()) != Some(fate) {
+            return false;
+        }
+        AllLocked::try_lock(&obj).is_some_and(|obj| self.driver.evict(&obj, fate).is_ok())
+    }
+}
+
+/// A shrinker that reclaim calls. Dropping it waits until no scan is running.
+pub struct Registration<D: Driver> {
+    raw: NonNull<bindings::shrinker>,
+    shrinker: Pin<KBox<Shrinker<D>>>,
+}
+
+impl<D: Driver> Registration<D> {
+    /// Registers a shrinker under a name that is shown in debugfs.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` outlives it; all objects in the driver's LRUs are the device's.
+    pub unsafe fn new(
+        name: &'static CStr,
+        dev: *mut bindings::drm_device,
+        driver: D,
+    ) -> Result<Self> {
+        // SAFETY: The caller's promise.
+        let shrinker = KBox::pin_init(unsafe { Shrinker::new(dev, driver) }, GFP_KERNEL)?;
+        // SAFETY: The format takes one string.
+        let raw =
+            unsafe { bindings::shrinker_alloc(0, c"%s".as_char_ptr().cast(), name.as_char_ptr()) };
+        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+        let this = Self { raw, shrinker };
+        // SAFETY: Ours alone until it is registered. The state stays where it is until the shrinker was freed.
+        unsafe {
+            (*raw.as_ptr()).count_objects = Some(Self::count);
+            (*raw.as_ptr()).scan_objects = Some(Self::scan);
+            (*raw.as_ptr()).private_data = core::ptr::from_ref(&*this.shrinker).cast_mut().cast();
+            bindings::shrinker_register(raw.as_ptr());
+        }
+        Ok(this)
+    }
+
+    /// The shrinker.
+    pub fn shrinker(&self) -> &Shrinker<D> {
+        &self.shrinker
+    }
+
+    /// # Safety
+    ///
+    /// Called by reclaim for a shrinker of driver `D` that is registered.
+    unsafe extern "C" fn count(
+        shrinker: *mut bindings::shrinker,
+        _sc: *mut bindings::shrink_control,
+    ) -> c_ulong {
+        // SAFETY: Set in `new()`; registered.
+        let shrinker = unsafe { &*(*shrinker).private_data.cast::<Shrinker<D>>() };
+        shrinker.count() as c_ulong
+    }
+
+    /// # Safety
+    ///
+    /// As [`Self::count`], where it may sleep.
+    unsafe extern "C" fn scan(
+        shrinker: *mut bindings::shrinker,
+        sc: *mut bindings::shrink_control,
+    ) -> c_ulong {
+        // SAFETY: Set in `new()`; registered. Reclaim passes valid parameters.
+        let (shrinker, request) = unsafe {
+            (
+                &*(*shrinker).private_data.cast::<Shrinker<D>>(),
+                Request {
+                    pages: (*sc).nr_to_scan as u64,
+                    may_swap: bindings::gpuvm_rs_gfp_may_swap((*sc).gfp_mask),
+                    may_wait: bindings::gpuvm_rs_gfp_may_wait((*sc).gfp_mask),
+                },
+            )
+        };
+        match shrinker.reclaim(&request) {
+            0 => SHRINK_STOP,
+            pages => pages as c_ulong,
+        }
+    }
+}
+
+impl<D: Driver> Drop for Registration<D> {
+    fn drop(&mut self) {
+        // SAFETY: From `new()`. Waits for scans that are running.
+        unsafe { bindings::shrinker_free(self.raw.as_ptr()) };
+    }
+}
+
+/// `SHRINK_STOP`: nothing can be freed now.
+pub const SHRINK_STOP: c_ulong = c_ulong::MAX;
+
+/// Runs `f` as if reclaim did: lockdep knows.
+pub fn as_reclaim<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: Annotations, which nest.
+    unsafe { bindings::gpuvm_rs_reclaim_begin() };
+    let result = f();
+    // SAFETY: Begun above.
+    unsafe { bindings::gpuvm_rs_reclaim_end() };
+    result
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Locking the VMs that an object is mapped in without waiting: what reclaim may do.
+//!
+//! Reclaim runs on behalf of a task that may hold any of these locks already, and whose ww ticket isn't known.
+
+use core::ops::Deref;
+
+use super::gem::ObjLocked;
+use crate::bindings;
+
+/// Proof that an object is locked, and every VM that it is mapped in: its mappings can be taken down.
+///
+/// # Invariants
+///
+/// The resvs of the first `locked` of the object's VMs that don't share its own are held, and these are all.
+pub struct AllLocked<'l> {
+    obj: &'l ObjLocked<'l>,
+    locked: usize,
+}
+
+impl<'l> AllLocked<'l> {
+    /// Locks the VMs of `obj`, unless somebody has one of them.
+    pub fn try_lock(obj: &'l ObjLocked<'l>) -> Option<Self> {
+        // INVARIANT: None so far; whatever happens, those that were locked are unlocked.
+        let mut this = Self { obj, locked: 0 };
+        for resv in vm_resvs(obj) {
+            // SAFETY: The VM is alive while its vm_bo is on the object's list.
+            if !unsafe { bindings::dma_resv_trylock(resv) } {
+                return None;
+            }
+            this.locked += 1;
+        }
+        Some(this)
+    }
+}
+
+impl Drop for AllLocked<'_> {
+    fn drop(&mut self) {
+        for resv in vm_resvs(self.obj).take(self.locked) {
+            // SAFETY: Locked in `try_lock()`: the object's lock has kept the list as it was.
+            unsafe { bindings::dma_resv_unlock(resv) };
+        }
+    }
+}
+
+impl<'l> Deref for AllLocked<'l> {
+    type Target = ObjLocked<'l>;
+
+    fn deref(&self) -> &ObjLocked<'l> {
+        self.obj
+    }
+}
+
+/// The resvs of the VMs that `obj` is mapped in, but for its own.
+fn vm_resvs<'l>(obj: &'l ObjLocked<'_>) -> impl Iterator<Item = *mut bindings::dma_resv> + 'l {
+    // SAFETY: The list is guarded by the object's resv. Its vm_bos, and so their VMs, are alive.
+    unsafe {
+        let head = &raw mut (*obj.as_raw()).gpuva.list;
+        let mut entry = (*head).next;
+        core::iter::from_fn(move || {
+            (entry != head).then(|| {
+                let vm_bo = kernel::container_of!(entry, bindings::drm_gpuvm_bo, list.entry.gem);
+                entry = (*entry).next;
+                (*(*(*vm_bo).vm).r_obj).resv
+            })
+        })
+        .filter(|&resv| resv != obj.resv())
+    }
+}

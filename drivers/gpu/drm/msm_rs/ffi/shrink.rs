@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The device's LRUs, and who asks for their memory: reclaim, debugfs, and whoever is short of kernel addresses.
+
+use core::ptr::NonNull;
+
+use kernel::{
+    ffi::{
+        c_int,
+        c_ulong,
+        c_void, //
+    },
+    prelude::*,
+};
+
+use super::bindings;
+use crate::{
+    gpuvm_rs::{
+        lru::Lru,
+        shrinker::{
+            stages::Freed,
+            Registration,
+            SHRINK_STOP, //
+        },
+    },
+    shrinker::{
+        self,
+        Shrinker, //
+    },
+};
+
+/// The LRUs of a device: each BO is in one. `Documentation/shrinker.rst` says which.
+///
+/// # Invariants
+///
+/// The device is alive.
+pub(crate) struct Lrus(NonNull<bindings::msm_drm_private>);
+
+// SAFETY: What is shared is only reachable with the LRU lock.
+unsafe impl Send for Lrus {}
+// SAFETY: As above.
+unsafe impl Sync for Lrus {}
+
+impl Lrus {
+    /// BOs whose content may be thrown away.
+    pub(crate) fn dontneed(&self) -> &Lru {
+        // SAFETY: By the type invariant; made before the first BO.
+        unsafe { Lru::from_raw(&raw mut (*self.0.as_ptr()).lru.dontneed) }
+    }
+
+    /// BOs whose content is needed.
+    pub(crate) fn willneed(&self) -> &Lru {
+        // SAFETY: As above.
+        unsafe { Lru::from_raw(&raw mut (*self.0.as_ptr()).lru.willneed) }
+    }
+
+    /// BOs whose pages must stay where they are, and those of other drivers.
+    pub(crate) fn pinned(&self) -> &Lru {
+        // SAFETY: As above.
+        unsafe { Lru::from_raw(&raw mut (*self.0.as_ptr()).lru.pinned) }
+    }
+}
+
+/// How many pages can be swapped out: 0 if there is no swap, or the parameter `enable_eviction` says no.
+pub(crate) fn swap_room() -> u64 {
+    // SAFETY: Reads counters.
+    unsafe { bindings::msm_rs_swap_room() as u64 }
+}
+
+/// The tracepoint `msm_gem_shrink`, in pages.
+pub(crate) fn trace_shrink(asked: u64, freed: &Freed) {
+    let clamp = |pages: u64| u32::try_from(pages).unwrap_or(u32::MAX);
+    let [purged, evicted, active_purged, active_evicted] = freed.0.map(clamp);
+    // SAFETY: Has no preconditions.
+    unsafe {
+        bindings::trace_msm_gem_shrink(
+            clamp(asked),
+            purged,
+            evicted,
+            active_purged,
+            active_evicted,
+        );
+    }
+}
+
+/// The tracepoint `msm_gem_purge_vmaps`.
+pub(crate) fn trace_purge_vmaps(purged: u32) {
+    // SAFETY: Has no preconditions.
+    unsafe { bindings::trace_msm_gem_purge_vmaps(purged) };
+}
+
+/// The shrinker of a device. `priv->shrinker` is C's field, in which nothing else is kept: not C's shrinker, but this.
+type Owned = Registration<Lrus>;
+
+/// # Safety
+///
+/// `private` is alive and nobody takes the shrinker away meanwhile.
+unsafe fn shrinker<'a>(private: *mut bindings::msm_drm_private) -> Option<&'a Shrinker> {
+    // SAFETY: NULL or from `msm_gem_shrinker_init()`.
+    unsafe { (*private).shrinker.cast::<Owned>().as_ref() }.map(Registration::shrinker)
+}
+
+/// # Safety
+///
+/// Called when the device is made, before it is used.
+#[no_mangle]
+unsafe extern "C" fn msm_gem_shrinker_init(dev: *mut bindings::drm_device) -> c_int {
+    let init = || -> Result {
+        // SAFETY: Alive; C has set up the LRUs. The shrinker goes before the device does. The notifier is on no list.
+        unsafe {
+            let private = NonNull::new(bindings::msm_rs_priv(dev)).ok_or(EINVAL)?;
+            // INVARIANT: The device is alive for as long as its shrinker.
+            let registration = Registration::new(c"drm-msm_gem", dev, Lrus(private))?;
+            let registration = KBox::new(registration, GFP_KERNEL)?;
+            let private = private.as_ptr();
+            (*private).shrinker = KBox::into_raw(registration).cast();
+            (*private).vmap_notifier.notifier_call = Some(addresses_are_short);
+            // A chain takes any notifier.
+            bindings::register_vmap_purge_notifier(&raw mut (*private).vmap_notifier);
+        }
+        Ok(())
+    };
+    init().map_or_else(|e| e.to_errno(), |()| 0)
+}
+
+/// # Safety
+///
+/// Called when the device goes. It may never have had a shrinker.
+#[no_mangle]
+unsafe extern "C" fn msm_gem_shrinker_cleanup(dev: *mut bindings::drm_device) {
+    // SAFETY: Alive. Both calls wait for those who use the shrinker.
+    unsafe {
+        let private = bindings::msm_rs_priv(dev);
+        let registration = (*private).shrinker;
+        if !registration.is_null() {
+            bindings::unregister_vmap_purge_notifier(&raw mut (*private).vmap_notifier);
+            (*private).shrinker = core::ptr::null_mut();
+            drop(KBox::from_raw(registration.cast::<Owned>()));
+        }
+    }
+}
+
+/// # Safety
+///
+/// Called for debugfs' `shrink` file; the device is alive.
+#[no_mangle]
+unsafe extern "C" fn msm_gem_shrinker_shrink(
+    dev: *mut bindings::drm_device,
+    nr_to_scan: c_ulong,
+) -> c_ulong {
+    // SAFETY: debugfs goes before the shrinker does.
+    let shrinker = unsafe { shrinker(bindings::msm_rs_priv(dev)) };
+    match shrinker.map_or(0, |s| shrinker::on_request(s, nr_to_scan as u64)) {
+        0 => SHRINK_STOP,
+        pages => pages as c_ulong,
+    }
+}
+
+/// The notifier for when kernel addresses are short. Counts what it gave back into `given`.
+///
+/// # Safety
+///
+/// Called for a notifier that `msm_gem_shrinker_init()` has registered.
+unsafe extern "C" fn addresses_are_short(
+    notifier: *mut bindings::notifier_block,
+    _event: c_ulong,
+    given: *mut c_void,
+) -> c_int {
+    // SAFETY: In the device's private data; unregistered before the shrinker goes. C passes an unsigned long.
+    unsafe {
+        let private = kernel::container_of!(notifier, bindings::msm_drm_private, vmap_notifier);
+        if let Some(shrinker) = shrinker(private) {
+            *given.cast::<c_ulong>() += shrinker::purge_vmaps(shrinker) as c_ulong;
+        }
+    }
+    // NOTIFY_DONE
+    0
+}

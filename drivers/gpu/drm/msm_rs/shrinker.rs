@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What BOs give back when memory is short, and when kernel addresses are.
+//!
+//! The mechanism is [`gpuvm_rs::shrinker`](crate::gpuvm_rs::shrinker)'s; here is what is the driver's own.
+
+use kernel::prelude::*;
+
+use crate::{
+    ffi::{
+        bo::Bo,
+        shrink::{
+            self,
+            Lrus, //
+        },
+    },
+    gpuvm_rs::{
+        gem::ObjLocked,
+        lru::{
+            Lru,
+            LruLocked, //
+        },
+        shrinker::{
+            self,
+            stages::{
+                Fate,
+                Freed,
+                Request, //
+            },
+        },
+        trylock::AllLocked,
+    },
+};
+
+/// The device's shrinker.
+pub(crate) type Shrinker = shrinker::Shrinker<Lrus>;
+
+impl shrinker::Driver for Lrus {
+    fn lru(&self, fate: Fate) -> &Lru {
+        match fate {
+            Fate::Purge => self.dontneed(),
+            Fate::Swap => self.willneed(),
+        }
+    }
+
+    fn swap_room(&self) -> u64 {
+        shrink::swap_room()
+    }
+
+    fn fate(&self, obj: &ObjLocked<'_>, lru: &LruLocked<'_>) -> Option<Fate> {
+        Bo::fate(obj, lru)
+    }
+
+    fn evict(&self, obj: &AllLocked<'_>, fate: Fate) -> Result {
+        Bo::evict(obj, fate);
+        Ok(())
+    }
+
+    fn scanned(&self, asked: u64, freed: &Freed) {
+        shrink::trace_shrink(asked, freed);
+    }
+}
+
+/// Frees pages for debugfs' `shrink` file: idle BOs only, as much as is asked for. Returns how many pages it was.
+pub(crate) fn on_request(shrinker: &Shrinker, pages: u64) -> u64 {
+    let request = Request {
+        pages,
+        may_swap: true,
+        may_wait: false,
+    };
+    shrinker::as_reclaim(|| shrinker.scan(&request)).total()
+}
+
+/// How many kernel mappings are taken away at a time. Whoever is short of addresses asks again if that wasn't enough.
+const VMAPS_AT_ONCE: u32 = 15;
+
+/// Kernel addresses are short: takes away mappings that nobody uses. Returns how many.
+///
+/// The task may hold the lock of any BO.
+pub(crate) fn purge_vmaps(shrinker: &Shrinker) -> u32 {
+    let lrus = shrinker.driver();
+    let mut purged = 0;
+    for lru in [lrus.dontneed(), lrus.willneed(), lrus.pinned()] {
+        pin_init::stack_pin_init!(let walk = shrinker.walk(lru));
+        while purged < VMAPS_AT_ONCE {
+            let Some(obj) = walk.as_mut().next() else {
+                break;
+            };
+            purged += u32::from(obj.try_lock().is_some_and(|obj| Bo::vunmap(&obj)));
+        }
+    }
+    if purged > 0 {
+        shrink::trace_purge_vmaps(purged);
+    }
+    purged
+}

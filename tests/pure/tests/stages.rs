@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The shrinker's stages and its surplus.
+
+use proptest::{collection::vec, prelude::*};
+use pure::stages::{Fate, Freed, Request, Surplus, STAGES};
+
+#[test]
+fn cheap_before_expensive() {
+    for (i, a) in STAGES.iter().enumerate() {
+        for b in STAGES.iter().skip(i + 1) {
+            assert!(!a.waits || b.waits, "{a:?} before {b:?}");
+            assert!(
+                a.waits != b.waits || (a.fate, b.fate) == (Fate::Purge, Fate::Swap),
+                "{a:?} before {b:?}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_request_allows_what_it_says(may_swap: bool, may_wait: bool) {
+        let request = Request { pages: 1, may_swap, may_wait };
+        for stage in STAGES {
+            let allowed = request.allows(stage);
+            prop_assert_eq!(allowed, (may_swap || stage.fate != Fate::Swap) && (may_wait || !stage.waits));
+        }
+    }
+
+    #[test]
+    fn freed_adds_up(pages in any::<[u32; 4]>()) {
+        let freed = Freed(pages.map(u64::from));
+        prop_assert_eq!(freed.by(Fate::Purge) + freed.by(Fate::Swap), freed.total());
+        prop_assert_eq!(freed.by(Fate::Swap), u64::from(pages[1]) + u64::from(pages[3]));
+    }
+
+    /// Requests for a few pages each, served from objects that go whole: never less than was asked for in all, never more
+    /// than one object above it.
+    #[test]
+    fn no_more_than_one_object_too_much(requests in vec(1u64..200, 1..100), object in 1u64..5000) {
+        let surplus = Surplus::new();
+        let (mut asked, mut swapped) = (0, 0);
+        for pages in requests {
+            let wanted = pages - surplus.pay(pages);
+            let freed = wanted.div_ceil(object) * object;
+            surplus.add(freed - wanted);
+            asked += pages;
+            swapped += freed;
+            prop_assert!(swapped >= asked);
+            prop_assert!(swapped < asked + object);
+        }
+    }
+}
