@@ -48,10 +48,19 @@ pub fn gem() -> io::Result<String> {
 
 /// How many BOs there are, and their bytes.
 pub fn gem_total() -> io::Result<(u64, u64)> {
+    gem_sum("Total:")
+}
+
+/// How many BOs have pages, and their bytes. BOs that somebody has locked are missing.
+pub fn gem_resident() -> io::Result<(u64, u64)> {
+    gem_sum("Resident:")
+}
+
+fn gem_sum(title: &str) -> io::Result<(u64, u64)> {
     let text = gem()?;
     let line = text
         .lines()
-        .find(|line| line.starts_with("Total:"))
+        .find(|line| line.starts_with(title))
         .unwrap_or_default();
     let mut numbers = line
         .split(|c: char| !c.is_ascii_digit())

@@ -7,7 +7,8 @@
 //! able to send any bytes. Nothing is retried: `EINTR` comes back as what it is.
 //!
 //! Around it: [`HeldFence`] (a fence that signals when the test says so), [`pm4`] (command streams), [`devcoredump`],
-//! [`debugfs`], [`fault_injection`], [`module`] (parameters) and [`memory`] (what the system has left).
+//! [`debugfs`], [`fault_injection`], [`module`] (parameters), [`memory`] (what the system
+//! has left), [`swap`] and [`Tracepoint`].
 
 pub mod abi;
 mod bind;
@@ -22,7 +23,9 @@ pub mod module;
 pub mod pm4;
 mod queue;
 mod submit;
+pub mod swap;
 mod sync;
+mod tracepoint;
 pub mod vadreno;
 
 pub use bind::VmBind;
@@ -34,6 +37,7 @@ pub use pm4::Pm4;
 pub use queue::SubmitQueue;
 pub use submit::{Submit, Submitted};
 pub use sync::{deadline, SyncFile, Syncobj};
+pub use tracepoint::Tracepoint;
 pub use vadreno_ctl;
 
 /// The granule of every iova, offset and range that VM_BIND takes, in bytes.

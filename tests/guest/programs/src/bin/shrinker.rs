@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the shrinker takes, in which order, and that everything that is needed comes back.
+
+use harness::{ensure, ensure_eq, Context, Outcome, Test};
+use programs::{pattern, Gpu, PATIENCE};
+use std::{
+    fs,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+use uapi::{
+    abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
+    debugfs, module,
+    swap::Swap,
+    vadreno::{Translation, Vadreno},
+    Bo, HeldFence, Tracepoint, PAGE,
+};
+
+const PAGES: u64 = 64;
+const SIZE: u64 = PAGES * PAGE;
+const EVERYTHING: u64 = 1 << 20;
+const SWAP: u64 = 256 << 20;
+
+/// Has the shrinker take all that is idle.
+fn shrink() -> harness::Result<u64> {
+    debugfs::shrink(EVERYTHING).context("debugfs shrink")
+}
+
+/// Checks a BO's content through the GPU: the first and the last dword of each page.
+fn check(gpu: &Gpu, iova: u64, tag: u32, when: &str) -> Outcome {
+    let dwords: Vec<usize> = (0..PAGES as usize)
+        .flat_map(|page| [page * 1024, page * 1024 + 1023])
+        .collect();
+    let iovas: Vec<u64> = dwords
+        .iter()
+        .map(|&dword| iova + 4 * dword as u64)
+        .collect();
+    let expected: Vec<u32> = dwords.iter().map(|&dword| pattern(tag, dword)).collect();
+    ensure_eq!(gpu.peek(&iovas)?, expected, "BO {tag} {when}");
+    Ok(())
+}
+
+/// Mapped BOs that were swapped out come back with the next submit, with what is in them.
+fn swapped_out_and_back_by_submit(_: &mut Test) -> Outcome {
+    let _swap = Swap::new(SWAP).context("swap")?;
+    let vadreno = Vadreno::open().context("virtual Adreno")?;
+    let gpu = Gpu::new()?;
+    let bos = [gpu.bo(1, SIZE)?, gpu.bo(2, SIZE)?];
+    for (i, bo) in bos.iter().enumerate() {
+        gpu.map(bo, gpu.iova(i as u64 * SIZE))?;
+    }
+    for round in 0..3 {
+        ensure!(shrink()? >= 2 * PAGES, "idle BOs weren't swapped out");
+        ensure_eq!(
+            vadreno.translate(gpu.iova(0))?,
+            Translation::Unmapped,
+            "a BO without pages"
+        );
+        for i in 0..2 {
+            check(
+                &gpu,
+                gpu.iova(i * SIZE),
+                i as u32 + 1,
+                &format!("in round {round}"),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// … and with a CPU access, and a bind.
+fn swapped_out_and_back_by_cpu_and_bind(_: &mut Test) -> Outcome {
+    let _swap = Swap::new(SWAP).context("swap")?;
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(1, SIZE)?;
+    let map = bo.map()?;
+    ensure!(shrink()? >= PAGES, "an idle BO wasn't swapped out");
+    for index in (0..map.len()).step_by(1024) {
+        ensure_eq!(
+            map.read(index),
+            pattern(1, index),
+            "dword {index} for the CPU"
+        );
+    }
+    ensure!(shrink()? >= PAGES, "an idle BO wasn't swapped out again");
+    gpu.map(&bo, gpu.iova(0))?;
+    check(&gpu, gpu.iova(0), 1, "after MAP")
+}
+
+/// What isn't needed goes first, and no more than was asked for.
+fn unneeded_first(_: &mut Test) -> Outcome {
+    let _swap = Swap::new(SWAP).context("swap")?;
+    let gpu = Gpu::new()?;
+    shrink()?;
+    let (needed, unneeded) = (gpu.bo(1, SIZE)?, gpu.bo(2, SIZE)?);
+    unneeded.madvise(MSM_MADV_DONTNEED)?;
+    let trace = Tracepoint::new("msm_gem_shrink").context("tracing")?;
+    ensure_eq!(debugfs::shrink(1)?, PAGES, "pages that were freed");
+    ensure_eq!(
+        trace.events()?,
+        [format!(
+            "nr_to_scan=1 pg, purged={PAGES} pg, evicted=0 pg, active_purged=0 pg, active_evicted=0 pg"
+        )],
+        "the tracepoint"
+    );
+    ensure!(!unneeded.madvise(MSM_MADV_WILLNEED)?, "not purged");
+    ensure!(needed.madvise(MSM_MADV_WILLNEED)?, "purged");
+    ensure_eq!(
+        needed.map()?.read(5),
+        pattern(1, 5),
+        "the BO that is needed"
+    );
+    Ok(())
+}
+
+/// Without swap, or without leave, only what isn't needed goes.
+fn nothing_is_swapped_without_swap_or_leave(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(1, SIZE)?;
+    shrink()?;
+    let before = debugfs::gem_resident()?;
+    shrink()?;
+    ensure_eq!(
+        debugfs::gem_resident()?,
+        before,
+        "BOs with pages, without swap"
+    );
+    let _swap = Swap::new(SWAP).context("swap")?;
+    module::set_parameter("msm", "enable_eviction", "N")?;
+    let result = shrink().and_then(|_| Ok(debugfs::gem_resident()?));
+    module::set_parameter("msm", "enable_eviction", "Y")?;
+    ensure_eq!(result?, before, "BOs with pages, without leave");
+    ensure!(shrink()? >= PAGES, "not swapped out with swap and leave");
+    ensure_eq!(bo.map()?.read(7), pattern(1, 7), "the BO");
+    Ok(())
+}
+
+/// BOs that a waiting job will use keep their pages, and reclaim doesn't wait for ever.
+fn busy_ones_stay(_: &mut Test) -> Outcome {
+    let _swap = Swap::new(SWAP).context("swap")?;
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(1, SIZE)?;
+    let held = HeldFence::new().context("held fence")?;
+    let job = gpu
+        .bind()
+        .map(&bo, 0, gpu.iova(0), SIZE)
+        .after(held.file())
+        .send()
+        .context("MAP that waits")?;
+    bo.madvise(MSM_MADV_DONTNEED)?;
+    shrink()?;
+    // All caches' shrinkers, as reclaim calls them.
+    let start = Instant::now();
+    fs::write("/proc/sys/vm/drop_caches", "2").context("drop_caches")?;
+    let took = start.elapsed();
+    ensure!(took < Duration::from_secs(6), "reclaim has waited {took:?}");
+    ensure!(bo.madvise(MSM_MADV_WILLNEED)?, "purged under a job");
+    held.signal().context("the fence was held")?;
+    job.wait(PATIENCE).context("MAP")?;
+    check(&gpu, gpu.iova(0), 1, "after the job")
+}
+
+/// Reclaim that may wait gets what becomes idle soon.
+fn busy_ones_are_waited_for(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    let trace = Tracepoint::new("msm_gem_shrink").context("tracing")?;
+    // On a slow machine the job may have ended before the scan begins, or after it has given up.
+    for _ in 0..40 {
+        let bo = gpu.bo(1, SIZE)?;
+        let held = HeldFence::new().context("held fence")?;
+        let job = gpu
+            .bind()
+            .map(&bo, 0, gpu.iova(0), SIZE)
+            .after(held.file())
+            .send()
+            .context("MAP that waits")?;
+        bo.madvise(MSM_MADV_DONTNEED)?;
+        thread::scope(|scope| {
+            let reclaim = scope.spawn(|| fs::write("/proc/sys/vm/drop_caches", "2"));
+            thread::sleep(Duration::from_millis(15));
+            held.signal().context("the fence was held")?;
+            reclaim.join().expect("a thread").context("drop_caches")
+        })?;
+        job.wait(PATIENCE).context("MAP")?;
+        let purged = !bo.madvise(MSM_MADV_WILLNEED)?;
+        gpu.unmap(gpu.iova(0), SIZE)?;
+        let waited = trace
+            .events()?
+            .iter()
+            .any(|event| event.contains(&format!("active_purged={PAGES} pg")));
+        ensure!(purged || !waited, "counted as purged, and not purged");
+        if waited {
+            return Ok(());
+        }
+    }
+    harness::bail!("nothing that became idle was freed in 40 attempts")
+}
+
+/// What a BO should be like.
+struct Known {
+    bo: Bo,
+    tag: u32,
+    /// `None` when there can be no pages: not touched since it was made, swapped out, purged.
+    resident: bool,
+    needed: bool,
+    purged: bool,
+    mapped: bool,
+}
+
+/// Random madvise, accesses and memory pressure, against a model of what is retained.
+fn madvise_against_a_model(test: &mut Test) -> Outcome {
+    let _swap = Swap::new(SWAP).context("swap")?;
+    let gpu = Gpu::new()?;
+    let rng = &mut test.rng;
+    let fresh = |tag: u32| -> harness::Result<Known> {
+        Ok(Known {
+            bo: gpu.bo(tag, SIZE)?,
+            tag,
+            resident: true,
+            needed: true,
+            purged: false,
+            mapped: false,
+        })
+    };
+    let mut bos = (0..6).map(fresh).collect::<harness::Result<Vec<_>>>()?;
+    let mut tag = bos.len() as u32;
+    for step in 0..200 {
+        let index = rng.usize(..bos.len());
+        let iova = gpu.iova(index as u64 * SIZE);
+        let known = &mut bos[index];
+        match rng.u32(..10) {
+            0..=3 => {
+                let needed = rng.bool();
+                let madv = if needed {
+                    MSM_MADV_WILLNEED
+                } else {
+                    MSM_MADV_DONTNEED
+                };
+                let retained = known.bo.madvise(madv)?;
+                ensure_eq!(
+                    retained,
+                    !known.purged,
+                    "step {step}: BO {} retained",
+                    known.tag
+                );
+                known.needed = needed;
+            }
+            4 | 5 => {
+                shrink()?;
+                for known in bos.iter_mut().filter(|known| known.resident) {
+                    known.purged |= !known.needed;
+                    known.resident = false;
+                }
+            }
+            6 => {
+                // A SIGBUS for what isn't needed: the CPU may only touch what is.
+                if known.needed && !known.purged {
+                    let at = rng.usize(..SIZE as usize / 4);
+                    ensure_eq!(
+                        known.bo.map()?.read(at),
+                        pattern(known.tag, at),
+                        "step {step}: dword {at} of BO {}",
+                        known.tag
+                    );
+                    known.resident = true;
+                }
+            }
+            7 => {
+                if !known.mapped {
+                    let result = gpu.bind().map(&known.bo, 0, iova, SIZE).send_and_wait();
+                    ensure_eq!(
+                        result.is_ok(),
+                        known.needed && !known.purged,
+                        "step {step}: MAP of BO {}",
+                        known.tag
+                    );
+                    known.mapped = result.is_ok();
+                    known.resident |= result.is_ok();
+                }
+            }
+            8 => {
+                // A submit brings back all that is mapped, so that nothing purged or unneeded may be.
+                for (index, known) in bos.iter_mut().enumerate() {
+                    if known.mapped && (known.purged || !known.needed) {
+                        gpu.unmap(gpu.iova(index as u64 * SIZE), SIZE)?;
+                        known.mapped = false;
+                    }
+                }
+                for (index, known) in bos.iter_mut().enumerate().filter(|(_, k)| k.mapped) {
+                    check(
+                        &gpu,
+                        gpu.iova(index as u64 * SIZE),
+                        known.tag,
+                        &format!("in step {step}"),
+                    )?;
+                    known.resident = true;
+                }
+            }
+            _ => {
+                if known.purged {
+                    if known.mapped {
+                        gpu.unmap(iova, SIZE)?;
+                    }
+                    tag = tag % 2000 + 1;
+                    *known = fresh(tag)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    harness::main(harness::cases![
+        swapped_out_and_back_by_submit,
+        swapped_out_and_back_by_cpu_and_bind,
+        unneeded_first,
+        nothing_is_swapped_without_swap_or_leave,
+        busy_ones_stay,
+        busy_ones_are_waited_for,
+        madvise_against_a_model,
+    ])
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Swap in compressed memory, and what the kernel says of memory shortage.
+
+use crate::module;
+use std::{fs, io, path::Path, process::Command, thread::sleep, time::Duration};
+
+const DEVICE: &str = "/dev/zram0";
+const SYSFS: &str = "/sys/block/zram0";
+
+/// While this lives, there is swap on a zram device.
+#[derive(Debug)]
+pub struct Swap(());
+
+impl Swap {
+    /// Swap for `bytes` of content, which take memory only when they are there, and less than they are.
+    ///
+    /// # Errors
+    /// What went wrong; there is no swap then.
+    pub fn new(bytes: u64) -> io::Result<Self> {
+        if !Path::new(SYSFS).exists() {
+            module::load("zram", &[])?;
+        }
+        fs::write(format!("{SYSFS}/reset"), "1")?;
+        fs::write(format!("{SYSFS}/disksize"), bytes.to_string())?;
+        run("mkswap")?;
+        run("swapon")?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        // Content that still belongs to somebody has to fit into memory; memory of processes that have just ended may
+        // take a moment to be free.
+        for _ in 0..50 {
+            if run("swapoff").is_ok() {
+                let _ = fs::write(format!("{SYSFS}/reset"), "1");
+                return;
+            }
+            sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Runs busybox's command of that name on the device.
+fn run(command: &str) -> io::Result<()> {
+    let output = Command::new(command).arg(DEVICE).output()?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(io::Error::other(format!("{command}: {why}")))
+    }
+}
+
+/// A counter of `/proc/vmstat` ("pswpout", "oom_kill").
+pub fn vmstat(key: &str) -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/vmstat")?;
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
+        .ok_or_else(|| io::Error::other(format!("no {key} in /proc/vmstat")))
+}

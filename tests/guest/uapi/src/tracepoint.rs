@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The driver's tracepoints.
+
+use nix::mount::{mount, MsFlags};
+use std::{fs, io, path::Path};
+
+const ROOT: &str = "/sys/kernel/tracing";
+
+/// One of the driver's tracepoints, recording while this lives. Nobody else may use the trace buffer meanwhile.
+#[derive(Debug)]
+pub struct Tracepoint(&'static str);
+
+impl Tracepoint {
+    /// Empties the trace buffer and records events `name` of the group `drm_msm_gpu`.
+    pub fn new(name: &'static str) -> io::Result<Self> {
+        if !Path::new(ROOT).join("trace").exists() {
+            mount(
+                Some("tracefs"),
+                ROOT,
+                Some("tracefs"),
+                MsFlags::empty(),
+                None::<&str>,
+            )?;
+        }
+        let this = Self(name);
+        fs::write(format!("{ROOT}/trace"), "")?;
+        this.switch("1")?;
+        Ok(this)
+    }
+
+    fn switch(&self, value: &str) -> io::Result<()> {
+        fs::write(
+            format!("{ROOT}/events/drm_msm_gpu/{}/enable", self.0),
+            value,
+        )
+    }
+
+    /// What was recorded: what each event says behind its name.
+    pub fn events(&self) -> io::Result<Vec<String>> {
+        let text = fs::read_to_string(format!("{ROOT}/trace"))?;
+        let mark = format!(" {}: ", self.0);
+        Ok(text
+            .lines()
+            .filter_map(|line| Some(line.split_once(&mark)?.1.to_owned()))
+            .collect())
+    }
+}
+
+impl Drop for Tracepoint {
+    fn drop(&mut self) {
+        let _ = self.switch("0");
+    }
+}
