@@ -2,9 +2,10 @@
 
 //! Memory as it is after days of use: no free page has a free neighbour.
 
-use harness::{Context, Result};
+use harness::{ensure, Context, Result};
 use nix::{
     fcntl::{fcntl, FcntlArg},
+    sys::resource::{setrlimit, Resource},
     unistd::{pipe, write},
 };
 use programs::Gpu;
@@ -26,13 +27,14 @@ pub struct Fragmented {
 impl Fragmented {
     /// Fills two sets of pipes in turns, a page each, and empties one set.
     pub fn new(bytes: u64) -> Result<Self> {
-        // What earlier scenarios held is given back by workers, once we wait.
-        programs::eventually("enough free memory", || {
-            memory::drop_caches()?;
-            Ok(memory::free()? > 2 * bytes + (64 << 20))
-        })?;
+        memory::drop_caches()?;
+        let (free, wanted) = (memory::free()?, 2 * bytes + (64 << 20));
+        ensure!(free > wanted, "{free} bytes are free, {wanted} are needed");
+        let pipes = bytes.div_ceil(PIPE);
+        let files = 4 * pipes + 64;
+        setrlimit(Resource::RLIMIT_NOFILE, files, files).context("RLIMIT_NOFILE")?;
         let (mut held, mut emptied) = (Vec::new(), Vec::new());
-        for _ in 0..bytes.div_ceil(PIPE) {
+        for _ in 0..pipes {
             let pipes = [full_size_pipe()?, full_size_pipe()?];
             for _ in 0..PIPE / PAGE {
                 for [_, writer] in &pipes {

@@ -2,12 +2,15 @@
 
 //! Reading the clock and the SMMU's counters around what is measured.
 
-use harness::{bail, Context, Result};
+use harness::{bail, ensure, Context, Result};
 use nix::time::{clock_gettime, ClockId};
 use programs::PATIENCE;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::fd::{FromRawFd, OwnedFd},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 use uapi::{abi, vadreno::Translation, vadreno::Vadreno, Device, SyncFile, VmBind};
 use vadreno_ctl::counter;
@@ -23,6 +26,72 @@ pub fn undisturbed() -> Result<()> {
     }
 }
 
+/// Waits until nothing else wants the processor.
+///
+/// Whatever is runnable shares the processor with the workers that we wait for, and its instructions would be counted as
+/// theirs: what is done after boot, bind jobs that are freed after their fence, files that are closed. As long as we keep the
+/// processor, what these hold isn't given back, either.
+pub fn at_rest() -> Result<()> {
+    const WINDOW: Duration = Duration::from_millis(100);
+    let begin = Instant::now();
+    let mut quiet = 0;
+    while quiet < 2 {
+        ensure!(
+            begin.elapsed() < 10 * PATIENCE,
+            "the guest doesn't come to rest"
+        );
+        let before = busy_and_idle()?;
+        sleep(WINDOW);
+        let after = busy_and_idle()?;
+        let (busy, idle) = (after.0 - before.0, after.1 - before.1);
+        quiet = if 4 * busy < idle { quiet + 1 } else { 0 };
+    }
+    Ok(())
+}
+
+/// Ticks that the processor has worked, and idled.
+fn busy_and_idle() -> Result<(u64, u64)> {
+    let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> = line
+        .split_whitespace()
+        .skip(1)
+        .map(str::parse)
+        .collect::<std::result::Result<_, _>>()
+        .context("/proc/stat")?;
+    // user, nice, system, idle, iowait, …
+    ensure!(ticks.len() > 4, "/proc/stat begins with {line:?}");
+    let idle = ticks[3] + ticks[4];
+    Ok((ticks.iter().sum::<u64>() - idle, idle))
+}
+
+/// Lets the workers finish with the last job, which is freed behind its fence.
+///
+/// Otherwise they would do that before they run the next one, or after, as it happens.
+fn breathe() {
+    sleep(Duration::from_millis(3));
+}
+
+/// How long each other process, of which kernel threads are some, has run: instructions.
+fn others() -> Result<BTreeMap<u32, u64>> {
+    let mut ran = BTreeMap::new();
+    for entry in fs::read_dir("/proc").context("/proc")? {
+        let entry = entry.context("/proc")?;
+        let Ok(id) = entry.file_name().to_string_lossy().parse::<u32>() else {
+            continue;
+        };
+        // One that has just ended has no such file.
+        let Ok(line) = fs::read_to_string(entry.path().join("schedstat")) else {
+            continue;
+        };
+        let first = line.split_whitespace().next().unwrap_or_default();
+        if id != std::process::id() {
+            ran.insert(id, first.parse().context("schedstat")?);
+        }
+    }
+    Ok(ran)
+}
+
 /// Now, in instructions.
 pub fn now() -> u64 {
     let t = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every kernel has it");
@@ -36,8 +105,12 @@ pub struct Cost {
     pub ioctl: u64,
     /// Instructions until its fence signalled.
     pub fence: u64,
+    /// Instructions until the guest was at rest again, whoever ran them; 0 where that isn't measured.
+    pub work: u64,
     /// TLB invalidations.
     pub tlbi: u64,
+    /// Reads and writes of registers of GPU, GMU and SMMU.
+    pub registers: u64,
 }
 
 /// The counters, with the GPU kept awake: asleep it needs no invalidation.
@@ -49,12 +122,30 @@ impl Meter {
         Ok(Self(Vadreno::open().context("the virtual Adreno")?))
     }
 
-    /// TLB invalidations so far.
-    pub fn tlbi(&self) -> u64 {
-        [counter::TLBI_ALL, counter::TLBI_ASID, counter::TLBI_VA]
-            .iter()
-            .map(|&at| self.0.read(at))
-            .sum()
+    /// TLB invalidations, and accesses to registers, so far.
+    fn counters(&self) -> (u64, u64) {
+        let sum = |counters: &[usize]| counters.iter().map(|&at| self.0.read(at)).sum();
+        (
+            sum(&[counter::TLBI_ALL, counter::TLBI_ASID, counter::TLBI_VA]),
+            sum(&[
+                counter::GPU_READS,
+                counter::GPU_WRITES,
+                counter::SMMU_READS,
+                counter::SMMU_WRITES,
+            ]),
+        )
+    }
+
+    /// How many page tables, the root excepted, the addresses from `first` up to `end` lead through in the context that ran last:
+    /// those that are linked, whether or not anything is mapped in them.
+    pub fn tables(&self, first: u64, end: u64) -> Result<u64> {
+        let mut found = BTreeSet::new();
+        for iova in (first..end).step_by(1 << 21) {
+            // An entry of level n covers 2^(39 - 9n) bytes; the table that holds it, 512 times as much.
+            let level = self.0.walk_level(iova).context("a page-table walk")?;
+            found.extend((1..=level).map(|level| (level, iova >> (48 - 9 * level))));
+        }
+        Ok(found.len() as u64)
     }
 
     /// The physical address that `iova` leads to in the context that ran last.
@@ -69,7 +160,8 @@ impl Meter {
     pub fn bind(&self, device: &Device, bind: &VmBind<'_>) -> Result<Cost> {
         let mut request = bind.request();
         request.flags |= abi::MSM_VM_BIND_FENCE_FD_OUT;
-        let before = self.tlbi();
+        breathe();
+        let before = self.counters();
         let begin = now();
         device.vm_bind_raw(&mut request).context("VM_BIND")?;
         let ioctl = now() - begin;
@@ -77,25 +169,45 @@ impl Meter {
         let fence = SyncFile::from(unsafe { OwnedFd::from_raw_fd(request.fence_fd) });
         fence.wait(10 * PATIENCE).context("the bind's fence")?;
         let fence = now() - begin;
-        Ok(Cost {
-            ioctl,
-            fence,
-            tlbi: self.tlbi() - before,
-        })
+        Ok(self.cost(ioctl, fence, before))
     }
 
     /// Measures something that has no fence.
     pub fn call<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(Cost, T)> {
-        let before = self.tlbi();
+        breathe();
+        let before = self.counters();
         let begin = now();
         let result = work()?;
         let took = now() - begin;
-        let cost = Cost {
-            ioctl: took,
-            fence: took,
-            tlbi: self.tlbi() - before,
-        };
-        Ok((cost, result))
+        Ok((self.cost(took, took, before), result))
+    }
+
+    /// Measures something of which a part may be left to the kernel's workers: until they are done.
+    pub fn to_the_end(&self, work: impl FnOnce() -> Result<()>) -> Result<Cost> {
+        let (counters, others) = (self.counters(), others()?);
+        let begin = now();
+        work()?;
+        let took = now() - begin;
+        at_rest()?;
+        let behind: u64 = self::others()?
+            .iter()
+            .map(|(id, ran)| ran - others.get(id).copied().unwrap_or(0).min(*ran))
+            .sum();
+        Ok(Cost {
+            work: took + behind,
+            ..self.cost(took, took, counters)
+        })
+    }
+
+    fn cost(&self, ioctl: u64, fence: u64, before: (u64, u64)) -> Cost {
+        let after = self.counters();
+        Cost {
+            ioctl,
+            fence,
+            work: 0,
+            tlbi: after.0 - before.0,
+            registers: after.1 - before.1,
+        }
     }
 }
 
@@ -109,19 +221,25 @@ pub fn median(samples: &[Cost]) -> Cost {
     Cost {
         ioctl: middle(|c| c.ioctl),
         fence: middle(|c| c.fence),
+        work: middle(|c| c.work),
         tlbi: middle(|c| c.tlbi),
+        registers: middle(|c| c.registers),
     }
 }
 
 /// Prints one figure.
-pub fn figure(scenario: &str, size: u64, what: &str, value: f64) {
-    println!("=\t{scenario}\t{size}\t{what}\t{value:.2}");
+pub fn figure(what: &str, value: f64) {
+    println!("= {what} {value:.2}");
 }
 
-/// Prints a cost, divided by `units`; invalidations as a whole.
-pub fn report(scenario: &str, size: u64, units: u64, cost: Cost) {
+/// Prints a cost, its instructions divided by `units`.
+pub fn report(units: u64, cost: Cost) {
     let per = |value: u64| value as f64 / units as f64;
-    figure(scenario, size, "ioctl", per(cost.ioctl));
-    figure(scenario, size, "fence", per(cost.fence));
-    figure(scenario, size, "tlbi", cost.tlbi as f64);
+    figure("ioctl", per(cost.ioctl));
+    figure("fence", per(cost.fence));
+    if cost.work > 0 {
+        figure("work", per(cost.work));
+    }
+    figure("tlbi", cost.tlbi as f64);
+    figure("registers", cost.registers as f64);
 }

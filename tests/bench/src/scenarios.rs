@@ -1,68 +1,115 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The scenarios. Each sets up a context of its own, measures, and prints.
+//! The scenarios. Each is given a size, sets up contexts of its own, measures, and prints.
 
 use crate::{
     fragment::{runs, Fragmented},
-    meter::{figure, median, report, Cost, Meter},
+    meter::{at_rest, figure, median, report, Meter},
+    trace::PreallocCleanup,
 };
-use harness::{Context, Result};
+use harness::{ensure, Context, Result};
 use programs::{Gpu, PATIENCE};
-use uapi::{abi, memory, Bo, Device, Pm4, Submit, SubmitQueue, PAGE};
+use uapi::{
+    abi, memory, Bo, Device, Errno, HeldFence, Mapping, Pm4, Submit, SubmitQueue, Submitted, PAGE,
+};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Ops that are measured in each case of scattered binding.
+/// Ops that are measured in each case of scattered binding; of single ones a quarter.
 const SAMPLE: usize = 4096;
 
-type Scenario = fn(&str) -> Result<()>;
+/// The MiB whose pages are bound in jobs of several sizes.
+const SCATTERED: u64 = 64;
 
-/// All scenarios, by name, in the order in which they are run.
-pub const ALL: &[(&str, Scenario)] = &[
-    ("map-4k", map_4k),
-    ("unmap-4k", unmap_4k),
-    ("contiguous-1", |name| scatter(name, &[64], 1, false)),
-    ("contiguous-16", |name| scatter(name, &[64], 16, false)),
-    ("contiguous-256", |name| scatter(name, &[64], 256, false)),
-    ("contiguous-1024", |name| scatter(name, &[64], 1024, false)),
-    ("map-whole", |name| map_whole(name, &[64], false)),
+/// All scenarios, by name.
+#[allow(clippy::type_complexity)]
+pub const ALL: &[(&str, fn(u64) -> Result<()>)] = &[
+    ("map-4k", |_| single(true)),
+    ("unmap-4k", |_| single(false)),
+    ("scatter-jobs", |batch| {
+        with_fragments(SCATTERED, |target| scatter(target, batch))
+    }),
+    ("scatter", |mib| {
+        with_fragments(mib, |target| scatter(target, 1024))
+    }),
+    ("contiguous-jobs", |batch| {
+        scatter(&Target::contiguous(SCATTERED)?, batch)
+    }),
     ("unmap-ranges", unmap_ranges),
     ("unmap-over", unmap_over),
     ("replace-over", replace_over),
+    ("map-fragmented", |mib| with_fragments(mib, map_whole)),
+    ("map-whole", |mib| map_whole(&Target::contiguous(mib)?)),
     ("map-null", map_null),
-    ("holes-single", |name| holes(name, 1)),
-    ("holes-job", |name| holes(name, 1024)),
-    ("map-among", |name| among(name, true)),
-    ("unmap-among", |name| among(name, false)),
-    ("submit-shared", |name| submit(name, false)),
-    ("submit-no-share", |name| submit(name, true)),
-    ("submit-legacy", submit_legacy),
-    ("close", close),
-    // Last, for memory stays broken up.
-    ("scatter-1", |name| scatter(name, &[64], 1, true)),
-    ("scatter-16", |name| scatter(name, &[64], 16, true)),
-    ("scatter-256", |name| scatter(name, &[64], 256, true)),
-    ("scatter-1024", |name| {
-        scatter(name, &[4, 16, 64, 128], 1024, true)
+    ("holes-single", |count| holes(count, 1)),
+    ("holes-job", |count| holes(count, count)),
+    ("map-among", |count| among(count, true)),
+    ("unmap-among", |count| among(count, false)),
+    ("tables-reserved", tables_reserved),
+    ("tables-left", tables_left),
+    ("submit-shared", |count| submit(count, 0)),
+    ("submit-no-share", |count| {
+        submit(count, abi::MSM_BO_NO_SHARE)
     }),
-    ("map-fragmented", |name| map_whole(name, &[2, 16, 64], true)),
+    ("submit-legacy", |count| submit_legacy(count, 0)),
+    ("submit-legacy-no-share", |count| {
+        submit_legacy(count, abi::MSM_BO_NO_SHARE)
+    }),
+    ("close-file", close_file),
+    ("close-bo", close_bo),
 ];
 
-/// 4 KiB mapped in a request of its own, where tables exist.
-fn map_4k(name: &str) -> Result<()> {
-    single(name, true)
+/// A context, and a BO in it that has its memory.
+struct Target {
+    gpu: Gpu,
+    meter: Meter,
+    bo: Bo,
+    mib: u64,
 }
 
-/// 4 KiB unmapped in a request of its own.
-fn unmap_4k(name: &str) -> Result<()> {
-    single(name, false)
+impl Target {
+    fn new(mib: u64, fragmented: bool) -> Result<Self> {
+        let (gpu, meter) = (Gpu::new()?, Meter::new()?);
+        let bo = Bo::new(&gpu.device, mib * MIB).context("GEM_NEW")?;
+        let runs = runs(&gpu, &meter, &bo)?;
+        let pages = bo.size() / PAGE;
+        ensure!(
+            if fragmented {
+                runs > pages / 10 * 9
+            } else {
+                runs < pages / 10
+            },
+            "the BO has {runs} runs of memory in {pages} pages"
+        );
+        figure("runs", runs as f64);
+        at_rest()?;
+        Ok(Self {
+            gpu,
+            meter,
+            bo,
+            mib,
+        })
+    }
+
+    /// With memory as a guest gives it in which nothing has run before.
+    fn contiguous(mib: u64) -> Result<Self> {
+        Self::new(mib, false)
+    }
 }
 
-fn single(name: &str, map: bool) -> Result<()> {
+/// `work` with a BO of `mib` whose pages are each a run of their own.
+fn with_fragments(mib: u64, work: impl FnOnce(&Target) -> Result<()>) -> Result<()> {
+    let _memory = Fragmented::new(mib * MIB + 32 * MIB)?;
+    work(&Target::new(mib, true)?)
+}
+
+/// 4 KiB mapped, or unmapped, in a request of its own, where tables exist.
+fn single(map: bool) -> Result<()> {
     let (gpu, meter) = (Gpu::new()?, Meter::new()?);
     let bo = gpu.bo(1, 64 * PAGE)?;
     gpu.map(&bo, gpu.iova(0))?;
+    at_rest()?;
     let mut samples = Vec::new();
     for n in 0..64 {
         let iova = gpu.iova((64 + 2 * n) * PAGE);
@@ -75,38 +122,39 @@ fn single(name: &str, map: bool) -> Result<()> {
         let iova = gpu.iova((64 + 2 * n) * PAGE);
         samples.push(meter.bind(&gpu.device, &gpu.bind().unmap(iova, PAGE))?);
     }
-    report(name, 1, 1, median(&samples));
+    report(1, median(&samples));
     Ok(())
 }
 
+/// The pages of a BO and the places for them, both in random order.
+fn shuffled(mib: u64) -> impl Iterator<Item = (u64, u64)> {
+    let mut random = fastrand::Rng::with_seed(mib);
+    let mut pages: Vec<u64> = (0..mib * MIB / PAGE).collect();
+    random.shuffle(&mut pages);
+    let mut places = pages.clone();
+    random.shuffle(&mut places);
+    pages.into_iter().zip(places)
+}
+
 /// Pages of a BO bound one op each, in random order at random iovas, in jobs of `batch` ops.
-fn scatter(name: &str, sizes: &[u64], batch: usize, fragmented: bool) -> Result<()> {
-    for &mib in sizes {
-        let _memory = fragmented
-            .then(|| Fragmented::new(mib * MIB + 32 * MIB))
-            .transpose()?;
-        let (gpu, meter) = (Gpu::new()?, Meter::new()?);
-        let bo = Bo::new(&gpu.device, mib * MIB).context("GEM_NEW")?;
-        figure(name, mib, "runs", runs(&gpu, &meter, &bo)? as f64);
-        let mut random = fastrand::Rng::with_seed(mib);
-        let mut pages: Vec<u64> = (0..mib * MIB / PAGE).collect();
-        random.shuffle(&mut pages);
-        let ops = pages
-            .len()
-            .min(if batch == 1 { SAMPLE / 4 } else { SAMPLE });
-        pages.truncate(ops);
-        let mut places = pages.clone();
-        random.shuffle(&mut places);
-        let places: Vec<_> = pages.iter().zip(&places).collect();
-        let mut samples = Vec::new();
-        for job in places.chunks(batch) {
-            let bind = job.iter().fold(gpu.bind(), |bind, (page, place)| {
-                bind.map(&bo, **page * PAGE, gpu.iova(**place * PAGE), PAGE)
-            });
-            samples.push(meter.bind(&gpu.device, &bind)?);
-        }
-        report(name, mib, batch as u64, median(&samples));
+fn scatter(target: &Target, batch: u64) -> Result<()> {
+    let Target {
+        gpu,
+        meter,
+        bo,
+        mib,
+    } = target;
+    let ops = if batch == 1 { SAMPLE / 4 } else { SAMPLE };
+    let places: Vec<_> = shuffled(*mib).take(ops).collect();
+    let mut samples = Vec::new();
+    for job in places.chunks_exact(batch as usize) {
+        let bind = job.iter().fold(gpu.bind(), |bind, (page, place)| {
+            bind.map(bo, page * PAGE, gpu.iova(place * PAGE), PAGE)
+        });
+        samples.push(meter.bind(&gpu.device, &bind)?);
     }
+    // What the first job, or the first few, need of page tables, the others find.
+    report(batch, median(&samples));
     Ok(())
 }
 
@@ -124,194 +172,306 @@ fn comb(gpu: &Gpu, count: u64) -> Result<Bo> {
     Ok(bo)
 }
 
-/// 1024 VMAs unmapped by an op each, in one request.
-fn unmap_ranges(name: &str) -> Result<()> {
+/// VMAs unmapped by an op each, in one request.
+fn unmap_ranges(count: u64) -> Result<()> {
     let (gpu, meter) = (Gpu::new()?, Meter::new()?);
     let mut samples = Vec::new();
     for _ in 0..5 {
-        let _bo = comb(&gpu, 1024)?;
-        let bind = (0..1024).fold(gpu.bind(), |bind, n| {
+        let _bo = comb(&gpu, count)?;
+        at_rest()?;
+        let bind = (0..count).fold(gpu.bind(), |bind, n| {
             bind.unmap(gpu.iova(2 * n * PAGE), PAGE)
         });
         samples.push(meter.bind(&gpu.device, &bind)?);
     }
-    report(name, 1024, 1024, median(&samples));
+    report(count, median(&samples));
     Ok(())
 }
 
-/// 1024 VMAs unmapped by one op.
-fn unmap_over(name: &str) -> Result<()> {
+/// VMAs unmapped by one op.
+fn unmap_over(count: u64) -> Result<()> {
     let (gpu, meter) = (Gpu::new()?, Meter::new()?);
     let mut samples = Vec::new();
     for _ in 0..5 {
-        let _bo = comb(&gpu, 1024)?;
-        let bind = gpu.bind().unmap(gpu.iova(0), 2048 * PAGE);
+        let _bo = comb(&gpu, count)?;
+        at_rest()?;
+        let bind = gpu.bind().unmap(gpu.iova(0), 2 * count * PAGE);
         samples.push(meter.bind(&gpu.device, &bind)?);
     }
-    report(name, 1024, 1024, median(&samples));
+    report(count, median(&samples));
     Ok(())
 }
 
-/// 16 MiB mapped over 2048 VMAs.
-fn replace_over(name: &str) -> Result<()> {
+/// A BO mapped over VMAs, with the gaps between them; per job.
+fn replace_over(count: u64) -> Result<()> {
     let (gpu, meter) = (Gpu::new()?, Meter::new()?);
-    let over = gpu.bo(2, 16 * MIB)?;
+    let over = gpu.bo(2, 2 * count * PAGE)?;
     let mut samples = Vec::new();
     for _ in 0..3 {
-        let _bo = comb(&gpu, 2048)?;
-        let bind = gpu.bind().map(&over, 0, gpu.iova(0), 16 * MIB);
+        let _bo = comb(&gpu, count)?;
+        at_rest()?;
+        let bind = gpu.bind().map(&over, 0, gpu.iova(0), over.size());
         samples.push(meter.bind(&gpu.device, &bind)?);
-        gpu.unmap(gpu.iova(0), 16 * MIB)?;
+        gpu.unmap(gpu.iova(0), over.size())?;
     }
-    report(name, 2048, 1, median(&samples));
+    report(1, median(&samples));
     Ok(())
 }
 
 /// A BO mapped whole; per page.
-fn map_whole(name: &str, sizes: &[u64], fragmented: bool) -> Result<()> {
-    for &mib in sizes {
-        let _memory = fragmented
-            .then(|| Fragmented::new(mib * MIB + 32 * MIB))
-            .transpose()?;
-        let (gpu, meter) = (Gpu::new()?, Meter::new()?);
-        let bo = Bo::new(&gpu.device, mib * MIB).context("GEM_NEW")?;
-        figure(name, mib, "runs", runs(&gpu, &meter, &bo)? as f64);
-        let mut samples = Vec::new();
-        for _ in 0..3 {
-            let bind = gpu.bind().map(&bo, 0, gpu.iova(0), mib * MIB);
-            samples.push(meter.bind(&gpu.device, &bind)?);
-            gpu.unmap(gpu.iova(0), mib * MIB)?;
-        }
-        report(name, mib, mib * MIB / PAGE, median(&samples));
+fn map_whole(target: &Target) -> Result<()> {
+    let Target { gpu, meter, bo, .. } = target;
+    let mut samples = Vec::new();
+    for _ in 0..3 {
+        let bind = gpu.bind().map(bo, 0, gpu.iova(0), bo.size());
+        samples.push(meter.bind(&gpu.device, &bind)?);
+        gpu.unmap(gpu.iova(0), bo.size())?;
+        at_rest()?;
     }
+    report(bo.size() / PAGE, median(&samples));
     Ok(())
 }
 
 /// NULL mappings; per page.
-fn map_null(name: &str) -> Result<()> {
-    for mib in [64, 1024] {
-        let (gpu, meter) = (Gpu::new()?, Meter::new()?);
-        let mut samples = Vec::new();
-        for _ in 0..3 {
-            let bind = gpu.bind().map_null(gpu.iova(GIB), mib * MIB);
-            samples.push(meter.bind(&gpu.device, &bind)?);
-            gpu.unmap(gpu.iova(GIB), mib * MIB)?;
-        }
-        report(name, mib, mib * MIB / PAGE, median(&samples));
+fn map_null(mib: u64) -> Result<()> {
+    let (gpu, meter) = (Gpu::new()?, Meter::new()?);
+    let mut samples = Vec::new();
+    for _ in 0..3 {
+        at_rest()?;
+        let bind = gpu.bind().map_null(gpu.iova(GIB), mib * MIB);
+        samples.push(meter.bind(&gpu.device, &bind)?);
+        gpu.unmap(gpu.iova(GIB), mib * MIB)?;
     }
+    report(mib * MIB / PAGE, median(&samples));
     Ok(())
 }
 
-/// 1024 holes of a page punched into a mapping of 8 MiB, in jobs of `batch`; per hole.
-fn holes(name: &str, batch: u64) -> Result<()> {
+/// Holes of a page punched into a mapping, in jobs of `batch`; per hole.
+fn holes(count: u64, batch: u64) -> Result<()> {
     let (gpu, meter) = (Gpu::new()?, Meter::new()?);
-    let bo = gpu.bo(1, 2048 * PAGE)?;
-    gpu.map(&bo, gpu.iova(0))?;
+    let bo = gpu.bo(1, 2 * count * PAGE)?;
     let mut samples = Vec::new();
-    for first in (0..1024).step_by(batch as usize) {
-        let bind = (first..first + batch).fold(gpu.bind(), |bind, n| {
-            bind.unmap(gpu.iova((2 * n + 1) * PAGE), PAGE)
-        });
-        samples.push(meter.bind(&gpu.device, &bind)?);
+    for _ in 0..if batch == count { 5 } else { 1 } {
+        gpu.map(&bo, gpu.iova(0))?;
+        at_rest()?;
+        for first in (0..count).step_by(batch as usize) {
+            let bind = (first..first + batch).fold(gpu.bind(), |bind, n| {
+                bind.unmap(gpu.iova((2 * n + 1) * PAGE), PAGE)
+            });
+            samples.push(meter.bind(&gpu.device, &bind)?);
+        }
     }
-    report(name, 1024, batch, median(&samples));
+    report(batch, median(&samples));
     Ok(())
 }
 
 /// 4 KiB mapped, or unmapped, in a VM with many VMAs; and what memory these take.
-fn among(name: &str, map: bool) -> Result<()> {
-    for count in [1_000, 10_000, 100_000] {
-        let (gpu, meter) = (Gpu::new()?, Meter::new()?);
+fn among(count: u64, map: bool) -> Result<()> {
+    let (gpu, meter) = (Gpu::new()?, Meter::new()?);
+    let unreclaimable = || -> Result<u64> {
+        at_rest()?;
         memory::drop_caches()?;
-        let before = memory::meminfo("SUnreclaim")?;
-        let bo = comb(&gpu, count)?;
-        memory::drop_caches()?;
-        let grown = memory::meminfo("SUnreclaim")?.saturating_sub(before);
-        let mut samples = Vec::new();
-        for n in 0..32 {
-            // Between those that are there.
-            let iova = gpu.iova((2 * (n * (count / 32)) + 1) * PAGE);
-            let mapped = meter.bind(&gpu.device, &gpu.bind().map(&bo, 0, iova, PAGE))?;
-            let unmapped = meter.bind(&gpu.device, &gpu.bind().unmap(iova, PAGE))?;
-            samples.push(if map { mapped } else { unmapped });
-        }
-        report(name, count, 1, median(&samples));
-        if map {
-            figure(name, count, "bytes", grown as f64 / count as f64);
-        }
+        Ok(memory::meminfo("SUnreclaim")?)
+    };
+    // One that isn't counted: what a first VMA makes exist stays.
+    gpu.unmap(gpu.iova(0), PAGE)?;
+    let before = unreclaimable()?;
+    let bo = comb(&gpu, count)?;
+    let grown = unreclaimable()?.saturating_sub(before);
+    if map {
+        figure("bytes", grown as f64 / count as f64);
     }
+    let mut samples = Vec::new();
+    for n in 0..32 {
+        // Between those that are there.
+        let iova = gpu.iova((2 * (n * (count / 32)) + 1) * PAGE);
+        let mapped = meter.bind(&gpu.device, &gpu.bind().map(&bo, 0, iova, PAGE))?;
+        let unmapped = meter.bind(&gpu.device, &gpu.bind().unmap(iova, PAGE))?;
+        samples.push(if map { mapped } else { unmapped });
+    }
+    report(1, median(&samples));
+    Ok(())
+}
+
+/// Page tables that jobs of 1024 scattered ops of 4 KiB reserve in all, and those that are there in the end.
+///
+/// A job that waits for a fence has reserved its tables. The C driver keeps them aside, and says how many they were once
+/// the job is over; ours are linked already.
+fn tables_reserved(mib: u64) -> Result<()> {
+    let (gpu, meter) = (Gpu::new()?, Meter::new()?);
+    let bo = Bo::new(&gpu.device, mib * MIB).context("GEM_NEW")?;
+    let trace = PreallocCleanup::new()?;
+    // The device walks the tables of the context that ran last.
+    gpu.run(&Pm4::new().barrier())?;
+    let linked = || meter.tables(gpu.iova(0), gpu.iova(mib * MIB));
+    let before = linked()?;
+    let (mut waiting, mut there) = (0, before);
+    let places: Vec<_> = shuffled(mib).collect();
+    for job in places.chunks(1024) {
+        let held = HeldFence::new().context("a held fence")?;
+        let bind = job
+            .iter()
+            .fold(gpu.bind().after(held.file()), |bind, (page, place)| {
+                bind.map(&bo, page * PAGE, gpu.iova(place * PAGE), PAGE)
+            });
+        let fence = bind.send().context("VM_BIND")?;
+        waiting += linked()? - there;
+        held.still_held().context("the held fence")?;
+        held.signal().context("signalling")?;
+        fence.wait(PATIENCE).context("the bind's fence")?;
+        there = linked()?;
+    }
+    // Jobs are freed, and the tracepoint passed, behind their fence.
+    at_rest()?;
+    figure(
+        "reserved",
+        trace.reserved()?.map_or(waiting as f64, |n| n as f64),
+    );
+    figure("used", (there - before) as f64);
+    Ok(())
+}
+
+/// Page tables that stay, of those for so many pages 2 MiB apart, when all are unmapped.
+fn tables_left(count: u64) -> Result<()> {
+    let (gpu, meter) = (Gpu::new()?, Meter::new()?);
+    let bo = Bo::new(&gpu.device, PAGE).context("GEM_NEW")?;
+    gpu.run(&Pm4::new().barrier())?;
+    let end = 2 * count * MIB;
+    let linked = || meter.tables(gpu.iova(0), gpu.iova(end));
+    let before = linked()?;
+    for n in 0..count {
+        gpu.bind()
+            .map(&bo, 0, gpu.iova(2 * n * MIB), PAGE)
+            .send_and_wait()
+            .context("MAP")?;
+    }
+    let used = linked()? - before;
+    ensure!(used >= count, "{used} tables for {count} mappings");
+    figure("used", used as f64);
+    for n in 0..count {
+        gpu.unmap(gpu.iova(2 * n * MIB), PAGE)?;
+    }
+    figure("left", linked()?.saturating_sub(before) as f64);
     Ok(())
 }
 
 /// A SUBMIT in a VM where many BOs are mapped.
-fn submit(name: &str, no_share: bool) -> Result<()> {
-    let flags = abi::MSM_BO_WC | if no_share { abi::MSM_BO_NO_SHARE } else { 0 };
-    for count in [1, 100, 1000] {
-        let (gpu, meter) = (Gpu::new()?, Meter::new()?);
-        let bos = (0..count)
-            .map(|_| Bo::with_flags(&gpu.device, PAGE, flags).context("GEM_NEW"))
-            .collect::<Result<Vec<_>>>()?;
-        for (bo, n) in bos.iter().zip(0..) {
-            gpu.map(bo, gpu.iova(n * PAGE))?;
-        }
-        let nop = Pm4::new().barrier();
-        let mut samples = Vec::new();
-        for _ in 0..33 {
-            let (cost, submitted) =
-                meter.call(|| gpu.start(&nop, |submit| submit).context("SUBMIT"))?;
-            submitted.wait(PATIENCE).context("the SUBMIT's fence")?;
-            samples.push(cost);
-        }
-        report(name, count, 1, median(&samples));
+fn submit(count: u64, flags: u32) -> Result<()> {
+    let (gpu, meter) = (Gpu::new()?, Meter::new()?);
+    let bos = (0..count)
+        .map(|_| Bo::with_flags(&gpu.device, PAGE, abi::MSM_BO_WC | flags).context("GEM_NEW"))
+        .collect::<Result<Vec<_>>>()?;
+    for (bo, n) in bos.iter().zip(0..) {
+        gpu.map(bo, gpu.iova(n * PAGE))?;
     }
+    at_rest()?;
+    let nop = Pm4::new().barrier();
+    let mut samples = Vec::new();
+    for _ in 0..33 {
+        let (cost, submitted) =
+            meter.call(|| gpu.start(&nop, |submit| submit).context("SUBMIT"))?;
+        submitted.wait(PATIENCE).context("the SUBMIT's fence")?;
+        samples.push(cost);
+    }
+    report(1, median(&samples));
     Ok(())
 }
 
-/// A SUBMIT with a table of BOs, in a context whose addresses the kernel gives out.
-fn submit_legacy(name: &str) -> Result<()> {
-    for count in [1, 10, 100, 1000] {
-        let meter = Meter::new()?;
+/// A context whose addresses the kernel gives out, with a command that does nothing.
+struct Legacy {
+    device: Device,
+    queue: SubmitQueue,
+    commands: Bo,
+    nop: Pm4,
+    _map: Mapping,
+}
+
+impl Legacy {
+    fn new() -> Result<Self> {
         let device = Device::open().context("opening the GPU")?;
         let queue = SubmitQueue::new(&device, 0).context("submitqueue")?;
-        let bos = (0..count)
-            .map(|_| Bo::new(&device, PAGE).context("GEM_NEW"))
-            .collect::<Result<Vec<_>>>()?;
-        let nop = Pm4::new().barrier();
         let commands = Bo::new(&device, PAGE).context("GEM_NEW")?;
+        let nop = Pm4::new().barrier();
         let map = commands.map().context("mmap")?;
         for (at, dword) in nop.dwords().iter().enumerate() {
             map.write(at, *dword);
         }
-        let mut samples = Vec::new();
-        for _ in 0..17 {
-            let table = bos
-                .iter()
-                .skip(1)
-                .fold(
-                    Submit::new(&queue).bo(&commands, abi::MSM_SUBMIT_BO_READ),
-                    |submit, bo| submit.bo(bo, abi::MSM_SUBMIT_BO_READ),
-                )
-                .cmd_in(0, 0, nop.size());
-            let (cost, submitted) = meter.call(|| table.send().context("SUBMIT"))?;
-            submitted.wait(PATIENCE).context("the SUBMIT's fence")?;
-            samples.push(cost);
-        }
-        report(name, count, 1, median(&samples));
+        Ok(Self {
+            device,
+            queue,
+            commands,
+            nop,
+            _map: map,
+        })
     }
+
+    /// A SUBMIT that lists these BOs behind its own.
+    fn submit<'a>(&'a self, bos: &[Bo]) -> Submit<'a> {
+        bos.iter()
+            .fold(
+                Submit::new(&self.queue).bo(&self.commands, abi::MSM_SUBMIT_BO_READ),
+                |submit, bo| submit.bo(bo, abi::MSM_SUBMIT_BO_READ),
+            )
+            .cmd_in(0, 0, self.nop.size())
+    }
+}
+
+fn done(submitted: &Submitted) -> Result<()> {
+    submitted.wait(PATIENCE).context("the SUBMIT's fence")
+}
+
+/// A SUBMIT with a table of `count` BOs, all but the first of them with these flags.
+fn submit_legacy(count: u64, flags: u32) -> Result<()> {
+    let (legacy, meter) = (Legacy::new()?, Meter::new()?);
+    let bos = (1..count)
+        .map(|_| Bo::with_flags(&legacy.device, PAGE, abi::MSM_BO_WC | flags).context("GEM_NEW"))
+        .collect::<Result<Vec<_>>>()?;
+    let table = legacy.submit(&bos);
+    match table.send() {
+        Ok(first) => done(&first)?,
+        Err(refused @ (Errno::EALREADY | Errno::EINVAL)) => {
+            figure("errno", f64::from(refused as i32));
+            return Ok(());
+        }
+        Err(error) => return Err(error).context("SUBMIT"),
+    }
+    at_rest()?;
+    let mut samples = Vec::new();
+    for _ in 0..17 {
+        let (cost, submitted) = meter.call(|| table.send().context("SUBMIT"))?;
+        done(&submitted)?;
+        samples.push(cost);
+    }
+    report(1, median(&samples));
     Ok(())
 }
 
 /// A file closed with many VMAs; per VMA.
-fn close(name: &str) -> Result<()> {
-    for count in [10_000, 100_000] {
-        let meter = Meter::new()?;
-        let gpu = Gpu::new()?;
-        comb(&gpu, count)?;
-        let (cost, ()) = meter.call(|| {
-            drop(gpu);
+fn close_file(count: u64) -> Result<()> {
+    let (gpu, meter) = (Gpu::new()?, Meter::new()?);
+    comb(&gpu, count)?;
+    at_rest()?;
+    let cost = meter.to_the_end(|| {
+        drop(gpu);
+        Ok(())
+    })?;
+    report(count, cost);
+    Ok(())
+}
+
+/// A BO closed that the GPU has used, in a context whose addresses the kernel gives out.
+fn close_bo(mib: u64) -> Result<()> {
+    let (legacy, meter) = (Legacy::new()?, Meter::new()?);
+    let mut samples = Vec::new();
+    for _ in 0..5 {
+        let bos = [Bo::new(&legacy.device, mib * MIB).context("GEM_NEW")?];
+        done(&legacy.submit(&bos).send().context("SUBMIT")?)?;
+        at_rest()?;
+        samples.push(meter.to_the_end(|| {
+            drop(bos);
             Ok(())
-        })?;
-        report(name, count, count, Cost { ..cost });
+        })?);
     }
+    report(1, median(&samples));
     Ok(())
 }

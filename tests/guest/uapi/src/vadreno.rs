@@ -172,6 +172,24 @@ impl Vadreno {
         })
     }
 
+    /// The level of the last page-table entry that a walk for `iova` reads, in the context that ran last: 0 to 3. Tables down to that
+    /// level exist.
+    ///
+    /// # Errors
+    /// `EIO`: it reads none, as the SMMU is off or a table lies outside the memory.
+    pub fn walk_level(&self, iova: u64) -> Result<u64> {
+        use ctl::translate::*;
+        self.exclusively(|| {
+            self.write(IOVA, iova);
+            self.write(TTBR0, 0);
+            self.write(GO, READ);
+            match self.read(STATUS) {
+                OFF | EXTERNAL => Err(Errno::EIO),
+                _ => Ok(self.read(LEVEL)),
+            }
+        })?
+    }
+
     /// How the GPU can reach a physical page: a combination of the `watch` bits, 0 when it can't.
     pub fn reachable(&self, page: u64) -> Result<u64> {
         self.exclusively(|| {
