@@ -92,7 +92,8 @@ mutants:
 
 #:
 #: Measuring, in instructions, beside the stock module
-#:   make bench            all scenarios, or SCENARIO="map close" for those whose names begin so; two runs of each module
+#:   make bench            all scenarios, or SCENARIO="map close" for those whose names begin so; two runs of each module.
+#:                         A table; build/bench/bench.json, and bench.svg: cost against size
 #:   make bench-check      as bench; fails when a ratio is worse than in tests/bench/baseline.json by more than 5 %
 .PHONY: bench bench-check
 bench:

@@ -12,7 +12,7 @@ import time
 import tomllib
 from pathlib import Path
 
-TOP = Path(os.environ["MSM_RS_TOP"])
+TOP = Path(__file__).resolve().parents[2]
 OUT = TOP / "build/bench"
 BASELINE = TOP / "tests/bench/baseline.json"
 MODULES = ("stock", "rust")
@@ -24,34 +24,51 @@ EXTRAS = ("runs", "bytes", "used")
 QUIET = "cryptomgr.notests=1 nokaslr norandmaps"
 
 
-def measure(module, scenario, size, number):
-    """One scenario at one size in a fresh guest: {what: value}."""
-    log = OUT / f"{scenario['name']}-{size}-{module}-{number}"
-    argv = [str(TOP / "tests/vm"), "--module", module, "--kernel", "stock", "--icount", "--timeout", "600", "--append", QUIET]
-    argv += ["--mem", scenario.get("mem", "1G"), "--log", f"{log}.kernel", "--", "bench", scenario["name"], str(size)]
+def newest_input():
+    """When what is measured was last changed."""
+    parts = ("build/module/msm.ko", "build/vadreno", "build/guest/bench", "build/guest-root-stock.cpio")
+    return max((TOP / part).stat().st_mtime for part in parts)
+
+
+def measure(module, scenario, size, number, kept_since):
+    """One scenario at one size in a fresh guest: {what: value}. What was measured after `kept_since` is taken as it is."""
+    name = OUT / f"{scenario['name']}-{size}-{module}-{number}"
+    figures = Path(f"{name}.json")
+    if kept_since and figures.exists() and figures.stat().st_mtime > kept_since:
+        return json.loads(figures.read_text())
+    figures.unlink(missing_ok=True)
+    argv = [str(TOP / "tests/vm"), "--module", module, "--kernel", "stock", "--icount", "--timeout", "1800", "--append", QUIET]
+    argv += ["--mem", scenario.get("mem", "1G"), "--log", f"{name}.kernel", "--", "bench", scenario["name"], str(size)]
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
-    Path(f"{log}.log").write_text(done.stdout + done.stderr)
+    Path(f"{name}.log").write_text(done.stdout + done.stderr)
     if done.returncode:
         raise RuntimeError(f"{scenario['name']} {size} with the {module} module: status {done.returncode}\n{done.stderr}")
-    return {what: float(value) for mark, what, value in map(str.split, done.stdout.splitlines()) if mark == "="}
+    measured = {what: float(value) for mark, what, value in map(str.split, done.stdout.splitlines()) if mark == "="}
+    figures.write_text(json.dumps(measured) + "\n")
+    return measured
 
 
-def measure_all(scenarios, runs, jobs):
-    """{(scenario, size): {module: [{what: value} for each run]}}."""
-    results = {}
+def measure_all(scenarios, runs, jobs, kept_since):
+    """{(scenario, size): {module: [{what: value} for each run]}}. What can't be measured is named when all else has been."""
+    results, failed = {}, []
     todo = [(module, s, size, n + 1) for n in range(runs) for s in scenarios for size in s["sizes"] for module in MODULES]
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(measure, *args): args for args in todo}
+        running = {pool.submit(measure, *args, kept_since): args for args in todo}
         try:
             for done, future in enumerate(concurrent.futures.as_completed(running), 1):
                 module, scenario, size, number = running[future]
-                of = results.setdefault((scenario["name"], size), {m: {} for m in MODULES})
-                of[module][number] = future.result()
+                try:
+                    of = results.setdefault((scenario["name"], size), {m: {} for m in MODULES})
+                    of[module][number] = future.result()
+                except RuntimeError as error:
+                    failed.append(str(error))
                 if done % 10 == 0 or done == len(todo):
                     print(f"msm_rs: {done} of {len(todo)} measurements", file=sys.stderr, flush=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    if failed:
+        sys.exit("\n".join([*failed, f"{len(failed)} of {len(todo)} measurements have failed; --keep keeps the others"]))
     return {key: {m: [r[n] for n in sorted(r)] for m, r in of.items()} for key, of in results.items()}
 
 
@@ -151,7 +168,7 @@ def worse(rows, baseline, whole):
         elif row["ours"] is None:
             if not old["refused"]:
                 found.append(f"{name}: refused with {row['ours_errno']}, and wasn't before")
-        elif row["ratio"] is not None and old["ratio"] is not None and row["ratio"] > old["ratio"] * (1 + TOLERANCE):
+        elif None not in (row["ratio"], old["ratio"]) and row["ratio"] > old["ratio"] * (1 + TOLERANCE):
             found.append(f"{name}: {row['ratio']:.3f} of stock's cost, was {old['ratio']:.3f}")
     if whole:
         found += [f"{name} {size}: in the baseline, not measured" for name, size in before]
@@ -160,7 +177,7 @@ def worse(rows, baseline, whole):
 
 def baseline_of(rows):
     """What of the rows is kept to compare with."""
-    return [{"scenario": r["scenario"], "size": r["size"], "ratio": r["ratio"] and round(r["ratio"], 4), "refused": r["ours"] is None} for r in rows]
+    return [{"scenario": r["scenario"], "size": r["size"], "ratio": r["ratio"] and float(f"{r['ratio']:.4g}"), "refused": r["ours"] is None} for r in rows]
 
 
 def json_lines(rows):
@@ -173,6 +190,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="SCENARIO", help="only those whose names begin so")
     parser.add_argument("--runs", type=int, default=2, help="runs of each module (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="guests at a time (default: processors)")
+    parser.add_argument("--keep", action="store_true", help="measure only what wasn't since something was built")
     parser.add_argument("--check", action="store_true", help="fail if a ratio is worse than the baseline's by more than 5 %%")
     parser.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE", help="instead of tests/bench/baseline.json")
     parser.add_argument("--save-baseline", action="store_true", help="write the ratios there")
@@ -192,10 +210,7 @@ def main():
 
     OUT.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    try:
-        results = measure_all(scenarios, args.runs, args.jobs)
-    except RuntimeError as error:
-        sys.exit(str(error))
+    results = measure_all(scenarios, args.runs, args.jobs, newest_input() if args.keep else None)
     rows = rows_of(scenarios, results)
     table(scenarios, rows)
     (OUT / "bench.json").write_text(json_lines(rows))

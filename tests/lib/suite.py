@@ -310,7 +310,8 @@ def host(entry):
     if status:
         report.fail(seconds, "host", entry["name"], f"see {log}", "\n".join(lines[-40:]) + "\n" + errors)
     else:
-        passed = sum(int(n) for n in re.findall(r"(\d+) passed", "\n".join(lines)))
+        # as cargo and Python's unittest say it
+        passed = sum(int(n) for n in re.findall(r"\d+(?= passed)|(?<=Ran )\d+", "\n".join(lines)))
         report.ok(seconds, "host", entry["name"], f"{passed} tests")
 
 

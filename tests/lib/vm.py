@@ -404,7 +404,7 @@ class Guest:
         self.start()
         boot = 180 if self.args.kernel == "stock" else 300
         if self.args.icount:
-            boot *= 4
+            boot = max(4 * boot, self.args.timeout)
         running = True
         deadline = time.monotonic() + boot
         while running and self.ready is None and self.failure is None and time.monotonic() < deadline:

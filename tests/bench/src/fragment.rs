@@ -63,15 +63,7 @@ pub fn runs(gpu: &Gpu, meter: &Meter, bo: &Bo) -> Result<u64> {
     gpu.map(bo, iova)?;
     // The device translates for the context that ran last.
     gpu.run(&Pm4::new().barrier())?;
-    let mut runs = 0;
-    let mut expected = None;
-    for offset in (0..bo.size()).step_by(PAGE as usize) {
-        let page = meter.physical(iova + offset)?;
-        if expected != Some(page) {
-            runs += 1;
-        }
-        expected = Some(page + PAGE);
-    }
+    let runs = meter.runs(iova, bo.size())?;
     gpu.unmap(iova, bo.size())?;
     Ok(runs)
 }

@@ -2,7 +2,7 @@
 
 //! Reading the clock and the SMMU's counters around what is measured.
 
-use harness::{bail, ensure, Context, Result};
+use harness::{ensure, Context, Result};
 use nix::time::{clock_gettime, ClockId};
 use programs::PATIENCE;
 use std::{
@@ -12,7 +12,7 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
-use uapi::{abi, vadreno::Translation, vadreno::Vadreno, Device, SyncFile, VmBind};
+use uapi::{abi, vadreno::Vadreno, Device, SyncFile, VmBind};
 use vadreno_ctl::counter;
 
 /// Keeps other work away from the processor while this process runs: the scheduler's workers get it when we wait.
@@ -148,12 +148,9 @@ impl Meter {
         Ok(found.len() as u64)
     }
 
-    /// The physical address that `iova` leads to in the context that ran last.
-    pub fn physical(&self, iova: u64) -> Result<u64> {
-        match self.0.translate(iova).context("translation")? {
-            Translation::Mapped(address) => Ok(address),
-            other => bail!("{iova:x} leads to {other:?}"),
-        }
+    /// How many physically contiguous runs of memory the addresses lead to in the context that ran last.
+    pub fn runs(&self, iova: u64, length: u64) -> Result<u64> {
+        self.0.runs(iova, length).context("runs of memory")
     }
 
     /// Sends a bind request and waits for it.

@@ -17,6 +17,7 @@ pub struct Mailbox {
     iova: AtomicU64,
     ttbr0: AtomicU64,
     translation: Mutex<Translation>,
+    runs: AtomicU64,
     asid: AtomicU64,
 }
 
@@ -84,6 +85,7 @@ pub fn read(device: &Device, offset: usize) -> u64 {
         row::STALE => device.mailbox.row.stale.load(Relaxed),
         translate::PTE => translation().pte,
         translate::LEVEL => translation().level,
+        translate::RUNS => device.mailbox.runs.load(Relaxed),
         tlb::ASID => device.mailbox.asid.load(Relaxed),
         tlb::COUNT => tlb_count().0 as u64,
         tlb::TABLES => tlb_count().1 as u64,
@@ -124,6 +126,10 @@ pub fn write(device: &Device, offset: usize, value: u64) {
         translate::IOVA => device.mailbox.iova.store(value, Relaxed),
         translate::TTBR0 => device.mailbox.ttbr0.store(value, Relaxed),
         translate::GO => translate(device, value == translate::WRITE),
+        translate::RUNS => {
+            let runs = runs(device, value).unwrap_or(0);
+            device.mailbox.runs.store(runs, Relaxed);
+        }
         tlb::ASID => device.mailbox.asid.store(value, Relaxed),
         row::TTBR0 => device.mailbox.row.ttbr0.store(value, Relaxed),
         row::ASID => device.mailbox.row.asid.store(value, Relaxed),
@@ -153,6 +159,28 @@ fn look_along(device: &Device, first: u64) {
     row.mapped.store(mapped, Relaxed);
     row.writable.store(writable, Relaxed);
     row.stale.store(stale, Relaxed);
+}
+
+/// The runs that `length` bytes from the mailbox's address on have.
+fn runs(device: &Device, length: u64) -> Option<u64> {
+    const PAGE: u64 = 4096;
+    let iova = device.mailbox.iova.load(Relaxed) & !(PAGE - 1);
+    let ttbr0 = device.mailbox.ttbr0.load(Relaxed);
+    if length > translate::RUNS_MAX {
+        return None;
+    }
+    let (mut runs, mut expected) = (0, None);
+    for page in 0..length.div_ceil(PAGE) {
+        let iova = iova.wrapping_add(page * PAGE);
+        let pa = device
+            .smmu
+            .probe(&device.board, ttbr0, iova)?
+            .ok()?
+            .pa(iova);
+        runs += u64::from(expected != Some(pa));
+        expected = Some(pa + PAGE);
+    }
+    Some(runs)
 }
 
 fn translate(device: &Device, write: bool) {

@@ -190,6 +190,23 @@ impl Vadreno {
         })?
     }
 
+    /// How many physically contiguous runs of pages `length` bytes at `iova` lead to in the context that ran last.
+    ///
+    /// # Errors
+    /// `EFAULT`: a page isn't mapped, or there are more than a GiB.
+    pub fn runs(&self, iova: u64, length: u64) -> Result<u64> {
+        use ctl::translate::*;
+        self.exclusively(|| {
+            self.write(IOVA, iova);
+            self.write(TTBR0, 0);
+            self.write(RUNS, length);
+            match self.read(RUNS) {
+                0 => Err(Errno::EFAULT),
+                runs => Ok(runs),
+            }
+        })?
+    }
+
     /// How the GPU can reach a physical page: a combination of the `watch` bits, 0 when it can't.
     pub fn reachable(&self, page: u64) -> Result<u64> {
         self.exclusively(|| {

@@ -204,6 +204,12 @@ pub mod translate {
     pub const PTE: usize = 0x468;
     /// Read-only: the level of that descriptor (0 to 3).
     pub const LEVEL: usize = 0x470;
+    /// Write a length in bytes: reads then give how many physically contiguous runs the pages of 4 KiB have that
+    /// the addresses from [`IOVA`] on lead to, in the order of addresses. 0 if one of them leads nowhere, or the length is
+    /// above [`RUNS_MAX`].
+    pub const RUNS: usize = 0x478;
+    /// The greatest length that [`RUNS`] takes.
+    pub const RUNS_MAX: u64 = 1 << 30;
 
     /// Value of [`GO`]: as a read.
     pub const READ: u64 = 1;

@@ -500,6 +500,26 @@ fn prr_page_reads_and_drops_writes() {
 }
 
 #[test]
+fn runs_of_memory() {
+    let device = mapped_device();
+    for (iova, page) in [(0x5000, 1), (0x6000, 2), (0x7000, 4), (0x8000, 3)] {
+        map(&device, iova, DATA + page * 0x1000, PAGE);
+    }
+    let runs = |iova: u64, length| {
+        crate::ctl::write(&device, ctl::translate::IOVA, iova);
+        crate::ctl::write(&device, ctl::translate::TTBR0, 0);
+        crate::ctl::write(&device, ctl::translate::RUNS, length);
+        crate::ctl::read(&device, ctl::translate::RUNS)
+    };
+    assert_eq!(runs(0x5000, 0x2000), 1);
+    assert_eq!(runs(0x5000, 0x4000), 3);
+    assert_eq!(runs(0x7000, 0x2000), 2);
+    // One that isn't mapped, and too many.
+    assert_eq!(runs(0x5000, 0x5000), 0);
+    assert_eq!(runs(0x5000, ctl::translate::RUNS_MAX + 1), 0);
+}
+
+#[test]
 fn translate_mailbox() {
     let device = mapped_device();
     let ask = |iova: u64, go| {
