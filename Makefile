@@ -73,7 +73,7 @@ overlay-remove:
 #:   make host-test        those that need no guest
 #:   tests/vm -- CMD       a command of your own in a guest, see tests/vm --help
 #:   make differential     random programs of ioctls, on both modules; SEED=N for others than in make test, COUNT=N
-#:   make mutants          breaks the module on purpose, in nine ways, and says which test notices
+#:   make mutants          breaks the module on purpose, in ten ways, and says which test notices
 .PHONY: run test host-test differential mutants
 run:
 	@tests/run

@@ -152,6 +152,11 @@ fn implicit_sync(_: &mut Test) -> Outcome {
         .cmd_in(0, 0, read.size())
         .send()
         .context("the reader's SUBMIT")?;
+    // What may run has run once later work of somebody else has.
+    let other = Legacy::new()?;
+    for _ in 0..4 {
+        other.run(&Pm4::new().nop(4).barrier(), &[])?;
+    }
     ensure!(!reader.fence.is_signaled()?, "the reader didn't wait");
     ensure_eq!(dst.map()?.read(0), pattern(3, 0), "before the writer");
     held.signal().context("the fence was held")?;
