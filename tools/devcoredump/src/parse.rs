@@ -192,12 +192,17 @@ impl Default for Document {
     }
 }
 
-/// Text of the dump made fit for a terminal and for JSON, and of bounded length.
-fn clean(text: &str) -> Box<str> {
+/// How much is kept of a name, in characters. The kernel's longest, of a BO, has 32.
+const MAX_NAME: usize = 64;
+/// How much is kept of a command line.
+const MAX_CMDLINE: usize = 4096;
+
+/// Text of the dump made fit for a terminal and for JSON, `max` characters of it at most.
+fn clean(text: &str, max: usize) -> Box<str> {
     text.trim_end()
         .chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .take(4096)
+        .take(max)
         .collect::<String>()
         .into()
 }
@@ -266,10 +271,10 @@ impl Document {
         let dump = &mut self.dump;
         let bad = |dump: &mut Dump| dump.problem(line, key, "isn't of the expected form");
         match key {
-            "kernel" => dump.kernel = Some(clean(value)),
-            "module" => dump.module = Some(clean(value)),
-            "comm" => dump.comm = Some(clean(value)),
-            "cmdline" => dump.cmdline = Some(clean(value)),
+            "kernel" => dump.kernel = Some(clean(value, MAX_NAME)),
+            "module" => dump.module = Some(clean(value, MAX_NAME)),
+            "comm" => dump.comm = Some(clean(value, MAX_NAME)),
+            "cmdline" => dump.cmdline = Some(clean(value, MAX_CMDLINE)),
             "time" => match parse_time(value) {
                 Some(time) => dump.time = Some(time),
                 None => bad(dump),
@@ -308,7 +313,7 @@ impl Document {
                 self.label.clear();
                 self.item_kept = false;
                 let section = Section {
-                    name: clean(key),
+                    name: clean(key, MAX_NAME),
                     line,
                     lines: 0,
                 };
@@ -378,7 +383,7 @@ impl Document {
         } else {
             match Entry::parse(line, text) {
                 Ok(mut entry) => {
-                    entry.name = entry.name.as_deref().map(clean);
+                    entry.name = entry.name.as_deref().map(|name| clean(name, MAX_NAME));
                     let max = vm_log::MAX_ENTRIES;
                     Dump::keep(&mut log.entries, max, &mut log.ignored, entry);
                     None
@@ -428,7 +433,7 @@ impl Document {
                     _ => FaultType::Unknown,
                 }
             }
-            "source" => fault.source = Some(clean(value)),
+            "source" => fault.source = Some(clean(value, MAX_NAME)),
             _ => {}
         }
         if bad {
@@ -537,7 +542,7 @@ impl Document {
                 .is_some(),
             "name" => {
                 if !value.is_empty() {
-                    bo.name = Some(clean(value).chars().take(64).collect::<String>().into());
+                    bo.name = Some(clean(value, MAX_NAME));
                 }
                 true
             }
@@ -582,7 +587,7 @@ impl Document {
         let mut block = Block {
             index: self.blocks,
             section,
-            label: clean(&self.label.join("/")),
+            label: clean(&self.label.join("/"), 8 * MAX_NAME),
             line,
             encoded: 0,
         };

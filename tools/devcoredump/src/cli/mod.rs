@@ -36,11 +36,20 @@ use std::io::{
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+const EXIT_STATUS: &str =
+    "Exit status: 0 when what was asked for was found, 1 when it wasn't (or the dump is malformed, or two dumps differ), \
+     2 for trouble.";
+
 /// Says why an Adreno GPU faulted, from drm/msm's devcoredump.
 ///
 /// Reads files and stdin, plain, gzip or Zstandard. Without a command, `explain` is meant.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100,
+    after_help = EXIT_STATUS
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -192,7 +201,12 @@ fn definition() -> clap::Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.color.apply();
-    let mut out = io::BufWriter::new(anstream::stdout().lock());
+    let stdout: Box<dyn Write> = match &cli.command {
+        // It has no colours, and may be long.
+        Some(Command::Json(_)) => Box::new(io::stdout().lock()),
+        _ => Box::new(anstream::stdout().lock()),
+    };
+    let mut out = io::BufWriter::new(stdout);
     let found = match &cli.command {
         None => explain::run(&cli.explain, &mut out),
         Some(Command::Explain(arguments)) => explain::run(arguments, &mut out),

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The command line: exit status, colours, readers that go away, input in all its forms, completions and manual pages.
+
+mod common;
+
+use common::{
+    run,
+    stdout,
+    tool,
+    DUMP, //
+};
+use nix::pty::openpty;
+use std::fs::{
+    self,
+    File, //
+};
+use std::io::{
+    Read,
+    Write, //
+};
+use std::process::Stdio;
+use tempfile::TempDir;
+
+/// Not msm's.
+const FOREIGN: &str = "---\nkernel: 7.3.4\nmodule: ath11k\n";
+const ESCAPE: char = '\u{1b}';
+
+fn commands() -> Vec<String> {
+    let help = stdout(&["--help"], "", 0);
+    let list = help.split("Commands:\n").nth(1).unwrap();
+    list.lines()
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn found_is_0_not_found_is_1() {
+    let hole = ["-a", "0x900000000"];
+    for (arguments, input, status) in [
+        (&["explain"][..], DUMP, 0),
+        (&[], DUMP, 0),
+        (&["-q"], DUMP, 0),
+        (&["explain"], FOREIGN, 1),
+        (&["check"], DUMP, 0),
+        (&["check", "-q"], "---\nkernel: 7.3.4\nmodule: msm\n", 1),
+        (&["log"], DUMP, 0),
+        (&["log", hole[0], hole[1]], DUMP, 1),
+        (&["log", "--queue", "3", "--op", "unmap"], DUMP, 0),
+        (&["log", "--queue", "4"], DUMP, 1),
+        (&["log", "--fault"], DUMP, 0),
+        (&["log", "--pending"], DUMP, 0),
+        (&["log"], FOREIGN, 1),
+        (&["bos"], DUMP, 0),
+        (&["bos", "--data"], DUMP, 1),
+        (&["json"], DUMP, 0),
+        (&["json"], FOREIGN, 1),
+        (&["map"], DUMP, 0),
+        (&["extract", "--ring", "0"], DUMP, 0),
+        (&["extract", "--ring", "1"], DUMP, 1),
+        (&["extract", "--list"], DUMP, 0),
+        (&["extract", "--list"], FOREIGN, 1),
+    ] {
+        let output = run(arguments, input);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "{arguments:?}: {stderr}"
+        );
+        assert_eq!(stderr, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn trouble_is_2() {
+    for (arguments, input) in [
+        (&["explain", "/nonexistent"][..], ""),
+        (&["explain", "/"], ""),
+        (&["explain"], ""),
+        (&["nothing-like-that"], ""),
+        (&["explain", "--color", "mauve"], DUMP),
+        (&["log", "-a", "0x2000-0x1000"], DUMP),
+        (&["log", "--op", "maps"], DUMP),
+        (&["extract"], DUMP),
+        (
+            &["extract", "--ring", "0", "--output", "/nonexistent/file"],
+            DUMP,
+        ),
+        (&["diff", "/nonexistent", "/nonexistent"], ""),
+        (&["collect", "--max-total", "many"], ""),
+        (&["man", "/nonexistent"], ""),
+    ] {
+        let output = run(arguments, input);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?} says nothing");
+    }
+}
+
+#[test]
+fn a_compressed_file_that_is_cut_is_trouble() {
+    let place = TempDir::new().unwrap();
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gz.write_all(DUMP.as_bytes()).unwrap();
+    let zst = zstd::encode_all(DUMP.as_bytes(), 3).unwrap();
+    for bytes in [gz.finish().unwrap(), zst] {
+        let file = place.path().join("dump");
+        fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+        let output = tool().arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(file.to_str().unwrap()), "{stderr}");
+    }
+}
+
+#[test]
+fn diff_tells_what_differs() {
+    let place = TempDir::new().unwrap();
+    let (a, b) = (place.path().join("a"), place.path().join("b"));
+    fs::write(&a, DUMP).unwrap();
+    fs::write(&b, DUMP.replace("name: below", "name: beneath")).unwrap();
+    let diff = |b| {
+        let output = tool().arg("diff").arg(&a).arg(b).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    assert_eq!(diff(&a), (Some(0), String::new()));
+    let (status, text) = diff(&b);
+    assert_eq!(status, Some(1));
+    assert!(text.contains("below") && text.contains("beneath"), "{text}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_trouble() {
+    let place = TempDir::new().unwrap();
+    let file = place.path().join("many");
+    fs::write(&file, DUMP.repeat(3000)).unwrap();
+    for command in ["explain", "json", "log", "bos", "map", "check"] {
+        let mut child = tool()
+            .arg(command)
+            .arg(&file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pipe = child.stdout.take().unwrap();
+        pipe.read_exact(&mut [0]).unwrap();
+        drop(pipe);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{command}: {stderr}");
+        assert_eq!(stderr, "", "{command}");
+    }
+    // It is something else when there is no room.
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = tool().arg("log").arg(&file).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// What the tool writes to a terminal.
+fn on_terminal(arguments: &[&str]) -> String {
+    let place = TempDir::new().unwrap();
+    let file = place.path().join("dump");
+    fs::write(&file, DUMP).unwrap();
+    let pty = openpty(None, None).unwrap();
+    let mut child = tool()
+        .args(arguments)
+        .arg(&file)
+        .env("TERM", "xterm-256color")
+        .env_remove("NO_COLOR")
+        .stdout(pty.slave)
+        .spawn()
+        .unwrap();
+    let mut master = File::from(pty.master);
+    let mut seen = Vec::new();
+    // A terminal whose other end is closed gives an error, not an end.
+    let _ = master.read_to_end(&mut seen);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    String::from_utf8(seen).unwrap()
+}
+
+#[test]
+fn colours_only_on_terminals() {
+    for command in ["explain", "log", "bos", "map", "check"] {
+        assert!(!stdout(&[command], DUMP, 0).contains(ESCAPE), "{command}");
+        let always = [command, "--color", "always"];
+        assert!(stdout(&always, DUMP, 0).contains(ESCAPE), "{command}");
+        assert!(on_terminal(&[command]).contains(ESCAPE), "{command}");
+        let never = [command, "--color", "never"];
+        assert!(!on_terminal(&never).contains(ESCAPE), "{command}");
+    }
+    assert!(!on_terminal(&["json"]).contains(ESCAPE));
+}
+
+#[test]
+fn text_of_the_dump_does_not_steer_the_terminal() {
+    let dump = DUMP
+        .replace("comm: test", "comm: \u{1b}[31mtest\u{7}")
+        .replace("name: below", "name: \u{1b}]0;title\u{7}");
+    for command in ["explain", "log", "bos", "map", "check", "json"] {
+        let text = stdout(&[command], &dump, 0);
+        assert!(!text.contains([ESCAPE, '\u{7}']), "{command}: {text}");
+    }
+}
+
+#[test]
+fn input_is_plain_or_compressed_and_may_hold_several_documents() {
+    let expected = stdout(&["explain"], DUMP, 0);
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gz.write_all(DUMP.as_bytes()).unwrap();
+    let gz = gz.finish().unwrap();
+    let zst = zstd::encode_all(DUMP.as_bytes(), 3).unwrap();
+    let place = TempDir::new().unwrap();
+    // The name says nothing.
+    for (name, bytes) in [
+        ("a.txt", &gz),
+        ("b", &zst),
+        ("c.gz", &DUMP.as_bytes().to_vec()),
+    ] {
+        let file = place.path().join(name);
+        fs::write(&file, bytes).unwrap();
+        let output = tool().arg(&file).output().unwrap();
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            expected,
+            "{name}"
+        );
+        let output = tool()
+            .args(["explain", "-"])
+            .stdin(File::open(&file).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            expected,
+            "{name}"
+        );
+    }
+    // Two members of a gzip file are one stream.
+    let twice = stdout(&["json"], &DUMP.repeat(2), 0);
+    let file = place.path().join("twice");
+    fs::write(&file, [gz.as_slice(), &gz].concat()).unwrap();
+    let output = tool().arg("json").arg(&file).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), twice);
+    let documents: Vec<serde_json::Value> = twice
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(documents.len(), 2);
+    assert_eq!(documents[1]["finding"]["verdict"], "used_after_unmap");
+    assert_eq!(documents[1]["dump"]["index"], 1);
+}
+
+#[test]
+fn five_lines_then_the_evidence() {
+    let quiet = stdout(&["explain", "--quiet"], DUMP, 0);
+    assert_eq!(quiet.lines().count(), 5, "{quiet}");
+    let all = stdout(&["explain"], DUMP, 0);
+    assert!(all.starts_with(&quiet));
+    assert!(all.contains("\nEvidence:\n"), "{all}");
+}
+
+#[test]
+fn completions_know_every_command() {
+    let commands = commands();
+    assert!(commands.contains(&"collect".into()), "{commands:?}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = stdout(&["completions", shell], "", 0);
+        for command in &commands {
+            assert!(script.contains(command.as_str()), "{shell}: {command}");
+        }
+        assert!(script.contains("max-total"), "{shell}");
+    }
+}
+
+#[test]
+fn there_is_a_page_for_every_command() {
+    let place = TempDir::new().unwrap();
+    let output = tool().arg("man").arg(place.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let read = |name: &str| fs::read_to_string(place.path().join(name)).unwrap();
+    let main = read("msm-devcoredump.1");
+    assert!(main.contains("Exit status"), "{main}");
+    for command in commands().iter().filter(|command| *command != "help") {
+        let page = read(&format!("msm-devcoredump-{command}.1"));
+        assert!(page.contains(".TH"), "{command}");
+        assert!(
+            main.contains(&format!("msm\\-devcoredump\\-{command}(1)")),
+            "{command}"
+        );
+    }
+    assert!(read("msm-devcoredump-collect.1").contains("max\\-total"));
+}

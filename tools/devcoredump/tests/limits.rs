@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the tool may take: time for a large dump, memory for a hostile one. Nothing else runs in this process, so what
+//! its children have used is the tool's.
+
+mod common;
+
+use common::{
+    tool,
+    DUMP, //
+};
+use msm_devcoredump::ascii85;
+use nix::sys::resource::{
+    getrusage,
+    UsageWho, //
+};
+use std::fs::{
+    self,
+    File, //
+};
+use std::io::{
+    BufWriter,
+    Write, //
+};
+use std::process::Stdio;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Of a dump that is to be explained in [`QUICK`].
+const LARGE: usize = 10 << 20;
+const QUICK: Duration = Duration::from_millis(100);
+/// Of hostile input, for which [`MEMORY`] has to do.
+const HOSTILE: u64 = 100 << 20;
+const MEMORY: u64 = 64 << 20;
+
+/// Processor time of all children that have ended.
+fn spent() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    [usage.user_time(), usage.system_time()]
+        .iter()
+        .map(|t| Duration::from_secs(t.tv_sec() as u64) + Duration::from_micros(t.tv_usec() as u64))
+        .sum()
+}
+
+/// The most that any child that has ended had in memory, in bytes.
+fn held() -> u64 {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    usage.max_rss() as u64 * 1024
+}
+
+/// A dump as they come from devices: contents of BOs, a log, registers.
+fn large() -> String {
+    let mut seed = 1u32;
+    let words: Vec<u32> = (0..64 << 10)
+        .map(|_| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Command streams and descriptors are full of zeros.
+            if seed >> 30 == 0 {
+                0
+            } else {
+                seed
+            }
+        })
+        .collect();
+    let mut data = String::new();
+    ascii85::encode(&words, &mut data);
+    let (head, _) = DUMP.split_once("registers:").unwrap();
+    let mut text = head.to_owned();
+    for n in 0..40_000 {
+        text += &format!(
+            "  - iova: {:#018x}\n    size: 4096\n    flags: 0x20000\n    name: buffer {n}\n",
+            0x2_0000_0000u64 + 8192 * n
+        );
+        if n % 2000 == 0 {
+            text += "    data: !!ascii85 |\n     ";
+            text += &data;
+            text.push('\n');
+        }
+    }
+    text += "registers:\n";
+    while text.len() < LARGE {
+        text += "  - { offset: 0x0840, value: 0x00800001 }\n";
+    }
+    text
+}
+
+/// Explaining a large dump takes no longer than [`QUICK`].
+fn speed(place: &TempDir) {
+    let file = place.path().join("large");
+    fs::write(&file, large()).unwrap();
+    let mut best = Duration::MAX;
+    for _ in 0..10 {
+        let before = spent();
+        let status = tool()
+            .arg("explain")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(0));
+        best = best.min(spent() - before);
+    }
+    println!("10 MiB explained in {best:?}");
+    assert!(best <= QUICK, "{best:?}");
+}
+
+/// What a hostile file is made of: repeated until it is [`HOSTILE`] bytes long, with a number that counts up for `#`.
+fn hostile() -> Vec<(&'static str, String, String)> {
+    let long = "x".repeat(8000);
+    // Becomes three times as long.
+    let control = "\u{1}".repeat(8000);
+    let head = DUMP.split_once("registers:").unwrap().0.to_owned();
+    let log = DUMP.split_once("rbbm-status").unwrap().0.to_owned();
+    let entry =
+        "  - map:1: 0x#00000-0x#00fff asked=1 applied=2 job=# pid=1 handle=1 off=0x0 flags=0x1";
+    vec![
+        ("one line", String::new(), long.clone()),
+        ("sections", head.clone(), format!("#{control}:\n")),
+        ("malformed lines", head.clone(), format!("# {long}\n")),
+        (
+            "fields",
+            format!("{head}fault-info:\n"),
+            format!("  - {long}=#\n"),
+        ),
+        (
+            "BOs",
+            head.clone(),
+            format!("  - iova: 0x#000\n    size: 4096\n    name: #{control}\n"),
+        ),
+        (
+            "small BOs",
+            head.clone(),
+            "  - iova: 0x#0000\n    size: 4096\n    name: b\n".into(),
+        ),
+        ("log", log.clone(), format!("{entry} name=\"{control}\"\n")),
+        ("small log", log, format!("{entry}\n")),
+        (
+            "registers",
+            format!("{head}registers:\n"),
+            "  - { offset: 0x1, value: 0x2 }\n".into(),
+        ),
+        (
+            "rings",
+            format!("{head}ringbuffer:\n"),
+            "  - id: #\n    iova: 0x#\n".into(),
+        ),
+        (
+            "blocks",
+            format!("{head}{control}:\n"),
+            format!("  - {control}: {control}\n    data: !!ascii85 |\n     zzzz\n"),
+        ),
+        (
+            "one block",
+            format!("{head}    data: !!ascii85 |\n     "),
+            "zzzzzzzz".repeat(1000),
+        ),
+        (
+            "documents",
+            String::new(),
+            format!("---\ncmdline: {control}\n"),
+        ),
+        ("dumps", String::new(), DUMP.to_owned()),
+    ]
+}
+
+/// Writes it, until nobody listens any more.
+fn write(mut to: impl Write, head: &str, body: &str) {
+    let parts: Vec<&str> = body.split('#').collect();
+    let mut written = head.len() as u64;
+    let mut number = 0u64;
+    if to.write_all(head.as_bytes()).is_err() {
+        return;
+    }
+    while written < HOSTILE {
+        number += 1;
+        let digits = format!("{number:x}");
+        for (n, part) in parts.iter().enumerate() {
+            let digits = if n > 0 { digits.as_str() } else { "" };
+            let sent = to
+                .write_all(digits.as_bytes())
+                .and_then(|()| to.write_all(part.as_bytes()));
+            if sent.is_err() {
+                return;
+            }
+            written += (digits.len() + part.len()) as u64;
+        }
+    }
+}
+
+/// No command needs more than [`MEMORY`], whatever it reads.
+fn memory(place: &TempDir) {
+    for (name, head, body) in hostile() {
+        // What prints most of what it keeps.
+        let kept = ["small BOs", "small log", "blocks", "sections"].contains(&name);
+        let commands: &[&str] = if kept {
+            &["explain", "json"]
+        } else {
+            &["explain"]
+        };
+        for command in commands {
+            let mut child = tool()
+                .arg(command)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            let stdin = child.stdin.take().unwrap();
+            write(BufWriter::with_capacity(1 << 16, stdin), &head, &body);
+            let status = child.wait().unwrap();
+            assert!(matches!(status.code(), Some(0 | 1)), "{name}: {status}");
+            assert!(
+                held() <= MEMORY,
+                "{command} of {name}: {} KiB",
+                held() >> 10
+            );
+        }
+    }
+    // Small files that grow.
+    let (_, head, body) = hostile().swap_remove(3);
+    let zst = place.path().join("zst");
+    let mut encoder = zstd::Encoder::new(File::create(&zst).unwrap(), 1).unwrap();
+    encoder.window_log(23).unwrap();
+    write(&mut encoder, &head, &body);
+    encoder.finish().unwrap();
+    let gz = place.path().join("gz");
+    let mut encoder =
+        flate2::write::GzEncoder::new(File::create(&gz).unwrap(), flate2::Compression::fast());
+    write(&mut encoder, &head, &body);
+    encoder.finish().unwrap();
+    for file in [&zst, &gz] {
+        for command in ["explain", "check", "map", "diff"] {
+            let mut tool = tool();
+            tool.arg(command).arg(file).stdout(Stdio::null());
+            if command == "diff" {
+                tool.arg(file);
+            }
+            assert_ne!(tool.status().unwrap().code(), None);
+            assert!(
+                held() <= MEMORY,
+                "{command} of {file:?}: {} KiB",
+                held() >> 10
+            );
+        }
+    }
+    println!("{} KiB at most", held() >> 10);
+}
+
+#[test]
+fn time_and_memory_are_bounded() {
+    let place = TempDir::new().unwrap();
+    speed(&place);
+    memory(&place);
+}
