@@ -740,6 +740,18 @@ impl<'a> Case<'a> {
             .entry(index)
     }
 
+    /// A BO that is mapped, it seems, by the op that C leaves out of its log: no other has mapped it.
+    fn unlogged(&self) -> Option<&'a Bo> {
+        let log = self.log?;
+        let live = Live::replay(log, &self.order);
+        (self.newest_missing() == Missing::Yes)
+            .then(|| {
+                let mut bos = self.dump.bos.iter();
+                bos.find(|bo| bo.size > 0 && live.at(bo.iova).is_none())
+            })
+            .flatten()
+    }
+
     fn should_be_mapped(&self, index: usize, entry: &Entry) -> Finding {
         let bo = self.bo.map(|(i, _)| i);
         let gone = self.bo.is_none() && !self.dump.bos.is_empty();
@@ -749,6 +761,19 @@ impl<'a> Case<'a> {
             } else {
                 Sure::Possible
             };
+            if let Some(bo) = self.unlogged() {
+                let what = format!(
+                    "{} hit {}, which no BO is listed at, as for NULL mappings; nothing has unmapped it (the op that this kernel leaves out of \
+                     its log mapped {}), but the tables don't have it.",
+                    self.access(),
+                    range(&entry.range()),
+                    describe(bo)
+                );
+                return Finding::new(Verdict::NullMappingLost, sure, Whose::Kernel, what)
+                    .next("Report it to the kernel's maintainers with this dump.")
+                    .or("used after unmap, if that other BO's mapping wasn't made yet")
+                    .entry(index);
+            }
             let what = format!(
                 "{} hit {}, mapped before and gone now; this kernel leaves the newest op out of its log, so the unmap isn't in it.",
                 self.access(),

@@ -122,12 +122,23 @@ fn used_after_unmap_on_both_kernels() {
 
 #[test]
 fn the_unmap_that_a_stock_log_lacks() {
-    let log = Some("  - map:3: 0x0000000100000000-0x0000000100004000\n");
+    let log = Some(
+        "  - map:3: 0x0000000200000000-0x0000000200004000\n  - map:3: 0x0000000100000000-0x0000000100004000\n  \
+         - map:3: 0x0000000300000000-0x0000000300004000\n",
+    );
     Make {
         log,
         ..Make::default()
     }
     .is(Verdict::UsedAfterUnmap, Sure::Likely);
+    // A BO that no entry has mapped: the op that is missing is its.
+    let bos = &[(0x2_0000_0000, 0x4000, 0), (0x4_0000_0000, 0x4000, 0)];
+    Make {
+        log,
+        bos,
+        ..Make::default()
+    }
+    .is(Verdict::NullMappingLost, Sure::Likely);
 }
 
 #[test]

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Real dumps (tests/golden), cut and changed at random: nothing panics, and what a cut leaves is judged as before.
+
+use msm_devcoredump::dump::Dump;
+use msm_devcoredump::map::Map;
+use msm_devcoredump::parse::{
+    CheckData,
+    Parser, //
+};
+use msm_devcoredump::space::regions;
+use msm_devcoredump::verdict::judge;
+use proptest::prelude::*;
+use proptest::sample::{
+    select,
+    Index, //
+};
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+fn originals() -> &'static [Vec<u8>] {
+    static ORIGINALS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    ORIGINALS.get_or_init(|| {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let mut all = Vec::new();
+        for module in ["rust", "stock"] {
+            for entry in fs::read_dir(golden.join(module)).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|extension| extension == "zst") {
+                    all.push(zstd::decode_all(fs::File::open(path).unwrap()).unwrap());
+                }
+            }
+        }
+        assert!(!all.is_empty());
+        all
+    })
+}
+
+fn read(bytes: &[u8]) -> Vec<Dump> {
+    let mut parser = Parser::new(bytes);
+    let mut dumps = Vec::new();
+    while let Some(dump) = parser.next_dump(&mut CheckData).unwrap() {
+        dumps.push(dump);
+    }
+    dumps
+}
+
+fn everything(bytes: &[u8]) {
+    for dump in read(bytes) {
+        let centre = dump.fault.as_ref().map_or(0, |fault| fault.address());
+        let _ = (judge(&dump), regions(&dump), Map::around(&dump, centre, 4));
+    }
+}
+
+fn dump() -> impl Strategy<Value = &'static Vec<u8>> {
+    select(originals().iter().collect::<Vec<_>>())
+}
+
+/// Where the line begins that follows the BO list.
+fn after_bos(bytes: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let bos = text.find("\nbos:\n")? + 6;
+    let mut at = bos;
+    for line in text[bos..].split_inclusive('\n') {
+        if !line.starts_with(' ') {
+            return Some(at);
+        }
+        at += line.len();
+    }
+    None
+}
+
+proptest! {
+    #[test]
+    fn changed_bytes(
+        original in dump(),
+        changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..64),
+    ) {
+        let mut bytes = original.clone();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        everything(&bytes);
+    }
+
+    #[test]
+    fn lines_in_disorder(
+        original in dump(),
+        moves in prop::collection::vec((any::<Index>(), any::<Index>()), 1..32),
+    ) {
+        let mut lines: Vec<&[u8]> = original.split_inclusive(|&byte| byte == b'\n').collect();
+        for (from, to) in moves {
+            let line = lines[from.index(lines.len())];
+            let to = to.index(lines.len());
+            lines.insert(to, line);
+        }
+        everything(&lines.concat());
+    }
+
+    /// Numbers that no kernel prints.
+    #[test]
+    fn huge_numbers(original in dump(), which in any::<Index>(), value in select(vec![
+        "0", "-1", "18446744073709551615", "18446744073709551616", "9223372036854775808", "ffffffffffffffff", "",
+    ])) {
+        let text = String::from_utf8_lossy(original).into_owned();
+        let starts: Vec<usize> = text
+            .match_indices(|c: char| c.is_ascii_digit())
+            .map(|(at, _)| at)
+            .filter(|&at| at > 0 && !text.as_bytes()[at - 1].is_ascii_alphanumeric())
+            .collect();
+        let start = starts[which.index(starts.len())];
+        let end = text[start..]
+            .find(|c: char| !c.is_ascii_alphanumeric())
+            .map_or(text.len(), |n| start + n);
+        everything(format!("{}{value}{}", &text[..start], &text[end..]).as_bytes());
+    }
+
+    #[test]
+    fn cut_anywhere(original in dump(), cut in any::<Index>()) {
+        everything(&original[..cut.index(original.len())]);
+    }
+
+    /// What bears on a fault is over with the BO list; a dump that is cut behind it is judged like the whole.
+    #[test]
+    fn a_cut_behind_the_evidence_changes_nothing(original in dump(), cut in any::<Index>()) {
+        let Some(enough) = after_bos(original) else {
+            return Ok(());
+        };
+        let cut = enough + cut.index(original.len() - enough + 1);
+        let (whole, part) = (read(original), read(&original[..cut]));
+        let (whole, part) = (judge(&whole[0]), judge(&part[0]));
+        prop_assert_eq!((whole.verdict, whole.sure), (part.verdict, part.sure));
+    }
+}
