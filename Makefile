@@ -73,8 +73,11 @@ overlay-remove:
 #:   make host-test        those that need no guest
 #:   tests/vm -- CMD       a command of your own in a guest, see tests/vm --help
 #:   make differential     random programs of ioctls, on both modules; SEED=N for others than in make test, COUNT=N
+#:   make soak             random programs on and on, with signals, failing allocations, sleep, kills, faults and hangs of others,
+#:                           on the debug kernel (KERNEL=stock for Debian's) from SEED=N on; MINUTES=N for an end
+#:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
 #:   make mutants          breaks the module on purpose, in ten ways, and says which test notices
-.PHONY: run test host-test differential mutants
+.PHONY: run test host-test differential soak coverage mutants
 run:
 	@tests/run
 
@@ -86,6 +89,13 @@ host-test:
 
 differential:
 	@tests/differential/run $(if $(SEED),--from $(SEED)) $(if $(COUNT),--count $(COUNT))
+
+soak: KERNEL = debug
+soak:
+	@tests/differential/run --soak --kernel $(KERNEL) --from $(or $(SEED),$(shell date +%s)) $(if $(MINUTES),--minutes $(MINUTES))
+
+coverage:
+	@tests/coverage/run
 
 mutants:
 	@tests/mutants/run

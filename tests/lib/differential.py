@@ -20,6 +20,10 @@ from pathlib import Path
 TOP = Path(os.environ["MSM_RS_TOP"])
 OUT = TOP / "build/differential"
 DIED = "the guest has died"
+BROKEN = 125  # status of tests/vm: it can't be started
+# What programs are troubled with in a soak, in turn, fifty with each; the number of programs in a guest.
+TROUBLE = ["none", "signals", "failslab", "sleep", "kill"]
+ROUND = 500
 # Guests that may die before a run is given up, and findings that are shortened.
 DEATHS, SHORTENED = 5, 3
 
@@ -37,11 +41,22 @@ def except_for(module, args):
 
 def guest(module, words, log, args, share=None):
     """Runs programs in a fresh guest; returns their reports, and what was wrong with the guest, if anything was."""
+    for _ in range(3):
+        reports, why, status = try_guest(module, words, log, args, share)
+        if status != BROKEN or reports:
+            return reports, why
+    sys.exit(f"no guest can be started, see {log}.err")
+
+
+def try_guest(module, words, log, args, share):
+    """… and the status of tests/vm."""
     argv = [str(TOP / "tests/vm"), "--module", module, "--kernel", args.kernel, "--log", f"{log}.kernel"]
     argv += ["--timeout", "100000", "--silence", "240"]
     argv += ["--share", share] if share else []
     argv += [f"--device-arg={arg}" for arg in args.device_arg]
     argv += ["--", "differential", "--except", except_for(module, args), *words]
+    argv += ["--trouble", ",".join(args.trouble)] if args.trouble else []
+    argv += ["--vandal"] if args.vandal else []
     reports = []
     with open(f"{log}.err", "w", encoding="utf-8") as errors:
         with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
@@ -54,11 +69,11 @@ def guest(module, words, log, args, share=None):
             child.stdout.read()
         children.discard(child)
     if child.returncode in (0, 1):
-        return reports, None
+        return reports, None, child.returncode
     text = Path(f"{log}.err").read_text(encoding="utf-8", errors="replace")
     splat = re.search(r"BUG: .*|WARNING: .*|kmemleak: .*|Unable to handle .*|INFO: .*|Kernel panic .*|refcount_t: .*|DMA-API: .*", text)
     why = splat[0] if splat else (text.strip().splitlines() or [""])[-1]
-    return reports, f"{DIED} (status {child.returncode}): {why}"
+    return reports, f"{DIED} (status {child.returncode}): {why}", child.returncode
 
 
 def campaign(module, args):
@@ -199,6 +214,40 @@ def compare(args):
     return 1 if wrong or not compared else 0
 
 
+# Soaking
+
+
+def soak(args):
+    """Programs, guest after guest, for as long as is wanted. Returns 1 if something was found."""
+    start, seed, rounds, programs, found = time.monotonic(), args.start, 0, 0, 0
+    module = args.modules[0]
+    while args.minutes is None or time.monotonic() - start < 60 * args.minutes:
+        # every third guest has a process in it that makes the GPU fault and hang, which takes its time
+        args.vandal = rounds % 3 == 2
+        args.trouble = ["none", "signals", "kill"] if args.vandal else [t for t in TROUBLE if args.kernel == "debug" or t != "failslab"]
+        count = ROUND // 5 if args.vandal else ROUND
+        log = OUT / f"round-{rounds}"
+        reports, why = guest(module, ["--from", str(seed), "--count", str(count)], log, args)
+        programs += sum(not report["excepted"] for report in reports)
+        wrong = [report for report in reports if report["wrong"]]
+        if why:
+            wrong.append({"seed": seed + len(reports) - (len(reports) == count), "wrong": why})
+        for report in wrong:
+            found += 1
+            print(f"seed {report['seed']}: {report['wrong']}")
+        if wrong:
+            again = f"--from {seed} --count {count} --trouble {','.join(args.trouble)}{' --vandal' if args.vandal else ''}"
+            print(f"  again: tests/differential/run --kernel {args.kernel} --module {module} {again}")
+            print(f"  the guest's log: {log.relative_to(TOP)}.kernel")
+        else:
+            for suffix in (".kernel", ".err"):
+                Path(f"{log}{suffix}").unlink(missing_ok=True)
+        seed, rounds = seed + count, rounds + 1
+        minutes = (time.monotonic() - start) / 60
+        print(f"{rounds} guests, {programs} programs, {found} findings, {minutes:.0f} min; next seed {seed}", flush=True)
+    return 1 if found or not programs else 0
+
+
 def replay(args):
     """Runs the programs of a file, and prints what they do."""
     programs = args.replay.read_text(encoding="utf-8").splitlines()
@@ -235,9 +284,16 @@ def main():
     parser.add_argument("--with-defects", action="store_true", help="leave nothing out, whatever known defects it runs into")
     parser.add_argument("--control", action="store_true", help="succeed when a program goes wrong, and don't explain it")
     parser.add_argument("--device-arg", action="append", default=[], metavar="ARG", help="argument for the virtual Adreno; repeatable")
+    parser.add_argument("--trouble", type=lambda text: text.split(","), metavar="KIND,…", help=f"what comes in between: {', '.join(TROUBLE)}")
+    parser.add_argument("--vandal", action="store_true", help="with a process that makes the GPU fault and hang")
+    parser.add_argument("--soak", action="store_true", help="go on and on, with all kinds of trouble, with our module")
+    parser.add_argument("--minutes", type=float, metavar="N", help="… for so long (default: until interrupted)")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run the programs in FILE, and print what they do")
     args = parser.parse_args()
-    args.modules = [args.module] if args.module else ["rust", "stock"]
+    args.modules = [args.module] if args.module else ["rust"] if args.soak else ["rust", "stock"]
+    if args.soak:
+        global OUT
+        OUT = TOP / "build/soak"
 
     def stop(number, _):
         for child in list(children):
@@ -247,7 +303,7 @@ def main():
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     OUT.mkdir(parents=True, exist_ok=True)
-    return replay(args) if args.replay else compare(args)
+    return replay(args) if args.replay else soak(args) if args.soak else compare(args)
 
 
 sys.exit(main())

@@ -5,3 +5,4 @@
 pub mod execute;
 pub mod model;
 pub mod program;
+pub mod trouble;

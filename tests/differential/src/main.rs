@@ -3,20 +3,32 @@
 //! Runs random programs of ioctls and prints a line of JSON for each: what was answered, what there was to see in the end,
 //! and what of it is wrong. `tests/differential/run` compares two drivers' lines.
 
-use differential::{execute, program::Program};
-use harness::{Context, Result};
-use programs::Tolerance;
+use differential::{
+    execute::{self, Report, Setting},
+    program::Program,
+    trouble::Trouble,
+};
+use harness::{bail, Context, Result, Rng};
+use nix::{
+    sys::{
+        signal::{kill, Signal},
+        wait::{waitpid, WaitPidFlag, WaitStatus},
+    },
+    unistd::{fork, ForkResult, Pid},
+};
+use programs::{fault, hang, Census, Gpu, Tolerance, PATIENCE};
 use std::{
     io::Write,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
-use uapi::{devcoredump::Devcoredump, vadreno::Vadreno};
+use uapi::{devcoredump::Devcoredump, vadreno::Vadreno, Pm4};
 
 const USAGE: &str = "usage: differential [--from SEED] [--count N] [--except DEFECT,…]
        differential --file FILE [--until-wrong]
        differential --show SEED
+Options: --trouble KIND,…, --vandal
 
 Prints a line of JSON for each program: seed, answers, view, wrong, excepted.
 
@@ -24,6 +36,9 @@ Prints a line of JSON for each program: seed, answers, view, wrong, excepted.
   --count N        how many programs (default 100)
   --except N,…     don't run programs that would run into these defects of the C memory manager
   --file FILE      run the programs in this file, one on each line, as JSON
+  --trouble KINDS  fifty programs with each of these in turn: none, signals (interrupt ioctls), failslab (an allocation fails),
+                   sleep (the GPU sleeps in between), kill (the process is killed)
+  --vandal         meanwhile another process makes the GPU fault and hang
   --until-wrong    end with the first that fails
   --show SEED      print a seed's program instead";
 
@@ -34,6 +49,28 @@ struct Options {
     file: Option<PathBuf>,
     until_wrong: bool,
     show: Option<u64>,
+    trouble: Vec<Kind>,
+    vandal: bool,
+}
+
+/// What a program has to cope with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Ioctls(Trouble),
+    Kill,
+}
+
+impl Kind {
+    fn parse(name: &str) -> Result<Self> {
+        Ok(match name {
+            "none" => Self::Ioctls(Trouble::None),
+            "signals" => Self::Ioctls(Trouble::Signals),
+            "failslab" => Self::Ioctls(Trouble::Failslab),
+            "sleep" => Self::Ioctls(Trouble::Sleep),
+            "kill" => Self::Kill,
+            _ => bail!("--trouble: what is {name}?"),
+        })
+    }
 }
 
 fn parse() -> Result<Option<Options>> {
@@ -45,6 +82,8 @@ fn parse() -> Result<Option<Options>> {
         file: None,
         until_wrong: false,
         show: None,
+        trouble: vec![Kind::Ioctls(Trouble::None)],
+        vandal: false,
     };
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -58,6 +97,11 @@ fn parse() -> Result<Option<Options>> {
                 }
             }
             Long("file") => options.file = Some(args.value()?.into()),
+            Long("trouble") => {
+                let list = args.value()?.string()?;
+                options.trouble = list.split(',').map(Kind::parse).collect::<Result<_>>()?;
+            }
+            Long("vandal") => options.vandal = true,
             Long("until-wrong") => options.until_wrong = true,
             Long("show") => options.show = Some(args.value()?.parse()?),
             Short('h') | Long("help") => return Ok(None),
@@ -67,12 +111,12 @@ fn parse() -> Result<Option<Options>> {
     Ok(Some(options))
 }
 
-/// The virtual Adreno, awake and forgiving.
+/// The GPU, forgiving, and awake if that is wanted.
 ///
 /// The kernel frees a crash dump after five minutes, and then a fault would stall the GPU again. A GPU that isn't allowed to
 /// sleep doesn't recover, so the fault that makes it forgiving comes first.
 struct Testbed {
-    vadreno: Vadreno,
+    vadreno: Option<Vadreno>,
     since: Instant,
 }
 
@@ -87,18 +131,98 @@ impl Testbed {
         }
         Tolerance::new()?;
         Ok(Self {
-            vadreno: Vadreno::open().context("virtual Adreno")?,
+            vadreno: None,
             since: Instant::now(),
         })
     }
 
-    fn renewed(self) -> Result<Self> {
-        if self.since.elapsed() < Self::LASTS {
-            return Ok(self);
+    fn ready(&mut self, awake: bool) -> Result<()> {
+        if !awake || self.since.elapsed() > Self::LASTS {
+            self.vadreno = None;
         }
-        drop(self);
-        Self::new()
+        if self.since.elapsed() > Self::LASTS {
+            *self = Self::new()?;
+        }
+        if awake && self.vadreno.is_none() {
+            self.vadreno = Some(Vadreno::open().context("virtual Adreno")?);
+        }
+        Ok(())
     }
+}
+
+/// Makes the GPU fault and hang, again and again, until it is killed.
+fn vandalise(seed: u64) -> Result<()> {
+    let mut rng = Rng::with_seed(seed);
+    loop {
+        let gpu = Gpu::new()?;
+        if rng.bool() {
+            let fault = Pm4::new()
+                .mem_to_mem(gpu.result_iova(0), gpu.iova(0))
+                .barrier();
+            fault::provoke(&gpu, &fault)?;
+        } else {
+            gpu.start(&hang::commands(&gpu, 0), |submit| submit)?
+                .wait(2 * PATIENCE)?;
+            if let Some(dump) = Devcoredump::present()? {
+                dump.free()?;
+            }
+        }
+    }
+}
+
+/// Runs a function in a process of its own.
+fn apart(function: impl FnOnce() -> i32) -> Result<Pid> {
+    // SAFETY: this process has one thread.
+    match unsafe { fork() }.context("fork")? {
+        ForkResult::Child => {
+            let status = function();
+            // SAFETY: ends the process, without closing what isn't its own.
+            unsafe { libc::_exit(status) }
+        }
+        ForkResult::Parent { child } => Ok(child),
+    }
+}
+
+/// Runs a program in a process that is killed at a moment that isn't the same twice.
+fn run_and_kill(program: &Program, setting: &Setting<'_>, except: &[u32]) -> Result<Report> {
+    let child = apart(|| {
+        // Again and again: it can't be killed too late.
+        loop {
+            let report = execute::run(program, setting, except);
+            if let Some(why) = report.wrong {
+                eprintln!("before it was killed: {why}");
+                return 1;
+            }
+            if !report.excepted.is_empty() {
+                return 2;
+            }
+        }
+    })?;
+    std::thread::sleep(Duration::from_micros(
+        Rng::with_seed(program.seed).u64(..60_000),
+    ));
+    kill(child, Signal::SIGKILL).context("kill")?;
+    let end = Instant::now() + PATIENCE;
+    let status = loop {
+        match waitpid(child, Some(WaitPidFlag::WNOHANG)).context("waitpid")? {
+            WaitStatus::StillAlive if Instant::now() > end => break None,
+            WaitStatus::StillAlive => std::thread::sleep(Duration::from_millis(1)),
+            status => break Some(status),
+        }
+    };
+    let wrong = match status {
+        None => Some("it can't be killed".into()),
+        Some(WaitStatus::Exited(_, 1)) => Some("it failed before it was killed".into()),
+        Some(WaitStatus::Exited(_, 2) | WaitStatus::Signaled(_, Signal::SIGKILL, _)) => None,
+        Some(status) => Some(format!("killed: {status:?}")),
+    };
+    Ok(Report {
+        seed: program.seed,
+        answers: "killed".into(),
+        view: String::new(),
+        wrong,
+        excepted: Vec::new(),
+    })
 }
 
 fn run(options: &Options) -> Result<bool> {
@@ -114,12 +238,43 @@ fn run(options: &Options) -> Result<bool> {
             )
         }
     };
-    let mut testbed = Testbed::new()?;
+    let before = Census::new()?;
+    let mut testbed = (!options.vandal).then(Testbed::new).transpose()?;
+    let vandal = options
+        .vandal
+        .then(|| {
+            apart(|| {
+                if let Err(e) = vandalise(options.from) {
+                    eprintln!("the vandal: {e:#}");
+                }
+                1
+            })
+        })
+        .transpose()?;
     let mut all_right = true;
     let mut out = std::io::stdout().lock();
-    for program in programs {
-        testbed = testbed.renewed()?;
-        let report = execute::run(&program?, &testbed.vadreno, &options.except);
+    for (n, program) in programs.enumerate() {
+        let program = program?;
+        let kind = options.trouble[n / 50 % options.trouble.len()];
+        let trouble = match kind {
+            Kind::Ioctls(trouble) => trouble,
+            Kind::Kill => Trouble::None,
+        };
+        let awake = kind != Kind::Kill && trouble != Trouble::Sleep;
+        if let Some(testbed) = &mut testbed {
+            testbed.ready(awake)?;
+        }
+        let setting = Setting {
+            vadreno: testbed
+                .as_ref()
+                .and_then(|testbed| testbed.vadreno.as_ref()),
+            forgiving: testbed.is_some(),
+            trouble,
+        };
+        let report = match kind {
+            Kind::Ioctls(_) => execute::run(&program, &setting, &options.except),
+            Kind::Kill => run_and_kill(&program, &setting, &options.except)?,
+        };
         all_right &= report.wrong.is_none();
         let mut line = serde_json::to_string(&report)?;
         line.push('\n');
@@ -129,6 +284,16 @@ fn run(options: &Options) -> Result<bool> {
             break;
         }
     }
+    if let Some(vandal) = vandal {
+        let gone = waitpid(vandal, Some(WaitPidFlag::WNOHANG)).context("waitpid")?;
+        if gone != WaitStatus::StillAlive {
+            bail!("the vandal has ended early: {gone:?}");
+        }
+        kill(vandal, Signal::SIGKILL).context("kill")?;
+        waitpid(vandal, None).context("waitpid")?;
+    }
+    drop(testbed);
+    before.restored()?;
     Ok(all_right)
 }
 

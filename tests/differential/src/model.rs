@@ -2,10 +2,11 @@
 
 //! What the driver should do with a program: every answer, the page tables after each job, the contents of the BOs.
 //!
+//! A submit that waits for a fence also waits for the binds before it, since its user says so.
 //! The VMA tree changes when an ioctl returns, the page tables when its job has run. A job runs once the fence that it waits
 //! for is signalled, the jobs before it on its queue have run, and those before it that touch the same pages have.
 
-use crate::program::{Change, Kind, Mistake, Op, BOS, FENCES, PAGES, QUEUES};
+use crate::program::{Change, End, Kind, Mistake, Op, BOS, FENCES, PAGES, QUEUES};
 use std::{collections::BTreeSet, fmt::Write};
 use uapi::Errno;
 
@@ -31,18 +32,24 @@ enum Need {
 /// A BO, with or without a handle.
 #[derive(Clone, Debug)]
 struct Bo {
+    /// It has been mapped: the driver may take a while to forget that.
+    was_mapped: bool,
     kind: Kind,
     need: Need,
     /// The second dword of each page; the first tells BO and page.
     words: Vec<u32>,
 }
 
+/// A bind, or a submit that waits for a fence.
 #[derive(Clone, Debug)]
 struct Job {
-    queue: usize,
+    /// The queue for VM_BIND; `None`: the one for waiting submits.
+    queue: Option<usize>,
     after: Option<usize>,
+    after_job: Option<usize>,
     changes: Vec<(u8, Vec<Cell>)>,
-    /// BOs that it maps, and BOs that it unmaps.
+    writes: Vec<(u8, u32)>,
+    /// BOs that it maps, and BOs that it unmaps; for a submit, those that the VM maps.
     maps: BTreeSet<usize>,
     unmaps: BTreeSet<usize>,
     done: bool,
@@ -60,7 +67,7 @@ impl Job {
     }
 }
 
-/// What an op should be answered with.
+/// What an op is answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// It makes no sense here, and isn't done.
@@ -148,12 +155,48 @@ impl Model {
             .any(|cell| matches!(cell, Cell::Page { bo, .. } if self.bos[*bo].need == Need::Purged))
     }
 
-    /// The pages that the GPU can read.
-    pub fn mapped(&self) -> u64 {
+    fn pages(&self, what: impl Fn(Cell) -> bool) -> u64 {
         (0..)
             .zip(self.tables)
-            .filter(|(_, cell)| *cell != Cell::Empty)
+            .filter(|(_, cell)| what(*cell))
             .fold(0, |bits, (page, _)| bits | (1 << page))
+    }
+
+    /// The pages that the GPU can read.
+    pub fn mapped(&self) -> u64 {
+        self.pages(|cell| cell != Cell::Empty)
+    }
+
+    /// The pages that the GPU can write.
+    pub fn writable(&self) -> u64 {
+        self.pages(|cell| match cell {
+            Cell::Empty => false,
+            Cell::Null => true,
+            Cell::Page { bo, .. } => self.bos[bo].kind != Kind::ReadOnly,
+        })
+    }
+
+    /// The op, but for accesses of the GPU that would fault, now or later.
+    pub fn without_faults(&self, op: &Op) -> Op {
+        match op {
+            Op::Submit { writes, .. } => Op::Submit {
+                writes: writes
+                    .iter()
+                    .copied()
+                    .filter(|(at, _)| self.writable() & (1 << at) != 0)
+                    .collect(),
+                after: None,
+            },
+            Op::Fork { op } => Op::Fork {
+                op: Box::new(self.without_faults(op)),
+            },
+            op => op.clone(),
+        }
+    }
+
+    /// Whether a submit waits.
+    fn submit_waits(&self) -> bool {
+        self.jobs.iter().any(|job| !job.done && job.queue.is_none())
     }
 
     /// Whether every BO of these ops is there and large enough for them.
@@ -172,6 +215,17 @@ impl Model {
     pub fn expect(&self, op: &Op) -> Expected {
         let there = |bo: &u8| self.places[usize::from(*bo)];
         match op {
+            Op::Fork { op } => self.expect(op),
+            // A submit's fence goes to all BOs of the VM, perhaps to one still that was unmapped just before.
+            Op::Shrink
+                if self.submit_waits()
+                    && self
+                        .bos
+                        .iter()
+                        .any(|bo| bo.was_mapped && bo.need == Need::NotNeeded) =>
+            {
+                Expected::Skip
+            }
             Op::New { .. } | Op::Shrink | Op::Reopen { .. } | Op::Hold { .. } => Expected::Ok,
             Op::Close { bo } | Op::Info { bo } if there(bo).is_none() => Expected::Skip,
             Op::Close { .. } | Op::Info { .. } => Expected::Ok,
@@ -182,6 +236,15 @@ impl Model {
             Op::Signal { fence } if self.fences[usize::from(*fence)].is_none() => Expected::Skip,
             Op::Signal { .. } => Expected::Ok,
             Op::Bind { changes, .. } if !self.makes_sense(changes) => Expected::Skip,
+            // Which of them comes first would be nobody's promise.
+            Op::Bind {
+                queue,
+                changes,
+                after,
+                after_job,
+            } if self.submit_waits() && self.would_wait(*queue, changes, *after, *after_job) => {
+                Expected::Skip
+            }
             Op::Bind { changes, .. } => {
                 let unneeded = changes.iter().any(|change| {
                     matches!(change, Change::Map { bo, .. }
@@ -211,8 +274,19 @@ impl Model {
 
     /// Notes which of C's defects an op meets that is refused.
     pub fn meets(&mut self, op: &Op) {
-        if matches!(op, Op::Submit { .. }) {
-            self.defects.insert(5);
+        match op {
+            Op::Fork { op } => self.meets(op),
+            Op::Submit { .. } => {
+                self.defects.insert(5);
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes which of C's defects the program's end meets.
+    pub fn ends(&mut self, end: End) {
+        if end == End::Abrupt && self.is_waiting() {
+            self.defects.insert(10);
         }
     }
 
@@ -222,6 +296,7 @@ impl Model {
             Op::New { bo, pages, kind } => {
                 self.places[usize::from(*bo)] = Some(self.bos.len());
                 self.bos.push(Bo {
+                    was_mapped: false,
                     kind: *kind,
                     need: Need::Needed,
                     words: vec![0; usize::from(*pages)],
@@ -246,17 +321,25 @@ impl Model {
                 queue,
                 changes,
                 after,
-            } => self.bind(*queue, changes, *after),
-            Op::Submit { writes } => {
-                for (at, value) in writes {
-                    if let Cell::Page { bo, page } = self.tables[usize::from(*at)] {
-                        let bo = &mut self.bos[bo];
-                        if bo.kind != Kind::ReadOnly {
-                            bo.words[page] = *value;
-                        }
-                    }
+                after_job,
+            } => self.bind(*queue, changes, *after, *after_job),
+            Op::Fork { op } => self.done(op),
+            Op::Submit { writes, after } => match self.held(*after) {
+                None => self.write(writes),
+                after => {
+                    self.jobs.push(Job {
+                        queue: None,
+                        after,
+                        after_job: None,
+                        changes: Vec::new(),
+                        writes: writes.clone(),
+                        maps: BTreeSet::new(),
+                        unmaps: BTreeSet::new(),
+                        done: false,
+                    });
+                    self.run();
                 }
-            }
+            },
             Op::Hold { fence } => {
                 self.signal(*fence);
                 self.fences[usize::from(*fence)] = Some(self.signalled.len());
@@ -271,6 +354,11 @@ impl Model {
         }
     }
 
+    /// Whether anything waits.
+    pub fn is_waiting(&self) -> bool {
+        self.jobs.iter().any(|job| !job.done)
+    }
+
     /// Signals all fences that are still held.
     pub fn signal_all(&mut self) {
         (0..FENCES).for_each(|fence| self.signal(fence));
@@ -283,11 +371,43 @@ impl Model {
         }
     }
 
-    fn bind(&mut self, queue: u8, changes: &[Change], after: Option<u8>) {
+    fn would_wait(
+        &self,
+        queue: u8,
+        changes: &[Change],
+        after: Option<u8>,
+        after_job: Option<u8>,
+    ) -> bool {
+        let mut model = self.clone();
+        model.bind(queue, changes, after, after_job);
+        !model.jobs[self.jobs.len()].done
+    }
+
+    fn write(&mut self, writes: &[(u8, u32)]) {
+        for (at, value) in writes {
+            if let Cell::Page { bo, page } = self.tables[usize::from(*at)] {
+                let bo = &mut self.bos[bo];
+                if bo.kind != Kind::ReadOnly {
+                    bo.words[page] = *value;
+                }
+            }
+        }
+    }
+
+    /// The fence at a place.
+    fn held(&self, place: Option<u8>) -> Option<usize> {
+        self.fences[usize::from(place?)]
+    }
+
+    fn bind(&mut self, queue: u8, changes: &[Change], after: Option<u8>, after_job: Option<u8>) {
         let mut job = Job {
-            queue: self.queues[usize::from(queue)],
-            after: after.and_then(|fence| self.fences[usize::from(fence)]),
+            queue: Some(self.queues[usize::from(queue)]),
+            after: self.held(after),
+            after_job: after_job
+                .map(usize::from)
+                .filter(|job| *job < self.jobs.len()),
             changes: Vec::new(),
+            writes: Vec::new(),
             maps: BTreeSet::new(),
             unmaps: BTreeSet::new(),
             done: false,
@@ -303,6 +423,7 @@ impl Model {
                 } => {
                     let bo = self.places[usize::from(bo)].expect("looked at before");
                     job.maps.insert(bo);
+                    self.bos[bo].was_mapped = true;
                     let cells = stretch(first, count)
                         .map(|page| Cell::Page { bo, page })
                         .collect();
@@ -334,18 +455,22 @@ impl Model {
             let (earlier, later) = self.jobs.split_at_mut(n);
             let job = &mut later[0];
             let held = job.after.is_some_and(|fence| !self.signalled[fence])
+                || job.after_job.is_some_and(|other| !earlier[other].done)
                 || earlier
                     .iter()
-                    .any(|other| !other.done && (other.queue == job.queue || other.overlaps(job)));
+                    .any(|other| !other.done && (other.queue == job.queue || other.overlaps(job)))
+                || job.queue.is_none() && earlier.iter().any(|other| !other.done);
             if job.done || held {
                 continue;
             }
             job.done = true;
+            let job = self.jobs[n].clone();
             for (at, cells) in &job.changes {
                 for (page, cell) in (usize::from(*at)..).zip(cells) {
                     self.tables[page] = *cell;
                 }
             }
+            self.write(&job.writes);
         }
     }
 
@@ -458,6 +583,7 @@ mod tests {
             queue,
             changes,
             after,
+            after_job: None,
         }
     }
 

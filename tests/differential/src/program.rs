@@ -26,8 +26,19 @@ pub struct Program {
     pub seed: u64,
     /// What it does.
     pub ops: Vec<Op>,
-    /// Whether handles and queues are closed before the file is.
-    pub tidy: bool,
+    /// How it ends.
+    pub end: End,
+}
+
+/// How a program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// Held fences are signalled, and everything is looked at. Then handles and queues are closed, and the file.
+    Tidy,
+    /// … but the file is closed without the handles and queues.
+    Untidy,
+    /// The file is closed with jobs waiting; the held fences are signalled later.
+    Abrupt,
 }
 
 /// What kind of BO.
@@ -152,6 +163,8 @@ pub enum Op {
         changes: Vec<Change>,
         /// The held fence that it waits for.
         after: Option<u8>,
+        /// The job that it waits for as well, through a syncobj; counted from the program's first.
+        after_job: Option<u8>,
     },
     /// VM_BIND that has to be refused. The mistake is in an op after these.
     Refused {
@@ -160,10 +173,17 @@ pub enum Op {
         /// What is wrong.
         mistake: Mistake,
     },
-    /// A submit that writes to pages, and runs alone.
+    /// A submit that writes to pages.
     Submit {
         /// Page of the window, and what is written there.
         writes: Vec<(u8, u32)>,
+        /// The held fence that it waits for. If it doesn't, its end is waited for.
+        after: Option<u8>,
+    },
+    /// What a child process does with the file that it has inherited.
+    Fork {
+        /// `Bind`, `Submit`, `Madvise` or `Close`.
+        op: Box<Op>,
     },
     /// Makes a fence that is held back.
     Hold {
@@ -263,7 +283,7 @@ impl Program {
         for _ in 0..rng.usize(4..16) {
             let bo = rng.u8(..BOS);
             let fence = rng.u8(..FENCES);
-            ops.push(match rng.u8(..100) {
+            let op = match rng.u8(..100) {
                 0..8 => new_bo(rng, &mut sizes, bo),
                 8..12 => {
                     sizes[usize::from(bo)] = None;
@@ -273,7 +293,14 @@ impl Program {
                     bo,
                     needed: rng.u8(..3) == 0,
                 },
-                18..22 => Op::Shrink,
+                18..22 => {
+                    // The shrinker alone seldom finds anything.
+                    ops.push(Op::Madvise {
+                        bo: rng.u8(..2),
+                        needed: false,
+                    });
+                    Op::Shrink
+                }
                 22..26 => Op::Refused {
                     changes: if rng.bool() {
                         changes(rng, &sizes, 2)
@@ -286,6 +313,7 @@ impl Program {
                     writes: (0..rng.usize(1..6))
                         .map(|_| (stretch(rng, 1).0, rng.u32(1..)))
                         .collect(),
+                    after: (held[usize::from(fence)] && rng.bool()).then_some(fence),
                 },
                 38..46 => {
                     held[usize::from(fence)] = true;
@@ -307,13 +335,30 @@ impl Program {
                         changes(rng, &sizes, 4)
                     },
                     after: (held[usize::from(fence)] && rng.bool()).then_some(fence),
+                    after_job: (rng.u8(..8) == 0).then(|| rng.u8(..6)),
                 },
+            };
+            let by_child = matches!(
+                op,
+                Op::Bind { .. }
+                    | Op::Submit { after: None, .. }
+                    | Op::Madvise { .. }
+                    | Op::Close { .. }
+            );
+            ops.push(if by_child && rng.u8(..64) == 0 {
+                Op::Fork { op: Box::new(op) }
+            } else {
+                op
             });
         }
         Self {
             seed,
             ops,
-            tidy: rng.bool(),
+            end: match rng.u8(..16) {
+                0 => End::Abrupt,
+                1..9 => End::Tidy,
+                _ => End::Untidy,
+            },
         }
     }
 }
@@ -346,6 +391,10 @@ mod tests {
     fn stays_inside() {
         for seed in 0..5000 {
             for op in Program::new(seed).ops {
+                let op = match op {
+                    Op::Fork { op } => *op,
+                    op => op,
+                };
                 let (Op::Bind { changes, .. } | Op::Refused { changes, .. }) = op else {
                     continue;
                 };
