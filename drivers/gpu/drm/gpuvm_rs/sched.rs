@@ -6,17 +6,23 @@
 //! others may wait for, so an armed job that is dropped instead of pushed is pushed with its work
 //! taken away.
 
-use core::mem::ManuallyDrop;
+use core::{
+    mem::ManuallyDrop,
+    sync::atomic::{
+        AtomicPtr,
+        Ordering, //
+    },
+};
 
 use kernel::{
-    new_work,
     prelude::*,
     sync::aref::ARef,
     types::Opaque,
     workqueue::{
-        impl_has_work,
+        impl_has_delayed_work,
+        new_delayed_work,
+        DelayedWork,
         Queue,
-        Work,
         WorkItem, //
     },
 };
@@ -44,11 +50,71 @@ pub unsafe trait Backend: Sized + 'static {
     /// Takes the work out of an armed job that won't be pushed regularly.
     fn abandon(job: &mut Self::Job);
 
+    /// Where finished jobs wait to be dropped.
+    fn finished() -> &'static Finished<Self>;
+
     /// Where finished jobs are dropped.
     ///
     /// Not the scheduler's own queue: dropping a job may drop the last reference to an object, which
     /// takes reservation locks, or to the VM, which stops the scheduler.
     fn reaper() -> &'static Queue;
+}
+
+/// Finished jobs, which are dropped together: waking a worker for each costs more than most jobs do.
+///
+/// The job that is first in an empty list carries the work item that drops them all, a tick later. So it is the list's
+/// last, and its end.
+pub struct Finished<B: Backend> {
+    newest: AtomicPtr<Job<B>>,
+}
+
+impl<B: Backend> Finished<B> {
+    /// No jobs.
+    pub const fn new() -> Self {
+        Self {
+            newest: AtomicPtr::new(core::ptr::null_mut()),
+        }
+    }
+
+    /// Adds a job. Doesn't sleep, allocate or wait.
+    fn push(&self, job: Pin<KBox<Job<B>>>) {
+        // SAFETY: It isn't moved until it is pinned again below.
+        let job = KBox::into_raw(unsafe { Pin::into_inner_unchecked(job) });
+        let mut older = self.newest.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: Ours until the exchange succeeds.
+            unsafe { (*job).older = older };
+            match self
+                .newest
+                .compare_exchange(older, job, Ordering::Release, Ordering::Relaxed)
+            {
+                Ok(_) => break,
+                Err(now) => older = now,
+            }
+        }
+        if older.is_null() {
+            // SAFETY: The box given away above. Only the work item of the first job, which isn't queued yet, takes jobs off.
+            B::reaper().enqueue_delayed(unsafe { Pin::new_unchecked(KBox::from_raw(job)) }, 1);
+        }
+    }
+
+    /// Drops all jobs. `first` carried the work item.
+    fn drop_all(&self, first: Pin<KBox<Job<B>>>) {
+        // SAFETY: It isn't moved. It is in the list, and dropped as a part of it.
+        let _ = KBox::into_raw(unsafe { Pin::into_inner_unchecked(first) });
+        let mut next = self.newest.swap(core::ptr::null_mut(), Ordering::Acquire);
+        while !next.is_null() {
+            // SAFETY: From the box that `push()` gave away, and off the list.
+            let job = unsafe { Pin::new_unchecked(KBox::from_raw(next)) };
+            next = job.older;
+        }
+    }
+}
+
+impl<B: Backend> Default for Finished<B> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// A scheduler job.
@@ -58,7 +124,9 @@ pub struct Job<B: Backend> {
     #[pin]
     base: Opaque<bindings::drm_sched_job>,
     #[pin]
-    reap: Work<Job<B>>,
+    reap: DelayedWork<Job<B>>,
+    /// The next in the list of finished jobs.
+    older: *mut Job<B>,
     data: B::Job,
 }
 
@@ -73,15 +141,15 @@ impl<B: Backend> PinnedDrop for Job<B> {
     }
 }
 
-impl_has_work! {
-    impl{B: Backend} HasWork<Job<B>> for Job<B> { self.reap }
+impl_has_delayed_work! {
+    impl{B: Backend} HasDelayedWork<Job<B>> for Job<B> { self.reap }
 }
 
 impl<B: Backend> WorkItem for Job<B> {
     type Pointer = Pin<KBox<Self>>;
 
     fn run(this: Self::Pointer) {
-        drop(this);
+        B::finished().drop_all(this);
     }
 }
 
@@ -111,7 +179,7 @@ impl<B: Backend> Job<B> {
     unsafe extern "C" fn free_job(job: *mut bindings::drm_sched_job) {
         // SAFETY: From the box that `ArmedJob::push()` gave away; the scheduler is done with it.
         let job = unsafe { Pin::new_unchecked(KBox::from_raw(job.cast::<Self>())) };
-        B::reaper().enqueue(job);
+        B::finished().push(job);
     }
 }
 
@@ -204,7 +272,8 @@ impl<B: Backend> PendingJob<B> {
                         bindings::drm_sched_job_init(slot, entity, 1, entity.cast(), client_id)
                     })
                 }),
-                reap <- new_work!("gpuvm_rs::reap"),
+                reap <- new_delayed_work!("gpuvm_rs::reap"),
+                older: core::ptr::null_mut(),
                 data,
             }? Error),
             GFP_KERNEL,

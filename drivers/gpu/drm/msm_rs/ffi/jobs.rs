@@ -7,7 +7,10 @@ use kernel::workqueue;
 use super::wq;
 use crate::{
     bind::job::BindJob,
-    gpuvm_rs::sched::Backend, //
+    gpuvm_rs::sched::{
+        Backend,
+        Finished, //
+    },
 };
 
 /// The jobs of VM_BIND VMs.
@@ -24,6 +27,11 @@ unsafe impl Backend for Jobs {
 
     fn abandon(job: &mut BindJob) {
         job.abandon();
+    }
+
+    fn finished() -> &'static Finished<Self> {
+        static FINISHED: Finished<Jobs> = Finished::new();
+        &FINISHED
     }
 
     fn reaper() -> &'static workqueue::Queue {
