@@ -164,7 +164,7 @@ def worse(rows, baseline, whole):
         name = f"{row['scenario']} {row['size']}"
         old = before.pop((row["scenario"], row["size"]), None)
         if old is None:
-            found.append(f"{name}: not in the baseline")
+            print(f"new: {name} isn't in the baseline")
         elif row["ours"] is None:
             if not old["refused"]:
                 found.append(f"{name}: refused with {row['ours_errno']}, and wasn't before")
