@@ -228,14 +228,13 @@ fn waits_end_by_memory_or_by_reset() {
     ring.extend(pkt7(op::WAIT_MEM_GTE, &[0, low(DATA) + 4, 0, 6]));
     ring.extend(pkt7(op::MEM_WRITE, &[low(DATA) + 8, 0, 1]));
     fill_ring(&device, &ring);
-    thread::sleep(Duration::from_millis(5));
-    assert_eq!(device.reg_read(0x210), 1 << 23);
+    until(|| device.reg_read(0x210) == 1 << 23);
     put(&device, DATA, &[0xf05, 7]);
     until(|| read32(&device, DATA + 8) == 1);
 
     put(&device, DATA, &[0, 0, 0]);
     fill_ring(&device, &ring);
-    thread::sleep(Duration::from_millis(5));
+    until(|| device.reg_read(0x210) == 1 << 23);
     device.reg_write(0x43, 1);
     until(|| device.reg_read(0x210) == 0);
     assert_eq!(read32(&device, DATA + 8), 0);
