@@ -597,6 +597,8 @@ impl Document {
         let mut decoder = ascii85::Decoder::default();
         let mut bytes = Vec::new();
         let mut indented = true;
+        // A carriage return at the end of a bite: at the end of the line it isn't data.
+        let mut held = false;
         let mut error = None;
         let (terminated, _) = scanner.pieces(&mut |mut piece| {
             if indented {
@@ -611,7 +613,12 @@ impl Document {
             // Small bites: a `z` is four bytes.
             for bite in piece.chunks(16 * 1024) {
                 bytes.clear();
-                let fed = decoder.feed(bite.strip_suffix(b"\r").unwrap_or(bite), &mut bytes);
+                let before = if held { &b"\r"[..] } else { b"" };
+                let text = bite.strip_suffix(b"\r");
+                held = text.is_some();
+                let fed = decoder
+                    .feed(before, &mut bytes)
+                    .and_then(|()| decoder.feed(text.unwrap_or(bite), &mut bytes));
                 sink.bytes(&bytes)?;
                 if let Err(e) = fed {
                     error = Some(e);

@@ -15,6 +15,10 @@ use proptest::sample::{
     Index, //
 };
 use std::fs;
+use std::io::{
+    self,
+    Read, //
+};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -36,13 +40,29 @@ fn originals() -> &'static [Vec<u8>] {
     })
 }
 
-fn read(bytes: &[u8]) -> Vec<Dump> {
+fn read(bytes: impl Read) -> Vec<Dump> {
     let mut parser = Parser::new(bytes);
     let mut dumps = Vec::new();
     while let Some(dump) = parser.next_dump(&mut CheckData).unwrap() {
         dumps.push(dump);
     }
     dumps
+}
+
+/// Gives `at_once` bytes at a time.
+struct Pieces<'a> {
+    bytes: &'a [u8],
+    at_once: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.at_once.min(self.bytes.len()).min(buffer.len());
+        let (now, later) = self.bytes.split_at(n);
+        buffer[..n].copy_from_slice(now);
+        self.bytes = later;
+        Ok(n)
+    }
 }
 
 fn everything(bytes: &[u8]) {
@@ -116,6 +136,17 @@ proptest! {
         everything(format!("{}{value}{}", &text[..start], &text[end..]).as_bytes());
     }
 
+    /// How a stream is cut into reads makes no difference, whatever the lines end with.
+    #[test]
+    fn pieces(original in dump(), returns in prop::collection::vec(any::<Index>(), 0..8), at_once in 1usize..9) {
+        let mut bytes = original[..original.len().min(20_000)].to_vec();
+        for at in returns {
+            let at = at.index(bytes.len());
+            bytes[at] = b'\r';
+        }
+        prop_assert_eq!(read(&bytes[..]), read(Pieces { bytes: &bytes, at_once }));
+    }
+
     #[test]
     fn cut_anywhere(original in dump(), cut in any::<Index>()) {
         everything(&original[..cut.index(original.len())]);
@@ -128,8 +159,25 @@ proptest! {
             return Ok(());
         };
         let cut = enough + cut.index(original.len() - enough + 1);
-        let (whole, part) = (read(original), read(&original[..cut]));
+        let (whole, part) = (read(&original[..]), read(&original[..cut]));
         let (whole, part) = (judge(&whole[0]), judge(&part[0]));
         prop_assert_eq!((whole.verdict, whole.sure), (part.verdict, part.sure));
     }
+}
+
+/// A carriage return ends a line only at its end.
+#[test]
+fn carriage_returns_in_data() {
+    let text = b"bos:\n  - iova: 0x1000\n    size: 8\n    data: !!ascii85 |\n     z\rz\n";
+    let whole = read(&text[..]);
+    for at_once in 1..text.len() {
+        assert_eq!(
+            whole,
+            read(Pieces {
+                bytes: text,
+                at_once
+            })
+        );
+    }
+    assert!(!whole[0].problems.is_empty());
 }
