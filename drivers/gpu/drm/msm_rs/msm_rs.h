@@ -20,8 +20,11 @@ void msm_rs_exit(void);
 /* The file of a VM_BIND context is being closed: bind jobs that wait for a fence never run. */
 void msm_rs_vm_cancel(struct drm_gpuvm *vm);
 
-/* The VM log for a devcoredump: copied when the GPU faults, printed when it is read. NULL if there is none. */
-struct msm_rs_vm_log *msm_rs_vm_log_capture(struct drm_gpuvm *vm);
+/*
+ * The VM log for a devcoredump: copied when the GPU faults, printed when it is read. NULL if there is none. fault: when the
+ * fault was noticed, CLOCK_MONOTONIC in ns; 0 for a hang.
+ */
+struct msm_rs_vm_log *msm_rs_vm_log_capture(struct drm_gpuvm *vm, u64 fault);
 void msm_rs_vm_log_print(const struct msm_rs_vm_log *log, struct drm_printer *p);
 void msm_rs_vm_log_free(struct msm_rs_vm_log *log);
 
@@ -45,7 +48,7 @@ static inline void msm_rs_vm_cancel(struct drm_gpuvm *vm)
 {
 }
 
-static inline struct msm_rs_vm_log *msm_rs_vm_log_capture(struct drm_gpuvm *vm)
+static inline struct msm_rs_vm_log *msm_rs_vm_log_capture(struct drm_gpuvm *vm, u64 fault)
 {
 	return NULL;
 }

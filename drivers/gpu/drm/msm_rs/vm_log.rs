@@ -265,19 +265,22 @@ impl VmLog {
 /// A copy of a VM log for a devcoredump.
 pub(crate) struct Capture {
     entries: KVVec<LogEntry>,
+    /// When the GPU faulted; 0 for a hang.
+    fault: u64,
     now: u64,
     lost: u64,
 }
 
 impl Capture {
-    /// Room for the longest log.
+    /// Room for the longest log, for a fault at `fault` (0: there was none).
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(fault: u64) -> Result<Self> {
         Ok(Self {
             entries: KVVec::with_capacity(1 << MAX_SHIFT, GFP_KERNEL)?,
+            fault,
             now: 0,
             lost: 0,
         })
@@ -288,17 +291,16 @@ impl Capture {
         self.entries.is_empty()
     }
 
-    /// Prints the section, one call of `line` per line.
-    pub(crate) fn print(&self, mut line: impl FnMut(fmt::Arguments<'_>)) {
-        line(fmt!("vm-log:\n"));
-        line(fmt!(
-            "  # format=1 now={} entries={} lost={}\n",
-            self.now,
-            self.entries.len(),
-            self.lost
-        ));
+    /// Prints the section, bit by bit.
+    pub(crate) fn print(&self, mut out: impl FnMut(fmt::Arguments<'_>)) {
+        out(fmt!("vm-log:\n"));
+        out(fmt!("  # format=1 now={}", self.now));
+        if self.fault != 0 {
+            out(fmt!(" fault={}", self.fault));
+        }
+        out(fmt!(" entries={} lost={}\n", self.entries.len(), self.lost));
         for entry in self.entries.iter() {
-            line(fmt!("{}\n", entry));
+            out(fmt!("{}\n", entry));
         }
     }
 }

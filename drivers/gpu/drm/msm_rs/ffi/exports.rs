@@ -283,6 +283,7 @@ unsafe extern "C" fn __msm_gem_submit_destroy(kref: *mut bindings::kref) {
 #[no_mangle]
 unsafe extern "C" fn msm_rs_vm_log_capture(
     gpuvm: *mut bindings::drm_gpuvm,
+    fault: u64,
 ) -> *mut bindings::msm_rs_vm_log {
     // SAFETY: C holds a reference.
     let AnyVm::Bind(vm) = (unsafe { AnyVm::from_raw(gpuvm) }) else {
@@ -290,7 +291,7 @@ unsafe extern "C" fn msm_rs_vm_log_capture(
     };
     let capture = || -> Result<KBox<Capture>> {
         // Before the lock, under which nothing is allocated.
-        let mut capture = KBox::new(Capture::new()?, GFP_KERNEL)?;
+        let mut capture = KBox::new(Capture::new(fault)?, GFP_KERNEL)?;
         vm.state().page_tables.lock().log.copy_to(&mut capture);
         Ok(capture)
     };

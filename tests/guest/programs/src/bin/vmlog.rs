@@ -3,11 +3,11 @@
 //! The VM log in the crash dump: every op is there, in order, until the ring forgets the oldest.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use programs::{fault, Gpu};
+use programs::{fault, hang, Gpu};
 use std::process::ExitCode;
 use uapi::{
     devcoredump::{section, vm_log},
-    Pm4, PAGE,
+    module, Pm4, PAGE,
 };
 
 /// Op, queue, start, end.
@@ -143,12 +143,134 @@ fn defect_12_one_job_many_ops(_: &mut Test) -> Outcome {
     Ok(())
 }
 
+/// The value of ` key=` in a line.
+fn field<'a>(line: &'a str, key: &str) -> harness::Result<&'a str> {
+    let key = format!(" {key}=");
+    let at = line
+        .find(&key)
+        .with_context(|| format!("no{key} in {line:?}"))?;
+    let value = &line[at + key.len()..];
+    Ok(value.split_once(' ').map_or(value, |(value, _)| value))
+}
+
+fn number(line: &str, key: &str) -> harness::Result<u64> {
+    let value = field(line, key)?;
+    value.parse().with_context(|| format!("{key} in {line:?}"))
+}
+
+/// What readers of the C driver's dumps rely on (Documentation/devcoredump.rst), and what ours has beside.
+fn form_of_the_lines(_: &mut Test) -> Outcome {
+    fault::set_vm_log(8)?;
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(1, 4 * PAGE)?;
+    let name = "a \"name\" of thirty-one letters.";
+    bo.set_name(name).context("SET_NAME")?;
+    gpu.bind()
+        .map(&bo, PAGE, gpu.iova(0), 2 * PAGE)
+        .send_and_wait()?;
+    gpu.bind()
+        .map_null(gpu.iova(16 * PAGE), PAGE)
+        .send_and_wait()?;
+    gpu.unmap(gpu.iova(0), PAGE)?;
+    let dump = dump_after(&gpu)?;
+    let lines = section(&dump, "vm-log").context("no vm-log")?;
+    for line in &lines {
+        ensure!(line.starts_with("  "), "not of the section: {line:?}");
+        ensure!(line.len() < 256, "{} bytes: {line:?}", line.len());
+        ensure!(
+            !line.contains("fault-info") && !line.contains("- iova="),
+            "{line:?}"
+        );
+    }
+    let entries: Vec<_> = lines
+        .iter()
+        .filter(|line| !line.starts_with("  #"))
+        .collect();
+    for line in &entries {
+        let body = line
+            .strip_prefix("  - ")
+            .with_context(|| format!("{line:?}"))?;
+        let mut words = body.split(' ');
+        let op = words.next().unwrap_or("");
+        let range = words.next().unwrap_or("");
+        let plain = op.ends_with(':') && op.matches(':').count() == 2;
+        ensure!(
+            plain && range.len() == 2 * 18 + 1,
+            "not as C prints it: {line:?}"
+        );
+    }
+    if !module::is_out_of_tree("msm")? {
+        return Ok(());
+    }
+    let header = lines.first().context("no line")?;
+    ensure!(
+        header.starts_with("  # format=1 "),
+        "the header is {header:?}"
+    );
+    ensure_eq!(number(header, "entries")?, entries.len() as u64, "entries");
+    ensure_eq!(number(header, "lost")?, 0, "lost");
+    let fault = number(header, "fault")?;
+    ensure!(fault <= number(header, "now")?, "{header:?}");
+    let mut asked_before = 0;
+    for line in &entries {
+        let (asked, applied) = (number(line, "asked")?, number(line, "applied")?);
+        ensure!(
+            asked_before <= asked && asked <= applied && applied <= fault,
+            "{line:?} of {header:?}"
+        );
+        asked_before = asked;
+        ensure_eq!(
+            number(line, "pid")?,
+            u64::from(std::process::id()),
+            "pid in {line:?}"
+        );
+    }
+    let jobs = entries.iter().map(|line| number(line, "job"));
+    let jobs = jobs.collect::<harness::Result<Vec<_>>>()?;
+    ensure_eq!(jobs, [1, 1, 2, 3, 4], "the jobs");
+    ensure!(
+        entries[2].contains(&format!(
+            " handle={} off=0x1000 flags=0x0 name=\"a ?name? of thirty-one letters.\"",
+            bo.handle()
+        )),
+        "the MAP is {:?}",
+        entries[2]
+    );
+    ensure!(
+        entries[3].contains(" flags=0x10"),
+        "the MAP_NULL is {:?}",
+        entries[3]
+    );
+    ensure!(
+        entries[4].contains(" off=0x1000 flags=0x2 "),
+        "the UNMAP of a part is {:?}",
+        entries[4]
+    );
+    Ok(())
+}
+
+/// A dump of a hang has no time of a fault.
+fn no_fault_in_a_hang(_: &mut Test) -> Outcome {
+    let (gpu, _) = worked(8, 2)?;
+    let dump = fault::provoke(&gpu, &hang::commands(&gpu, 1))?;
+    let lines = section(&dump, "vm-log").context("no vm-log")?;
+    for line in lines.iter().filter(|line| line.starts_with("  #")) {
+        ensure!(
+            field(line, "fault").is_err() && field(line, "now").is_ok(),
+            "{line:?}"
+        );
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     harness::main(harness::cases![
         just_full,
         after_the_ring_wraps,
         switched_off,
         at_most_256,
+        form_of_the_lines,
+        no_fault_in_a_hang,
         defect_12_before_the_ring_wraps,
         defect_12_one_job_many_ops,
     ])
