@@ -33,6 +33,9 @@ struct Row {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Translation {
+    /// Address, and where the last descriptor is.
+    iova: u64,
+    at: Option<u64>,
     status: u64,
     pa: u64,
     pte: u64,
@@ -130,6 +133,16 @@ pub fn write(device: &Device, offset: usize, value: u64) {
             let runs = runs(device, value).unwrap_or(0);
             device.mailbox.runs.store(runs, Relaxed);
         }
+        translate::STORE => {
+            let Translation { iova, at, .. } = *device
+                .mailbox
+                .translation
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = at {
+                device.smmu.store(board, iova, at, value);
+            }
+        }
         tlb::ASID => device.mailbox.asid.store(value, Relaxed),
         row::TTBR0 => device.mailbox.row.ttbr0.store(value, Relaxed),
         row::ASID => device.mailbox.row.asid.store(value, Relaxed),
@@ -151,7 +164,7 @@ fn look_along(device: &Device, first: u64) {
     for page in 0..row.count.load(Relaxed).min(64) {
         let iova = first.wrapping_add(page << 12);
         let found = device.smmu.probe(&device.board, ttbr0, iova);
-        let leaf = found.as_ref().and_then(|found| found.as_ref().ok());
+        let leaf = found.as_ref().and_then(|probe| probe.found.as_ref().ok());
         mapped |= u64::from(leaf.is_some()) << page;
         writable |= u64::from(leaf.is_some_and(|leaf| leaf.writable())) << page;
         stale |= u64::from(device.smmu.is_stale(asid, iova, leaf)) << page;
@@ -175,6 +188,7 @@ fn runs(device: &Device, length: u64) -> Option<u64> {
         let pa = device
             .smmu
             .probe(&device.board, ttbr0, iova)?
+            .found
             .ok()?
             .pa(iova);
         runs += u64::from(expected != Some(pa));
@@ -186,7 +200,8 @@ fn runs(device: &Device, length: u64) -> Option<u64> {
 fn translate(device: &Device, write: bool) {
     let iova = device.mailbox.iova.load(Relaxed);
     let ttbr0 = device.mailbox.ttbr0.load(Relaxed);
-    let answer = match device.smmu.probe(&device.board, ttbr0, iova) {
+    let probe = device.smmu.probe(&device.board, ttbr0, iova);
+    let mut answer = match probe.map(|probe| probe.found) {
         None => Translation {
             status: translate::OFF,
             ..Translation::default()
@@ -200,6 +215,7 @@ fn translate(device: &Device, write: bool) {
             pa: leaf.pa(iova),
             pte: leaf.desc,
             level: leaf.level.into(),
+            ..Translation::default()
         },
         Some(Err(fault)) => Translation {
             status: match fault.kind {
@@ -208,11 +224,13 @@ fn translate(device: &Device, write: bool) {
                 Kind::Permission => translate::PERMISSION,
                 Kind::External | Kind::ExternalWalk => translate::EXTERNAL,
             },
-            pa: 0,
             pte: fault.desc,
             level: fault.level.into(),
+            ..Translation::default()
         },
     };
+    answer.iova = iova;
+    answer.at = probe.and_then(|probe| probe.at);
     *device
         .mailbox
         .translation

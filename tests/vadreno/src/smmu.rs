@@ -178,6 +178,15 @@ pub struct Stale {
     pub new: u64,
 }
 
+/// What [`Smmu::probe`] finds.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe {
+    /// The translation, or why there is none.
+    pub found: Result<Leaf, WalkFault>,
+    /// Physical address of the last descriptor that was read; `None` when none was.
+    pub at: Option<u64>,
+}
+
 /// What takes the GPU's stream.
 enum Stream {
     Bank(u32),
@@ -709,7 +718,7 @@ impl Smmu {
 
     /// Translates by the tables alone. `ttbr0`: 0 for the current context.
     /// `None` when the context bank is off.
-    pub fn probe(&self, board: &Board, ttbr0: u64, iova: u64) -> Option<Result<Leaf, WalkFault>> {
+    pub fn probe(&self, board: &Board, ttbr0: u64, iova: u64) -> Option<Probe> {
         let bank = self.gpu_bank();
         if self.bank(bank, SCTLR) & SCTLR_M == 0 {
             return None;
@@ -722,11 +731,30 @@ impl Smmu {
                 ..regime
             });
         }
-        Some(
-            regime
-                .root(iova)
-                .and_then(|root| walk(&board.memory, &regime, root, iova, |_| {})),
-        )
+        let mut last = None;
+        let found = regime.root(iova).and_then(|root| {
+            last = Some(root);
+            walk(&board.memory, &regime, root, iova, |table| {
+                last = Some(table)
+            })
+        });
+        Some(Probe {
+            found,
+            at: last.map(|table| regime.descriptor(table, iova)),
+        })
+    }
+
+    /// Puts a descriptor at a physical address, as a write of the CPU does, and forgets the translation of `iova`.
+    pub fn store(&self, board: &Board, iova: u64, at: u64, desc: u64) {
+        let mut state = self.state();
+        // Where there is no memory, nothing changes.
+        if board.memory.write(at, &desc.to_le_bytes()).is_ok() {
+            state.tlb.invalidate(Scope::Va {
+                asid: None,
+                iova: iova & IOVA_MASK & !0xfff,
+                last_level: true,
+            });
+        }
     }
 
     /// Whether the TLB holds, for `asid` and `iova`, what the tables don't say: `found` is their answer.

@@ -166,6 +166,14 @@ impl Regime {
         })
     }
 
+    /// Physical address of the descriptor in `table` that `iova` leads to.
+    pub fn descriptor(&self, table: Table, iova: u64) -> u64 {
+        // The index into a small root table leaves out the bits that are equal for the whole half.
+        let input = iova & ((1 << self.bits()) - 1);
+        let index = (input >> shift(table.level)) & 0x1ff;
+        table.pa | (index << 3)
+    }
+
     /// Number of bits of the input address.
     fn bits(&self) -> u32 {
         64 - self.tsz.clamp(16, 39)
@@ -229,11 +237,8 @@ pub fn walk(
     iova: u64,
     mut visit: impl FnMut(Table),
 ) -> Result<Leaf, WalkFault> {
-    // The index into a small root table leaves out the bits that are equal for the whole half.
-    let input = iova & ((1 << regime.bits()) - 1);
     loop {
-        let index = (input >> shift(table.level)) & 0x1ff;
-        let pa = table.pa | (index << 3);
+        let pa = regime.descriptor(table, iova);
         let desc = tables.descriptor(pa).ok_or(WalkFault {
             kind: Kind::ExternalWalk,
             level: table.level,

@@ -210,6 +210,9 @@ pub mod translate {
     pub const RUNS: usize = 0x478;
     /// The greatest length that [`RUNS`] takes.
     pub const RUNS_MAX: u64 = 1 << 30;
+    /// Write a descriptor: it takes the place of the one that the last walk read last, and the TLB forgets the
+    /// address. So a test has a kernel that loses a mapping.
+    pub const STORE: usize = 0x438;
 
     /// Value of [`GO`]: as a read.
     pub const READ: u64 = 1;

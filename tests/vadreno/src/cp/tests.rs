@@ -339,6 +339,34 @@ fn sync(device: &Device) {
 }
 
 #[test]
+fn an_entry_is_taken_away_and_given_back() {
+    use ctl::translate::*;
+    let device = mapped_device();
+    let (iova, pa) = (0x5_0000_0000u64, DATA + 0x1000);
+    let write = |value| pkt7(op::MEM_WRITE, &[low(iova), high(iova), value]);
+    let go = || {
+        crate::ctl::write(&device, IOVA, iova);
+        crate::ctl::write(&device, GO, READ);
+        crate::ctl::read(&device, STATUS)
+    };
+    // A store that no walk went ahead of changes nothing.
+    crate::ctl::write(&device, STORE, u64::MAX);
+    map(&device, iova, pa, PAGE);
+    assert_eq!(run_dwords(&device, &write(1)), Ok(()));
+    assert_eq!(go(), OK);
+    crate::ctl::write(&device, STORE, 0);
+    // The TLB has forgotten it too.
+    assert_eq!(run_dwords(&device, &write(2)), Ok(()));
+    assert_eq!(count(&device, ctl::counter::FAULTS), 1);
+    assert_eq!(read32(&device, pa), 1);
+    assert_eq!(go(), TRANSLATION);
+    crate::ctl::write(&device, STORE, pa | PAGE);
+    assert_eq!(go(), OK);
+    assert_eq!(run_dwords(&device, &write(3)), Ok(()));
+    assert_eq!(read32(&device, pa), 3);
+}
+
+#[test]
 fn stale_until_invalidated_and_synced() {
     let device = mapped_device();
     let (iova, old, new) = (0x5_0000_0000u64, DATA + 0x1000, DATA + 0x2000);
