@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,11 +19,13 @@ from pathlib import Path
 
 TOP = Path(os.environ["MSM_RS_TOP"])
 LOGS = TOP / "build/test"
+# What commands of this machine begin with.
+HOST = ["env", f"CARGO_TARGET_DIR={TOP}/build/cargo-host"]
 
 KEYS = {
     "host": {"name", "command"},
     "script": {"name", "command", "counts"},
-    "guest": {"name", "program", "args", "kernels", "modules", "timeout", "alone", "vm", "fails"},
+    "guest": {"name", "program", "args", "kernels", "modules", "timeout", "alone", "vm", "fails", "after"},
 }
 
 # A program's lines, between those of the script around it.
@@ -44,6 +47,8 @@ class Test:
     vm: list[str] = field(default_factory=list)
     alone: bool = False
     fails: bool = False
+    # what looks at the files that it leaves
+    after: str = ""
     # patterns of sub-tests that show a defect known in this module; they run apart
     known: list[str] = field(default_factory=list)
     # the one of them to run
@@ -183,6 +188,10 @@ class Boot:
         start = time.monotonic()
         argv = [str(TOP / "tests/vm"), "--module", first.module, "--kernel", first.kernel]
         argv += ["--timeout", str(sum(test.timeout for test in self.tests)), "--log", f"{self.log}.kernel", *first.vm]
+        share = Path(f"{self.log}.share")
+        if first.after:
+            share.mkdir()
+            argv += ["--share", str(share)]
         if first.defect:
             argv += ["--no-kmemleak"]
         status, errors = run([*argv, "--", "sh", "-c", script(self.tests)], f"{self.log}.log", self.take)
@@ -213,7 +222,25 @@ class Boot:
             report.fail(seconds, first.where, name, f"{what}, see {self.log}.kernel", errors)
             if blamed or not done:
                 done += 1
+        if first.after:
+            self.look_at(share)
         return self.tests[done:]
+
+    def look_at(self, share):
+        """Has the files that a program has left looked at; what does so prints lines as programs do."""
+        first = self.tests[0]
+        begin = time.monotonic()
+        verdicts = []
+
+        def take(line):
+            if match := RESULT.match(line):
+                verdicts.append(match[1])
+                (report.ok if match[1] == "ok" else report.fail)(0, first.where, f"{first.name} {match[2]}", match[3] or "")
+
+        status, errors = run([*HOST, *shlex.split(first.after), str(share)], f"{self.log}.after.log", take)
+        if not verdicts or (status != 0) != ("FAIL" in verdicts):
+            seconds = time.monotonic() - begin
+            report.fail(seconds, first.where, f"{first.name}: {first.after}", f"status {status}, {len(verdicts)} results", errors)
 
     def out_of_memory(self):
         """What the kernel says of the first process that it has killed for want of memory, if any."""
@@ -303,9 +330,8 @@ def script_of_its_own(entry):
 def host(entry):
     start = time.monotonic()
     log = LOGS / f"host-{entry['name']}.log"
-    env = ["env", f"CARGO_TARGET_DIR={TOP}/build/cargo-host"]
     lines = []
-    status, errors = run([*env, *shlex.split(entry["command"])], log, lines.append)
+    status, errors = run([*HOST, *shlex.split(entry["command"])], log, lines.append)
     seconds = time.monotonic() - start
     if status:
         report.fail(seconds, "host", entry["name"], f"see {log}", "\n".join(lines[-40:]) + "\n" + errors)
@@ -364,7 +390,7 @@ def main():
     except BlockingIOError:
         sys.exit(f"another run writes to {LOGS.relative_to(TOP)}: wait until it has ended")
     for old in LOGS.iterdir():
-        old.unlink()
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
     start = time.monotonic()
 
     if not (args.no_host or args.kernel or args.module):
@@ -395,7 +421,8 @@ def main():
                     timeout=entry.get("timeout", 300) * (4 if kernel == "debug" else 1),
                     args=entry.get("args", []),
                     vm=[os.path.expandvars(word) for word in entry.get("vm", [])],
-                    alone=entry.get("alone", False) or "vm" in entry or entry.get("fails", False),
+                    alone=any(entry.get(key) for key in ("alone", "vm", "fails", "after")),
+                    after=entry.get("after", ""),
                     fails=entry.get("fails", False),
                     known=["defect_*"] if module == "stock" else [f"defect_{n:02}_*" for n in suite["c"]["defects"]],
                 )

@@ -12,6 +12,7 @@ const CP_WAIT_REG_MEM: u32 = 0x3c;
 const CP_MEM_WRITE: u32 = 0x3d;
 const CP_INDIRECT_BUFFER: u32 = 0x3f;
 const CP_EVENT_WRITE: u32 = 0x46;
+const CP_SMMU_TABLE_UPDATE: u32 = 0x53;
 const CP_MEM_TO_MEM: u32 = 0x73;
 const CP_MEMCPY: u32 = 0x75;
 
@@ -121,6 +122,26 @@ impl Pm4 {
     /// Runs `count` dwords of commands at `iova` and comes back.
     pub fn indirect_buffer(self, iova: u64, count: u32) -> Self {
         self.packet(CP_INDIRECT_BUFFER, &[lo(iova), hi(iova), count])
+    }
+
+    /// Loads page tables and their ASID. Real firmware lets only the kernel's ring do that, the virtual Adreno everybody.
+    pub fn smmu_table_update(self, ttbr0: u64, asid: u16) -> Self {
+        let ttbr0 = ttbr0 | (u64::from(asid) << 48);
+        self.packet(CP_SMMU_TABLE_UPDATE, &[lo(ttbr0), hi(ttbr0), 0, 0])
+    }
+
+    /// Writes the registers from `reg` on (a type 4 packet). Real firmware protects the CP's own.
+    pub fn reg_write(mut self, reg: u32, values: &[u32]) -> Self {
+        let count = values.len() as u32;
+        assert!(
+            count < 0x80 && reg < 1 << 18,
+            "{count} registers at {reg:#x}"
+        );
+        self.dwords.push(
+            (4 << 28) | count | (odd_parity(count) << 7) | (reg << 8) | (odd_parity(reg) << 27),
+        );
+        self.dwords.extend_from_slice(values);
+        self
     }
 
     /// Waits until all memory writes so far have landed and the GPU is idle.

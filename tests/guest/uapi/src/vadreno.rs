@@ -136,9 +136,7 @@ impl Vadreno {
     pub fn translate_in(&self, ttbr0: u64, iova: u64) -> Result<Translation> {
         use ctl::translate::*;
         self.exclusively(|| {
-            self.write(IOVA, iova);
-            self.write(TTBR0, ttbr0);
-            self.write(GO, READ);
+            self.walk(iova, ttbr0);
             match self.read(STATUS) {
                 OK => Translation::Mapped(self.read(PA)),
                 TRANSLATION => Translation::Unmapped,
@@ -215,6 +213,36 @@ impl Vadreno {
         })
     }
 
+    /// Takes a page-table entry of the context that ran last away, behind the kernel's back, until the guard is dropped.
+    ///
+    /// # Errors
+    /// `ENOENT`: nothing is mapped there.
+    pub fn lose(&self, iova: u64) -> Result<LostEntry<'_>> {
+        use ctl::translate::*;
+        let ttbr0 = self.read(ctl::current::TTBR0);
+        self.exclusively(|| {
+            self.walk(iova, ttbr0);
+            if self.read(STATUS) != OK {
+                return Err(Errno::ENOENT);
+            }
+            let entry = self.read(PTE);
+            self.write(STORE, 0);
+            Ok(LostEntry {
+                device: self,
+                iova,
+                ttbr0,
+                entry,
+            })
+        })?
+    }
+
+    fn walk(&self, iova: u64, ttbr0: u64) {
+        use ctl::translate::*;
+        self.write(IOVA, iova);
+        self.write(TTBR0, ttbr0);
+        self.write(GO, READ);
+    }
+
     /// Forgets the context of a TTBR0 that is no more; [`reachable`](Self::reachable) doesn't look at its tables again, until
     /// a job loads it.
     pub fn forget(&self, ttbr0: u64) {
@@ -258,6 +286,24 @@ impl Vadreno {
     pub fn hold_cp(&self) -> HeldCp<'_> {
         self.write(ctl::HOLD_CP, 1);
         HeldCp { device: self }
+    }
+}
+
+/// While this lives, a page-table entry is missing. To be dropped before the kernel looks for the entry.
+#[derive(Debug)]
+pub struct LostEntry<'a> {
+    device: &'a Vadreno,
+    iova: u64,
+    ttbr0: u64,
+    entry: u64,
+}
+
+impl Drop for LostEntry<'_> {
+    fn drop(&mut self) {
+        let _ = self.device.exclusively(|| {
+            self.device.walk(self.iova, self.ttbr0);
+            self.device.write(ctl::translate::STORE, self.entry);
+        });
     }
 }
 

@@ -60,6 +60,7 @@ fn aliases(gpu: &Gpu) -> Outcome {
 fn asynchronous(gpu: &Gpu, iova: u64) -> Outcome {
     println!("\nA bind that waits for a fence, and GPU work that waits for the bind");
     let bo = gpu.bo(2, 8 * PAGE)?;
+    bo.set_name("late texture").context("SET_NAME")?;
     let held = HeldFence::new().context("held fence")?;
     let mapped = gpu
         .bind()
