@@ -71,13 +71,15 @@ overlay-remove:
 #:   make run              the demonstration: a VM_BIND workload, a GPU fault, what its crash dump says
 #:   make test             all tests; TESTS="alias hostile" for some of them, tests/run-tests --help for more
 #:   make host-test        those that need no guest
+#:   make fuzz             ten minutes of mutated crash dumps for tools/devcoredump
+#:   make golden           new dumps for its tests, from runs with both modules
 #:   tests/vm -- CMD       a command of your own in a guest, see tests/vm --help
 #:   make differential     random programs of ioctls, on both modules; SEED=N for others than in make test, COUNT=N
 #:   make soak             random programs on and on, with signals, failing allocations, sleep, kills, faults and hangs of others,
 #:                           on the debug kernel (KERNEL=stock for Debian's) from SEED=N on; MINUTES=N for an end
 #:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
 #:   make mutants          breaks the module on purpose, in ten ways, and says which test notices
-.PHONY: run test host-test differential soak coverage mutants
+.PHONY: run test host-test fuzz golden differential soak coverage mutants
 run:
 	@tests/run
 
@@ -86,6 +88,12 @@ test:
 
 host-test:
 	@tests/run-tests --host
+
+fuzz:
+	@tools/devcoredump/fuzz/run
+
+golden:
+	@tools/devcoredump/tests/golden/update
 
 differential:
 	@tests/differential/run $(if $(SEED),--from $(SEED)) $(if $(COUNT),--count $(COUNT))

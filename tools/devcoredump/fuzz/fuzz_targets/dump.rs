@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! All that the library does with a dump. It mustn't panic, and these hold:
+//!
+//! - how a stream is cut into reads makes no difference;
+//! - a VM log entry printed again is the same entry;
+//! - rows of a map follow each other without gaps.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use msm_devcoredump::{
+    dump::Dump,
+    map::Map,
+    parse::{CheckData, Parser, SkipData},
+    space::regions,
+    verdict::judge,
+    vm_log::{Entry, Op},
+};
+use std::io::{self, Read};
+
+/// Gives a few bytes at a time, how many depending on the bytes.
+struct Trickle<'a>(&'a [u8]);
+
+impl Read for Trickle<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = usize::from(self.0.first().copied().unwrap_or(0) % 7) + 1;
+        let n = n.min(self.0.len()).min(buffer.len());
+        let (now, later) = self.0.split_at(n);
+        buffer[..n].copy_from_slice(now);
+        self.0 = later;
+        Ok(n)
+    }
+}
+
+fn read(from: impl Read) -> Vec<Dump> {
+    let mut parser = Parser::new(from);
+    let mut dumps = Vec::new();
+    while let Some(dump) = parser
+        .next_dump(&mut CheckData)
+        .expect("memory doesn't fail")
+    {
+        dumps.push(dump);
+    }
+    dumps
+}
+
+fn look(dump: &Dump) {
+    let finding = judge(dump);
+    serde_json::to_string(&(dump, &finding, regions(dump))).expect("it is JSON");
+    let log = dump.vm_log.iter().flat_map(|log| &log.entries);
+    for entry in log.clone().filter(|entry| entry.op != Op::Other) {
+        let again = Entry::parse(entry.line, &entry.to_string()).expect("it was an entry");
+        assert_eq!(*entry, again);
+    }
+    let centres = log.map(|entry| entry.start).take(4);
+    let fault = dump.fault.as_ref().map(|fault| fault.address());
+    for centre in centres.chain(fault).chain([0, u64::MAX]) {
+        for reach in [0, 3] {
+            let map = Map::around(dump, centre, reach);
+            let gap = |pair: &[msm_devcoredump::map::Row]| pair[0].range.end != pair[1].range.start;
+            assert!(!map.rows.windows(2).any(gap), "{map:?}");
+        }
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let dumps = read(bytes);
+    assert_eq!(dumps, read(Trickle(bytes)));
+    dumps.iter().for_each(look);
+    let mut parser = Parser::new(bytes);
+    while let Ok(Some(dump)) = parser.next_dump(&mut SkipData) {
+        look(&dump);
+    }
+});
