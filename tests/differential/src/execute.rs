@@ -135,7 +135,7 @@ impl<'a> Context<'a> {
         };
         if let Some(vadreno) = setting.vadreno {
             // From now on the GPU's current context is this one.
-            context.run(&Pm4::new().nop(1)).context("first SUBMIT")?;
+            context.insist(&Pm4::new().nop(1)).context("first SUBMIT")?;
             context.tables = vadreno.current();
         }
         Ok(context)

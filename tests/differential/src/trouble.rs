@@ -99,7 +99,8 @@ impl Source {
         match self.kind {
             Trouble::None | Trouble::Sleep => false,
             Trouble::Signals => errno == Errno::EINTR,
-            Trouble::Failslab => errno == Errno::ENOMEM,
+            // GEM_NEW's ENOSPC is drm_vma_manager's answer.
+            Trouble::Failslab => matches!(errno, Errno::ENOMEM | Errno::ENOSPC),
         }
     }
 }
