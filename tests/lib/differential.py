@@ -57,6 +57,8 @@ def try_guest(module, words, log, args, share):
     argv += ["--", "differential", "--except", except_for(module, args), *words]
     argv += ["--trouble", ",".join(args.trouble)] if args.trouble else []
     argv += ["--vandal"] if args.vandal else []
+    # the C memory manager loses BOs here and there
+    argv += ["--leaky"] if module == "stock" else []
     reports = []
     with open(f"{log}.err", "w", encoding="utf-8") as errors:
         with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True) as child:

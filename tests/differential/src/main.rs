@@ -39,6 +39,7 @@ Prints a line of JSON for each program: seed, answers, view, wrong, excepted.
   --trouble KINDS  fifty programs with each of these in turn: none, signals (interrupt ioctls), failslab (an allocation fails),
                    sleep (the GPU sleeps in between), kill (the process is killed)
   --vandal         meanwhile another process makes the GPU fault and hang
+  --leaky          don't look for BOs that are left in the end
   --until-wrong    end with the first that fails
   --show SEED      print a seed's program instead";
 
@@ -51,6 +52,7 @@ struct Options {
     show: Option<u64>,
     trouble: Vec<Kind>,
     vandal: bool,
+    leaky: bool,
 }
 
 /// What a program has to cope with.
@@ -84,6 +86,7 @@ fn parse() -> Result<Option<Options>> {
         show: None,
         trouble: vec![Kind::Ioctls(Trouble::None)],
         vandal: false,
+        leaky: false,
     };
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -101,6 +104,7 @@ fn parse() -> Result<Option<Options>> {
                 let list = args.value()?.string()?;
                 options.trouble = list.split(',').map(Kind::parse).collect::<Result<_>>()?;
             }
+            Long("leaky") => options.leaky = true,
             Long("vandal") => options.vandal = true,
             Long("until-wrong") => options.until_wrong = true,
             Long("show") => options.show = Some(args.value()?.parse()?),
@@ -293,7 +297,9 @@ fn run(options: &Options) -> Result<bool> {
         waitpid(vandal, None).context("waitpid")?;
     }
     drop(testbed);
-    before.restored()?;
+    if !options.leaky {
+        before.restored()?;
+    }
     Ok(all_right)
 }
 
