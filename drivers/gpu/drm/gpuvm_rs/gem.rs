@@ -9,10 +9,12 @@ use core::{
 };
 
 use kernel::{
+    prelude::*,
     sync::aref::AlwaysRefCounted,
     types::Opaque, //
 };
 
+use super::to_result;
 use crate::bindings;
 
 /// A `struct drm_gem_object`, of whichever driver.
@@ -59,11 +61,80 @@ impl GemObject {
         unsafe { (*self.as_raw()).size as u64 }
     }
 
+    /// Whether its pages belong to somebody else, who exported them as a dma-buf.
+    pub fn is_imported(&self) -> bool {
+        // SAFETY: Alive; this never changes once the object is published.
+        unsafe { bindings::drm_gem_is_imported(self.as_raw()) }
+    }
+
+    /// Locks the resv. The wait can't be interrupted.
+    pub fn lock(&self) -> ObjGuard<'_> {
+        // SAFETY: Alive; the guard unlocks.
+        unsafe {
+            bindings::gpuvm_rs_obj_lock(self.as_raw());
+            ObjGuard(ObjLocked::new(self))
+        }
+    }
+
+    /// Locks the resv.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` for a signal.
+    pub fn lock_interruptible(&self) -> Result<ObjGuard<'_>> {
+        // SAFETY: Alive; the guard unlocks.
+        unsafe {
+            to_result(bindings::gpuvm_rs_obj_lock_interruptible(self.as_raw()))?;
+            Ok(ObjGuard(ObjLocked::new(self)))
+        }
+    }
+
     /// Locks the resv if nobody else has.
     pub fn try_lock(&self) -> Option<ObjGuard<'_>> {
         // SAFETY: Alive; the guard unlocks.
         unsafe {
             bindings::gpuvm_rs_obj_trylock(self.as_raw()).then(|| ObjGuard(ObjLocked::new(self)))
+        }
+    }
+
+    /// Waits, not interruptibly, until all of the object's fences are signalled.
+    pub fn wait_idle(&self) {
+        // SAFETY: Alive. Without a timeout this can't fail.
+        unsafe {
+            bindings::dma_resv_wait_timeout(
+                self.resv(),
+                bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
+                false,
+                core::ffi::c_long::MAX as usize,
+            );
+        }
+    }
+
+    /// Waits up to `jiffies` for what somebody who reads (or writes) has to wait for, by implicit synchronisation.
+    ///
+    /// Returns whether it came to that.
+    ///
+    /// # Errors
+    ///
+    /// `ERESTARTSYS` for a signal.
+    pub fn wait_implicit(&self, write: bool, jiffies: usize) -> Result<bool> {
+        // SAFETY: Alive.
+        let left = unsafe {
+            let usage = bindings::gpuvm_rs_usage_rw(write);
+            bindings::dma_resv_wait_timeout(self.resv(), usage, true, jiffies)
+        };
+        if left < 0 {
+            to_result(left as core::ffi::c_int)?;
+        }
+        Ok(left > 0)
+    }
+
+    /// Asks for the fences that [`Self::wait_implicit`] waits for to be signalled at `when`, in ns of `CLOCK_MONOTONIC`.
+    pub fn set_deadline(&self, write: bool, when: i64) {
+        // SAFETY: Alive.
+        unsafe {
+            let usage = bindings::gpuvm_rs_usage_rw(write);
+            bindings::dma_resv_set_deadline(self.resv(), usage, when);
         }
     }
 
@@ -142,6 +213,47 @@ impl<'l> ObjLocked<'l> {
         unsafe { bindings::gpuvm_rs_assert_obj_locked(obj.as_raw()) };
         // SAFETY: The caller's promise.
         unsafe { Self::new(obj) }
+    }
+
+    /// The same proof, for as long as this one is borrowed.
+    pub fn reborrow(&self) -> ObjLocked<'_> {
+        // SAFETY: Held for longer than the borrow.
+        unsafe { Self::new(self.obj) }
+    }
+
+    /// Says in all VMs that map the object that it has no pages: those of VM_BIND bring it back before their next submit.
+    pub fn set_evicted(&self) {
+        // SAFETY: Alive and locked.
+        unsafe { bindings::drm_gpuvm_bo_gem_evict(self.as_raw(), true) };
+    }
+
+    /// Whether any VM maps the object.
+    pub fn is_mapped(&self) -> bool {
+        // SAFETY: The list is guarded by the lock.
+        unsafe {
+            let head = &raw mut (*self.as_raw()).gpuva.list;
+            (*head).next != head
+        }
+    }
+
+    /// Calls `f` for each VMA of the object, in whichever VM. They are alive for the call.
+    pub fn for_each_va(&self, mut f: impl FnMut(NonNull<bindings::drm_gpuva>)) {
+        // SAFETY: Both lists are guarded by the lock, and `f` gets no token with which to remove a VMA.
+        unsafe {
+            let head = &raw mut (*self.as_raw()).gpuva.list;
+            let mut entry = (*head).next;
+            while entry != head {
+                let vm_bo = kernel::container_of!(entry, bindings::drm_gpuvm_bo, list.entry.gem);
+                entry = (*entry).next;
+                let vas = &raw mut (*vm_bo).list.gpuva;
+                let mut va = (*vas).next;
+                while va != vas {
+                    let this = kernel::container_of!(va, bindings::drm_gpuva, gem.entry);
+                    va = (*va).next;
+                    f(NonNull::new_unchecked(this));
+                }
+            }
+        }
     }
 }
 

@@ -78,9 +78,14 @@ GPUVM_RS_HELPER(struct drm_gpuva *, gpuvm_rs_helper_gpuvm_rs_first_va, struct dr
 	return list_first_entry_or_null(&vm->rb.list, struct drm_gpuva, rb.entry);
 }
 
-GPUVM_RS_HELPER(bool, gpuvm_rs_helper_drm_gem_is_imported, struct drm_gem_object *obj)
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_obj_lock, struct drm_gem_object *obj)
 {
-	return drm_gem_is_imported(obj);
+	dma_resv_lock(obj->resv, NULL);
+}
+
+GPUVM_RS_HELPER(int, gpuvm_rs_helper_gpuvm_rs_obj_lock_interruptible, struct drm_gem_object *obj)
+{
+	return dma_resv_lock_interruptible(obj->resv, NULL);
 }
 
 GPUVM_RS_HELPER(bool, gpuvm_rs_helper_gpuvm_rs_obj_trylock, struct drm_gem_object *obj)
@@ -176,6 +181,45 @@ GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_reclaim_begin, void)
 GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_reclaim_end, void)
 {
 	fs_reclaim_release(GFP_KERNEL);
+}
+
+/* Locks two resvs, or the one that both are. Unlike drm_exec it needs no memory and so can't fail. */
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_lock_pair, struct ww_acquire_ctx *ctx, struct dma_resv *a,
+		struct dma_resv *b)
+{
+	ww_acquire_init(ctx, &reservation_ww_class);
+	/* The first lock of a context never makes it back off. */
+	WARN_ON(dma_resv_lock(a, ctx));
+	while (a != b && dma_resv_lock(b, ctx) == -EDEADLK) {
+		dma_resv_unlock(a);
+		dma_resv_lock_slow(b, ctx);
+		swap(a, b);
+	}
+	ww_acquire_done(ctx);
+}
+
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_unlock_pair, struct ww_acquire_ctx *ctx, struct dma_resv *a,
+		struct dma_resv *b)
+{
+	if (a != b)
+		dma_resv_unlock(b);
+	dma_resv_unlock(a);
+	ww_acquire_fini(ctx);
+}
+
+GPUVM_RS_HELPER(unsigned int, gpuvm_rs_helper_gpuvm_rs_usage_rw, bool write)
+{
+	return dma_resv_usage_rw(write);
+}
+
+GPUVM_RS_HELPER(bool, gpuvm_rs_helper_drm_gem_is_imported, struct drm_gem_object *obj)
+{
+	return drm_gem_is_imported(obj);
+}
+
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_drm_gpuvm_bo_gem_evict, struct drm_gem_object *obj, bool evict)
+{
+	drm_gpuvm_bo_gem_evict(obj, evict);
 }
 
 #if IS_ENABLED(CONFIG_KUNIT)

@@ -34,6 +34,14 @@ pub struct LruLocked<'l> {
     _borrow: PhantomData<&'l ()>,
 }
 
+impl LruLocked<'_> {
+    /// Whether it is the lock of `obj`'s device.
+    pub fn guards(&self, obj: &GemObject) -> bool {
+        // SAFETY: Alive; the pointer never changes.
+        unsafe { (*obj.as_raw()).dev == self.dev }
+    }
+}
+
 /// Holds the lock of a device's LRUs.
 pub struct LruGuard<'l>(LruLocked<'l>);
 

@@ -8,6 +8,7 @@
 //! - [`fence`]: `dma_fence` references.
 //! - [`gem`]: GEM object references and the proof that an object's resv is locked.
 //! - [`exec`]: locking many objects at once; fence slots; attaching a fence.
+//! - [`pair`]: locking a VM and one object, which can't fail.
 //! - [`vm`]: the GPUVM, its vm_bos, the proof that it is locked, iteration.
 //! - [`range`]: ranges of iovas.
 //! - [`va`]: the life of a VMA as types, `GpuVaAlloc` → in the tree → `GpuVaRemoved`.
@@ -24,7 +25,8 @@
 //!
 //! A lock that is held is a value that is borrowed: [`gem::ObjLocked`] for an object's resv,
 //! [`vm::VmLocked`] for the resv that a VM shares with its private objects. A function that needs a
-//! lock takes the token by reference; [`lru::LruLocked`] is that of a device's LRUs. Tokens come from [`exec::Locked`], or, where C code holds the
+//! lock takes the token by reference; [`lru::LruLocked`] is that of a device's LRUs. Tokens come from [`exec::Locked`],
+//! [`pair::with_both`] or [`gem::ObjGuard`], or, where C code holds the
 //! lock, from an `unsafe` constructor that asserts it under lockdep.
 //!
 //! # What this room never does
@@ -36,6 +38,7 @@ pub mod fence;
 pub mod gem;
 pub mod graveyard;
 pub mod lru;
+pub mod pair;
 pub mod range;
 pub mod sched;
 pub mod shrinker;

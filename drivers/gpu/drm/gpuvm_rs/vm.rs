@@ -289,17 +289,6 @@ pub struct VaCursor<'l, T: Driver> {
 }
 
 impl<'l, T: Driver> VaCursor<'l, T> {
-    /// # Safety
-    ///
-    /// `va` is in the tree of a VM that is locked for `'l`, and no other cursor or token for it is
-    /// used to remove it.
-    pub unsafe fn from_raw(va: NonNull<bindings::drm_gpuva>, _vm: &'l VmLocked<'_, T>) -> Self {
-        Self {
-            va,
-            _vm: PhantomData,
-        }
-    }
-
     /// The VMA.
     pub fn va(&self) -> &GpuVa<T> {
         // SAFETY: In the tree until `remove()` consumes the cursor.
@@ -351,6 +340,33 @@ impl<'l, T: Driver> VmBo<'l, T> {
             ptr: NonNull::new(ptr).ok_or(ENOMEM)?,
             _locked: PhantomData,
         })
+    }
+
+    /// Finds the vm_bo of `obj` in `vm`.
+    pub fn find(vm: &VmLocked<'_, T>, obj: &'l ObjLocked<'_>) -> Option<Self> {
+        // SAFETY: Both are alive; the object's list is guarded by its resv. The call returns a reference or NULL.
+        let ptr = unsafe { bindings::drm_gpuvm_bo_find(vm.as_raw(), obj.as_raw()) };
+        Some(Self {
+            ptr: NonNull::new(ptr)?,
+            _locked: PhantomData,
+        })
+    }
+
+    /// The first of its VMAs. `None` if it has none, or isn't of `vm`.
+    pub fn first_va<'v>(&self, vm: &'v VmLocked<'_, T>) -> Option<VaCursor<'v, T>> {
+        // SAFETY: The list is guarded by the object's resv, held for `'l`.
+        unsafe {
+            let head = &raw mut (*self.as_raw()).list.gpuva;
+            let entry = (*head).next;
+            if entry == head || (*self.as_raw()).vm != vm.as_raw() {
+                return None;
+            }
+            let va = kernel::container_of!(entry, bindings::drm_gpuva, gem.entry);
+            Some(VaCursor {
+                va: NonNull::new_unchecked(va),
+                _vm: PhantomData,
+            })
+        }
     }
 
     /// # Safety

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The memory manager of the msm driver: VMs, VMAs, VM_BIND, SUBMIT, the shrinker.
+//! The memory manager of the msm driver: VMs, VMAs, VM_BIND, buffer objects, SUBMIT, the shrinker.
 //!
 //! This crate is linked into `msm.ko` in place of C objects (`Makefile.msm` lists them) and implements the functions
 //! that they export to the rest of the driver. It has no `module!`: C loads and probes.
@@ -19,7 +19,7 @@
 //!
 //! Reclaim may be called with any of the first two held: the shrinker only tries them.
 //!
-//! 5 and 6 are taken on the fence-signalling path: nothing is allocated while they are held. Kernel-managed VMs have
+//! 5 to 7 are taken on the fence-signalling path: nothing is allocated while they are held. Kernel-managed VMs have
 //! neither bind jobs nor 3 to 6.
 
 /// What `pr_err!` and its like print first; C's messages of the module have no prefix either.
@@ -32,6 +32,7 @@ const __LOG_PREFIX: &[u8] = b"msm_rs\0";
 mod gpuvm_rs;
 
 mod bind;
+mod bo;
 mod ffi;
 // `tests/pure` compiles it for the host, too, and uses more of it.
 #[allow(dead_code, unreachable_pub)]
@@ -40,6 +41,7 @@ mod pgtable;
 #[allow(dead_code, unreachable_pub)]
 mod pure;
 mod reserve;
+mod scanout;
 mod shrinker;
 mod submit;
 #[cfg(CONFIG_KUNIT = "y")]

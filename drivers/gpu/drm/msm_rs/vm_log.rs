@@ -48,16 +48,6 @@ pub(crate) enum LogOp {
 }
 
 impl LogOp {
-    /// The op for a reason that C code gives for an unmap.
-    pub(crate) fn from_reason(reason: &[u8]) -> Self {
-        match reason {
-            b"evict" => Self::Evict,
-            b"purge" => Self::Purge,
-            b"" => Self::Unmap,
-            _ => Self::Close,
-        }
-    }
-
     fn name(self) -> &'static str {
         match self {
             Self::Map => "map",

@@ -2,15 +2,15 @@
 
 //! VMAs: those of kernel-managed VMs from beginning to end, those of VM_BIND VMs between jobs.
 
-use core::ptr::NonNull;
-
 use kernel::prelude::*;
 
 use crate::{
+    bo::iova::Window,
     ffi::{
         bindings,
         bo::{
             Bo,
+            BoLocked,
             Pages, //
         },
         tables,
@@ -113,26 +113,21 @@ impl<'a> Described<'a> {
     }
 }
 
-/// Makes a VMA for all of `obj` at addresses between `start` and `end` that are free.
+/// Makes a VMA for all of `bo` at addresses in `window` that are free.
 ///
 /// # Errors
 ///
 /// `ENOSPC`, `ENOMEM`; `EINVAL` for a BO that may only be mapped elsewhere.
-pub(crate) fn new_managed(
-    vm: &VmLocked<'_, Managed>,
-    obj: &ObjLocked<'_>,
-    no_share: bool,
-    start: u64,
-    end: u64,
-) -> Result<NonNull<bindings::drm_gpuva>> {
-    if no_share && !vm.is_private(obj) {
+pub(crate) fn new_managed(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>, window: Window) -> Result {
+    if bo.is_no_share() && !vm.is_private(bo.gem()) {
         return Err(EINVAL);
     }
+    let size = bo.gem().size();
     let va = GpuVaAlloc::new(ManagedVa::new())?;
-    let iova = ManagedVa::allocate(&va, vm, obj.size(), start, end)?;
-    let range = VaRange::new(iova, obj.size()).ok_or(EINVAL)?;
-    let vm_bo = VmBo::obtain(vm, obj)?;
-    va.insert(vm, range, Some(&vm_bo), 0, 0)
+    let iova = ManagedVa::allocate(&va, vm, size, window.start, window.end)?;
+    let range = VaRange::new(iova, size).ok_or(EINVAL)?;
+    let vm_bo = VmBo::obtain(vm, bo.obj())?;
+    va.insert(vm, range, Some(&vm_bo), 0, 0).map(drop)
 }
 
 /// Writes the page table entries of a kernel-managed VMA, unless they are there.

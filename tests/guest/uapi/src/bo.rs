@@ -76,6 +76,11 @@ impl Bo {
         self.handle = 0;
     }
 
+    /// The file that the handle is of.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// The GEM handle.
     pub fn handle(&self) -> u32 {
         self.handle
@@ -151,6 +156,17 @@ impl Bo {
             .map_raw(self.device.raw_fd())
             .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
         Ok(Mapping { map })
+    }
+
+    /// Whether the whole BO can be mapped for the CPU with `MAP_PRIVATE`. Nothing is accessed.
+    pub fn map_private(&self) -> Result<()> {
+        let offset = self.info(abi::MSM_INFO_GET_OFFSET, 0, 0)?.value;
+        let mut options = MmapOptions::new();
+        options.offset(offset).len(self.size as usize);
+        // SAFETY: the mapping is dropped at once.
+        unsafe { options.map_copy(self.device.raw_fd()) }
+            .map(drop)
+            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))
     }
 
     /// Fills the BO with a dword per position, through the CPU.
@@ -232,6 +248,28 @@ impl Mapping {
     pub fn write(&self, index: usize, value: u32) {
         // SAFETY: as above.
         unsafe { self.at(index).write_volatile(value) }
+    }
+
+    /// The dword at `index`, read by the kernel: an access that faults for good is an error.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn try_read(&self, index: usize) -> Result<u32> {
+        let (reader, writer) = nix::unistd::pipe()?;
+        // SAFETY: inside the mapping; the kernel checks whether it can be read.
+        let written = unsafe { libc::write(writer.as_raw_fd(), self.at(index).cast(), 4) };
+        Errno::result(written)?;
+        let mut bytes = [0; 4];
+        nix::unistd::read(&reader, &mut bytes)?;
+        Ok(u32::from_ne_bytes(bytes))
+    }
+
+    /// Unmaps the first `bytes`, a multiple of the page size. They may not be accessed any more.
+    pub fn unmap_front(&self, bytes: u64) -> Result<()> {
+        let len = std::num::NonZeroUsize::new(bytes as usize).ok_or(Errno::EINVAL)?;
+        assert!(bytes <= 4 * self.len() as u64, "{bytes} bytes of a BO");
+        // SAFETY: our own mapping, whose drop doesn't mind the hole; the caller's promise.
+        Errno::result(unsafe { libc::munmap(self.map.as_mut_ptr().cast(), len.get()) }).map(drop)
     }
 
     /// Sets every dword.

@@ -2,7 +2,7 @@
 
 //! A fence that signals when the test says so.
 
-use crate::{abi, device::open_node, module, Errno, Result, SyncFile};
+use crate::{abi, vgem::Buffer, Errno, Result, SyncFile};
 use std::{
     fs::File,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -25,41 +25,24 @@ impl HeldFence {
 
     /// A new fence. Loads `vgem` when it isn't there.
     pub fn new() -> Result<Self> {
-        let vgem = open_node("card", "vgem").or_else(|_| {
-            module::load("vgem", &[])?;
-            open_node("card", "vgem")
-        })?;
+        let Buffer {
+            vgem,
+            handle,
+            dma_buf,
+        } = Buffer::new(crate::PAGE)?;
         let fd = vgem.as_raw_fd();
-
-        let mut dumb = abi::drm_mode_create_dumb {
-            height: 1,
-            width: 1024,
-            bpp: 32,
-            ..Default::default()
-        };
-        // SAFETY: each argument is valid for its call.
-        unsafe { abi::ioctl::mode_create_dumb(fd, &mut dumb) }?;
         let mut attach = abi::drm_vgem_fence_attach {
-            handle: dumb.handle,
+            handle,
             flags: abi::VGEM_FENCE_WRITE,
             ..Default::default()
         };
-        // SAFETY: as above.
+        // SAFETY: the argument is valid for the call.
         unsafe { abi::ioctl::vgem_fence_attach(fd, &mut attach) }?;
-        let mut prime = abi::drm_prime_handle {
-            handle: dumb.handle,
-            flags: abi::DRM_CLOEXEC,
-            fd: -1,
-        };
-        // SAFETY: as above.
-        unsafe { abi::ioctl::prime_handle_to_fd(fd, &mut prime) }?;
-        // SAFETY: the kernel just installed this descriptor for us.
-        let dma_buf = unsafe { OwnedFd::from_raw_fd(prime.fd) };
         let mut export = abi::dma_buf_export_sync_file {
             flags: abi::DMA_BUF_SYNC_RW,
             fd: -1,
         };
-        // SAFETY: each argument is valid for its call.
+        // SAFETY: the argument is valid for the call.
         unsafe { abi::ioctl::dma_buf_export_sync_file(dma_buf.as_raw_fd(), &mut export) }?;
         // SAFETY: the kernel just installed this descriptor for us.
         let file = SyncFile::from(unsafe { OwnedFd::from_raw_fd(export.fd) });

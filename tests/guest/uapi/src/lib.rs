@@ -27,6 +27,7 @@ pub mod swap;
 mod sync;
 mod tracepoint;
 pub mod vadreno;
+pub mod vgem;
 
 pub use bind::VmBind;
 pub use bo::{Bo, Mapping};

@@ -2,20 +2,28 @@
 /*
  * The C headers that the crate needs, for bindgen and for helpers.c.
  */
+#include <drm/drm_drv.h>
+#include <drm/drm_dumb_buffers.h>
 #include <drm/drm_exec.h>
 #include <drm/drm_file.h>
+#include <drm/drm_fourcc.h>
 #include <drm/drm_gpuvm.h>
+#include <drm/drm_prime.h>
 #include <drm/drm_print.h>
 #include <drm/drm_syncobj.h>
 #include <drm/gpu_scheduler.h>
+#include <linux/dma-buf.h>
 #include <linux/dma-fence.h>
 #include <linux/dma-fence-chain.h>
 #include <linux/dma-mapping.h>
 #include <linux/adreno-smmu-priv.h>
 #include <linux/dma-resv.h>
+#include <linux/pagemap.h>
 #include <linux/pm_runtime.h>
 #include <linux/module.h>
 #include <linux/notifier.h>
+#include <linux/seq_file.h>
+#include <linux/shmem_fs.h>
 #include <linux/shrinker.h>
 #include <linux/swap.h>
 #include <linux/sync_file.h>
@@ -27,6 +35,7 @@
 #include "msm_fence.h"
 #include "msm_gpu.h"
 #include "msm_gpu_trace.h"
+#include "msm_kms.h"
 #include "msm_mmu.h"
 #include "msm_syncobj.h"
 #include "../msm_rs.h"

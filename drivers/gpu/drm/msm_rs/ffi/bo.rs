@@ -1,46 +1,101 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A buffer object as the VM sees it.
+//! A buffer object: C's `struct msm_gem_object` with what Rust adds behind it, and who may touch what of it.
+//!
+//! - [`Bo`]: what never changes, and what has a lock or an atomic of its own.
+//! - [`BoLocked`]: its resv is locked. Pages, kernel mapping, pins for scanout; the madvise state to look at.
+//! - [`BoLru`]: its resv and the device's LRU lock are. Pin count, madvise state, LRU.
+//! - [`Retiring`]: only the LRU lock is, on the fence-signalling path. Pin count, LRU.
 
-use core::ptr::NonNull;
+use core::{
+    cell::UnsafeCell,
+    ffi::c_void,
+    marker::PhantomData,
+    mem::offset_of,
+    ops::Deref,
+    ptr::NonNull, //
+};
 
 use kernel::{
+    fmt,
     prelude::*,
-    sync::aref::{
-        ARef,
-        AlwaysRefCounted, //
+    sync::{
+        aref::{
+            ARef,
+            AlwaysRefCounted, //
+        },
+        atomic::{
+            Atomic,
+            Full,
+            Relaxed, //
+        },
     },
+    types::Opaque,
 };
 
 use super::{
-    bindings,
-    vm::Managed, //
-};
-use crate::gpuvm_rs::{
-    gem::{
-        GemObject,
-        ObjLocked, //
-    },
-    lru::LruLocked,
-    shrinker::stages::Fate,
-    sm::OpMap,
-    trylock::AllLocked,
-    va::GpuVa,
+    backing::Backing,
+    bindings, debug,
+    mappings::AllMappings,
     vm::{
-        Driver,
-        VmBo,
-        VmLocked, //
+        AnyVm,
+        Managed, //
     },
 };
 use crate::{
+    bo::{
+        backing,
+        iova,
+        pin,
+        reclaim,
+        vmap,
+        Lru,
+        Madv, //
+    },
+    gpuvm_rs::{
+        gem::{
+            GemObject,
+            ObjGuard,
+            ObjLocked, //
+        },
+        lru::LruLocked,
+        pair,
+        shrinker::stages::Fate,
+        sm::OpMap,
+        trylock::AllLocked,
+        va::GpuVa,
+        vm::{
+            Driver,
+            GpuVm,
+            VmBo,
+            VmLocked, //
+        },
+    },
     pgtable::pte::Prot,
-    pure::ops, //
+    pure::ops,
 };
 
 /// The bytes of a BO's name that the VM log keeps.
 pub(crate) const NAME_LEN: usize = 32;
 
+/// A BO in memory: what C knows of it, and what it doesn't.
+#[repr(C)]
+pub(super) struct BoMemory {
+    pub(super) c: Opaque<bindings::msm_gem_object>,
+    /// How often the VMA of the kms VM is pinned. Guarded by the BO's resv.
+    scanout_pins: UnsafeCell<u32>,
+}
+
+const _: () = {
+    assert!(offset_of!(BoMemory, c) == 0);
+    assert!(offset_of!(bindings::msm_gem_object, base) == 0);
+};
+
 /// A GEM object that is a `struct msm_gem_object`.
+///
+/// # Invariants
+///
+/// It is the first field of a [`BoMemory`].
 #[repr(transparent)]
 pub(crate) struct Bo(GemObject);
 
@@ -63,6 +118,16 @@ impl Bo {
     pub(super) unsafe fn from_gem(obj: &GemObject) -> &Self {
         // SAFETY: Transparent; the caller's promise.
         unsafe { &*core::ptr::from_ref(obj).cast() }
+    }
+
+    /// Borrows a BO that C code holds a reference to.
+    ///
+    /// # Safety
+    ///
+    /// `obj` was made by the msm driver and stays referenced for `'a`.
+    pub(super) unsafe fn from_raw<'a>(obj: *mut bindings::drm_gem_object) -> &'a Self {
+        // SAFETY: The caller's promise.
+        unsafe { Self::from_gem(GemObject::from_raw(obj)) }
     }
 
     /// What `va` maps; `None` for a NULL mapping.
@@ -96,12 +161,24 @@ impl Bo {
         &self.0
     }
 
-    fn raw(&self) -> *mut bindings::msm_gem_object {
+    pub(super) fn raw(&self) -> *mut bindings::msm_gem_object {
         self.0.as_raw().cast()
     }
 
+    /// The device, which outlives its BOs.
+    pub(super) fn device(&self) -> *mut bindings::drm_device {
+        // SAFETY: Alive; the pointer never changes.
+        unsafe { (*self.0.as_raw()).dev }
+    }
+
+    /// Says in the drm debug log why userspace got an error.
+    pub(crate) fn note(&self, args: fmt::Arguments<'_>) {
+        // SAFETY: The device is alive.
+        unsafe { debug::line(self.device(), args) };
+    }
+
     /// `MSM_BO_x` flags, which never change.
-    fn flags(&self) -> u32 {
+    pub(super) fn flags(&self) -> u32 {
         // SAFETY: Alive.
         unsafe { (*self.raw()).flags }
     }
@@ -116,56 +193,123 @@ impl Bo {
         self.flags() & bindings::MSM_BO_GPU_READONLY != 0
     }
 
+    /// Whether CPUs access it uncached, so that its pages must be clean.
+    pub(crate) fn is_write_combined(&self) -> bool {
+        self.flags() & bindings::MSM_BO_WC != 0
+    }
+
+    /// How its pages are mapped for the GPU.
+    pub(crate) fn prot(&self) -> Prot {
+        Prot {
+            write: !self.is_readonly(),
+            privileged: self.flags() & bindings::MSM_BO_MAP_PRIV != 0,
+            cached: self.flags() & bindings::MSM_BO_CACHED_COHERENT != 0,
+        }
+    }
+
     /// The name that userspace gave it, for people to read: it may change under our eyes.
     pub(crate) fn name(&self) -> [u8; NAME_LEN] {
         // SAFETY: Alive; any bytes are a valid name.
         unsafe { core::ptr::read_volatile((&raw const (*self.raw()).name).cast()) }
     }
 
-    /// What may be done with the BO's pages when memory is short: `None` if it has none, or they are pinned or somebody
-    /// else's.
-    pub(crate) fn fate(obj: &ObjLocked<'_>, _lru: &LruLocked<'_>) -> Option<Fate> {
-        // SAFETY: Only the driver's BOs are in its LRUs. Alive; the locks guard what is read.
-        unsafe {
-            let bo = &*obj.as_raw().cast::<bindings::msm_gem_object>();
-            if bo.pages.is_null()
-                || bo.pin_count != 0
-                || bindings::drm_gem_is_imported(obj.as_raw())
-            {
-                return None;
-            }
-            match u32::from(bo.madv) {
-                bindings::MSM_MADV_WILLNEED => Some(Fate::Swap),
-                bindings::MSM_MADV_DONTNEED if !bo.sgt.is_null() => Some(Fate::Purge),
-                _ => None,
-            }
+    /// What may be done with the BO's pages when memory is short.
+    pub(crate) fn fate(obj: &ObjLocked<'_>, lru: &LruLocked<'_>) -> Option<Fate> {
+        if !lru.guards(obj) {
+            return None;
         }
+        // INVARIANT: Only the driver's BOs are in its LRUs.
+        let bo = BoLocked {
+            obj: obj.reborrow(),
+        };
+        // SAFETY: Both are locked.
+        reclaim::fate(&unsafe { BoLru::assume(&bo) })
     }
 
     /// Takes the BO's mappings away, then its pages. It is idle and not pinned.
     pub(crate) fn evict(obj: &AllLocked<'_>, fate: Fate) {
-        // A kernel mapping that nobody uses doesn't keep the pages.
-        Self::vunmap(obj);
-        // SAFETY: Only the driver's BOs are in its LRUs. Alive; it and the VMs that map it are locked.
-        unsafe {
-            match fate {
-                Fate::Purge => bindings::msm_gem_purge(obj.as_raw()),
-                Fate::Swap => bindings::msm_gem_evict(obj.as_raw()),
-            }
+        // SAFETY: Only the driver's BOs are in its LRUs.
+        let bo = unsafe { AllMappings::of(obj) };
+        match fate {
+            Fate::Purge => reclaim::purge(&bo),
+            Fate::Swap => reclaim::evict(&bo),
         }
     }
 
     /// Takes the BO's kernel mapping away, if there is one and nobody uses it. Returns whether that was so.
     pub(crate) fn vunmap(obj: &ObjLocked<'_>) -> bool {
-        // SAFETY: Only the driver's BOs are in its LRUs. Alive and locked.
+        // INVARIANT: Only the driver's BOs are in its LRUs.
+        vmap::unmap(&BoLocked {
+            obj: obj.reborrow(),
+        })
+    }
+
+    /// Locks the BO. The wait can't be interrupted.
+    pub(crate) fn lock(&self) -> BoGuard<'_> {
+        BoGuard::new(self.0.lock())
+    }
+
+    /// Locks the BO, unless a signal comes.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR`.
+    pub(crate) fn lock_interruptible(&self) -> Result<BoGuard<'_>> {
+        self.0.lock_interruptible().map(BoGuard::new)
+    }
+
+    /// Locks the BO if nobody else has.
+    pub(crate) fn try_lock(&self) -> Option<BoGuard<'_>> {
+        self.0.try_lock().map(BoGuard::new)
+    }
+
+    /// Calls `f` with `vm` and the BO locked. The wait can't be interrupted, and needs no memory.
+    pub(crate) fn with_vm<T: Driver, R>(
+        &self,
+        vm: &GpuVm<T>,
+        f: impl FnOnce(&VmLocked<'_, T>, &BoLocked<'_>) -> R,
+    ) -> R {
+        pair::with_both(vm, &self.0, |vm, obj| {
+            f(
+                vm,
+                &BoLocked {
+                    obj: obj.reborrow(),
+                },
+            )
+        })
+    }
+
+    /// The VM of the display, if this device has one. It lives as long as the device's display does, which is as long as there
+    /// are framebuffers, handles and dma-bufs to ask for it.
+    pub(crate) fn kms_vm(&self) -> Option<&GpuVm<Managed>> {
+        // SAFETY: The device is alive. All but VM_BIND contexts' VMs are managed.
         unsafe {
-            let bo: *mut bindings::msm_gem_object = obj.as_raw().cast();
-            if (*bo).vaddr.is_null() || (*bo).vmap_count != 0 {
-                return false;
+            let vm = bindings::msm_rs_kms_vm(self.device());
+            match (!vm.is_null()).then(|| AnyVm::from_raw(vm)) {
+                Some(AnyVm::Managed(vm)) => Some(vm),
+                _ => None,
             }
-            bindings::msm_gem_vunmap(obj.as_raw());
         }
-        true
+    }
+
+    fn scanout_refs(&self) -> &Atomic<i32> {
+        // SAFETY: Alive; C only touches it through us.
+        unsafe { Atomic::from_ptr(&raw mut (*self.raw()).vma_ref.counter) }
+    }
+
+    /// Handles, dma-bufs and framebuffers that want the VMA of the kms VM to stay.
+    pub(crate) fn scanout_users(&self) -> i32 {
+        self.scanout_refs().load(Relaxed)
+    }
+
+    /// One more of [`Self::scanout_users`].
+    pub(crate) fn add_scanout_user(&self) {
+        self.scanout_refs().fetch_add(1, Relaxed);
+    }
+
+    /// One less of [`Self::scanout_users`]. Returns how many there are now.
+    pub(crate) fn remove_scanout_user(&self) -> i32 {
+        self.scanout_refs().fetch_sub(1, Full) - 1
     }
 
     /// The BO's pages, allocated or brought back from swap if need be.
@@ -175,15 +319,361 @@ impl Bo {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`.
-    pub(crate) fn pages(&self, _locked: &ObjLocked<'_>) -> Result<Pages> {
-        // SAFETY: Alive and locked.
-        let pages = unsafe {
-            bindings::msm_gem_get_pages_locked(self.gem().as_raw(), bindings::MSM_MADV_WILLNEED)
-        };
-        kernel::error::from_err_ptr(pages)?;
-        // SAFETY: Backed, so that table and pages exist.
+    /// `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`; `EINVAL` if another object is locked.
+    pub(crate) fn pages(&self, locked: &ObjLocked<'_>) -> Result<Pages> {
+        let locked = BoLocked::of(self, locked).ok_or(EINVAL)?;
+        backing::ensure(&locked, Madv::WillNeed)?;
+        locked.pages()
+    }
+}
+
+/// Proof that a BO's resv is locked for `'l`.
+///
+/// # Invariants
+///
+/// `obj` is a [`Bo`].
+pub(crate) struct BoLocked<'l> {
+    obj: ObjLocked<'l>,
+}
+
+impl Deref for BoLocked<'_> {
+    type Target = Bo;
+
+    fn deref(&self) -> &Bo {
+        // SAFETY: The type invariant.
+        unsafe { Bo::from_gem(&self.obj) }
+    }
+}
+
+impl<'l> BoLocked<'l> {
+    /// `None` if it isn't `bo` that is locked.
+    pub(crate) fn of(bo: &'l Bo, obj: &'l ObjLocked<'_>) -> Option<Self> {
+        // INVARIANT: It is the BO.
+        (bo.gem().as_raw() == obj.as_raw()).then(|| Self {
+            obj: obj.reborrow(),
+        })
+    }
+
+    /// # Safety
+    ///
+    /// The object was made by the msm driver.
+    pub(super) unsafe fn from_locked(obj: ObjLocked<'l>) -> Self {
+        // INVARIANT: The caller's promise.
+        Self { obj }
+    }
+
+    /// The token for a lock that C code holds around a call into Rust.
+    ///
+    /// # Safety
+    ///
+    /// `obj` was made by the msm driver. Its resv is locked for `'l`, or its last reference is gone; that is asserted under
+    /// lockdep.
+    pub(super) unsafe fn assume(obj: *mut bindings::drm_gem_object) -> Self {
+        // SAFETY: The caller's promise.
+        let obj = unsafe { ObjLocked::assume(GemObject::from_raw(obj)) };
+        // INVARIANT: The caller's promise.
+        Self { obj }
+    }
+
+    /// The lock, as GPUVM knows it.
+    pub(crate) fn obj(&self) -> &ObjLocked<'l> {
+        &self.obj
+    }
+
+    /// Whether it has pages, which come and go with their table.
+    pub(crate) fn is_backed(&self) -> bool {
+        // SAFETY: The lock guards it.
+        unsafe { !(*self.raw()).pages.is_null() }
+    }
+
+    /// Makes `backing` the BO's.
+    pub(crate) fn publish(&self, backing: Backing<'_>) {
+        let (pages, sgt) = backing.into_raw();
+        // SAFETY: The lock guards both. `msm_gem_status()` looks at `pages` without it, and only whether it is NULL.
+        unsafe {
+            (*self.raw()).sgt = sgt;
+            (&raw mut (*self.raw()).pages).write_volatile(pages);
+        }
+    }
+
+    /// Takes the pages away. `None` if there are none.
+    pub(crate) fn take_backing(&self) -> Option<Backing<'_>> {
+        // SAFETY: The lock guards both; what `publish()` stored is taken out once.
+        unsafe {
+            let bo = self.raw();
+            let pages = NonNull::new((*bo).pages)?;
+            (&raw mut (*bo).pages).write_volatile(core::ptr::null_mut());
+            let sgt = core::mem::replace(&mut (*bo).sgt, core::ptr::null_mut());
+            Some(Backing::from_raw(self, pages, NonNull::new(sgt)?))
+        }
+    }
+
+    /// The pages as something to map.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there are none.
+    pub(crate) fn pages(&self) -> Result<Pages> {
+        // SAFETY: Locked; the caller holds on to what keeps the pages, see `Bo::pages()`.
         unsafe { Pages::new(self) }
+    }
+
+    /// The physical page `index`.
+    pub(super) fn page(&self, index: u64) -> Option<NonNull<bindings::page>> {
+        if !self.is_backed() || index >= self.gem().size() / ops::PAGE_SIZE {
+            return None;
+        }
+        // SAFETY: There are as many pages as the BO is large.
+        NonNull::new(unsafe { *(*self.raw()).pages.add(index as usize) })
+    }
+
+    /// The madvise state.
+    pub(crate) fn madv(&self) -> Madv {
+        // SAFETY: It is written with both locks held; we have one of them.
+        Madv::from_raw(unsafe { (*self.raw()).madv })
+    }
+
+    /// Whether it is pinned. A job that retires may unpin it meanwhile.
+    pub(crate) fn is_pinned(&self) -> bool {
+        // SAFETY: Alive. A word that others change under the LRU lock.
+        unsafe { (&raw const (*self.raw()).pin_count).read_volatile() != 0 }
+    }
+
+    /// Whether the GPU or anything else may be using it.
+    pub(crate) fn is_active(&self) -> bool {
+        self.is_pinned() || !self.gem().is_idle()
+    }
+
+    /// How many users the kernel mapping has.
+    pub(crate) fn vmap_count(&self) -> u8 {
+        // SAFETY: The lock guards it.
+        unsafe { (*self.raw()).vmap_count }
+    }
+
+    /// See [`Self::vmap_count`].
+    pub(crate) fn set_vmap_count(&self, count: u8) {
+        // SAFETY: The lock guards it.
+        unsafe { (*self.raw()).vmap_count = count };
+    }
+
+    /// Where the kernel has mapped it. The mapping may outlive its last user.
+    pub(crate) fn vaddr(&self) -> Option<NonNull<c_void>> {
+        // SAFETY: The lock guards it.
+        NonNull::new(unsafe { (*self.raw()).vaddr })
+    }
+
+    /// Maps all pages for the kernel, write-combined if the BO is.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn map_for_kernel(&self) -> Result<NonNull<c_void>> {
+        // SAFETY: Locked; there are as many pages as the BO is large, if any.
+        unsafe {
+            let bo = self.raw();
+            if self.vaddr().is_some() || !self.is_backed() {
+                return Err(EINVAL);
+            }
+            let nr = (self.gem().size() / ops::PAGE_SIZE) as u32;
+            (*bo).vaddr = bindings::msm_rs_vmap((*bo).pages, nr, self.is_write_combined());
+        }
+        self.vaddr().ok_or(ENOMEM)
+    }
+
+    /// Takes the kernel mapping away, if there is one. Nobody may be using it.
+    pub(crate) fn unmap_for_kernel(&self) {
+        // SAFETY: The lock guards the pointer, which came from `map_for_kernel()`.
+        unsafe {
+            let vaddr = core::mem::replace(&mut (*self.raw()).vaddr, core::ptr::null_mut());
+            if !vaddr.is_null() {
+                bindings::vunmap(vaddr);
+            }
+        }
+    }
+
+    fn pins_for_scanout(&self) -> *mut u32 {
+        // SAFETY: Bos are in a `BoMemory`.
+        unsafe { UnsafeCell::raw_get(&raw const (*self.raw().cast::<BoMemory>()).scanout_pins) }
+    }
+
+    /// How often the VMA of the kms VM is pinned.
+    pub(crate) fn scanout_pins(&self) -> u32 {
+        // SAFETY: The lock guards it.
+        unsafe { *self.pins_for_scanout() }
+    }
+
+    /// See [`Self::scanout_pins`].
+    pub(crate) fn set_scanout_pins(&self, count: u32) {
+        // SAFETY: The lock guards it.
+        unsafe { *self.pins_for_scanout() = count };
+    }
+
+    /// Takes the CPU mappings of userspace away: the next access faults.
+    pub(crate) fn unmap_for_users(&self) {
+        // SAFETY: Alive, and so is its device.
+        unsafe { bindings::msm_rs_unmap_users(self.gem().as_raw()) };
+    }
+
+    /// Forgets the content, in memory and in swap, and the place at which userspace may map it. For good.
+    pub(crate) fn forget_content(&self) {
+        // SAFETY: Alive. Not imported, or this wouldn't be asked for.
+        unsafe { bindings::msm_rs_forget_content(self.gem().as_raw()) };
+    }
+
+    /// Counts `bytes` of memory for the device: of a BO that got its pages, or, negative, lost them.
+    pub(crate) fn charge(&self, bytes: i64) {
+        // SAFETY: The device is alive.
+        unsafe { bindings::msm_rs_charge_device(self.device(), bytes) };
+    }
+
+    /// Calls `f` with the LRU lock held.
+    pub(crate) fn with_lru<R>(&self, f: impl FnOnce(&BoLru<'_>) -> R) -> R {
+        let _lru = self.gem().lock_lru();
+        // SAFETY: Locked until `f` has returned.
+        f(&unsafe { BoLru::assume(self) })
+    }
+}
+
+/// The lock of a BO, held until this is dropped.
+pub(crate) struct BoGuard<'l> {
+    locked: BoLocked<'l>,
+    _guard: ObjGuard<'l>,
+}
+
+impl<'l> BoGuard<'l> {
+    /// For the lock of a [`Bo`].
+    fn new(guard: ObjGuard<'l>) -> Self {
+        // INVARIANT: Callers are in `Bo`. SAFETY: Locked for as long as `guard` lives, which is as long as `locked` does.
+        let locked = unsafe { BoLocked::assume(guard.as_raw()) };
+        Self {
+            locked,
+            _guard: guard,
+        }
+    }
+}
+
+impl<'l> Deref for BoGuard<'l> {
+    type Target = BoLocked<'l>;
+
+    fn deref(&self) -> &BoLocked<'l> {
+        &self.locked
+    }
+}
+
+/// What the LRU lock guards of a BO.
+///
+/// # Invariants
+///
+/// The LRU lock of the BO's device is held for `'l`.
+pub(crate) struct LruState<'l> {
+    bo: &'l Bo,
+    /// Locks belong to a task.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl LruState<'_> {
+    /// How often the pages are pinned.
+    pub(crate) fn pin_count(&self) -> i32 {
+        // SAFETY: The LRU lock guards it.
+        unsafe { (*self.bo.raw()).pin_count }
+    }
+
+    /// See [`Self::pin_count`].
+    pub(crate) fn set_pin_count(&self, count: i32) {
+        // SAFETY: The LRU lock keeps other writers away; readers without it read a word.
+        unsafe { (&raw mut (*self.bo.raw()).pin_count).write_volatile(count) };
+    }
+
+    /// The madvise state.
+    pub(crate) fn madv(&self) -> Madv {
+        // SAFETY: It is written with both locks held; we have one of them.
+        Madv::from_raw(unsafe { (*self.bo.raw()).madv })
+    }
+
+    /// Makes it the newest of `lru`.
+    pub(crate) fn move_to(&self, lru: Lru) {
+        // SAFETY: The LRU lock is held; the device and its LRUs outlive the BO.
+        unsafe {
+            let lrus = &raw mut (*bindings::msm_rs_priv(self.bo.device())).lru;
+            let lru = match lru {
+                Lru::Unbacked => &raw mut (*lrus).unbacked,
+                Lru::Pinned => &raw mut (*lrus).pinned,
+                Lru::WillNeed => &raw mut (*lrus).willneed,
+                Lru::DontNeed => &raw mut (*lrus).dontneed,
+            };
+            bindings::drm_gem_lru_move_tail_locked(lru, self.bo.gem().as_raw());
+        }
+    }
+}
+
+/// A BO's resv and the LRU lock of its device are held for `'l`.
+pub(crate) struct BoLru<'l> {
+    bo: &'l BoLocked<'l>,
+    state: LruState<'l>,
+}
+
+impl<'l> BoLru<'l> {
+    /// The token for an LRU lock that C code holds around a call into Rust.
+    ///
+    /// # Safety
+    ///
+    /// It is held for `'l`.
+    pub(super) unsafe fn assume(bo: &'l BoLocked<'_>) -> Self {
+        // INVARIANT: The caller's promise.
+        Self {
+            bo,
+            state: LruState {
+                bo,
+                _not_send: PhantomData,
+            },
+        }
+    }
+
+    /// The BO's lock.
+    pub(crate) fn bo(&self) -> &BoLocked<'l> {
+        self.bo
+    }
+
+    /// Sets the madvise state.
+    pub(crate) fn set_madv(&self, madv: Madv) {
+        // SAFETY: Both locks are held.
+        unsafe { (&raw mut (*self.bo.raw()).madv).write_volatile(madv.to_raw()) };
+    }
+}
+
+impl<'l> Deref for BoLru<'l> {
+    type Target = LruState<'l>;
+
+    fn deref(&self) -> &LruState<'l> {
+        &self.state
+    }
+}
+
+/// A BO of a submit that the GPU begins with: unpinned on the fence-signalling path, without its resv.
+///
+/// # Invariants
+///
+/// As [`LruState`]; and the BO is pinned by the submit and its resv holds the submit's fence, so that it has its pages.
+pub(crate) struct Retiring<'l>(LruState<'l>);
+
+impl<'l> Retiring<'l> {
+    /// # Safety
+    ///
+    /// The type invariant holds for `'l`.
+    pub(super) unsafe fn assume(bo: &'l Bo) -> Self {
+        // INVARIANT: The caller's promise.
+        Self(LruState {
+            bo,
+            _not_send: PhantomData,
+        })
+    }
+}
+
+impl<'l> Deref for Retiring<'l> {
+    type Target = LruState<'l>;
+
+    fn deref(&self) -> &LruState<'l> {
+        &self.0
     }
 }
 
@@ -198,33 +688,29 @@ impl Bo {
         vm: &VmLocked<'_, Managed>,
         obj: &ObjLocked<'l>,
     ) -> Result<(VmBo<'l, Managed>, u64)> {
-        // SAFETY: Alive and locked, both. A VMA of a locked VM stays.
-        unsafe {
-            let va = kernel::error::from_err_ptr(bindings::msm_gem_get_vma_locked(
-                self.gem().as_raw(),
-                vm.as_raw(),
-            ))?;
-            kernel::error::to_result(bindings::msm_gem_pin_vma_locked(self.gem().as_raw(), va))?;
-            let va = GpuVa::<Managed>::from_raw(va);
-            let vm_bo = VmBo::of_va(va, obj).ok_or(EDEADLK)?;
-            Ok((vm_bo, va.range().addr()))
-        }
+        let bo = BoLocked::of(self, obj).ok_or(EINVAL)?;
+        let va = iova::obtain(vm, &bo, iova::Window::ANY)?;
+        iova::map(vm, &bo, va.va())?;
+        let vm_bo = VmBo::of_va(va.va(), obj).ok_or(EDEADLK)?;
+        Ok((vm_bo, va.va().range().addr()))
     }
 
     /// Maps the BO into the kernel.
     ///
     /// # Errors
     ///
-    /// `ENODEV` for an imported BO, `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`.
-    pub(crate) fn vmap<'o>(&'o self, _locked: ObjLocked<'o>) -> Result<Vmap<'o>> {
-        // SAFETY: Alive and locked.
-        let map = kernel::error::from_err_ptr(unsafe {
-            bindings::msm_gem_get_vaddr_locked(self.gem().as_raw())
-        })?;
+    /// `ENODEV` for an imported BO, `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`; `EINVAL` if another object is locked.
+    pub(crate) fn vmap<'o>(&self, locked: ObjLocked<'o>) -> Result<Vmap<'o>> {
+        if locked.as_raw() != self.gem().as_raw() {
+            return Err(EINVAL);
+        }
+        // INVARIANT: It is the BO.
+        let bo = BoLocked { obj: locked };
+        let map = vmap::get(&bo, Madv::WillNeed)?;
         // INVARIANT: Locked for `'o`.
         Ok(Vmap {
-            bo: self,
-            map: map.cast(),
+            bo,
+            map: map.as_ptr().cast(),
         })
     }
 }
@@ -233,9 +719,9 @@ impl Bo {
 ///
 /// # Invariants
 ///
-/// `map` is where all of the BO is mapped, until this is dropped; the BO is locked for as long.
+/// `map` is where all of the BO is mapped, until this is dropped.
 pub(crate) struct Vmap<'o> {
-    bo: &'o Bo,
+    bo: BoLocked<'o>,
     map: *mut u32,
 }
 
@@ -252,24 +738,28 @@ impl Vmap<'_> {
 
 impl Drop for Vmap<'_> {
     fn drop(&mut self) {
-        // SAFETY: Mapped by `Bo::vmap()`, and still locked.
-        unsafe { bindings::msm_gem_put_vaddr_locked(self.bo.gem().as_raw()) };
+        vmap::put(&self.bo);
     }
 }
 
 /// A BO whose pages are pinned, until this is dropped, which takes the LRU lock.
-///
-/// # Invariants
-///
-/// The object is locked for `'l`, and one of its pins is ours.
-pub(crate) struct Pin<'l>(&'l GemObject);
+pub(crate) struct Pin<'l>(BoLocked<'l>);
 
 impl<'l> Pin<'l> {
-    /// Pins a BO that is backed.
-    pub(crate) fn new(obj: &ObjLocked<'l>, _lru: &LruLocked<'_>) -> Self {
-        // SAFETY: Locked, both. INVARIANT: The pin is counted here.
-        unsafe { bindings::msm_gem_pin_obj_locked(obj.as_raw()) };
-        Self(obj.object())
+    /// Pins a BO that is backed. `None` if it isn't the object that is locked, or `lru` is another device's.
+    pub(crate) fn new(bo: &Bo, obj: &ObjLocked<'l>, lru: &LruLocked<'_>) -> Option<Self> {
+        if bo.gem().as_raw() != obj.as_raw() {
+            return None;
+        }
+        // SAFETY: The object is locked for `'l`. INVARIANT: It is the BO.
+        let obj = unsafe { ObjLocked::assume(obj.object()) };
+        let bo = BoLocked { obj };
+        if !lru.guards(bo.gem()) {
+            return None;
+        }
+        // SAFETY: Both are locked.
+        pin::pin(&unsafe { BoLru::assume(&bo) });
+        Some(Self(bo))
     }
 
     /// Leaves the pin to a job, whose fence then guards the pages.
@@ -280,8 +770,7 @@ impl<'l> Pin<'l> {
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        // SAFETY: Locked, and pinned by us.
-        unsafe { bindings::msm_gem_unpin_locked(self.0.as_raw()) };
+        self.0.with_lru(pin::unpin);
     }
 }
 
@@ -294,7 +783,6 @@ impl Drop for Pin<'_> {
 pub(crate) struct Pages {
     sgt: NonNull<bindings::sg_table>,
     pages: NonNull<*mut bindings::page>,
-    prot: core::ffi::c_int,
     bo: ARef<Bo>,
 }
 
@@ -306,21 +794,14 @@ impl Pages {
     /// # Safety
     ///
     /// The type invariant holds.
-    pub(super) unsafe fn new(bo: &Bo) -> Result<Self> {
-        // SAFETY: Alive.
-        let (sgt, pages, prot) = unsafe {
-            (
-                (*bo.raw()).sgt,
-                (*bo.raw()).pages,
-                bindings::msm_gem_prot(bo.gem().as_raw()),
-            )
-        };
+    unsafe fn new(bo: &BoLocked<'_>) -> Result<Self> {
+        // SAFETY: Locked.
+        let (sgt, pages) = unsafe { ((*bo.raw()).sgt, (*bo.raw()).pages) };
         // INVARIANT: The caller's promise.
         Ok(Self {
             sgt: NonNull::new(sgt).ok_or(ENOMEM)?,
             pages: NonNull::new(pages).ok_or(ENOMEM)?,
-            prot,
-            bo: bo.into(),
+            bo: ARef::from(&**bo),
         })
     }
 
@@ -331,17 +812,23 @@ impl Pages {
 
     /// C's flags for the mapping, `IOMMU_x`.
     pub(super) fn iommu_prot(&self) -> core::ffi::c_int {
-        self.prot
+        let prot = self.prot();
+        let mut flags = bindings::IOMMU_READ;
+        if prot.write {
+            flags |= bindings::IOMMU_WRITE;
+        }
+        if prot.privileged {
+            flags |= bindings::IOMMU_PRIV;
+        }
+        if prot.cached {
+            flags |= bindings::IOMMU_CACHE;
+        }
+        flags as core::ffi::c_int
     }
 
     /// How the pages are mapped.
     pub(super) fn prot(&self) -> Prot {
-        let flags = self.prot as u32;
-        Prot {
-            write: flags & bindings::IOMMU_WRITE != 0,
-            privileged: flags & bindings::IOMMU_PRIV != 0,
-            cached: flags & bindings::IOMMU_CACHE != 0,
-        }
+        self.bo.prot()
     }
 
     /// The memory of `len` bytes from `offset`, as runs of (physical address, bytes). Finding the first is O(1).

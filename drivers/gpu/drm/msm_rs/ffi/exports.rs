@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The functions that C calls: those of `msm_gem.h`'s VM, VMA and submit part, the ioctls, the submit's end, and
+//! The functions that C calls: those of `msm_gem.h`'s VM and submit part, the ioctls, the submit's end, and
 //! those of `msm_rs.h`. C's prototypes say what they do.
 
 #![allow(
@@ -24,40 +24,20 @@ use kernel::{
 
 use super::{
     bindings,
-    bo::{
-        Bo,
-        Pages, //
-    },
     request::Request,
     submit as ffi_submit,
     vm::{
         self as ffi_vm,
         AnyVm,
-        Bind,
-        Config,
-        Managed, //
+        Config, //
     },
     wq,
 };
 use crate::{
     bind,
-    gpuvm_rs::{
-        gem::{
-            GemObject,
-            ObjLocked, //
-        },
-        va::GpuVa,
-        vm::{
-            VaCursor,
-            VmLocked, //
-        },
-    },
-    submit, vm,
-    vm_log::{
-        Capture,
-        LogOp, //
-    },
-    vma,
+    submit,
+    vm,
+    vm_log::Capture, //
 };
 
 /// A C return code.
@@ -135,115 +115,6 @@ unsafe extern "C" fn msm_gem_vm_unusable(gpuvm: *mut bindings::drm_gpuvm) {
             bind.state().page_tables.lock().log.print();
         }
     }
-}
-
-#[no_mangle]
-unsafe extern "C" fn msm_gem_vma_new(
-    gpuvm: *mut bindings::drm_gpuvm,
-    obj: *mut bindings::drm_gem_object,
-    offset: u64,
-    range_start: u64,
-    range_end: u64,
-) -> *mut bindings::drm_gpuva {
-    let create = || {
-        // SAFETY: C holds references to both, and their locks.
-        let (vm, obj) = unsafe {
-            let AnyVm::Managed(vm) = AnyVm::from_raw(gpuvm) else {
-                // VM_BIND's VMAs come from VM_BIND only.
-                return Err(EINVAL);
-            };
-            if obj.is_null() || offset != 0 {
-                return Err(EINVAL);
-            }
-            (
-                VmLocked::assume(vm),
-                ObjLocked::assume(GemObject::from_raw(obj)),
-            )
-        };
-        // SAFETY: C only maps the driver's BOs.
-        let no_share = unsafe { Bo::from_gem(&obj) }.is_no_share();
-        vma::new_managed(&vm, &obj, no_share, range_start, range_end)
-    };
-    match create() {
-        Ok(va) => va.as_ptr(),
-        Err(e) => e.to_ptr(),
-    }
-}
-
-#[no_mangle]
-unsafe extern "C" fn msm_gem_vma_unmap(va: *mut bindings::drm_gpuva, reason: *const c_char) {
-    // SAFETY: C holds the VM's lock. A reason is NULL or a string.
-    unsafe {
-        let reason = if reason.is_null() {
-            &[]
-        } else {
-            CStr::from_char_ptr(reason).to_bytes()
-        };
-        match AnyVm::from_raw((*va).vm) {
-            AnyVm::Managed(vm) => {
-                vma::unmap_managed(&VmLocked::assume(vm), GpuVa::from_raw(va));
-            }
-            AnyVm::Bind(vm) => vma::unmap_bind(
-                &VmLocked::assume(vm),
-                GpuVa::from_raw(va),
-                LogOp::from_reason(reason),
-            ),
-        }
-    }
-}
-
-#[no_mangle]
-unsafe extern "C" fn msm_gem_vma_map(
-    va: *mut bindings::drm_gpuva,
-    _prot: c_int,
-    _sgt: *mut bindings::sg_table,
-) -> c_int {
-    // SAFETY: C holds the VM's lock and the object's, and has seen to its pages.
-    unsafe {
-        if (*va).va.addr == 0 {
-            return EINVAL.to_errno();
-        }
-        let result = || {
-            let pages = Pages::new(Bo::from_gem(GemObject::from_raw((*va).gem.obj)))?;
-            match AnyVm::from_raw((*va).vm) {
-                AnyVm::Managed(vm) => {
-                    vma::map_managed(&VmLocked::assume(vm), GpuVa::from_raw(va), &pages)
-                }
-                AnyVm::Bind(vm) => {
-                    vma::map_bind(&VmLocked::assume(vm), GpuVa::from_raw(va), &pages)
-                }
-            }
-        };
-        from_result(result())
-    }
-}
-
-#[no_mangle]
-unsafe extern "C" fn msm_gem_vma_close(va: *mut bindings::drm_gpuva) {
-    let Some(ptr) = NonNull::new(va) else {
-        return;
-    };
-    // SAFETY: C holds the VM's lock and the object's, and gives the VMA up.
-    unsafe {
-        let obj = (*va).gem.obj;
-        let obj = (!obj.is_null()).then(|| ObjLocked::assume(GemObject::from_raw(obj)));
-        match AnyVm::from_raw((*va).vm) {
-            AnyVm::Managed(vm) => {
-                let vm = VmLocked::assume(vm);
-                close::<Managed>(VaCursor::from_raw(ptr, &vm), obj.as_ref());
-            }
-            AnyVm::Bind(vm) => {
-                let vm = VmLocked::assume(vm);
-                close::<Bind>(VaCursor::from_raw(ptr, &vm), obj.as_ref());
-            }
-        }
-    }
-}
-
-/// Takes a VMA out of its VM and frees it.
-fn close<T: crate::gpuvm_rs::vm::Driver>(va: VaCursor<'_, T>, obj: Option<&ObjLocked<'_>>) {
-    // The object is the VMA's own.
-    let _ = va.remove(obj);
 }
 
 #[no_mangle]

@@ -5,6 +5,7 @@
  */
 #include "bindings_helper.h"
 #include "../../gpuvm_rs/helpers.c"
+#include <trace/events/gpu_mem.h>
 #include "msm_gpu_trace.h"
 
 #define HELPER(ret, name, ...) ret name(__VA_ARGS__); ret name(__VA_ARGS__)
@@ -400,3 +401,401 @@ HELPER(u64, msm_rs_helper_msm_rs_page_run, struct page **pages, u64 max, u64 *ph
 	*phys = PFN_PHYS(pfn);
 	return n;
 }
+
+/* BOs */
+
+HELPER(void, msm_rs_helper_msm_rs_list_init, struct list_head *list)
+{
+	INIT_LIST_HEAD(list);
+}
+
+/* Lists a BO that is initialised, and gives it a place at which userspace can map it. */
+HELPER(int, msm_rs_helper_msm_rs_announce_bo, struct drm_gem_object *obj)
+{
+	struct msm_drm_private *priv = obj->dev->dev_private;
+
+	drm_gem_lru_move_tail(drm_gem_is_imported(obj) ? &priv->lru.pinned : &priv->lru.unbacked, obj);
+	mutex_lock(&priv->obj_lock);
+	list_add_tail(&to_msm_bo(obj)->node, &priv->objects);
+	mutex_unlock(&priv->obj_lock);
+	return drm_gem_create_mmap_offset(obj);
+}
+
+/* It may never have been listed. */
+HELPER(void, msm_rs_helper_msm_rs_forget_bo, struct drm_gem_object *obj)
+{
+	struct msm_drm_private *priv = obj->dev->dev_private;
+
+	mutex_lock(&priv->obj_lock);
+	list_del(&to_msm_bo(obj)->node);
+	mutex_unlock(&priv->obj_lock);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_no_movable_pages, struct drm_gem_object *obj)
+{
+	mapping_set_gfp_mask(obj->filp->f_mapping, GFP_HIGHUSER);
+}
+
+/* The pages of another driver's table. */
+HELPER(struct page **, msm_rs_helper_msm_rs_page_array, struct sg_table *sgt, size_t nr)
+{
+	struct page **pages = kvmalloc_array(nr, sizeof(*pages), GFP_KERNEL);
+	int ret;
+
+	if (!pages)
+		return ERR_PTR(-ENOMEM);
+	ret = drm_prime_sg_to_page_array(sgt, pages, nr);
+	if (ret) {
+		kvfree(pages);
+		return ERR_PTR(ret);
+	}
+	return pages;
+}
+
+/* The object whose resv a private BO shares. */
+HELPER(void, msm_rs_helper_msm_rs_put_resv_owner, struct drm_gem_object *obj)
+{
+	drm_gem_object_put(container_of(obj->resv, struct drm_gem_object, _resv));
+}
+
+HELPER(void, msm_rs_helper_msm_rs_set_name, struct drm_gem_object *obj, const char *name)
+{
+	strscpy(to_msm_bo(obj)->name, name);
+}
+
+void msm_gem_object_set_name(struct drm_gem_object *obj, const char *fmt, ...)
+{
+	struct msm_gem_object *bo = to_msm_bo(obj);
+	va_list ap;
+
+	if (!fmt)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(bo->name, sizeof(bo->name), fmt, ap);
+	va_end(ap);
+}
+
+/* Pages that CPUs will access uncached must not be in their caches. What isn't mapped has no @nents. */
+HELPER(void, msm_rs_helper_msm_rs_sgt_clean, struct drm_device *dev, struct sg_table *sgt, bool clean)
+{
+	if (!clean || dma_map_sgtable(dev->dev, sgt, DMA_BIDIRECTIONAL, 0))
+		sgt->nents = 0;
+}
+
+HELPER(void, msm_rs_helper_msm_rs_sgt_free, struct drm_device *dev, struct sg_table *sgt)
+{
+	if (sgt->nents)
+		dma_unmap_sgtable(dev->dev, sgt, DMA_BIDIRECTIONAL, 0);
+	sg_free_table(sgt);
+	kfree(sgt);
+}
+
+HELPER(void *, msm_rs_helper_msm_rs_vmap, struct page **pages, unsigned int nr, bool write_combined)
+{
+	return vmap(pages, nr, VM_MAP, write_combined ? pgprot_writecombine(PAGE_KERNEL) : PAGE_KERNEL);
+}
+
+#if !defined(CONFIG_DRM_MSM_KMS) && IS_ENABLED(CONFIG_KUNIT)
+/* As much of a display as tests need. */
+struct msm_kms {
+	struct drm_gpuvm *vm;
+};
+#endif
+
+HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_kms_vm, struct drm_device *dev)
+{
+#if defined(CONFIG_DRM_MSM_KMS) || IS_ENABLED(CONFIG_KUNIT)
+	struct msm_drm_private *priv = dev->dev_private;
+
+	return priv->kms ? priv->kms->vm : NULL;
+#else
+	return NULL;
+#endif
+}
+
+HELPER(void, msm_rs_helper_msm_rs_unmap_users, struct drm_gem_object *obj)
+{
+	drm_vma_node_unmap(&obj->vma_node, obj->dev->anon_inode->i_mapping);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_forget_content, struct drm_gem_object *obj)
+{
+	drm_gem_free_mmap_offset(obj);
+	shmem_truncate_range(file_inode(obj->filp), 0, (loff_t)-1);
+	invalidate_mapping_pages(file_inode(obj->filp)->i_mapping, 0, (loff_t)-1);
+}
+
+/* Memory that backs BOs */
+HELPER(void, msm_rs_helper_msm_rs_charge_device, struct drm_device *dev, s64 size)
+{
+	struct msm_drm_private *priv = dev->dev_private;
+
+	trace_gpu_mem_total(0, 0, atomic64_add_return(size, &priv->total_mem));
+}
+
+/* BOs that a file has handles of */
+HELPER(void, msm_rs_helper_msm_rs_charge_context, struct drm_file *file, s64 size)
+{
+	struct msm_context *ctx = file->driver_priv;
+	u64 total = atomic64_add_return(size, &ctx->ctx_mem);
+
+	rcu_read_lock(); /* for file->pid */
+	trace_gpu_mem_total(0, pid_nr(rcu_dereference(file->pid)), total);
+	rcu_read_unlock();
+}
+
+HELPER(unsigned long, msm_rs_helper_timeout_to_jiffies, const ktime_t *timeout)
+{
+	return timeout_to_jiffies(timeout);
+}
+
+/* Pitch and size of a dumb buffer: Adreno wants pitches of whole blocks of 32 pixels. */
+HELPER(int, msm_rs_helper_msm_rs_size_dumb, struct drm_device *dev, struct drm_mode_create_dumb *args)
+{
+	u32 fourcc = drm_driver_color_mode_format(dev, args->bpp);
+	const struct drm_format_info *info;
+	u64 align;
+
+	if (fourcc == DRM_FORMAT_INVALID) {
+		align = round_up((u64)args->width, 32) * DIV_ROUND_UP(args->bpp, 8);
+	} else {
+		info = drm_format_info(fourcc);
+		if (!info)
+			return -EINVAL;
+		align = drm_format_info_min_pitch(info, 0, 32);
+	}
+	if (!align || align > U32_MAX)
+		return -EINVAL;
+	return drm_mode_size_dumb(dev, args, align, 0);
+}
+
+/* A private mapping would copy pages that have no struct page as far as mm is concerned. */
+HELPER(int, msm_rs_helper_msm_rs_mmap, struct vm_area_struct *vma, bool write_combined)
+{
+	if (vma_is_cow_mapping(vma))
+		return -EINVAL;
+	vm_flags_set(vma, VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
+	vma->vm_page_prot = vma_get_page_prot(vma);
+	if (write_combined)
+		vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
+	return 0;
+}
+
+HELPER(struct drm_gem_object *, msm_rs_helper_msm_rs_fault_object, struct vm_fault *vmf)
+{
+	return vmf->vma->vm_private_data;
+}
+
+/* Which page of the BO: not of the mapping, which may be a part of the BO. */
+HELPER(u64, msm_rs_helper_msm_rs_fault_index, struct vm_fault *vmf)
+{
+	struct drm_gem_object *obj = vmf->vma->vm_private_data;
+
+	return vmf->pgoff - drm_vma_node_start(&obj->vma_node);
+}
+
+HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_insert, struct vm_fault *vmf, struct page *page)
+{
+	return vmf_insert_pfn(vmf->vma, vmf->address, page_to_pfn(page));
+}
+
+/* After a signal the access is tried again. */
+HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_error, int err)
+{
+	return err == -EINTR || err == -ERESTARTSYS ? VM_FAULT_NOPAGE : vmf_error(err);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_seq_print, struct seq_file *m, const void *args)
+{
+	seq_printf(m, "%pA", args);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_seq_bo, struct seq_file *m, struct drm_gem_object *obj, bool active, const char *madv)
+{
+	struct msm_gem_object *bo = to_msm_bo(obj);
+
+	seq_printf(m, "%08x: %c %2d (%2d) %08llx %p %08zu %9s %-32s\n", bo->flags, active ? 'A' : 'I', obj->name,
+		   kref_read(&obj->refcount), (u64)drm_vma_node_start(&obj->vma_node), bo->vaddr, obj->size, madv, bo->name);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_seq_va, struct seq_file *m, struct drm_gpuva *va)
+{
+	struct task_struct *task = get_pid_task(to_msm_vm(va->vm)->pid, PIDTYPE_PID);
+	char comm[TASK_COMM_LEN] = "";
+
+	if (task) {
+		get_task_comm(comm, task);
+		put_task_struct(task);
+	}
+	seq_printf(m, " [%s%s%s: vm=%p, %08llx, %smapped]", va->vm->name, task ? ":" : "", comm, va->vm, va->va.addr,
+		   to_msm_vma(va)->mapped ? "" : "un");
+}
+
+#if !defined(CONFIG_DRM_MSM_KMS) && IS_ENABLED(CONFIG_KUNIT)
+#include <linux/device/faux.h>
+#include <linux/dma-mapping.h>
+#include <linux/file.h>
+
+/*
+ * A device with a display, as far as BOs know: a DRM device that nobody can open, a VM whose page tables only count, and one
+ * file with handles.
+ */
+struct msm_rs_test_device {
+	struct faux_device *faux;
+	struct drm_device *drm;
+	struct msm_drm_private priv;
+	struct msm_kms kms;
+	struct msm_mmu mmu;
+	struct msm_context ctx;
+	struct drm_file file;
+	/* Bytes that are mapped; how often something was mapped and unmapped. */
+	atomic64_t mapped;
+	atomic_t maps, unmaps;
+	/* The next mapping fails. */
+	bool fail;
+};
+
+static int msm_rs_test_map(struct msm_mmu *mmu, u64 iova, struct sg_table *sgt, size_t off, size_t len, int prot)
+{
+	struct msm_rs_test_device *test = container_of(mmu, struct msm_rs_test_device, mmu);
+
+	if (test->fail) {
+		test->fail = false;
+		return -ENOMEM;
+	}
+	atomic64_add(len, &test->mapped);
+	atomic_inc(&test->maps);
+	return 0;
+}
+
+static int msm_rs_test_unmap(struct msm_mmu *mmu, u64 iova, size_t len)
+{
+	struct msm_rs_test_device *test = container_of(mmu, struct msm_rs_test_device, mmu);
+
+	atomic64_sub(len, &test->mapped);
+	atomic_inc(&test->unmaps);
+	return 0;
+}
+
+static void msm_rs_test_destroy(struct msm_mmu *mmu)
+{
+}
+
+static const struct msm_mmu_funcs msm_rs_test_mmu_funcs = {
+	.map = msm_rs_test_map,
+	.unmap = msm_rs_test_unmap,
+	.destroy = msm_rs_test_destroy,
+};
+
+static const struct file_operations msm_rs_test_fops = {
+	.owner = THIS_MODULE,
+};
+
+static const struct drm_driver msm_rs_test_driver = {
+	.driver_features = DRIVER_GEM,
+	.name = "msm_rs_test",
+	.desc = "msm_rs_test",
+	.fops = &msm_rs_test_fops,
+};
+
+HELPER(struct msm_rs_test_device *, msm_rs_helper_msm_rs_test_device_new, void)
+{
+	struct msm_rs_test_device *test = kzalloc(sizeof(*test), GFP_KERNEL);
+
+	if (!test)
+		return NULL;
+	test->faux = faux_device_create("msm_rs_test", NULL, NULL);
+	if (!test->faux)
+		goto free;
+	if (dma_coerce_mask_and_coherent(&test->faux->dev, DMA_BIT_MASK(64)))
+		goto destroy;
+	test->drm = drm_dev_alloc(&msm_rs_test_driver, &test->faux->dev);
+	if (IS_ERR(test->drm))
+		goto destroy;
+	test->drm->dev_private = &test->priv;
+	mutex_init(&test->priv.obj_lock);
+	INIT_LIST_HEAD(&test->priv.objects);
+	drm_gem_lru_init(&test->priv.lru.unbacked);
+	drm_gem_lru_init(&test->priv.lru.pinned);
+	drm_gem_lru_init(&test->priv.lru.willneed);
+	drm_gem_lru_init(&test->priv.lru.dontneed);
+	test->mmu.funcs = &msm_rs_test_mmu_funcs;
+	test->mmu.dev = &test->faux->dev;
+	test->file.driver_priv = &test->ctx;
+	rcu_assign_pointer(test->file.pid, get_pid(task_tgid(current)));
+	test->kms.vm = msm_gem_vm_create(test->drm, &test->mmu, "kms", SZ_4K, SZ_1G, true);
+	if (IS_ERR(test->kms.vm))
+		goto put;
+	test->priv.kms = &test->kms;
+	return test;
+put:
+	put_pid(rcu_dereference_protected(test->file.pid, true));
+	drm_dev_put(test->drm);
+destroy:
+	faux_device_destroy(test->faux);
+free:
+	kfree(test);
+	return NULL;
+}
+
+/* Returns what is left of its BOs: how many there are, or bytes that are mapped or counted. */
+HELPER(s64, msm_rs_helper_msm_rs_test_device_free, struct msm_rs_test_device *test)
+{
+	s64 left;
+
+	left = list_count_nodes(&test->priv.objects) + atomic64_read(&test->mapped) + atomic64_read(&test->priv.total_mem) +
+	       atomic64_read(&test->ctx.ctx_mem);
+	drm_gpuvm_put(test->kms.vm);
+	put_pid(rcu_dereference_protected(test->file.pid, true));
+	drm_dev_put(test->drm);
+	faux_device_destroy(test->faux);
+	/* The VM's memory goes after a grace period; it doesn't look at this any more. */
+	kfree(test);
+	return left;
+}
+
+HELPER(struct drm_device *, msm_rs_helper_msm_rs_test_drm, struct msm_rs_test_device *test)
+{
+	return test->drm;
+}
+
+HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_vm, struct msm_rs_test_device *test)
+{
+	return test->kms.vm;
+}
+
+HELPER(struct drm_file *, msm_rs_helper_msm_rs_test_file, struct msm_rs_test_device *test)
+{
+	return &test->file;
+}
+
+HELPER(u64, msm_rs_helper_msm_rs_test_mapped, struct msm_rs_test_device *test)
+{
+	return atomic64_read(&test->mapped);
+}
+
+HELPER(u32, msm_rs_helper_msm_rs_test_unmaps, struct msm_rs_test_device *test)
+{
+	return atomic_read(&test->unmaps);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_test_fail, struct msm_rs_test_device *test)
+{
+	test->fail = true;
+}
+
+HELPER(int, msm_rs_helper_msm_rs_test_open, struct msm_rs_test_device *test, struct drm_gem_object *obj)
+{
+	return obj->funcs->open(obj, &test->file);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_test_close, struct msm_rs_test_device *test, struct drm_gem_object *obj)
+{
+	obj->funcs->close(obj, &test->file);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_test_dma_buf_put, struct dma_buf *dma_buf)
+{
+	__fput_sync(dma_buf->file);
+}
+#endif

@@ -2,29 +2,40 @@
 
 //! Where Rust and C meet. Outside this room and `gpuvm_rs` there is no `unsafe`.
 //!
-//! - [`bo`]: a `msm_gem_object` as the VM sees it.
+//! - [`bo`]: a `msm_gem_object`, and who may touch what of it.
+//! - [`backing`]: its pages. [`gem`]: its beginning and its end. [`mappings`]: its VMAs.
 //! - [`caller`]: who calls an ioctl, and what all requests may name.
 //! - [`debug`]: lines for the drm debug log.
 //! - [`jobs`]: bind jobs as the scheduler knows them.
 //! - [`mmu`]: C's page tables, of kernel-managed VMs.
 //! - [`queue`]: submitqueues and their lock.
 //! - [`request`]: a VM_BIND request.
+//! - [`seq`] is debugfs.
 //! - [`shrink`]: the device's LRUs, and who asks for their memory.
 //! - [`submit`]: a SUBMIT request, and the submit that C runs.
 //! - [`sync`]: in- and out-fences, syncobjs.
 //! - [`tables`]: the memory behind our page tables, and the TLB.
 //! - [`vm`]: the VM that C and Rust share.
 //! - [`wq`]: where things are dropped late.
-//! - [`exports`]: the functions that C calls.
+//! - [`exports`], [`bo_exports`]: the functions that C calls.
 
+pub(crate) mod backing;
 pub(crate) mod bo;
+mod bo_exports;
 pub(crate) mod caller;
 mod debug;
+// The display's stub is for kernels without one.
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+mod display_test;
 mod exports;
+mod gem;
 pub(crate) mod jobs;
+pub(crate) mod mappings;
 pub(crate) mod mmu;
 pub(crate) mod queue;
 pub(crate) mod request;
+#[cfg(CONFIG_DEBUG_FS)]
+pub(crate) mod seq;
 pub(crate) mod shrink;
 pub(crate) mod submit;
 mod sync;

@@ -285,7 +285,24 @@ pub(crate) enum AnyVm<'a> {
     Bind(&'a GpuVm<Bind>),
 }
 
-impl AnyVm<'_> {
+impl<'a> AnyVm<'a> {
+    /// A VM that has to be a managed one.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is none or it is of the other kind.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::from_raw`], unless `vm` is NULL.
+    pub(super) unsafe fn managed(vm: *mut bindings::drm_gpuvm) -> Result<&'a GpuVm<Managed>> {
+        // SAFETY: The caller's promise.
+        match (!vm.is_null()).then(|| unsafe { AnyVm::from_raw(vm) }) {
+            Some(AnyVm::Managed(vm)) => Ok(vm),
+            _ => Err(EINVAL),
+        }
+    }
+
     /// # Safety
     ///
     /// `vm` came from `msm_gem_vm_create()` and stays referenced for as long as the result is used.

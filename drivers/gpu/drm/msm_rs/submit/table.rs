@@ -179,7 +179,9 @@ impl<'l> Placed<'l> {
                 let Some(obj) = self.locked.obj(bo.gem()) else {
                     continue;
                 };
-                let _ = pins.push_within_capacity(Pin::new(&obj, &lru));
+                if let Some(pin) = Pin::new(bo, &obj, &lru) {
+                    let _ = pins.push_within_capacity(pin);
+                }
             }
         }
         Ok(Pinned { placed: self, pins })

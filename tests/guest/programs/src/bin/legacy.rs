@@ -4,7 +4,7 @@
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
 use programs::{pattern, Census, Legacy, PATIENCE};
-use std::process::ExitCode;
+use std::{os::fd::AsFd, process::ExitCode};
 use uapi::{
     abi::{self, MSM_SUBMIT_BO_READ as READ, MSM_SUBMIT_BO_WRITE as WRITE},
     debugfs, Bo, Errno, HeldFence, Pm4, Submit, PAGE,
@@ -72,6 +72,71 @@ fn set_iova(_: &mut Test) -> Outcome {
     )?;
     ensure_eq!(b.map()?.read(4), 0x22, "at its new address");
     ensure_eq!(a.map()?.read(4), pattern(1, 4), "what was there before");
+    Ok(())
+}
+
+/// A BO that has an address keeps it when it is asked to have another one, and there is nothing to complain about.
+fn defect_26_set_another_iova(_: &mut Test) -> Outcome {
+    let gpu = Legacy::new()?;
+    let bo = gpu.bo(1, 4 * PAGE)?;
+    let iova = gpu.device.va_range()?.start + (1 << 32);
+    bo.set_iova(iova).context("SET_IOVA")?;
+    ensure_errno!(
+        bo.set_iova(iova + PAGE),
+        Errno::EBUSY,
+        "another address, overlapping"
+    );
+    ensure_errno!(
+        bo.set_iova(iova + (1 << 30)),
+        Errno::EBUSY,
+        "another address"
+    );
+    ensure_eq!(bo.iova()?, iova, "the address that it had");
+    bo.set_iova(iova).context("the same address again")?;
+    bo.set_iova(0).context("none")?;
+    bo.set_iova(0).context("none again")?;
+    bo.set_iova(iova + PAGE).context("another address, now")
+}
+
+/// Addresses that can't be had.
+fn impossible_iovas(_: &mut Test) -> Outcome {
+    let gpu = Legacy::new()?;
+    let bo = gpu.bo(1, 4 * PAGE)?;
+    let va = gpu.device.va_range()?;
+    for (iova, what) in [
+        (va.start + (1 << 32) + 512, "not at a page"),
+        (va.end - PAGE, "beyond the end"),
+        (va.end, "behind the end"),
+    ] {
+        ensure_errno!(bo.set_iova(iova), Errno::ENOSPC, "{what}");
+    }
+    bo.set_iova(va.end - 4 * PAGE).context("the last pages")
+}
+
+/// A BO has an address in each context that asks, and loses it with the context's handle alone.
+fn one_iova_per_context(_: &mut Test) -> Outcome {
+    let (a, b) = (Legacy::new()?, Legacy::new()?);
+    let bo = a.bo(1, PAGE)?;
+    let import = Bo::import(&b.device, bo.export()?.as_fd(), PAGE)?;
+    let start = a.device.va_range()?.start;
+    bo.set_iova(start + (1 << 32))?;
+    import.set_iova(start + (2 << 32))?;
+    ensure_eq!(bo.iova()?, start + (1 << 32), "in its context");
+    drop(bo);
+    ensure_eq!(import.iova()?, start + (2 << 32), "in the other one");
+    b.run(
+        &Pm4::new().mem_write(import.iova()?, &[9]).barrier(),
+        &[(&import, READ | WRITE)],
+    )?;
+    ensure_eq!(import.map()?.read(0), 9, "what the GPU wrote");
+    // The address is free again.
+    let other = a.bo(2, PAGE)?;
+    other.set_iova(start + (1 << 32))?;
+    a.run(
+        &Pm4::new().mem_write(start + (1 << 32), &[8]).barrier(),
+        &[(&other, READ | WRITE)],
+    )?;
+    ensure_eq!(other.map()?.read(0), 8, "what is there now");
     Ok(())
 }
 
@@ -204,10 +269,13 @@ fn main() -> ExitCode {
     harness::main(harness::cases![
         get_iova,
         set_iova,
+        impossible_iovas,
+        one_iova_per_context,
         handle_closed_while_busy,
         purged,
         implicit_sync,
         come_and_go,
         defect_18_no_share_in_bo_table,
+        defect_26_set_another_iova,
     ])
 }

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A BO's pages come when they are first needed, whole or not at all, and go when memory is short or the BO is freed.
+
+use kernel::prelude::*;
+
+use super::{
+    pin,
+    Madv, //
+};
+use crate::ffi::{
+    backing::Backing,
+    bo::BoLocked, //
+};
+
+/// Sees to it that the BO has its pages. They stay while the lock is held, and after that while the BO is pinned or its resv has a
+/// fence that isn't signalled.
+///
+/// A BO that userspace needs less than `at_most` gets none.
+///
+/// # Errors
+///
+/// `EBUSY` for the madvise state, `ENOMEM`, `EINTR` for a fatal signal. Nothing has changed then: it can be tried again.
+pub(crate) fn ensure(bo: &BoLocked<'_>, at_most: Madv) -> Result {
+    let madv = bo.madv();
+    if madv > at_most {
+        bo.note(fmt!("the BO is {madv:?}"));
+        return Err(EBUSY);
+    }
+    if bo.is_backed() {
+        return Ok(());
+    }
+    let backing = Backing::new(bo).inspect_err(|e| bo.note(fmt!("no pages: {e:?}")))?;
+    bo.publish(backing);
+    bo.charge(bo.gem().size() as i64);
+    bo.with_lru(pin::update);
+    Ok(())
+}
+
+/// Gives the pages back. Their content stays in the shmem file, and so perhaps in swap.
+///
+/// Nothing may reach them any more: page tables, CPU mappings.
+pub(super) fn release(bo: &BoLocked<'_>) {
+    bo.obj().set_evicted();
+    if release_last(bo) {
+        bo.with_lru(pin::update);
+    }
+}
+
+/// As [`release`], for a BO that is being freed: it leaves its LRU and no VM knows it. Returns whether there were pages.
+pub(crate) fn release_last(bo: &BoLocked<'_>) -> bool {
+    let Some(backing) = bo.take_backing() else {
+        return false;
+    };
+    drop(backing);
+    bo.charge(-(bo.gem().size() as i64));
+    true
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Pins, which keep a BO's pages where they are, and the LRU that follows from pins, pages and madvise state.
+
+use kernel::{
+    prelude::*,
+    warn_on, //
+};
+
+use super::{
+    backing,
+    Lru,
+    Madv, //
+};
+use crate::ffi::bo::{
+    BoLocked,
+    BoLru,
+    LruState,
+    Retiring, //
+};
+
+/// Pins the pages that the BO has.
+pub(crate) fn pin(lru: &BoLru<'_>) {
+    lru.set_pin_count(lru.pin_count().saturating_add(1));
+    lru.move_to(Lru::Pinned);
+}
+
+/// Undoes one [`pin`].
+pub(crate) fn unpin(lru: &BoLru<'_>) {
+    count_down(lru);
+    update(lru);
+}
+
+/// Undoes one [`pin`] on the fence-signalling path.
+pub(crate) fn retire(bo: &Retiring<'_>) {
+    count_down(bo);
+    place(bo);
+}
+
+/// Gets the pages and pins them.
+///
+/// # Errors
+///
+/// As [`backing::ensure`].
+pub(crate) fn pin_pages(bo: &BoLocked<'_>) -> Result {
+    backing::ensure(bo, Madv::WillNeed)?;
+    bo.with_lru(pin);
+    Ok(())
+}
+
+/// Sets the madvise state, unless the BO was purged. Returns whether its content is still there.
+pub(crate) fn madvise(bo: &BoLocked<'_>, madv: Madv) -> bool {
+    bo.with_lru(|lru| {
+        if lru.madv() == Madv::Purged {
+            return false;
+        }
+        lru.set_madv(madv);
+        update(lru);
+        madv != Madv::Purged
+    })
+}
+
+/// Moves the BO to where it belongs now.
+pub(super) fn update(lru: &BoLru<'_>) {
+    if lru.bo().is_backed() {
+        place(lru);
+    } else {
+        lru.move_to(Lru::Unbacked);
+    }
+}
+
+fn count_down(bo: &LruState<'_>) {
+    let count = bo.pin_count();
+    if !warn_on!(count <= 0) {
+        bo.set_pin_count(count - 1);
+    }
+}
+
+/// For a BO with pages.
+fn place(bo: &LruState<'_>) {
+    bo.move_to(if bo.pin_count() > 0 {
+        Lru::Pinned
+    } else if bo.madv() == Madv::WillNeed {
+        Lru::WillNeed
+    } else {
+        Lru::DontNeed
+    });
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! BOs mapped for the kernel. The mapping stays after its last user, until the BO is purged or freed, or addresses are
+//! short.
+
+use core::{
+    ffi::c_void,
+    ptr::NonNull, //
+};
+
+use kernel::{
+    prelude::*,
+    warn_on, //
+};
+
+use super::{
+    backing,
+    pin,
+    Madv, //
+};
+use crate::ffi::bo::BoLocked;
+
+/// Maps a BO that userspace needs at least as `at_most` says, and pins it.
+///
+/// # Errors
+///
+/// `ENODEV` for an imported BO, `EBUSY` for the madvise state or for too many users, `ENOMEM`.
+pub(crate) fn get(bo: &BoLocked<'_>, at_most: Madv) -> Result<NonNull<c_void>> {
+    if bo.gem().is_imported() {
+        return Err(ENODEV);
+    }
+    let users = bo.vmap_count();
+    let more = users.checked_add(1).ok_or(EBUSY)?;
+    backing::ensure(bo, at_most)?;
+    bo.with_lru(pin::pin);
+    // Counted before it is mapped: mapping may ask for addresses back, and find this BO.
+    bo.set_vmap_count(more);
+    let result = bo.vaddr().map_or_else(|| bo.map_for_kernel(), Ok);
+    if result.is_err() {
+        put(bo);
+    }
+    result
+}
+
+/// Undoes one [`get`].
+pub(crate) fn put(bo: &BoLocked<'_>) {
+    let users = bo.vmap_count();
+    if !warn_on!(users == 0) {
+        bo.set_vmap_count(users - 1);
+        bo.with_lru(pin::unpin);
+    }
+}
+
+/// Whether there is a mapping that nobody uses.
+pub(crate) fn is_unused(bo: &BoLocked<'_>) -> bool {
+    bo.vmap_count() == 0 && bo.vaddr().is_some()
+}
+
+/// Takes an unused mapping away. Returns whether there was one.
+pub(crate) fn unmap(bo: &BoLocked<'_>) -> bool {
+    let unused = is_unused(bo);
+    if unused {
+        bo.unmap_for_kernel();
+    }
+    unused
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A BO's pages, with the table that the IOMMU code wants of them.
+
+use core::ptr::NonNull;
+
+use kernel::{
+    error::from_err_ptr,
+    prelude::*, //
+};
+
+use super::{
+    bindings,
+    bo::{
+        Bo,
+        BoLocked, //
+    },
+};
+
+/// All pages of a BO, pinned in its shmem file.
+struct PageArray<'b> {
+    bo: &'b Bo,
+    pages: NonNull<*mut bindings::page>,
+}
+
+impl Drop for PageArray<'_> {
+    fn drop(&mut self) {
+        // SAFETY: From `drm_gem_get_pages()`. The GPU may have written any of them.
+        unsafe {
+            bindings::drm_gem_put_pages(self.bo.gem().as_raw(), self.pages.as_ptr(), true, false)
+        };
+    }
+}
+
+/// The table of the pages. If the BO is write-combined, it is also mapped for the device, which is how the DMA API cleans
+/// CPU caches: neither GPU nor display snoop them.
+///
+/// # Invariants
+///
+/// `nents` isn't 0 if and only if it is mapped for the device. The mapping may fail (of a page that the display can't address,
+/// say); C code has never minded, and there is nothing better to do.
+struct Table<'b> {
+    bo: &'b Bo,
+    sgt: NonNull<bindings::sg_table>,
+}
+
+impl Drop for Table<'_> {
+    fn drop(&mut self) {
+        // SAFETY: From `drm_prime_pages_to_sg()`, and used no more.
+        unsafe { bindings::msm_rs_sgt_free(self.bo.device(), self.sgt.as_ptr()) };
+    }
+}
+
+/// The pages of a BO and their table. Dropping it gives them back to the shmem file, which may swap them out.
+///
+/// # Invariants
+///
+/// There are as many pages as the BO is large.
+pub(crate) struct Backing<'b> {
+    // Dropped in this order.
+    table: Table<'b>,
+    pages: PageArray<'b>,
+}
+
+impl<'b> Backing<'b> {
+    /// Allocates the pages, or brings them back from swap.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EINTR` for a fatal signal; nothing is left behind.
+    pub(crate) fn new(bo: &'b BoLocked<'_>) -> Result<Self> {
+        let bo: &Bo = bo;
+        if bo.gem().is_imported() {
+            return Err(EINVAL);
+        }
+        // SAFETY: Alive, with a file; no more pages than fit an `unsigned int` (sizes are limited by shmem, and an array of
+        // 2^32 pointers by kvmalloc).
+        unsafe {
+            let pages = from_err_ptr(bindings::drm_gem_get_pages(bo.gem().as_raw()))?;
+            let pages = PageArray {
+                bo,
+                pages: NonNull::new(pages).ok_or(ENOMEM)?,
+            };
+            let nr = (bo.gem().size() / crate::pure::ops::PAGE_SIZE) as u32;
+            let sgt = from_err_ptr(bindings::drm_prime_pages_to_sg(
+                bo.device(),
+                pages.pages.as_ptr(),
+                nr,
+            ))?;
+            let sgt = NonNull::new(sgt).ok_or(ENOMEM)?;
+            bindings::msm_rs_sgt_clean(bo.device(), sgt.as_ptr(), bo.is_write_combined());
+            // INVARIANT: `msm_rs_sgt_clean()` sees to `nents`.
+            Ok(Self {
+                table: Table { bo, sgt },
+                pages,
+            })
+        }
+    }
+
+    /// Gives both away.
+    pub(super) fn into_raw(self) -> (*mut *mut bindings::page, *mut bindings::sg_table) {
+        let this = core::mem::ManuallyDrop::new(self);
+        (this.pages.pages.as_ptr(), this.table.sgt.as_ptr())
+    }
+
+    /// Takes back what [`Self::into_raw`] gave away.
+    ///
+    /// # Safety
+    ///
+    /// Both came from there, for this BO, and are used by nobody else.
+    pub(super) unsafe fn from_raw(
+        bo: &'b Bo,
+        pages: NonNull<*mut bindings::page>,
+        sgt: NonNull<bindings::sg_table>,
+    ) -> Self {
+        // INVARIANT: The caller's promise.
+        Self {
+            table: Table { bo, sgt },
+            pages: PageArray { bo, pages },
+        }
+    }
+}

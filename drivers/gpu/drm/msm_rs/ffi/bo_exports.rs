@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The functions that C calls: those of `msm_gem.h` about BOs. C's prototypes say what they do, and by `_locked` which of
+//! them want the BO's resv locked. `msm_gem_object_set_name()`, which takes a format, is in helpers.c.
+
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "what C promises is said where it is relied on"
+)]
+
+use core::{
+    ffi::{
+        c_char,
+        c_int,
+        c_uint,
+        c_void, //
+    },
+    ptr::NonNull,
+};
+
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+use super::{
+    bindings,
+    bo::{
+        Bo,
+        BoLocked,
+        BoLru,
+        Retiring, //
+    },
+    gem,
+    vm::{
+        AnyVm,
+        Managed, //
+    },
+};
+use crate::{
+    bo::{
+        iova::{
+            self,
+            Window, //
+        },
+        pin,
+        sync,
+        vmap,
+        Madv, //
+    },
+    gpuvm_rs::{
+        va::GpuVa,
+        vm::VmLocked, //
+    },
+    scanout,
+};
+
+// Places for results that are in an ioctl's argument may not be aligned.
+
+/// A C return code.
+fn code(result: Result) -> c_int {
+    result.map_or_else(|e| e.to_errno(), |()| 0)
+}
+
+/// A BO for C, which gets the reference.
+fn give(result: Result<ARef<Bo>>) -> *mut bindings::drm_gem_object {
+    result.map_or_else(
+        |e| e.to_ptr(),
+        |bo| {
+            ARef::into_raw(bo)
+                .as_ptr()
+                .cast::<bindings::drm_gem_object>()
+        },
+    )
+}
+
+fn address(result: Result<NonNull<c_void>>) -> *mut c_void {
+    result.map_or_else(|e| e.to_ptr(), NonNull::as_ptr)
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_new(
+    dev: *mut bindings::drm_device,
+    size: usize,
+    flags: u32,
+    r_obj: *mut bindings::drm_gem_object,
+) -> *mut bindings::drm_gem_object {
+    // SAFETY: C passes its device.
+    give(unsafe { gem::create(dev, size, flags, r_obj) })
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_import(
+    dev: *mut bindings::drm_device,
+    attach: *mut bindings::dma_buf_attachment,
+    sgt: *mut bindings::sg_table,
+) -> *mut bindings::drm_gem_object {
+    // SAFETY: C passes its device and a mapped attachment.
+    give(unsafe { gem::import(dev, attach, sgt) })
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_new_handle(
+    dev: *mut bindings::drm_device,
+    file: *mut bindings::drm_file,
+    size: usize,
+    flags: u32,
+    handle: *mut u32,
+    name: *mut c_char,
+) -> c_int {
+    // SAFETY: Called for an ioctl in progress.
+    code(unsafe {
+        gem::create_handle(dev, file, size, flags, name).map(|new| handle.write_unaligned(new))
+    })
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_dumb_create(
+    file: *mut bindings::drm_file,
+    dev: *mut bindings::drm_device,
+    args: *mut bindings::drm_mode_create_dumb,
+) -> c_int {
+    // SAFETY: Called for an ioctl in progress.
+    code(unsafe {
+        let size = || {
+            kernel::error::to_result(bindings::msm_rs_size_dumb(dev, args))?;
+            gem::create_handle(
+                dev,
+                file,
+                (&raw const (*args).size).read_unaligned() as usize,
+                bindings::MSM_BO_SCANOUT | bindings::MSM_BO_WC,
+                c"dumb".as_char_ptr(),
+            )
+        };
+        size().map(|handle| (&raw mut (*args).handle).write_unaligned(handle))
+    })
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_kernel_new(
+    dev: *mut bindings::drm_device,
+    size: usize,
+    flags: u32,
+    vm: *mut bindings::drm_gpuvm,
+    bo: *mut *mut bindings::drm_gem_object,
+    iova: *mut u64,
+) -> *mut c_void {
+    // SAFETY: C passes its device, and NULL or a place for each result.
+    unsafe {
+        match gem::create_for_kernel(dev, size, flags, vm, iova.as_mut()) {
+            Ok((new, vaddr)) => {
+                // Without a place for it, C never frees the BO.
+                let new = ARef::into_raw(new).as_ptr();
+                if let Some(bo) = bo.as_mut() {
+                    *bo = new.cast();
+                }
+                vaddr.as_ptr()
+            }
+            Err(e) => e.to_ptr(),
+        }
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_kernel_put(
+    obj: *mut bindings::drm_gem_object,
+    vm: *mut bindings::drm_gpuvm,
+) {
+    let Ok(Some(bo)) = kernel::error::from_err_ptr(obj).map(|obj| NonNull::new(obj.cast::<Bo>()))
+    else {
+        return;
+    };
+    // SAFETY: C gives up its reference to a BO of `msm_gem_kernel_new()`.
+    unsafe {
+        let bo = ARef::from_raw(bo);
+        vmap::put(&bo.lock());
+        if let Ok(vm) = AnyVm::managed(vm) {
+            iova::unpin(&bo, vm);
+        }
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_vma_get(obj: *mut bindings::drm_gem_object) {
+    // SAFETY: C holds a reference.
+    scanout::hold(unsafe { Bo::from_raw(obj) });
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_vma_put(obj: *mut bindings::drm_gem_object) {
+    // SAFETY: C holds a reference.
+    scanout::release(unsafe { Bo::from_raw(obj) });
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_get_and_pin_iova_range(
+    obj: *mut bindings::drm_gem_object,
+    vm: *mut bindings::drm_gpuvm,
+    result: *mut u64,
+    start: u64,
+    end: u64,
+) -> c_int {
+    // SAFETY: C holds references to both, and passes a place for the result.
+    code(unsafe {
+        AnyVm::managed(vm)
+            .and_then(|vm| iova::pin(Bo::from_raw(obj), vm, Window { start, end }))
+            .map(|iova| result.write_unaligned(iova))
+    })
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_get_and_pin_iova(
+    obj: *mut bindings::drm_gem_object,
+    vm: *mut bindings::drm_gpuvm,
+    result: *mut u64,
+) -> c_int {
+    // SAFETY: As there.
+    unsafe { msm_gem_get_and_pin_iova_range(obj, vm, result, Window::ANY.start, Window::ANY.end) }
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_unpin_iova(
+    obj: *mut bindings::drm_gem_object,
+    vm: *mut bindings::drm_gpuvm,
+) {
+    // SAFETY: C holds references to both.
+    unsafe {
+        if let Ok(vm) = AnyVm::managed(vm) {
+            iova::unpin(Bo::from_raw(obj), vm);
+        }
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_get_iova(
+    obj: *mut bindings::drm_gem_object,
+    vm: *mut bindings::drm_gpuvm,
+    result: *mut u64,
+) -> c_int {
+    // SAFETY: C holds references to both, and passes a place for the result.
+    code(unsafe {
+        AnyVm::managed(vm)
+            .and_then(|vm| iova::get(Bo::from_raw(obj), vm))
+            .map(|iova| result.write_unaligned(iova))
+    })
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_set_iova(
+    obj: *mut bindings::drm_gem_object,
+    vm: *mut bindings::drm_gpuvm,
+    iova: u64,
+) -> c_int {
+    // SAFETY: C holds references to both.
+    code(unsafe { AnyVm::managed(vm).and_then(|vm| iova::set(Bo::from_raw(obj), vm, iova)) })
+}
+
+/// C's submit, which has locked `vm`, too.
+#[no_mangle]
+unsafe extern "C" fn msm_gem_get_vma_locked(
+    obj: *mut bindings::drm_gem_object,
+    vm: *mut bindings::drm_gpuvm,
+) -> *mut bindings::drm_gpuva {
+    // SAFETY: C holds references and locks.
+    unsafe {
+        let get = || {
+            let vm = VmLocked::<Managed>::assume(AnyVm::managed(vm)?);
+            let bo = BoLocked::assume(obj);
+            let va = iova::obtain(&vm, &bo, Window::ANY)?.va().as_raw();
+            Ok(va)
+        };
+        get().unwrap_or_else(|e: Error| e.to_ptr())
+    }
+}
+
+/// C's submit, which has locked the VMA's VM, too.
+#[no_mangle]
+unsafe extern "C" fn msm_gem_pin_vma_locked(
+    obj: *mut bindings::drm_gem_object,
+    va: *mut bindings::drm_gpuva,
+) -> c_int {
+    // SAFETY: C holds references and locks.
+    code(unsafe {
+        AnyVm::managed((*va).vm).and_then(|vm| {
+            let vm = VmLocked::assume(vm);
+            iova::map(&vm, &BoLocked::assume(obj), GpuVa::from_raw(va))
+        })
+    })
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_pin_obj_locked(obj: *mut bindings::drm_gem_object) {
+    // SAFETY: C holds a reference, the BO's lock and the LRU lock.
+    unsafe { pin::pin(&BoLru::assume(&BoLocked::assume(obj))) };
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_unpin_locked(obj: *mut bindings::drm_gem_object) {
+    // SAFETY: C holds a reference and the lock.
+    unsafe { BoLocked::assume(obj) }.with_lru(pin::unpin);
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_unpin_active(obj: *mut bindings::drm_gem_object) {
+    // SAFETY: C holds the LRU lock. The submit that is about to run has pinned the BO and put its fence into the resv.
+    unsafe { pin::retire(&Retiring::assume(Bo::from_raw(obj))) };
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_pin_pages_locked(
+    obj: *mut bindings::drm_gem_object,
+) -> *mut *mut bindings::page {
+    // SAFETY: C holds a reference and the lock.
+    unsafe {
+        let bo = BoLocked::assume(obj);
+        match pin::pin_pages(&bo) {
+            Ok(()) => (*bo.raw()).pages,
+            Err(e) => e.to_ptr(),
+        }
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_unpin_pages_locked(obj: *mut bindings::drm_gem_object) {
+    // SAFETY: C holds a reference and the lock.
+    unsafe { BoLocked::assume(obj) }.with_lru(pin::unpin);
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_get_vaddr_locked(obj: *mut bindings::drm_gem_object) -> *mut c_void {
+    // SAFETY: C holds a reference and the lock.
+    address(vmap::get(&unsafe { BoLocked::assume(obj) }, Madv::WillNeed))
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_get_vaddr(obj: *mut bindings::drm_gem_object) -> *mut c_void {
+    // SAFETY: C holds a reference.
+    let bo = unsafe { Bo::from_raw(obj) };
+    address(vmap::get(&bo.lock(), Madv::WillNeed))
+}
+
+/// For crash dumps: of BOs, too, that userspace doesn't need any more.
+#[no_mangle]
+unsafe extern "C" fn msm_gem_get_vaddr_active(obj: *mut bindings::drm_gem_object) -> *mut c_void {
+    // SAFETY: C holds a reference and the lock.
+    address(vmap::get(&unsafe { BoLocked::assume(obj) }, Madv::DontNeed))
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_put_vaddr_locked(obj: *mut bindings::drm_gem_object) {
+    // SAFETY: C holds a reference and the lock.
+    vmap::put(&unsafe { BoLocked::assume(obj) });
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_put_vaddr(obj: *mut bindings::drm_gem_object) {
+    // SAFETY: C holds a reference.
+    vmap::put(&unsafe { Bo::from_raw(obj) }.lock());
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_madvise(obj: *mut bindings::drm_gem_object, madv: c_uint) -> c_int {
+    // SAFETY: C holds a reference.
+    let bo = unsafe { Bo::from_raw(obj) }.lock();
+    c_int::from(pin::madvise(&bo, Madv::from_raw(madv as u8)))
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_cpu_prep(
+    obj: *mut bindings::drm_gem_object,
+    op: u32,
+    timeout: *mut bindings::ktime_t,
+) -> c_int {
+    // SAFETY: C holds a reference, and passes a time.
+    code(unsafe {
+        sync::prepare(
+            Bo::from_raw(obj),
+            op,
+            bindings::timeout_to_jiffies(timeout) as usize,
+        )
+    })
+}
+
+/// There is nothing to do: a BO that isn't coherent is write-combined, and cached ones are userspace's business.
+#[no_mangle]
+unsafe extern "C" fn msm_gem_cpu_fini(_obj: *mut bindings::drm_gem_object) -> c_int {
+    0
+}
+
+#[cfg(CONFIG_DEBUG_FS)]
+mod debugfs {
+    use super::*;
+    use crate::{
+        bo::describe,
+        ffi::seq::{
+            Seq,
+            Stats, //
+        },
+    };
+
+    #[no_mangle]
+    unsafe extern "C" fn msm_gem_describe(
+        obj: *mut bindings::drm_gem_object,
+        m: *mut bindings::seq_file,
+        stats: *mut bindings::msm_gem_stats,
+    ) {
+        // SAFETY: C holds a reference, reads a file and passes statistics, which are laid out alike.
+        unsafe {
+            describe::describe(
+                Bo::from_raw(obj),
+                &Seq::from_raw(m),
+                &mut *stats.cast::<Stats>(),
+            );
+        }
+    }
+
+    /// C has locked the list.
+    #[no_mangle]
+    unsafe extern "C" fn msm_gem_describe_objects(
+        list: *mut bindings::list_head,
+        m: *mut bindings::seq_file,
+    ) {
+        let mut stats = Stats::default();
+        // SAFETY: C reads a file. The list's BOs leave it before they are freed, for which its lock is needed; one whose last
+        // reference is gone is still whole, and its lock can be tried.
+        unsafe {
+            let out = Seq::from_raw(m);
+            describe::header(&out);
+            let mut entry = (*list).next;
+            while entry != list {
+                let bo = kernel::container_of!(entry, bindings::msm_gem_object, node);
+                entry = (*entry).next;
+                out.print(fmt!("   "));
+                describe::describe(Bo::from_raw(bo.cast()), &out, &mut stats);
+            }
+            describe::summary(&out, &stats);
+        }
+    }
+}

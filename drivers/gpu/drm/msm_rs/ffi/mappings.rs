@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! All VMAs of a BO, in VMs of both kinds.
+
+use core::ops::Deref;
+
+use super::{
+    bo::BoLocked,
+    vm::AnyVm, //
+};
+use crate::{
+    gpuvm_rs::{
+        trylock::AllLocked,
+        va::GpuVa,
+        vm::VmLocked, //
+    },
+    vm_log::LogOp,
+    vma,
+};
+
+/// Proof that a BO and all VMs that map it are locked for `'l`.
+pub(crate) struct AllMappings<'l>(BoLocked<'l>);
+
+impl<'l> AllMappings<'l> {
+    /// # Safety
+    ///
+    /// The object was made by the msm driver.
+    pub(super) unsafe fn of(obj: &'l AllLocked<'_>) -> Self {
+        // SAFETY: The caller's promise.
+        Self(unsafe { BoLocked::from_locked(obj.reborrow()) })
+    }
+
+    /// Removes the page table entries of all VMAs. The VMAs keep their addresses.
+    pub(crate) fn unmap(&self, op: LogOp) {
+        self.obj().for_each_va(|va| {
+            let va = va.as_ptr();
+            // SAFETY: In a VM of the kind that its functions say, which the caller has locked.
+            unsafe {
+                match AnyVm::from_raw((*va).vm) {
+                    AnyVm::Managed(vm) => {
+                        vma::unmap_managed(&VmLocked::assume(vm), GpuVa::from_raw(va));
+                    }
+                    AnyVm::Bind(vm) => {
+                        vma::unmap_bind(&VmLocked::assume(vm), GpuVa::from_raw(va), op);
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl<'l> Deref for AllMappings<'l> {
+    type Target = BoLocked<'l>;
+
+    fn deref(&self) -> &BoLocked<'l> {
+        &self.0
+    }
+}
