@@ -53,12 +53,17 @@ fmt:
 #:   make uninstall        takes it out again: the distribution's msm.ko is back
 #:   make overlay KDIR=DIR         adds CONFIG_DRM_MSM_RS to a kernel source tree
 #:   make overlay-remove KDIR=DIR  takes it out again
-.PHONY: install uninstall overlay overlay-remove
+#:   make install-tool     tools/devcoredump, with manual pages, completions and the collector's unit; DESTDIR=DIR as above,
+#:                         ARCH=arm64 builds it for a device
+.PHONY: install uninstall install-tool overlay overlay-remove
 install: module
 	@DESTDIR='$(DESTDIR)' KVER='$(KVER)' scripts/install
 
 uninstall:
 	@DESTDIR='$(DESTDIR)' KVER='$(KVER)' scripts/install --remove
+
+install-tool:
+	@DESTDIR='$(DESTDIR)' ARCH='$(ARCH)' tools/devcoredump/install
 
 overlay:
 	@scripts/overlay '$(KDIR)'
