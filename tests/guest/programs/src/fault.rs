@@ -12,6 +12,15 @@ use uapi::{devcoredump::Devcoredump, module, Pm4};
 /// The dump is freed, and the time passes that the driver keeps the SMMU from stalling after a fault (500 ms), so that
 /// the next fault gives a dump again.
 pub fn provoke(gpu: &Gpu, commands: &Pm4) -> harness::Result<String> {
+    provoke_by(gpu, commands, || Ok(()))
+}
+
+/// As [`provoke`], with commands that fault because of what is done while they run.
+pub fn provoke_by(
+    gpu: &Gpu,
+    commands: &Pm4,
+    meanwhile: impl FnOnce() -> harness::Outcome,
+) -> harness::Result<String> {
     if let Some(old) = Devcoredump::present().context("devcoredump")? {
         old.free().context("freeing an old devcoredump")?;
         sleep(Duration::from_millis(600));
@@ -19,6 +28,7 @@ pub fn provoke(gpu: &Gpu, commands: &Pm4) -> harness::Result<String> {
     let submitted = gpu
         .start(commands, |submit| submit)
         .context("SUBMIT that faults")?;
+    meanwhile()?;
     let dump = Devcoredump::wait(PATIENCE).context("waiting for the devcoredump")?;
     let text = dump.read().context("reading the devcoredump")?;
     submitted.wait(PATIENCE).context("waiting for recovery")?;

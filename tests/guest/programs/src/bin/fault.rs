@@ -155,6 +155,43 @@ fn used_before_and_after_a_waiting_unmap(_: &mut Test) -> Outcome {
     check(&dump, gpu.iova(0), "READ", "TRANSLATION")
 }
 
+/// The GPU looks at a page again and again while a long job unmaps it as its last step. What the TLB learns meanwhile is
+/// forgotten when the job's fence has signalled.
+fn unmapped_while_the_gpu_looks(_: &mut Test) -> Outcome {
+    const AWAITED: u32 = 77;
+    const FILLER: u64 = 16 << 20;
+    const MAPS: u64 = 16;
+    let gpu = logged_gpu()?;
+    let (bo, filler) = (gpu.bo(1, PAGE)?, Bo::new(&gpu.device, FILLER)?);
+    gpu.map(&bo, gpu.iova(0))?;
+    let map = bo.map()?;
+    (0..2).for_each(|i| gpu.set_result(i, 0));
+    let looks = Pm4::new()
+        .mem_write(gpu.result_iova(0), &[1])
+        .wait_mem_eq(gpu.iova(0), AWAITED, !0)
+        .mem_write(gpu.result_iova(1), &[1])
+        .barrier();
+    let dump = fault::provoke_by(&gpu, &looks, || {
+        programs::eventually("the GPU to begin", || Ok(gpu.result(0) == 1))?;
+        let mut job = gpu.bind();
+        for n in 0..MAPS {
+            job = job.map(&filler, 0, gpu.iova((1 << 30) + n * FILLER), FILLER);
+        }
+        job.unmap(gpu.iova(0), PAGE)
+            .send_and_wait()
+            .context("a long job")?;
+        map.write(0, AWAITED);
+        Ok(())
+    })
+    .with_context(|| {
+        let sees = ["doesn't see", "still sees"][gpu.result(1) as usize & 1];
+        format!("the GPU {sees} the page that was unmapped")
+    })?;
+    check(&dump, gpu.iova(0), "READ", "TRANSLATION")?;
+    ensure_eq!(gpu.result(1), 0, "what the GPU did after the UNMAP");
+    Ok(())
+}
+
 /// A BO that the GPU may only read: a write is refused, and changes nothing.
 fn read_only(_: &mut Test) -> Outcome {
     let gpu = logged_gpu()?;
@@ -217,6 +254,7 @@ fn main() -> ExitCode {
         used_after_unmap,
         used_after_partial_unmap,
         used_before_and_after_a_waiting_unmap,
+        unmapped_while_the_gpu_looks,
         read_only,
         only_the_culprit_suffers,
     ])
