@@ -295,7 +295,7 @@ def main():
     args.modules = [args.module] if args.module else ["rust"] if args.soak else ["rust", "stock"]
     if args.soak:
         global OUT
-        OUT = TOP / "build/soak"
+        OUT = TOP / "build/soak" / args.kernel
 
     def stop(number, _):
         for child in list(children):
