@@ -33,6 +33,7 @@ mod gpuvm_rs;
 
 mod bind;
 mod bo;
+mod managed;
 mod ffi;
 // `tests/pure` compiles it for the host, too, and uses more of it.
 #[allow(dead_code, unreachable_pub)]

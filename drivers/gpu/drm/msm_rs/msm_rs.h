@@ -28,11 +28,6 @@ struct msm_rs_vm_log *msm_rs_vm_log_capture(struct drm_gpuvm *vm, u64 fault);
 void msm_rs_vm_log_print(const struct msm_rs_vm_log *log, struct drm_printer *p);
 void msm_rs_vm_log_free(struct msm_rs_vm_log *log);
 
-struct msm_mmu;
-
-/* The physical address of the PRR page of a VM's page tables; 0 if there is none. In msm_iommu.c. */
-phys_addr_t msm_rs_prr_page(struct msm_mmu *mmu);
-
 #else
 
 static inline int msm_rs_init(void)

@@ -129,7 +129,7 @@ pub(crate) struct PageTables {
 impl BindState {
     /// The state of a new VM.
     pub(crate) fn new(tables: VmTables, log: VmLog) -> impl PinInit<Self> {
-        let (geometry, smmu) = (tables.geometry(), tables.smmu);
+        let (geometry, smmu) = (tables.geometry(), tables.smmu());
         pin_init!(Self {
             geometry,
             smmu,

@@ -143,7 +143,7 @@ pub(crate) fn map_managed(
     if va.data().mapped().get(vm) {
         return Ok(());
     }
-    vm.mmu().map(va.range(), pages, va.offset())?;
+    vm.tables().map(va.range(), pages, va.offset())?;
     va.data().mapped().set(true, vm);
     Ok(())
 }
@@ -151,7 +151,7 @@ pub(crate) fn map_managed(
 /// Removes the page table entries of a kernel-managed VMA, if there are any.
 pub(crate) fn unmap_managed(vm: &VmLocked<'_, Managed>, va: &GpuVa<Managed>) {
     if va.data().mapped().get(vm) {
-        vm.mmu().unmap(va.range());
+        vm.tables().unmap(va.range());
         va.data().mapped().set(false, vm);
     }
 }

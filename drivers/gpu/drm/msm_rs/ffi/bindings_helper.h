@@ -18,6 +18,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/adreno-smmu-priv.h>
 #include <linux/dma-resv.h>
+#include <linux/io-pgtable.h>
 #include <linux/pagemap.h>
 #include <linux/pm_runtime.h>
 #include <linux/module.h>

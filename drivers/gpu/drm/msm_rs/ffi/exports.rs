@@ -25,6 +25,11 @@ use kernel::{
 use super::{
     bindings,
     request::Request,
+    root::{
+        self,
+        Given,
+        Root, //
+    },
     submit as ffi_submit,
     vm::{
         self as ffi_vm,
@@ -50,6 +55,7 @@ fn from_result(result: Result) -> c_int {
 
 #[no_mangle]
 unsafe extern "C" fn msm_rs_init() -> c_int {
+    root::init();
     from_result(wq::init())
 }
 
@@ -68,19 +74,19 @@ unsafe extern "C" fn msm_gem_vm_create(
     managed: bool,
 ) -> *mut bindings::drm_gpuvm {
     let create = || {
+        let mmu = NonNull::new(kernel::error::from_err_ptr(mmu)?).ok_or(EINVAL)?;
         let config = Config {
             drm,
-            mmu: NonNull::new(kernel::error::from_err_ptr(mmu)?).ok_or(EINVAL)?,
             name: name.cast(),
             start: va_start,
             size: va_size,
         };
         // SAFETY: C passes a device, page tables and a name that outlive the VM.
         unsafe {
-            if managed {
-                ffi_vm::create_managed(&config)
-            } else {
-                ffi_vm::create_bind(&config)
+            match Given::take(mmu) {
+                given if managed => ffi_vm::create_managed(&config, given),
+                Given::Own(root) => ffi_vm::create_bind(&config, root),
+                Given::Domain(_) => Err(EINVAL),
             }
         }
     };
@@ -88,6 +94,54 @@ unsafe extern "C" fn msm_gem_vm_create(
         Ok(vm) => vm.as_ptr(),
         Err(e) => e.to_ptr(),
     }
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_iommu_pagetable_create(
+    parent: *mut bindings::msm_mmu,
+    _kernel_managed: bool,
+) -> *mut bindings::msm_mmu {
+    let create = || {
+        let domain = NonNull::new(parent).ok_or(EINVAL)?;
+        // SAFETY: C passes the GPU's own domain, which lives until all files are closed.
+        unsafe { Root::new(domain) }
+    };
+    match create() {
+        Ok(root) => Root::into_raw(root),
+        Err(e) => e.to_ptr(),
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_iommu_pagetable_params(
+    mmu: *mut bindings::msm_mmu,
+    ttbr: *mut bindings::phys_addr_t,
+    asid: *mut c_int,
+) -> c_int {
+    // SAFETY: C passes the page tables of a VM to which it holds a reference; the others are NULL or can be written.
+    from_result(unsafe { Root::from_raw(mmu) }.map(|root| unsafe {
+        if let Some(ttbr) = ttbr.as_mut() {
+            *ttbr = root.table.address();
+        }
+        if let Some(asid) = asid.as_mut() {
+            // The same as TTBR1's: invalidations name none.
+            *asid = 0;
+        }
+    }))
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_iommu_pagetable_walk(
+    mmu: *mut bindings::msm_mmu,
+    iova: u64,
+    ptes: *mut u64,
+) -> c_int {
+    // SAFETY: C passes the page tables of a VM to which it holds a reference, and an array of 4.
+    from_result(unsafe {
+        Root::from_raw(mmu)
+            .and_then(|root| root.walk(iova))
+            .map(|entries| ptes.cast::<[u64; 4]>().write(entries))
+    })
 }
 
 #[no_mangle]

@@ -293,7 +293,7 @@ HELPER(void, msm_rs_helper_msm_rs_mm_remove, struct drm_mm_node *node)
 		drm_mm_remove_node(node);
 }
 
-/* What page tables of a VM_BIND VM need to know of the SMMU. */
+/* What per-process page tables need to know of the SMMU. */
 struct msm_rs_smmu {
 	struct device *dev;
 	u32 ias;
@@ -306,7 +306,7 @@ HELPER(bool, msm_rs_helper_msm_rs_smmu_config, struct msm_mmu *mmu, struct msm_r
 	struct adreno_smmu_priv *priv = dev_get_drvdata(mmu->dev);
 	const struct io_pgtable_cfg *cfg = priv->cookie ? priv->get_ttbr1_cfg(priv->cookie) : NULL;
 
-	if (!cfg)
+	if (!cfg || !(cfg->pgsize_bitmap & SZ_4K))
 		return false;
 	smmu->dev = cfg->iommu_dev;
 	smmu->ias = cfg->ias;
@@ -356,6 +356,42 @@ HELPER(u64, msm_rs_helper_msm_rs_table_alloc, const struct msm_rs_smmu *smmu)
 }
 
 HELPER(void, msm_rs_helper_msm_rs_table_free, const struct msm_rs_smmu *smmu, u64 table)
+/* Has the SMMU translate the lower half of addresses by the tables at @root. The settings are the upper half's. */
+HELPER(int, msm_rs_helper_msm_rs_ttbr0_on, struct msm_mmu *domain, u64 root)
+{
+	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
+	struct io_pgtable_cfg cfg = *priv->get_ttbr1_cfg(priv->cookie);
+
+	cfg.quirks &= ~IO_PGTABLE_QUIRK_ARM_TTBR1;
+	cfg.arm_lpae_s1_cfg.ttbr = root;
+	cfg.arm_lpae_s1_cfg.tcr.tg = 0; /* TG0: 4 KiB. TG1 has another number for that. */
+	return priv->set_ttbr0_cfg(priv->cookie, &cfg);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_ttbr0_off, struct msm_mmu *domain)
+{
+	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
+
+	priv->set_ttbr0_cfg(priv->cookie, NULL);
+}
+
+HELPER(bool, msm_rs_helper_msm_rs_smmu_has_prr, struct msm_mmu *domain)
+{
+	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
+
+	return priv->set_prr_bit;
+}
+
+/* The page that reads of NULL mappings find; 0: none. */
+HELPER(void, msm_rs_helper_msm_rs_prr_set, struct msm_mmu *domain, u64 page)
+{
+	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
+
+	if (page)
+		priv->set_prr_addr(priv->cookie, page);
+	priv->set_prr_bit(priv->cookie, page);
+}
+
 {
 	struct page *page = phys_to_page(table);
 

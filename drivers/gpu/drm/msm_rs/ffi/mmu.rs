@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! C's page tables: those of kernel-managed VMs.
+//! C's page tables: those of SMMU domains, and of GPUs with an MMU of their own. For the display, the GMU, and the VM that all contexts of an
+//! old GPU share.
 
 use core::ptr::NonNull;
 
@@ -26,11 +27,6 @@ impl Mmu {
     /// `mmu` is alive and given away by the caller.
     pub(super) unsafe fn from_raw(mmu: NonNull<bindings::msm_mmu>) -> Self {
         Self(mmu)
-    }
-
-    /// The C object.
-    pub(super) fn as_raw(&self) -> *mut bindings::msm_mmu {
-        self.0.as_ptr()
     }
 
     fn funcs(&self) -> &bindings::msm_mmu_funcs {

@@ -7,9 +7,10 @@
 //! - [`caller`]: who calls an ioctl, and what all requests may name.
 //! - [`debug`]: lines for the drm debug log.
 //! - [`jobs`]: bind jobs as the scheduler knows them.
-//! - [`mmu`]: C's page tables, of kernel-managed VMs.
+//! - [`mmu`]: C's page tables, of SMMU domains.
 //! - [`queue`]: submitqueues and their lock.
 //! - [`request`]: a VM_BIND request.
+//! - [`root`]: per-process page tables as C knows them, and what they share.
 //! - [`seq`] is debugfs.
 //! - [`shrink`]: the device's LRUs, and who asks for their memory.
 //! - [`submit`]: a SUBMIT request, and the submit that C runs.
@@ -34,6 +35,7 @@ pub(crate) mod mappings;
 pub(crate) mod mmu;
 pub(crate) mod queue;
 pub(crate) mod request;
+mod root;
 #[cfg(CONFIG_DEBUG_FS)]
 pub(crate) mod seq;
 pub(crate) mod shrink;

@@ -2,19 +2,16 @@
 
 //! The memory behind [`crate::pgtable`]: tables as pages, the SMMU's view of them, its TLB.
 //!
-//! The root belongs to C's `msm_iommu_pagetable`, which gives its address to the GPU; what it leads to is ours.
+//! The root, whose address C gives to the GPU, is in [`super::root`].
 
-use core::{
-    ops::Deref,
-    ptr::NonNull, //
-};
+use core::ops::Deref;
 
 use kernel::prelude::*;
 
 use super::{
     bindings,
     bo::Pages,
-    mmu::Mmu, //
+    root::Root, //
 };
 use crate::{
     gpuvm_rs::{
@@ -39,7 +36,6 @@ use crate::{
             Pool,
             Table, //
         },
-        NullTables,
         PageTables, //
     },
     pure::ranges::RangeBuf,
@@ -109,11 +105,32 @@ unsafe impl Send for Smmu {}
 // SAFETY: As above.
 unsafe impl Sync for Smmu {}
 
+impl Smmu {
+    /// The one of a domain; `None` if it has no per-process page tables.
+    ///
+    /// # Safety
+    ///
+    /// `domain` is alive.
+    pub(super) unsafe fn of(domain: *mut bindings::msm_mmu) -> Option<Self> {
+        let mut config = core::mem::MaybeUninit::<bindings::msm_rs_smmu>::zeroed();
+        // SAFETY: The caller's promise; the config is integers and a pointer, and is written on success.
+        unsafe {
+            bindings::msm_rs_smmu_config(domain, config.as_mut_ptr())
+                .then(|| Self(config.assume_init()))
+        }
+    }
+
+    /// The sizes of per-process address spaces; `None` if our tables can't have them.
+    pub(super) fn geometry(&self) -> Option<Geometry> {
+        Geometry::new(self.0.ias, self.0.oas)
+    }
+}
+
 impl Memory for Smmu {
     type Entries<'a> = View;
 
     fn entries(&self, table: Table) -> View {
-        // SAFETY: Only tables that `alloc()` made, and the root, are ever named.
+        // SAFETY: Only tables that `alloc()` made are ever named.
         View(unsafe { bindings::msm_rs_table_entries(table.address()) })
     }
 
@@ -190,12 +207,17 @@ impl TableList {
             if table == 0 {
                 return Err(ENOMEM);
             }
-            self.push(table);
+            self.link(table);
         }
         Ok(())
     }
 
-    fn push(&mut self, table: u64) {
+    /// Adds a table that nothing links.
+    pub(super) fn push(&mut self, table: Table) {
+        self.link(table.address());
+    }
+
+    fn link(&mut self, table: u64) {
         // SAFETY: The table is ours and on no list.
         unsafe { *bindings::msm_rs_table_link(table) = self.first as kernel::ffi::c_ulong };
         self.first = table;
@@ -233,78 +255,35 @@ impl Drop for TableList {
     }
 }
 
-/// The page tables of a VM_BIND VM, empty at first.
+/// The page tables of a VM of its own, empty at first.
 pub(crate) struct VmTables {
     tables: PageTables,
-    /// Keeps the shared NULL tables.
-    _null: TableList,
-    root: Table,
-    pub(crate) smmu: Smmu,
-    mmu: Mmu,
+    root: KBox<Root>,
 }
 
 impl VmTables {
-    /// Takes over C's page tables. Gives them back to the caller if it fails.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` for an SMMU without per-process page tables or of another geometry, `ENOMEM`.
-    ///
-    /// # Safety
-    ///
-    /// `mmu` is an empty `msm_iommu_pagetable` that is alive, given away by the caller if this succeeds.
-    pub(super) unsafe fn new(mmu: NonNull<bindings::msm_mmu>) -> Result<Self> {
-        let raw = mmu.as_ptr();
-        let mut config = core::mem::MaybeUninit::<bindings::msm_rs_smmu>::zeroed();
-        let mut ttbr = 0;
-        // SAFETY: The caller's promise; the config is integers and a pointer, and is written on
-        // success.
-        let smmu = unsafe {
-            if !bindings::msm_rs_smmu_config(raw, config.as_mut_ptr()) {
-                return Err(EINVAL);
-            }
-            kernel::error::to_result(bindings::msm_iommu_pagetable_params(
-                raw,
-                &mut ttbr,
-                core::ptr::null_mut(),
-            ))?;
-            Smmu(config.assume_init())
-        };
-        let geometry = Geometry::new(smmu.0.ias, smmu.0.oas).ok_or(EINVAL)?;
-        // TTBR0 holds the ASID, too, above the address.
-        let root = Table::at(ttbr & 0x0000_ffff_ffff_f000).ok_or(EINVAL)?;
-        smmu.set_counts(root, Counts::default());
-
-        let mut pool = TableList::new(smmu);
-        let mut kept = TableList::new(smmu);
-        // SAFETY: Alive.
-        let prr = unsafe { bindings::msm_rs_prr_page(raw) };
-        let null = match Table::at(prr) {
-            Some(page) if prr != 0 => {
-                pool.fill(3)?;
-                let mut take = || -> Result<Table> {
-                    let table = pool.take().ok_or(ENOMEM)?;
-                    kept.push(table.address());
-                    Ok(table)
-                };
-                let tables = [take()?, take()?, take()?];
-                Some(NullTables::new(&smmu, tables, page))
-            }
-            _ => None,
-        };
-        Ok(Self {
-            tables: PageTables::new(geometry, root, null),
-            _null: kept,
+    /// Page tables in which nothing is mapped.
+    pub(super) fn new(root: KBox<Root>) -> Self {
+        root.smmu.set_counts(root.table, Counts::default());
+        Self {
+            tables: PageTables::new(root.geometry, root.table, root.null),
             root,
-            smmu,
-            // SAFETY: Given away by the caller, as nothing can fail any more.
-            mmu: unsafe { Mmu::from_raw(mmu) },
-        })
+        }
     }
 
     /// The sizes of the address space.
     pub(crate) fn geometry(&self) -> Geometry {
         *self.tables.geometry()
+    }
+
+    /// How tables are allocated.
+    pub(crate) fn smmu(&self) -> Smmu {
+        self.root.smmu
+    }
+
+    /// The entries that translate `iova`, by level.
+    pub(crate) fn walk(&self, iova: u64) -> [u64; 4] {
+        self.tables.walk(&self.root.smmu, iova)
     }
 
     /// Links and pins all tables of `footprint`, with those of `pool`, until [`Change::release`].
@@ -318,7 +297,7 @@ impl VmTables {
         pool: &mut TableList,
     ) -> Result<(), u64> {
         self.tables
-            .reserve(&self.smmu, pool, footprint)
+            .reserve(&self.root.smmu, pool, footprint)
             .map_err(|short| short.missing)
     }
 
@@ -326,7 +305,7 @@ impl VmTables {
     pub(crate) fn change(&mut self) -> Change<'_> {
         Change {
             freed: Some(Freed {
-                tables: TableList::new(self.smmu),
+                tables: TableList::new(self.smmu()),
                 invalidate: false,
             }),
             vm: self,
@@ -336,29 +315,29 @@ impl VmTables {
     /// Removes everything, also what is reserved.
     pub(crate) fn teardown(&mut self) {
         let mut freed = Freed {
-            tables: TableList::new(self.smmu),
+            tables: TableList::new(self.smmu()),
             invalidate: true,
         };
-        let root = self.root;
+        let (root, smmu) = (self.root.table, self.smmu());
         let tables = PageTables::new(self.geometry(), root, None);
         let tables = core::mem::replace(&mut self.tables, tables);
         tables.teardown(
-            &self.smmu,
+            &smmu,
             &mut Teardown {
                 root,
                 freed: &mut freed,
             },
         );
-        let view = self.smmu.entries(root);
+        let view = smmu.entries(root);
         (0..ENTRIES).for_each(|at| view.set(at, 0));
-        self.smmu.sync(root, 0, ENTRIES);
-        self.smmu.set_counts(root, Counts::default());
+        smmu.sync(root, 0, ENTRIES);
+        smmu.set_counts(root, Counts::default());
         self.invalidate();
     }
 
     fn invalidate(&self) {
         // SAFETY: Alive.
-        unsafe { bindings::msm_rs_smmu_invalidate(self.mmu.as_raw()) };
+        unsafe { bindings::msm_rs_smmu_invalidate(self.root.as_raw()) };
     }
 }
 
@@ -377,7 +356,7 @@ struct Freed {
 impl Gather for Freed {
     fn table(&mut self, table: Table) {
         self.invalidate = true;
-        self.tables.push(table.address());
+        self.tables.push(table);
     }
 
     fn removed_live(&mut self) {
@@ -385,7 +364,7 @@ impl Gather for Freed {
     }
 }
 
-/// Gathers all tables but the root, which is C's.
+/// Gathers all tables but the root, which stays.
 struct Teardown<'a> {
     root: Table,
     freed: &'a mut Freed,
@@ -418,7 +397,7 @@ impl Change<'_> {
     /// `EINVAL` if they aren't, or for a range that the BO or the address space doesn't have.
     pub(crate) fn map(&mut self, at: VaRange, pages: Option<&Pages>, offset: u64) -> Result {
         let freed = self.freed.as_mut().ok_or(EINVAL)?;
-        let (tables, mem) = (&self.vm.tables, &self.vm.smmu);
+        let (tables, mem) = (&self.vm.tables, &self.vm.root.smmu);
         match pages {
             Some(pages) => tables.map(mem, at, pages.runs(offset, at.len())?, pages.prot(), freed),
             None => tables.map_null(mem, at, freed),
@@ -435,14 +414,14 @@ impl Change<'_> {
         let freed = self.freed.as_mut().ok_or(EINVAL)?;
         self.vm
             .tables
-            .unmap(&self.vm.smmu, at, freed)
+            .unmap(&self.vm.root.smmu, at, freed)
             .map_err(|_| EINVAL)
     }
 
     /// Ends a reservation: tables that nothing uses any more go.
     pub(crate) fn release(&mut self, footprint: &JobFootprint) {
         if let Some(freed) = self.freed.as_mut() {
-            self.vm.tables.release(&self.vm.smmu, footprint, freed);
+            self.vm.tables.release(&self.vm.root.smmu, footprint, freed);
         }
     }
 

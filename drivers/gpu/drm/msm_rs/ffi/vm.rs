@@ -30,6 +30,10 @@ use super::{
     jobs::Jobs,
     mmu::Mmu,
     tables::VmTables,
+    root::{
+        Given,
+        Root, //
+    },
     wq, //
 };
 use crate::{
@@ -47,6 +51,7 @@ use crate::{
     },
     pure::ops,
     vm::BindState,
+    managed::ManagedTables,
     vm_log::VmLog,
     vma, //
 };
@@ -196,7 +201,7 @@ struct Vm<S> {
 
 /// What Rust keeps of a managed VM.
 pub(crate) struct ManagedState {
-    mmu: Mmu,
+    tables: ManagedTables,
 }
 
 /// What Rust keeps of a VM_BIND VM.
@@ -259,9 +264,9 @@ fn c_vm<T: Driver>(vm: &GpuVm<T>) -> *mut bindings::msm_gem_vm {
 
 impl GpuVm<Managed> {
     /// The VM's page tables, which lock for themselves.
-    pub(crate) fn mmu(&self) -> &Mmu {
+    pub(crate) fn tables(&self) -> &ManagedTables {
         // SAFETY: All VMs with these callbacks are in a `Vm<ManagedState>`, see `create()`.
-        unsafe { &(*self.as_raw().cast::<Vm<ManagedState>>()).state.mmu }
+        unsafe { &(*self.as_raw().cast::<Vm<ManagedState>>()).state.tables }
     }
 }
 
@@ -355,29 +360,34 @@ impl GpuVm<Bind> {
 /// What a VM is made from.
 pub(super) struct Config {
     pub(super) drm: *mut bindings::drm_device,
-    pub(super) mmu: NonNull<bindings::msm_mmu>,
     pub(super) name: *const core::ffi::c_char,
     pub(super) start: u64,
     pub(super) size: u64,
 }
 
-/// Makes a VM for which the kernel gives out addresses. The VM owns the page tables.
+/// Makes a VM for which the kernel gives out addresses.
 ///
 /// # Errors
 ///
-/// `ENOMEM`; the page tables are still the caller's.
+/// `ENOMEM`; the page tables of a domain are still the caller's.
 ///
 /// # Safety
 ///
-/// The pointers are alive; `name` outlives the VM.
-pub(super) unsafe fn create_managed(config: &Config) -> Result<NonNull<bindings::drm_gpuvm>> {
+/// The pointers are alive; `name` outlives the VM. A domain is given away if this succeeds.
+pub(super) unsafe fn create_managed(
+    config: &Config,
+    given: Given,
+) -> Result<NonNull<bindings::drm_gpuvm>> {
     // SAFETY: The caller's promise; the state is only made when nothing can fail any more.
     unsafe {
-        create::<Managed, _, _>(config, true, |_| {
-            let mmu = Mmu::from_raw(config.mmu);
+        create::<Managed, _, _>(config, given.as_raw(), true, |_| {
+            let tables = match given {
+                Given::Domain(mmu) => ManagedTables::Domain(Mmu::from_raw(mmu)),
+                Given::Own(root) => ManagedTables::own(VmTables::new(root))?,
+            };
             Ok(pin_init::init_from_closure(
                 move |slot: *mut ManagedState| {
-                    slot.write(ManagedState { mmu });
+                    slot.write(ManagedState { tables });
                     Ok::<(), core::convert::Infallible>(())
                 },
             ))
@@ -385,36 +395,28 @@ pub(super) unsafe fn create_managed(config: &Config) -> Result<NonNull<bindings:
     }
 }
 
-/// Makes a VM for VM_BIND. As [`create_managed`], but the page tables are taken in any case: the only caller in C
-/// (`a6xx_create_private_vm()`) forgets them when this fails, as it does when its process is killed meanwhile.
+/// Makes a VM for VM_BIND.
 ///
 /// # Errors
 ///
-/// `ENOMEM`, `EINVAL` for an SMMU without per-process page tables.
+/// `ENOMEM`.
 ///
 /// # Safety
 ///
 /// The pointers are alive; `name` outlives the VM.
-pub(super) unsafe fn create_bind(config: &Config) -> Result<NonNull<bindings::drm_gpuvm>> {
-    // SAFETY: The caller's promise. Only a VM that was made owns the page tables.
-    unsafe { try_create_bind(config).inspect_err(|_| drop(Mmu::from_raw(config.mmu))) }
-}
-
-/// # Safety
-///
-/// As [`create_bind`]. The page tables are still the caller's if this fails.
-unsafe fn try_create_bind(config: &Config) -> Result<NonNull<bindings::drm_gpuvm>> {
+pub(super) unsafe fn create_bind(
+    config: &Config,
+    root: KBox<Root>,
+) -> Result<NonNull<bindings::drm_gpuvm>> {
     // SAFETY: Reads a module parameter.
     let log = VmLog::new(unsafe { bindings::msm_rs_vm_log_shift() })?;
     // SAFETY: The caller's promise. The scheduler stays where it is until `free()` stops it.
     unsafe {
-        create::<Bind, _, _>(config, false, |c| {
+        create::<Bind, _, _>(config, root.as_raw(), false, |c| {
             let burial = Burial::new(c)?;
-            let sched = &raw mut (*c).sched;
-            sched::init::<Jobs>(sched, (*config.drm).dev, c"msm-vm-bind")?;
-            let tables = VmTables::new(config.mmu).inspect_err(|_| sched::fini(sched))?;
+            sched::init::<Jobs>(&raw mut (*c).sched, (*config.drm).dev, c"msm-vm-bind")?;
             Ok(pin_init!(BindMemory {
-                state <- BindState::new(tables, log),
+                state <- BindState::new(VmTables::new(root), log),
                 burial: ManuallyDrop::new(burial),
             }))
         })
@@ -423,7 +425,7 @@ unsafe fn try_create_bind(config: &Config) -> Result<NonNull<bindings::drm_gpuvm
 
 /// # Safety
 ///
-/// As [`create_managed`]. `prepare` takes the page tables if it succeeds and leaves nothing if it fails.
+/// As [`create_managed`]. `mmu` is what `prepare` makes the state from; it leaves nothing if it fails.
 unsafe fn create<T: Driver, S, I: PinInit<S>>(
     config: &Config,
     managed: bool,
@@ -449,6 +451,7 @@ unsafe fn create<T: Driver, S, I: PinInit<S>>(
     unsafe {
         bindings::drm_gpuvm_init(
             &raw mut (*c).base,
+    mmu: *mut bindings::msm_mmu,
             config.name,
             0,
             config.drm,
@@ -461,7 +464,7 @@ unsafe fn create<T: Driver, S, I: PinInit<S>>(
         );
         bindings::drm_gem_object_put(resv_obj);
         bindings::drm_mm_init(&raw mut (*c).mm, config.start, config.size);
-        (*c).mmu = config.mmu.as_ptr();
+        (*c).mmu = mmu;
         (*c).managed = managed;
         pin_init::raw_init(&raw mut (*vm).state, state);
         KBox::into_raw(memory);
@@ -487,6 +490,7 @@ unsafe fn release(c: *mut bindings::msm_gem_vm) {
 // SAFETY: `free()` gives the memory back.
 unsafe impl Driver for Managed {
     type Va = ManagedVa;
+        Given::belongs_to(mmu, &raw mut (*c).base);
     type Step = ();
 
     fn validate(_vm: &VmLocked<'_, Self>, _obj: &ObjLocked<'_>, _vm_bo: &VmBo<'_, Self>) -> Result {

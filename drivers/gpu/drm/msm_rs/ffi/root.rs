@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Per-process page tables as C knows them: a `struct msm_mmu` that says what TTBR0 is to be. And what those of one SMMU
+//! domain share.
+//!
+//! The domain, with its tables for TTBR1, is C's (`msm_iommu.c`).
+
+use core::{
+    ptr::NonNull,
+    sync::atomic::{
+        AtomicPtr,
+        Ordering, //
+    },
+};
+
+use kernel::{
+    prelude::*,
+    sync::global_lock,
+    types::Opaque, //
+};
+
+use super::{
+    bindings,
+    tables::{
+        Smmu,
+        TableList, //
+    },
+    vm::AnyVm,
+};
+use crate::pgtable::{
+    geometry::Geometry,
+    memory::{
+        Pool,
+        Table, //
+    },
+    NullTables,
+};
+
+/// What the per-process page tables of a domain share. It is in [`DOMAINS`] while there are any, and TTBR0 is in use.
+struct Shared {
+    next: Option<KBox<Shared>>,
+    domain: NonNull<bindings::msm_mmu>,
+    users: usize,
+    /// Where TTBR0 points until the GPU sets it, also when the SMMU has slept: nothing is mapped there.
+    idle: Table,
+    /// The PRR page and the tables that lead to it.
+    null: Option<(Table, NullTables)>,
+    /// Keeps the tables.
+    _tables: TableList,
+}
+
+// SAFETY: The domain isn't bound to a thread, and neither are tables.
+unsafe impl Send for Shared {}
+
+global_lock! {
+    // SAFETY: `init()` is called before any device is there.
+    unsafe(uninit) static DOMAINS: Mutex<Option<KBox<Shared>>> = None;
+}
+
+/// Before anything else of the module runs.
+pub(super) fn init() {
+    // SAFETY: Called once.
+    unsafe { DOMAINS.init() };
+}
+
+impl Shared {
+    /// What the first page tables in `domain` need.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn new(domain: NonNull<bindings::msm_mmu>, smmu: Smmu) -> Result<KBox<Self>> {
+        // SAFETY: The domain is alive.
+        let prr = unsafe { bindings::msm_rs_smmu_has_prr(domain.as_ptr()) };
+        let mut pool = TableList::new(smmu);
+        let mut tables = TableList::new(smmu);
+        pool.fill(if prr { 5 } else { 1 })?;
+        let mut take = || -> Result<Table> {
+            let table = pool.take().ok_or(ENOMEM)?;
+            tables.push(table);
+            Ok(table)
+        };
+        let idle = take()?;
+        let null = if prr {
+            let page = take()?;
+            let null = NullTables::new(&smmu, [take()?, take()?, take()?], page);
+            Some((page, null))
+        } else {
+            None
+        };
+        let shared = Self {
+            next: None,
+            domain,
+            users: 0,
+            idle,
+            null,
+            _tables: tables,
+        };
+        Ok(KBox::new(shared, GFP_KERNEL)?)
+    }
+
+    /// Has the SMMU use TTBR0. May wake it.
+    fn on(&self) -> Result {
+        // SAFETY: The domain is alive, and the tables outlive their use: see `off()`.
+        unsafe {
+            kernel::error::to_result(bindings::msm_rs_ttbr0_on(
+                self.domain.as_ptr(),
+                self.idle.address(),
+            ))?;
+            if let Some((page, _)) = &self.null {
+                bindings::msm_rs_prr_set(self.domain.as_ptr(), page.address());
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Self::on`].
+    fn off(&self) {
+        // SAFETY: The domain outlives its page tables.
+        unsafe {
+            bindings::msm_rs_ttbr0_off(self.domain.as_ptr());
+            if self.null.is_some() {
+                bindings::msm_rs_prr_set(self.domain.as_ptr(), 0);
+            }
+        }
+    }
+}
+
+/// A share in what the page tables of a domain have in common.
+struct Share {
+    domain: NonNull<bindings::msm_mmu>,
+}
+
+impl Share {
+    /// Returns it with the NULL tables, if the SMMU has a PRR.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; what the SMMU's driver says.
+    fn new(domain: NonNull<bindings::msm_mmu>, smmu: Smmu) -> Result<(Self, Option<NullTables>)> {
+        loop {
+            if let Some(null) = Self::join(domain) {
+                return Ok((Self { domain }, null));
+            }
+            // Allocated without the lock: reclaim may take it, when it drops a VM's last reference.
+            let mut shared = Shared::new(domain, smmu)?;
+            let mut list = DOMAINS.lock();
+            let first: &mut Option<KBox<Shared>> = &mut list;
+            if Self::find(first, domain).is_none() {
+                shared.on()?;
+                shared.next = first.take();
+                *first = Some(shared);
+            }
+        }
+    }
+
+    /// Counts one user more, if there are any.
+    fn join(domain: NonNull<bindings::msm_mmu>) -> Option<Option<NullTables>> {
+        let mut list = DOMAINS.lock();
+        let shared = Self::find(&mut list, domain)?;
+        shared.users += 1;
+        Some(shared.null.as_ref().map(|(_, null)| *null))
+    }
+
+    fn find(
+        first: &mut Option<KBox<Shared>>,
+        domain: NonNull<bindings::msm_mmu>,
+    ) -> Option<&mut Shared> {
+        let mut next = first.as_deref_mut();
+        while let Some(shared) = next {
+            if shared.domain == domain {
+                return Some(shared);
+            }
+            next = shared.next.as_deref_mut();
+        }
+        None
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut list = DOMAINS.lock();
+        let first: &mut Option<KBox<Shared>> = &mut list;
+        let mut rest = first.take();
+        while let Some(mut shared) = rest {
+            rest = shared.next.take();
+            if shared.domain == self.domain {
+                shared.users -= 1;
+                if shared.users == 0 {
+                    shared.off();
+                    continue;
+                }
+            }
+            shared.next = first.take();
+            *first = Some(shared);
+        }
+    }
+}
+
+/// The root of a VM's own page tables. C passes it from `msm_iommu_pagetable_create()` to `msm_gem_vm_create()` and then asks the
+/// VM for it.
+#[repr(C)]
+pub(crate) struct Root {
+    base: Opaque<bindings::msm_mmu>,
+    /// The VM, once there is one. It outlives the root.
+    vm: AtomicPtr<bindings::drm_gpuvm>,
+    pub(super) table: Table,
+    pub(super) null: Option<NullTables>,
+    pub(super) smmu: Smmu,
+    pub(super) geometry: Geometry,
+    /// Keeps the table.
+    _memory: TableList,
+    /// Given up last.
+    _share: Share,
+}
+
+// SAFETY: C's part is never changed; the rest isn't bound to a thread.
+unsafe impl Send for Root {}
+// SAFETY: As above.
+unsafe impl Sync for Root {}
+
+/// C calls none of them for per-process page tables.
+static FUNCS: bindings::msm_mmu_funcs = bindings::msm_mmu_funcs {
+    detach: None,
+    prealloc_count: None,
+    prealloc_allocate: None,
+    prealloc_cleanup: None,
+    map: None,
+    unmap: None,
+    destroy: None,
+    set_stall: None,
+};
+
+impl Root {
+    /// Page tables in `domain`, in which nothing is mapped.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` for an SMMU without per-process page tables or of a geometry that ours don't have; `ENOMEM`; what the
+    /// SMMU's driver says.
+    ///
+    /// # Safety
+    ///
+    /// `domain` is the `msm_mmu` of a domain, and outlives the result.
+    pub(super) unsafe fn new(domain: NonNull<bindings::msm_mmu>) -> Result<KBox<Self>> {
+        // SAFETY: The caller's promise.
+        let smmu = unsafe { Smmu::of(domain.as_ptr()) }.ok_or(ENODEV)?;
+        let geometry = smmu.geometry().ok_or(ENODEV)?;
+        let mut pool = TableList::new(smmu);
+        let mut memory = TableList::new(smmu);
+        pool.fill(1)?;
+        let table = pool.take().ok_or(ENOMEM)?;
+        memory.push(table);
+        let (share, null) = Share::new(domain, smmu)?;
+        let base = bindings::msm_mmu {
+            funcs: &FUNCS,
+            // SAFETY: The caller's promise; the device never changes.
+            dev: unsafe { (*domain.as_ptr()).dev },
+            handler: None,
+            arg: core::ptr::null_mut(),
+            type_: bindings::msm_mmu_type_MSM_MMU_IOMMU_PAGETABLE,
+            prealloc: core::ptr::null_mut(),
+        };
+        let root = Self {
+            base: Opaque::new(base),
+            vm: AtomicPtr::new(core::ptr::null_mut()),
+            table,
+            null,
+            smmu,
+            geometry,
+            _memory: memory,
+            _share: share,
+        };
+        Ok(KBox::new(root, GFP_KERNEL)?)
+    }
+
+    /// Gives it to C, which brings it back with [`Given::take`].
+    pub(super) fn into_raw(this: KBox<Self>) -> *mut bindings::msm_mmu {
+        KBox::into_raw(this).cast()
+    }
+
+    /// What C knows.
+    pub(super) fn as_raw(&self) -> *mut bindings::msm_mmu {
+        self.base.get()
+    }
+
+    /// Says whose page tables these are.
+    pub(super) fn belongs_to(&self, vm: *mut bindings::drm_gpuvm) {
+        self.vm.store(vm, Ordering::Release);
+    }
+
+    /// The root behind C's pointer, if that is one.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a domain.
+    ///
+    /// # Safety
+    ///
+    /// `mmu` is alive, and for `'a`.
+    pub(super) unsafe fn from_raw<'a>(mmu: *mut bindings::msm_mmu) -> Result<&'a Self> {
+        // SAFETY: Alive; only `new()` makes any of this type.
+        unsafe {
+            if (*mmu).type_ != bindings::msm_mmu_type_MSM_MMU_IOMMU_PAGETABLE {
+                return Err(EINVAL);
+            }
+            Ok(&*mmu.cast())
+        }
+    }
+
+    /// The entries that translate `iova`, as [`crate::pgtable::PageTables::walk`] gives them.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` before there is a VM.
+    pub(super) fn walk(&self, iova: u64) -> Result<[u64; 4]> {
+        let vm = self.vm.load(Ordering::Acquire);
+        if vm.is_null() {
+            return Err(EINVAL);
+        }
+        // SAFETY: Whoever has the root has a reference to its VM.
+        match unsafe { AnyVm::from_raw(vm) } {
+            AnyVm::Bind(vm) => Ok(vm.state().page_tables.lock().tables.walk(iova)),
+            AnyVm::Managed(vm) => vm.tables().walk(iova),
+        }
+    }
+}
+
+/// What C makes a VM from.
+pub(super) enum Given {
+    /// The page tables of a domain, which stay C's until the VM is made.
+    Domain(NonNull<bindings::msm_mmu>),
+    /// Page tables of its own, which C has given away, whether there will be a VM or not: their only caller forgets them.
+    Own(KBox<Root>),
+}
+
+impl Given {
+    /// # Safety
+    ///
+    /// `mmu` is alive, and if it isn't a domain's, it came from [`Root::into_raw`] and is given away.
+    pub(super) unsafe fn take(mmu: NonNull<bindings::msm_mmu>) -> Self {
+        // SAFETY: The caller's promise.
+        unsafe {
+            match Root::from_raw(mmu.as_ptr()) {
+                Ok(_) => Self::Own(KBox::from_raw(mmu.as_ptr().cast())),
+                Err(_) => Self::Domain(mmu),
+            }
+        }
+    }
+
+    /// What C knows.
+    pub(super) fn as_raw(&self) -> *mut bindings::msm_mmu {
+        match self {
+            Self::Domain(mmu) => mmu.as_ptr(),
+            Self::Own(root) => root.as_raw(),
+        }
+    }
+
+    /// Says whose page tables these are.
+    pub(super) fn belongs_to(mmu: *mut bindings::msm_mmu, vm: *mut bindings::drm_gpuvm) {
+        // SAFETY: The VM owns the page tables.
+        if let Ok(root) = unsafe { Root::from_raw(mmu) } {
+            root.belongs_to(vm);
+        }
+    }
+}
