@@ -66,12 +66,6 @@ impl Fence {
         self.0.get()
     }
 
-    /// The timeline that it is on; its fences signal in order.
-    pub fn context(&self) -> u64 {
-        // SAFETY: By the type invariant the fence is initialised; the context never changes.
-        unsafe { (*self.as_raw()).context }
-    }
-
     /// Whether the fence is signalled (with or without an error).
     pub fn is_signaled(&self) -> bool {
         // SAFETY: By the type invariant the fence is initialised.

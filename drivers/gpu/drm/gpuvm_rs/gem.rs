@@ -10,11 +10,17 @@ use core::{
 
 use kernel::{
     prelude::*,
-    sync::aref::AlwaysRefCounted,
+    sync::aref::{
+        ARef,
+        AlwaysRefCounted, //
+    },
     types::Opaque, //
 };
 
-use super::to_result;
+use super::{
+    fence::Fence,
+    to_result, //
+};
 use crate::bindings;
 
 /// A `struct drm_gem_object`, of whichever driver.
@@ -97,17 +103,10 @@ impl GemObject {
         }
     }
 
-    /// Waits, not interruptibly, until all of the object's fences are signalled.
-    pub fn wait_idle(&self) {
-        // SAFETY: Alive. Without a timeout this can't fail.
-        unsafe {
-            bindings::dma_resv_wait_timeout(
-                self.resv(),
-                bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
-                false,
-                core::ffi::c_long::MAX as usize,
-            );
-        }
+    /// One of the object's fences that isn't signalled, if there is any.
+    pub fn busy(&self) -> Option<ARef<Fence>> {
+        // SAFETY: Alive; the call returns a reference or NULL.
+        unsafe { Fence::from_owned(bindings::gpuvm_rs_resv_busy(self.resv())) }
     }
 
     /// Waits up to `jiffies` for what somebody who reads (or writes) has to wait for, by implicit synchronisation.

@@ -212,6 +212,18 @@ GPUVM_RS_HELPER(unsigned int, gpuvm_rs_helper_gpuvm_rs_usage_rw, bool write)
 	return dma_resv_usage_rw(write);
 }
 
+/* A reference to one of its fences that isn't signalled, or NULL. */
+GPUVM_RS_HELPER(struct dma_fence *, gpuvm_rs_helper_gpuvm_rs_resv_busy, struct dma_resv *resv)
+{
+	struct dma_resv_iter cursor;
+	struct dma_fence *fence;
+
+	dma_resv_iter_begin(&cursor, resv, DMA_RESV_USAGE_BOOKKEEP);
+	fence = dma_fence_get(dma_resv_iter_first_unlocked(&cursor));
+	dma_resv_iter_end(&cursor);
+	return fence;
+}
+
 GPUVM_RS_HELPER(bool, gpuvm_rs_helper_drm_gem_is_imported, struct drm_gem_object *obj)
 {
 	return drm_gem_is_imported(obj);

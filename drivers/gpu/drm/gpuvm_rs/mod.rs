@@ -16,6 +16,7 @@
 //! - [`txn`]: a VMA tree change that is committed whole or undone whole.
 //! - [`trylock`]: locking an object's VMs without waiting.
 //! - [`lru`]: LRUs of objects and walking them.
+//! - [`idle`]: what is to be done once an object is idle.
 //! - [`graveyard`]: where reclaim leaves objects whose last reference it drops.
 //! - [`shrinker`]: giving objects' pages back when memory is short.
 //! - [`small_vec`]: lists that allocate only when they are long.
@@ -37,6 +38,7 @@ pub mod exec;
 pub mod fence;
 pub mod gem;
 pub mod graveyard;
+pub mod idle;
 pub mod lru;
 pub mod pair;
 pub mod range;

@@ -11,16 +11,15 @@
 //!
 //! 1. the submitqueue (`ffi::queue::QueueLocked`): jobs are armed and pushed in one order
 //! 2. the VM's resv, then the BOs' resvs, all by one `Exec`
-//! 3. `BindState::submits`: the last submit of each ring
-//! 4. `BindState::pending`: the bind jobs that may not have run yet
-//! 5. the work of one job (`bind::job::Slot`)
-//! 6. `BindState::page_tables`: page tables and VM log
-//! 7. the device's LRU lock (`gpuvm_rs::lru::LruLocked`): LRUs, pin counts, madvise states
+//! 3. `BindState::pending`: the bind jobs that may not have run yet
+//! 4. the work of one job (`bind::job::Slot`)
+//! 5. `BindState::page_tables`: page tables and VM log
+//! 6. the device's LRU lock (`gpuvm_rs::lru::LruLocked`): LRUs, pin counts, madvise states
 //!
 //! Reclaim may be called with any of the first two held: the shrinker only tries them.
 //!
-//! 5 to 7 are taken on the fence-signalling path: nothing is allocated while they are held. Kernel-managed VMs have
-//! neither bind jobs nor 3 to 6.
+//! 4 to 6 are taken on the fence-signalling path: nothing is allocated while they are held. Kernel-managed VMs have
+//! neither 3 nor 4; the lock of their page tables (`managed`) is in the place of 5.
 
 /// What `pr_err!` and its like print first; C's messages of the module have no prefix either.
 #[allow(non_upper_case_globals)]
@@ -33,8 +32,8 @@ mod gpuvm_rs;
 
 mod bind;
 mod bo;
-mod managed;
 mod ffi;
+mod managed;
 // `tests/pure` compiles it for the host, too, and uses more of it.
 #[allow(dead_code, unreachable_pub)]
 mod pgtable;

@@ -26,7 +26,11 @@ use crate::{
             Smmu,
             VmTables, //
         },
-        vm::Bind, //
+        vm::Bind,
+        wq::{
+            self,
+            InUse, //
+        },
     },
     gpuvm_rs::{
         exec::Exec,
@@ -59,9 +63,6 @@ pub(crate) struct BindState {
     /// The jobs that may not have run yet, in the order in which the ioctls changed the VMA tree.
     #[pin]
     pub(crate) pending: Mutex<PendingJobs>,
-    /// What the GPU may still be running.
-    #[pin]
-    pub(crate) submits: Mutex<Submits>,
     /// What jobs change. Taken on the fence-signalling path.
     #[pin]
     pub(crate) page_tables: Mutex<PageTables>,
@@ -75,37 +76,6 @@ pub(crate) struct PendingJobs {
     pub(crate) jobs: KVVec<PendingJob>,
     /// How many jobs there ever were: the newest one's sequence number.
     pub(crate) seqno: u32,
-}
-
-/// The submits that may not be done. Those of one scheduler entity end in order, so that its newest stands for all.
-pub(crate) struct Submits(KVVec<ARef<Fence>>);
-
-impl Submits {
-    /// Makes room for one more, and forgets those that are done.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn reserve(&mut self) -> Result {
-        self.0.retain(|fence| !fence.is_signaled());
-        self.0.reserve(1, GFP_KERNEL)?;
-        Ok(())
-    }
-
-    /// Adds the newest of an entity, into the room that [`Self::reserve`] made.
-    pub(crate) fn add(&mut self, fence: ARef<Fence>) {
-        let same = |old: &&mut ARef<Fence>| old.context() == fence.context();
-        if let Some(old) = self.0.iter_mut().find(same) {
-            *old = fence;
-        } else {
-            let _ = self.0.push_within_capacity(fence);
-        }
-    }
-
-    /// Takes all.
-    fn take(&mut self) -> KVVec<ARef<Fence>> {
-        core::mem::replace(&mut self.0, KVVec::new())
-    }
 }
 
 /// A job that may not have run yet.
@@ -141,7 +111,6 @@ impl BindState {
                 },
                 "msm_rs::pending"
             ),
-            submits <- new_mutex!(Submits(KVVec::new()), "msm_rs::submits"),
             page_tables <- new_mutex!(
                 PageTables {
                     tables,
@@ -190,15 +159,39 @@ pub(crate) fn cancel(vm: &GpuVm<Bind>) {
     }
 }
 
-/// The file is closed: takes down all mappings, once the GPU is done with them.
+/// The file is closed: all mappings go, once the GPU is done with them.
+///
+/// If it isn't, that happens on the reaper: whoever closes the file waits for nothing.
 pub(crate) fn close(vm: &GpuVm<Bind>) {
     cancel(vm);
+    if matches!(vm.gpu_busy(false), Ok(None)) {
+        return take_down(vm);
+    }
+    let later = {
+        let (vm, in_use) = (ARef::from(vm), InUse::new());
+        move || {
+            wait_for_gpu(&vm);
+            take_down(&vm);
+            // The VM's end needs the module, too.
+            drop(vm);
+            drop(in_use);
+        }
+    };
+    if wq::reaper().try_spawn(GFP_KERNEL, later).is_err() {
+        wait_for_gpu(vm);
+        take_down(vm);
+    }
+}
 
-    let submits = vm.state().submits.lock().take();
-    for fence in submits.iter() {
+/// Waits until the GPU has ended what it has begun. It ends all of it: what hangs is stopped.
+fn wait_for_gpu(vm: &GpuVm<Bind>) {
+    while let Ok(Some(fence)) = vm.gpu_busy(true) {
         fence.wait();
     }
+}
 
+/// Removes all mappings, which the GPU doesn't use any more.
+fn take_down(vm: &GpuVm<Bind>) {
     // First the page tables, then what they reach.
     {
         let mut pt = vm.state().page_tables.lock();

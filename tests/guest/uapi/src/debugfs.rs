@@ -60,7 +60,8 @@ fn gem_sum(title: &str) -> io::Result<(u64, u64)> {
     let text = gem()?;
     let line = text
         .lines()
-        .find(|line| line.starts_with(title))
+        // Behind the indentation of a BO that was locked, and so left out.
+        .find(|line| line.trim_start().starts_with(title))
         .unwrap_or_default();
     let mut numbers = line
         .split(|c: char| !c.is_ascii_digit())

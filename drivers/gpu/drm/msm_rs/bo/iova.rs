@@ -67,6 +67,7 @@ pub(crate) fn obtain<'v>(
     window: Window,
 ) -> Result<VaCursor<'v, Managed>> {
     if let Some(va) = find(vm, bo) {
+        va.va().data().leaving().set(false, vm);
         return if window.contains(va.va()) {
             Ok(va)
         } else {
@@ -163,5 +164,19 @@ pub(crate) fn close(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) {
         if va.remove(Some(bo.obj())).is_err() {
             break;
         }
+    }
+}
+
+/// Says that nobody wants the BO's VMA in `vm` any more: [`close_leaving`] closes it, unless it is asked for before.
+pub(crate) fn leave(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) {
+    if let Some(va) = find(vm, bo) {
+        va.va().data().leaving().set(true, vm);
+    }
+}
+
+/// Closes the BO's VMA if still nobody wants it.
+pub(crate) fn close_leaving(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) {
+    if find(vm, bo).is_some_and(|va| va.va().data().leaving().get(vm)) {
+        close(vm, bo);
     }
 }

@@ -6,6 +6,7 @@
 //! - [`pin`]: what keeps them, and which LRU a BO is on.
 //! - [`vmap`]: mapped for the kernel.
 //! - [`iova`]: mapped in VMs that the kernel manages.
+//! - [`parting`]: what a closed handle leaves to be done.
 //! - [`reclaim`]: pages are taken away.
 //! - [`sync`]: CPUs wait for the GPU.
 //! - [`describe`]: what debugfs shows.
@@ -16,6 +17,7 @@ pub(crate) mod backing;
 #[cfg(CONFIG_DEBUG_FS)]
 pub(crate) mod describe;
 pub(crate) mod iova;
+pub(crate) mod parting;
 pub(crate) mod pin;
 pub(crate) mod reclaim;
 pub(crate) mod sync;

@@ -30,6 +30,7 @@ use crate::{
     bo::{
         backing,
         iova,
+        parting,
         vmap,
         Madv, //
     },
@@ -315,8 +316,7 @@ unsafe extern "C" fn close(obj: *mut bindings::drm_gem_object, file: *mut bindin
             return;
         }
         if let AnyVm::Managed(vm) = AnyVm::from_raw((*ctx).vm) {
-            bo.gem().wait_idle();
-            bo.with_vm(vm, iova::close);
+            parting::handle_closed(bo, vm);
         }
     }
 }

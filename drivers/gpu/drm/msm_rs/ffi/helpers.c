@@ -242,6 +242,47 @@ HELPER(int, msm_rs_helper_msm_rs_current_tgid, void)
 	return current->flags & PF_KTHREAD ? 0 : task_tgid_nr(current);
 }
 
+HELPER(bool, msm_rs_helper_msm_rs_is_dying, void)
+{
+	return current->flags & (PF_EXITING | PF_KTHREAD) || fatal_signal_pending(current);
+}
+
+/*
+ * The fence of a submit of @vm that the GPU has begun and not ended, NULL if there is none. An errno if it takes a wait to know that, and
+ * @wait isn't set. The VM's context is closed: what the GPU begins from now on has no commands.
+ */
+HELPER(struct dma_fence *, msm_rs_helper_msm_rs_vm_busy, struct drm_gpuvm *vm, bool wait)
+{
+	struct msm_drm_private *priv = vm->drm->dev_private;
+	struct msm_gpu *gpu = priv->gpu;
+	struct dma_fence *fence = NULL;
+	struct msm_gem_submit *submit;
+	unsigned long flags;
+
+	if (!gpu)
+		return NULL;
+	if (wait)
+		mutex_lock(&gpu->lock);
+	else if (!mutex_trylock(&gpu->lock))
+		return ERR_PTR(-EAGAIN);
+	for (int i = 0; i < gpu->nr_rings && !fence; i++) {
+		struct msm_ringbuffer *ring = gpu->rb[i];
+
+		/* Those of a ring end in order. */
+		spin_lock_irqsave(&ring->submit_lock, flags);
+		list_for_each_entry_reverse(submit, &ring->submits, node) {
+			if (submit->vm != vm)
+				continue;
+			if (!test_bit(DMA_FENCE_FLAG_SIGNALED_BIT, &submit->hw_fence->flags))
+				fence = dma_fence_get(submit->hw_fence);
+			break;
+		}
+		spin_unlock_irqrestore(&ring->submit_lock, flags);
+	}
+	mutex_unlock(&gpu->lock);
+	return fence;
+}
+
 HELPER(unsigned long, msm_rs_helper_totalram_pages, void)
 {
 	return totalram_pages();
@@ -315,6 +356,42 @@ HELPER(bool, msm_rs_helper_msm_rs_smmu_config, struct msm_mmu *mmu, struct msm_r
 	return true;
 }
 
+/* Has the SMMU translate the lower half of addresses by the tables at @root. The settings are the upper half's. */
+HELPER(int, msm_rs_helper_msm_rs_ttbr0_on, struct msm_mmu *domain, u64 root)
+{
+	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
+	struct io_pgtable_cfg cfg = *priv->get_ttbr1_cfg(priv->cookie);
+
+	cfg.quirks &= ~IO_PGTABLE_QUIRK_ARM_TTBR1;
+	cfg.arm_lpae_s1_cfg.ttbr = root;
+	cfg.arm_lpae_s1_cfg.tcr.tg = 0; /* TG0: 4 KiB. TG1 has another number for that. */
+	return priv->set_ttbr0_cfg(priv->cookie, &cfg);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_ttbr0_off, struct msm_mmu *domain)
+{
+	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
+
+	priv->set_ttbr0_cfg(priv->cookie, NULL);
+}
+
+HELPER(bool, msm_rs_helper_msm_rs_smmu_has_prr, struct msm_mmu *domain)
+{
+	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
+
+	return priv->set_prr_bit;
+}
+
+/* The page that reads of NULL mappings find; 0: none. */
+HELPER(void, msm_rs_helper_msm_rs_prr_set, struct msm_mmu *domain, u64 page)
+{
+	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
+
+	if (page)
+		priv->set_prr_addr(priv->cookie, page);
+	priv->set_prr_bit(priv->cookie, page);
+}
+
 /* Invalidates the TLB and waits. Not when the SMMU sleeps: waking up invalidates it. */
 HELPER(void, msm_rs_helper_msm_rs_smmu_invalidate, struct msm_mmu *mmu)
 {
@@ -356,42 +433,6 @@ HELPER(u64, msm_rs_helper_msm_rs_table_alloc, const struct msm_rs_smmu *smmu)
 }
 
 HELPER(void, msm_rs_helper_msm_rs_table_free, const struct msm_rs_smmu *smmu, u64 table)
-/* Has the SMMU translate the lower half of addresses by the tables at @root. The settings are the upper half's. */
-HELPER(int, msm_rs_helper_msm_rs_ttbr0_on, struct msm_mmu *domain, u64 root)
-{
-	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
-	struct io_pgtable_cfg cfg = *priv->get_ttbr1_cfg(priv->cookie);
-
-	cfg.quirks &= ~IO_PGTABLE_QUIRK_ARM_TTBR1;
-	cfg.arm_lpae_s1_cfg.ttbr = root;
-	cfg.arm_lpae_s1_cfg.tcr.tg = 0; /* TG0: 4 KiB. TG1 has another number for that. */
-	return priv->set_ttbr0_cfg(priv->cookie, &cfg);
-}
-
-HELPER(void, msm_rs_helper_msm_rs_ttbr0_off, struct msm_mmu *domain)
-{
-	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
-
-	priv->set_ttbr0_cfg(priv->cookie, NULL);
-}
-
-HELPER(bool, msm_rs_helper_msm_rs_smmu_has_prr, struct msm_mmu *domain)
-{
-	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
-
-	return priv->set_prr_bit;
-}
-
-/* The page that reads of NULL mappings find; 0: none. */
-HELPER(void, msm_rs_helper_msm_rs_prr_set, struct msm_mmu *domain, u64 page)
-{
-	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
-
-	if (page)
-		priv->set_prr_addr(priv->cookie, page);
-	priv->set_prr_bit(priv->cookie, page);
-}
-
 {
 	struct page *page = phys_to_page(table);
 

@@ -87,6 +87,13 @@ pub(crate) fn current_tgid() -> i32 {
     unsafe { bindings::msm_rs_current_tgid() }
 }
 
+/// Whether the calling process ends, or is a thread of the kernel's, which does what is left of one: it must not wait for what may
+/// never come.
+pub(crate) fn is_dying() -> bool {
+    // SAFETY: Reads the current task.
+    unsafe { bindings::msm_rs_is_dying() }
+}
+
 /// How many pages of RAM the machine has.
 pub(crate) fn total_ram_pages() -> u64 {
     // SAFETY: Reads a counter.

@@ -17,6 +17,7 @@ use core::{
 use kernel::{
     new_work,
     prelude::*,
+    sync::aref::ARef,
     types::Opaque,
     workqueue::{
         impl_has_work,
@@ -29,16 +30,17 @@ use super::{
     bindings,
     jobs::Jobs,
     mmu::Mmu,
-    tables::VmTables,
     root::{
         Given,
         Root, //
     },
+    tables::VmTables,
     wq, //
 };
 use crate::{
     bind,
     gpuvm_rs::{
+        fence::Fence,
         gem::ObjLocked,
         sched,
         va::GpuVaAlloc,
@@ -49,9 +51,9 @@ use crate::{
             VmLocked, //
         },
     },
+    managed::ManagedTables,
     pure::ops,
     vm::BindState,
-    managed::ManagedTables,
     vm_log::VmLog,
     vma, //
 };
@@ -62,18 +64,18 @@ pub(crate) struct Managed;
 /// A VM that userspace manages through VM_BIND.
 pub(crate) struct Bind;
 
-/// Whether a VMA's page table entries are (or, for a VM_BIND VMA, will be) in place.
+/// Something about a VMA that is so or isn't: whether its page table entries are (or, for a VM_BIND VMA, will be) in place.
 ///
 /// Guarded by the VM's resv; C's debugfs code reads it as a `bool`.
 #[repr(transparent)]
-pub(crate) struct Mapped(UnsafeCell<bool>);
+pub(crate) struct Flag(UnsafeCell<bool>);
 
 // SAFETY: Only reachable with the VM's lock; C's reader is for people and reads a byte.
-unsafe impl Send for Mapped {}
+unsafe impl Send for Flag {}
 // SAFETY: As above.
-unsafe impl Sync for Mapped {}
+unsafe impl Sync for Flag {}
 
-impl Mapped {
+impl Flag {
     pub(crate) const fn new(mapped: bool) -> Self {
         Self(UnsafeCell::new(mapped))
     }
@@ -89,17 +91,18 @@ impl Mapped {
     }
 }
 
-/// What a VMA of a [`Managed`] VM carries. Laid out as C's `struct msm_gem_vma` behind its base.
+/// What a VMA of a [`Managed`] VM carries. Begins as C's `struct msm_gem_vma` goes on behind its base.
 #[repr(C)]
 pub(crate) struct ManagedVa {
-    mapped: Mapped,
+    mapped: Flag,
     node: Opaque<bindings::drm_mm_node>,
+    leaving: Flag,
 }
 
 /// What a VMA of a [`Bind`] VM carries. C reads `mapped`.
 #[repr(C)]
 pub(crate) struct BindVa {
-    mapped: Mapped,
+    mapped: Flag,
     /// The GEM handle that the MAP named, for the log; 0 for NULL mappings.
     handle: u32,
 }
@@ -122,14 +125,14 @@ unsafe impl Sync for ManagedVa {}
 impl BindVa {
     pub(crate) fn new(mapped: bool, handle: u32) -> Self {
         Self {
-            mapped: Mapped::new(mapped),
+            mapped: Flag::new(mapped),
             handle,
         }
     }
 
     /// Whether the page table entries are in place, or will be when the jobs that were asked for
     /// have run.
-    pub(crate) fn mapped(&self) -> &Mapped {
+    pub(crate) fn mapped(&self) -> &Flag {
         &self.mapped
     }
 
@@ -143,8 +146,9 @@ impl ManagedVa {
     /// A VMA without addresses.
     pub(crate) fn new() -> Self {
         Self {
-            mapped: Mapped::new(false),
+            mapped: Flag::new(false),
             node: Opaque::zeroed(),
+            leaving: Flag::new(false),
         }
     }
 
@@ -179,8 +183,13 @@ impl ManagedVa {
     }
 
     /// Whether the page table entries are in place.
-    pub(crate) fn mapped(&self) -> &Mapped {
+    pub(crate) fn mapped(&self) -> &Flag {
         &self.mapped
+    }
+
+    /// Whether its context's handle is gone.
+    pub(crate) fn leaving(&self) -> &Flag {
+        &self.leaving
     }
 }
 
@@ -280,6 +289,20 @@ impl GpuVm<Bind> {
     /// Whether something went wrong in it that can't be undone.
     pub(crate) fn is_unusable(&self) -> bool {
         AnyVm::Bind(self).is_unusable()
+    }
+
+    /// The fence of a submit that the GPU has begun and not ended, if there is any. The file is closed: what the GPU begins from now
+    /// on has no commands. With `wait`, waits for the GPU's lock.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if it takes a wait to know that.
+    pub(crate) fn gpu_busy(&self, wait: bool) -> Result<Option<ARef<Fence>>> {
+        // SAFETY: Alive, and so is its device. The call returns a reference, NULL or an errno.
+        unsafe {
+            let fence = bindings::msm_rs_vm_busy(self.as_raw(), wait);
+            Ok(Fence::from_owned(kernel::error::from_err_ptr(fence)?))
+        }
     }
 }
 
@@ -428,6 +451,7 @@ pub(super) unsafe fn create_bind(
 /// As [`create_managed`]. `mmu` is what `prepare` makes the state from; it leaves nothing if it fails.
 unsafe fn create<T: Driver, S, I: PinInit<S>>(
     config: &Config,
+    mmu: *mut bindings::msm_mmu,
     managed: bool,
     prepare: impl FnOnce(*mut bindings::msm_gem_vm) -> Result<I>,
 ) -> Result<NonNull<bindings::drm_gpuvm>> {
@@ -451,7 +475,6 @@ unsafe fn create<T: Driver, S, I: PinInit<S>>(
     unsafe {
         bindings::drm_gpuvm_init(
             &raw mut (*c).base,
-    mmu: *mut bindings::msm_mmu,
             config.name,
             0,
             config.drm,
@@ -467,6 +490,7 @@ unsafe fn create<T: Driver, S, I: PinInit<S>>(
         (*c).mmu = mmu;
         (*c).managed = managed;
         pin_init::raw_init(&raw mut (*vm).state, state);
+        Given::belongs_to(mmu, &raw mut (*c).base);
         KBox::into_raw(memory);
         Ok(NonNull::new_unchecked(&raw mut (*c).base))
     }
@@ -490,7 +514,6 @@ unsafe fn release(c: *mut bindings::msm_gem_vm) {
 // SAFETY: `free()` gives the memory back.
 unsafe impl Driver for Managed {
     type Va = ManagedVa;
-        Given::belongs_to(mmu, &raw mut (*c).base);
     type Step = ();
 
     fn validate(_vm: &VmLocked<'_, Self>, _obj: &ObjLocked<'_>, _vm_bo: &VmBo<'_, Self>) -> Result {

@@ -128,16 +128,12 @@ fn with_all_mapped(
     }
     locked.validate(&locked.vm(vm).ok_or(EDEADLK)?)?;
     submit.reserve_fence_id(req, &queue_locked)?;
-    let mut submits = vm.state().submits.lock();
-    submits.reserve()?;
 
     // Nothing below can fail.
     commands.fill(&mut submit, |_| None);
     submit.dump();
     let armed = submit.arm(&queue_locked);
     let fence = armed.finished();
-    submits.add(fence.clone());
-    drop(submits);
     locked.attach_bookkeep(&fence);
     let number = armed.push(&queue_locked);
     req.tell(told, &fence, number);

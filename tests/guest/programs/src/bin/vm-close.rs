@@ -10,12 +10,16 @@ use nix::{
     },
     unistd::{fork, ForkResult},
 };
-use programs::{pattern, Census, Gpu, Tolerance, PATIENCE};
+use programs::{pattern, Census, Gpu, Legacy, Tolerance, PATIENCE};
 use std::{
+    mem::forget,
     process::ExitCode,
     time::{Duration, Instant},
 };
-use uapi::{memory, Bo, Device, HeldFence, Pm4, SubmitQueue, VmBind, PAGE};
+use uapi::{
+    abi::{MSM_SUBMIT_BO_READ, MSM_SUBMIT_BO_WRITE},
+    memory, Bo, Device, HeldFence, Pm4, SubmitQueue, VmBind, PAGE,
+};
 
 /// Runs something with a file of its own, and checks that no BO is left.
 fn leaves_nothing(work: impl FnOnce() -> Outcome) -> Outcome {
@@ -85,10 +89,10 @@ fn full(_: &mut Test) -> Outcome {
                     .send_and_wait()?;
                 gpu.write(iova, &[1])?;
                 if n % 2 == 0 {
-                    std::mem::forget(bo);
+                    forget(bo);
                 }
             }
-            std::mem::forget(gpu);
+            forget(gpu);
             Ok(())
         })
     })
@@ -102,7 +106,7 @@ fn submit_waits(_: &mut Test) -> Outcome {
         let held = HeldFence::new().context("held fence")?;
         let write = Pm4::new().mem_write(gpu.iova(0), &[0x77]).barrier();
         let submitted = gpu.start(&write, |s| s.after(held.file()))?;
-        // Closing waits for the GPU, so somebody else has to let go meanwhile.
+        // Closing may wait for the fence, so somebody else has to let go meanwhile.
         let letting_go = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(300));
             held.signal()
@@ -140,7 +144,7 @@ fn binds_run(_: &mut Test) -> Outcome {
     })
 }
 
-/// While the GPU is at work for it: what it does is right, and closing waits for the end.
+/// While the GPU is at work for it: it may end that, and no page goes before.
 fn submit_runs(_: &mut Test) -> Outcome {
     leaves_nothing(|| {
         let (gpu, witness) = (Gpu::new()?, Gpu::new()?);
@@ -157,10 +161,7 @@ fn submit_runs(_: &mut Test) -> Outcome {
         });
         std::thread::sleep(Duration::from_millis(50));
         drop((bo, gpu));
-        ensure!(
-            submitted.fence.is_signaled()?,
-            "closed while the GPU was at work"
-        );
+        submitted.wait(PATIENCE).context("SUBMIT")?;
         ensure_eq!(seen.map()?.read(2), 0x77, "what the SUBMIT wrote");
         letting_go.join().expect("no panic");
         Ok(())
@@ -214,8 +215,56 @@ fn defect_10_binds_just_let_go(_: &mut Test) -> Outcome {
     })
 }
 
-/// What a process leaves behind that ends while a bind waits for a fence.
-fn ends_while_a_bind_waits(kill_it: bool) -> Outcome {
+/// What a process does and keeps until it ends, while it holds a fence back.
+type Busy = fn(&HeldFence) -> Outcome;
+
+fn waiting_bind(held: &HeldFence) -> Outcome {
+    let gpu = Gpu::new()?;
+    let bo = Bo::new(&gpu.device, 4096 * PAGE)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    gpu.bind()
+        .map(&bo, 0, gpu.iova(1 << 32), 64 * PAGE)
+        .unmap(gpu.iova(0), 4096 * PAGE)
+        .after(held.file())
+        .send()?;
+    gpu.bind().map(&bo, 0, gpu.iova(0), 64 * PAGE).send()?;
+    forget((gpu, bo));
+    Ok(())
+}
+
+fn waiting_submit(held: &HeldFence) -> Outcome {
+    let gpu = Gpu::new()?;
+    let bo = Bo::new(&gpu.device, 4096 * PAGE)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    let write = Pm4::new().mem_write(gpu.iova(0), &[0x77]).barrier();
+    gpu.start(&write, |s| s.after(held.file()))?;
+    forget((gpu, bo));
+    Ok(())
+}
+
+fn waiting_legacy_submit(held: &HeldFence) -> Outcome {
+    let gpu = Legacy::new()?;
+    let bos = [Bo::new(&gpu.device, 4096 * PAGE)?, gpu.bo(2, PAGE)?];
+    let write = Pm4::new().mem_write(bos[0].iova()?, &[0x77]).barrier();
+    let table = [
+        (&bos[0], MSM_SUBMIT_BO_WRITE),
+        (&bos[1], MSM_SUBMIT_BO_READ),
+    ];
+    gpu.start(&write, &table, Some(held.file()))?;
+    forget((gpu, bos));
+    Ok(())
+}
+
+/// The end of a process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Exit,
+    Kill,
+}
+
+/// What a process leaves behind that ends while what it asked for waits for a fence. With `at_once` its BOs go before the fence is
+/// signalled.
+fn ends_while_something_waits(busy: Busy, how: End, at_once: bool) -> Outcome {
     let bos = Census::new()?;
     memory::drop_caches()?;
     let free = memory::free()?;
@@ -225,16 +274,8 @@ fn ends_while_a_bind_waits(kill_it: bool) -> Outcome {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             let work = || -> Outcome {
-                let gpu = Gpu::new()?;
-                let bo = gpu.bo(1, 4096 * PAGE)?;
-                gpu.map(&bo, gpu.iova(0))?;
-                gpu.bind()
-                    .map(&bo, 0, gpu.iova(1 << 32), 64 * PAGE)
-                    .unmap(gpu.iova(0), 4096 * PAGE)
-                    .after(held.file())
-                    .send()?;
-                gpu.bind().map(&bo, 0, gpu.iova(0), 64 * PAGE).send()?;
-                if kill_it {
+                busy(&held)?;
+                if how == End::Kill {
                     kill(nix::unistd::getpid(), Signal::SIGKILL)?;
                 }
                 Ok(())
@@ -243,8 +284,8 @@ fn ends_while_a_bind_waits(kill_it: bool) -> Outcome {
             unsafe { libc::_exit(work().is_err() as i32) }
         }
     };
-    // Anything it has to wait for isn't there: the fence is held.
-    let end = Instant::now() + Duration::from_secs(5);
+    // Anything it has to wait for isn't there: the fence is held, which it can be for 10 s.
+    let end = Instant::now() + Duration::from_secs(8);
     let status = loop {
         match waitpid(child, Some(WaitPidFlag::WNOHANG))? {
             WaitStatus::StillAlive if Instant::now() < end => {
@@ -253,12 +294,14 @@ fn ends_while_a_bind_waits(kill_it: bool) -> Outcome {
             status => break status,
         }
     };
-    let expected = if kill_it {
-        WaitStatus::Signaled(child, Signal::SIGKILL, false)
-    } else {
-        WaitStatus::Exited(child, 0)
+    let expected = match how {
+        End::Kill => WaitStatus::Signaled(child, Signal::SIGKILL, false),
+        End::Exit => WaitStatus::Exited(child, 0),
     };
-    ensure_eq!(status, expected, "the process whose bind waits");
+    ensure_eq!(status, expected, "the process");
+    if at_once {
+        bos.restored().context("while the fence is held")?;
+    }
     // Whatever still refers to the file finds it in order when the fence signals.
     held.signal().context("the fence was held")?;
     bos.restored()?;
@@ -277,11 +320,64 @@ fn ends_while_a_bind_waits(kill_it: bool) -> Outcome {
 }
 
 fn defect_10_exits_while_a_bind_waits(_: &mut Test) -> Outcome {
-    ends_while_a_bind_waits(false)
+    ends_while_something_waits(waiting_bind, End::Exit, false)
 }
 
 fn defect_10_killed_while_a_bind_waits(_: &mut Test) -> Outcome {
-    ends_while_a_bind_waits(true)
+    ends_while_something_waits(waiting_bind, End::Kill, false)
+}
+
+fn defect_29_exits_while_a_submit_waits(_: &mut Test) -> Outcome {
+    ends_while_something_waits(waiting_submit, End::Exit, true)
+}
+
+fn defect_29_killed_while_a_submit_waits(_: &mut Test) -> Outcome {
+    ends_while_something_waits(waiting_submit, End::Kill, true)
+}
+
+/// What the kernel manages goes with the handles, and these with the fence.
+fn defect_29_exits_while_a_legacy_submit_waits(_: &mut Test) -> Outcome {
+    ends_while_something_waits(waiting_legacy_submit, End::Exit, false)
+}
+
+fn defect_29_killed_while_a_legacy_submit_waits(_: &mut Test) -> Outcome {
+    ends_while_something_waits(waiting_legacy_submit, End::Kill, false)
+}
+
+/// GEM_CLOSE waits for what uses the BO. A process that is killed meanwhile ends.
+fn defect_29_killed_in_gem_close(_: &mut Test) -> Outcome {
+    let bos = Census::new()?;
+    let held = HeldFence::new().context("held fence")?;
+    // SAFETY: this process has one thread.
+    let child = match unsafe { fork() }? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            let work = || -> Outcome {
+                let gpu = Legacy::new()?;
+                let bo = gpu.bo(1, PAGE)?;
+                let write = Pm4::new().mem_write(bo.iova()?, &[0x77]).barrier();
+                gpu.start(&write, &[(&bo, MSM_SUBMIT_BO_WRITE)], Some(held.file()))?;
+                drop(bo);
+                Ok(())
+            };
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(work().is_err() as i32) }
+        }
+    };
+    std::thread::sleep(Duration::from_secs(1));
+    ensure_eq!(
+        waitpid(child, Some(WaitPidFlag::WNOHANG))?,
+        WaitStatus::StillAlive,
+        "while GEM_CLOSE waits"
+    );
+    kill(child, Signal::SIGKILL)?;
+    let end = Instant::now() + Duration::from_secs(4);
+    while waitpid(child, Some(WaitPidFlag::WNOHANG))? == WaitStatus::StillAlive {
+        ensure!(Instant::now() < end, "killed, and still there after 4 s");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    held.signal().context("the fence was held")?;
+    bos.restored()
 }
 
 /// Several at once: a fence that many closed files' binds wait for.
@@ -321,5 +417,10 @@ fn main() -> ExitCode {
         defect_10_exits_while_a_bind_waits,
         defect_10_killed_while_a_bind_waits,
         defect_10_many_files,
+        defect_29_exits_while_a_submit_waits,
+        defect_29_killed_while_a_submit_waits,
+        defect_29_exits_while_a_legacy_submit_waits,
+        defect_29_killed_while_a_legacy_submit_waits,
+        defect_29_killed_in_gem_close,
     ])
 }
