@@ -2,7 +2,7 @@
 
 //! Failing the n-th allocation of one system call (`/proc/self/fail-nth`).
 //!
-//! Needs a kernel with `CONFIG_FAULT_INJECTION` and `CONFIG_FAILSLAB`. Facts from
+//! Needs a kernel with `CONFIG_FAULT_INJECTION`, `CONFIG_FAILSLAB` and `CONFIG_FAIL_PAGE_ALLOC`. The count goes over both. Facts from
 //! `Documentation/fault-injection/fault-injection.rst`.
 
 use nix::mount::{mount, MsFlags};
@@ -28,7 +28,7 @@ pub fn set_up() -> io::Result<()> {
     for point in ["failslab", "fail_page_alloc"] {
         let dir = root.join(point);
         if !dir.exists() {
-            continue;
+            return Err(io::Error::other(format!("this kernel has no {point}")));
         }
         for (name, value) in [
             ("ignore-gfp-wait", "N"),

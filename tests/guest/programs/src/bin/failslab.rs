@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Every allocation of a request fails once: it is refused with ENOMEM, changes nothing and leaks nothing; or it didn't
+//! Every allocation of a request, of slabs or of pages, fails once: it is refused with ENOMEM, changes nothing and leaks nothing; or it didn't
 //! need that memory, and has happened in full. VM_BIND, SUBMIT, the making of a submitqueue, and closing.
 //!
 //! Needs a kernel with fault injection and kmemleak (`tests/vm --kernel debug`).
