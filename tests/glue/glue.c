@@ -18,6 +18,7 @@
 #include <linux/pci.h>
 #include <linux/platform_device.h>
 #include <linux/pm_domain.h>
+#include <linux/pm_runtime.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/soc/qcom/ubwc.h>
@@ -52,7 +53,7 @@ struct vadreno {
 
 	/* Guards the register, which holds the bits of all domains. */
 	spinlock_t power_lock;
-	u64 power;
+	u64 power, power_awake;
 	void __iomem *ctl;
 
 	struct vadreno_domain cx, gx;
@@ -166,6 +167,111 @@ static int vadreno_request_irqs(struct vadreno *va)
 	return 0;
 }
 
+#ifdef CONFIG_PM_SLEEP
+/*
+ * System sleep of the GPU and its SMMU alone. The machine stays awake, with the processes that look at what happens: what the PM core does
+ * to these two in its phases, consumer first, and no power in the end. Tests write 1 and 0 to the bus device's `asleep`.
+ */
+
+static int vadreno_suspend_device(struct device *dev)
+{
+	int ret;
+
+	pm_runtime_get_noresume(dev);
+	pm_runtime_barrier(dev);
+	device_lock(dev);
+	ret = dev->driver->pm->suspend(dev);
+	dev->power.is_suspended = !ret;
+	device_unlock(dev);
+	if (ret)
+		pm_runtime_put(dev);
+	else
+		pm_runtime_disable(dev);
+	return ret;
+}
+
+static int vadreno_resume_device(struct device *dev)
+{
+	int ret;
+
+	pm_runtime_enable(dev);
+	device_lock(dev);
+	ret = dev->driver->pm->resume(dev);
+	dev->power.is_suspended = false;
+	device_unlock(dev);
+	pm_runtime_put(dev);
+	return ret;
+}
+
+static struct device *vadreno_device(struct device *bus, const char *compatible)
+{
+	struct device_node *node = of_get_compatible_child(bus->of_node, compatible);
+	struct platform_device *pdev = of_find_device_by_node(node);
+
+	of_node_put(node);
+	if (pdev && pdev->dev.driver && pdev->dev.driver->pm)
+		return &pdev->dev;
+	if (pdev)
+		put_device(&pdev->dev);
+	return NULL;
+}
+
+static ssize_t asleep_store(struct device *bus, struct device_attribute *attr, const char *buf, size_t len)
+{
+	static DEFINE_MUTEX(lock);
+	static bool asleep;
+	struct device *gpu, *smmu;
+	bool sleep;
+	int ret;
+
+	ret = kstrtobool(buf, &sleep);
+	if (ret)
+		return ret;
+	guard(mutex)(&lock);
+	if (sleep == asleep)
+		return len;
+	gpu = vadreno_device(bus, "qcom,adreno");
+	smmu = vadreno_device(bus, "qcom,adreno-smmu");
+	ret = gpu && smmu ? 0 : -ENODEV;
+	if (!ret && sleep) {
+		ret = vadreno_suspend_device(gpu);
+		if (!ret) {
+			ret = vadreno_suspend_device(smmu);
+			if (ret)
+				vadreno_resume_device(gpu);
+		}
+		if (!ret) {
+			/* What the domains believe, for when it is over. */
+			vadreno->power_awake = READ_ONCE(vadreno->power);
+			vadreno_set_power(vadreno, VADRENO_POWER_CX | VADRENO_POWER_GX, 0);
+		}
+	} else if (!ret) {
+		vadreno_set_power(vadreno, 0, vadreno->power_awake);
+		ret = vadreno_resume_device(smmu);
+		if (!ret)
+			ret = vadreno_resume_device(gpu);
+	}
+	if (!ret)
+		asleep = sleep;
+	if (gpu)
+		put_device(gpu);
+	if (smmu)
+		put_device(smmu);
+	return ret ?: len;
+}
+static DEVICE_ATTR_WO(asleep);
+
+static int vadreno_add_asleep(struct device *bus)
+{
+	return device_create_file(bus, &dev_attr_asleep);
+}
+#else
+static int vadreno_add_asleep(struct device *bus)
+{
+	return 0;
+}
+#endif
+
 /* The bus that the overlay has created */
 
 static int vadreno_bus_probe(struct platform_device *bus)
@@ -192,6 +298,8 @@ static int vadreno_bus_probe(struct platform_device *bus)
 	va->provider.domains = va->domains;
 	va->provider.num_domains = ARRAY_SIZE(va->domains);
 	ret = of_genpd_add_provider_onecell(dev->of_node, &va->provider);
+	if (!ret)
+		ret = vadreno_add_asleep(dev);
 	if (ret)
 		return ret;
 

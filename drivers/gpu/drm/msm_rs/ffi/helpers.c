@@ -397,8 +397,14 @@ HELPER(void, msm_rs_helper_msm_rs_smmu_invalidate, struct msm_mmu *mmu)
 {
 	struct adreno_smmu_priv *priv = dev_get_drvdata(mmu->dev);
 	const struct io_pgtable_cfg *cfg = priv->get_ttbr1_cfg(priv->cookie);
-	int awake = pm_runtime_get_if_active(cfg->iommu_dev);
+	int awake;
 
+#ifdef CONFIG_PM_SLEEP
+	/* Nor between the system's suspend and resume, when runtime PM says nothing. */
+	if (cfg->iommu_dev->power.is_suspended)
+		return;
+#endif
+	awake = pm_runtime_get_if_active(cfg->iommu_dev);
 	if (!awake)
 		return;
 	cfg->tlb->tlb_flush_all((void *)priv->cookie);
