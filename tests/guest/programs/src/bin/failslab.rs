@@ -292,6 +292,43 @@ fn defect_11_backing_pages(_: &mut Test) -> Outcome {
     })
 }
 
+/// The first context's page tables, with all that contexts share: they are there whole or not at all, and the context never gets the
+/// GPU's own VM instead.
+fn defect_11_first_context(_: &mut Test) -> Outcome {
+    without_leaks(|| {
+        fault_injection::set_up().context("failslab")?;
+        for open in [Device::open, Device::open_vm_bind] {
+            let refused = until_none_fails(|n| {
+                // Nobody has a VM: those of closed files end a little later.
+                Census::now()?;
+                let device = open()?;
+                let (result, failed) =
+                    fault_injection::failing_nth(n, || device.va_range()).context("fail-nth")?;
+                let refused = match result {
+                    Ok(_) => false,
+                    Err(Errno::EINVAL) if failed => {
+                        device.va_range().context("again")?;
+                        true
+                    }
+                    Err(e) => bail!("VA_START (an allocation failed: {failed}): {e}"),
+                };
+                // What it shares with others is in order.
+                let gpu = Gpu::new()?;
+                gpu.bind()
+                    .map_null(gpu.iova(0), 4 * PAGE)
+                    .send_and_wait()
+                    .context("MAP_NULL")?;
+                ensure_eq!(gpu.read(gpu.iova(PAGE), 2)?, [0, 0], "a NULL mapping");
+                drop(device);
+                ensure_eq!(gpu.read(gpu.iova(PAGE), 1)?, [0], "without the first");
+                Ok(Attempt { failed, refused })
+            })?;
+            ensure!(refused > 5, "only {refused} allocations were needed");
+        }
+        Ok(())
+    })
+}
+
 /// The file closes with jobs that were refused and jobs that weren't behind it.
 fn defect_06_close_afterwards(_: &mut Test) -> Outcome {
     without_leaks(|| {
@@ -537,6 +574,7 @@ fn main() -> ExitCode {
         defect_06_fences,
         defect_06_close_afterwards,
         defect_11_backing_pages,
+        defect_11_first_context,
         submit,
         submit_with_table,
         defect_22_submitqueue,
