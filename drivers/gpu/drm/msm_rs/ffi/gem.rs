@@ -213,7 +213,7 @@ pub(super) unsafe fn import(
 ///
 /// # Errors
 ///
-/// As [`create`]; `EINVAL` for a private BO in a context that has no VM of its own.
+/// As [`create`]; `EINVAL` for a private BO on a device without a GPU.
 ///
 /// # Safety
 ///
@@ -230,10 +230,14 @@ pub(super) unsafe fn create_handle(
     unsafe {
         let mut private_to = core::ptr::null_mut();
         if flags & bindings::MSM_BO_NO_SHARE != 0 {
-            let vm = bindings::msm_context_vm(dev, (*file).driver_priv.cast());
-            if vm.is_null() || (*bindings::msm_rs_priv(dev)).gpu.is_null() {
-                debug::line(dev, fmt!("a private BO needs a VM of its own"));
+            if (*bindings::msm_rs_priv(dev)).gpu.is_null() {
+                debug::line(dev, fmt!("a private BO without a GPU"));
                 return Err(EINVAL);
+            }
+            let vm = bindings::msm_context_vm(dev, (*file).driver_priv.cast());
+            if vm.is_null() {
+                debug::line(dev, fmt!("no VM"));
+                return Err(ENOMEM);
             }
             private_to = (*vm).r_obj;
         }
@@ -261,7 +265,8 @@ unsafe extern "C" fn free(obj: *mut bindings::drm_gem_object) {
             let bo = BoLocked::assume(obj);
             // VMAs hold references. Whoever pins it or maps it for the kernel should.
             warn_on!(bo.obj().is_mapped());
-            warn_on!(bo.is_pinned() || bo.vmap_count() != 0 || bo.scanout_pins() != 0);
+            warn_on!(bo.is_pinned() || bo.vmap_count() != 0);
+            warn_on!(bo.scanout_users() != 0 || bo.scanout_pins() != 0);
             bo.unmap_for_kernel();
             if !bo.gem().is_imported() {
                 backing::release_last(&bo);
