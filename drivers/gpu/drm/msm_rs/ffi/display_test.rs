@@ -7,12 +7,9 @@ use kernel::prelude::*;
 
 #[kunit_tests(msm_rs_scanout)]
 mod cases {
-    use core::{
-        ptr::NonNull,
-        sync::atomic::{
-            AtomicU32,
-            Ordering, //
-        },
+    use core::sync::atomic::{
+        AtomicU32,
+        Ordering, //
     };
 
     use kernel::{
@@ -33,98 +30,15 @@ mod cases {
         ffi::{
             bindings,
             bo::Bo,
-            gem,
-            vm::{
-                AnyVm,
-                Managed, //
+            test_device::{
+                export,
+                release,
+                Device,
+                SIZE, //
             },
         },
-        gpuvm_rs::vm::GpuVm,
         scanout,
     };
-
-    const SIZE: usize = 4 * 4096;
-
-    /// A device with a display, see helpers.c.
-    #[derive(Clone, Copy)]
-    struct Device(NonNull<bindings::msm_rs_test_device>);
-
-    // SAFETY: All that it is asked for is locked or atomic.
-    unsafe impl Send for Device {}
-
-    impl Device {
-        fn new() -> Self {
-            // SAFETY: Has no preconditions.
-            Self(NonNull::new(unsafe { bindings::msm_rs_test_device_new() }).unwrap())
-        }
-
-        fn bo(&self) -> ARef<Bo> {
-            let null = core::ptr::null_mut();
-            // SAFETY: The device is alive.
-            unsafe {
-                gem::create(
-                    bindings::msm_rs_test_drm(self.0.as_ptr()),
-                    SIZE,
-                    bindings::MSM_BO_WC,
-                    null,
-                )
-            }
-            .unwrap()
-        }
-
-        fn vm(&self) -> &GpuVm<Managed> {
-            // SAFETY: The device owns a reference.
-            unsafe { AnyVm::managed(bindings::msm_rs_test_vm(self.0.as_ptr())) }.unwrap()
-        }
-
-        /// Bytes that the display can reach.
-        fn mapped(&self) -> u64 {
-            // SAFETY: Alive.
-            unsafe { bindings::msm_rs_test_mapped(self.0.as_ptr()) }
-        }
-
-        /// How often something was unmapped.
-        fn unmaps(&self) -> u32 {
-            // SAFETY: Alive.
-            unsafe { bindings::msm_rs_test_unmaps(self.0.as_ptr()) }
-        }
-
-        /// The next mapping fails.
-        fn fail(&self) {
-            // SAFETY: Alive.
-            unsafe { bindings::msm_rs_test_fail(self.0.as_ptr()) }
-        }
-
-        fn open(&self, bo: &Bo) {
-            // SAFETY: Both are alive.
-            assert_eq!(
-                unsafe { bindings::msm_rs_test_open(self.0.as_ptr(), bo.gem().as_raw()) },
-                0
-            );
-        }
-
-        fn close(&self, bo: &Bo) {
-            // SAFETY: Both are alive.
-            unsafe { bindings::msm_rs_test_close(self.0.as_ptr(), bo.gem().as_raw()) };
-        }
-
-        /// Ends the device, and says what is left of its BOs.
-        fn free(self) -> i64 {
-            // SAFETY: Used no more.
-            unsafe { bindings::msm_rs_test_device_free(self.0.as_ptr()) }
-        }
-    }
-
-    fn export(bo: &Bo) -> *mut bindings::dma_buf {
-        // SAFETY: The BO is alive.
-        kernel::error::from_err_ptr(unsafe { bindings::msm_gem_prime_export(bo.gem().as_raw(), 0) })
-            .unwrap()
-    }
-
-    fn release(dma_buf: *mut bindings::dma_buf) {
-        // SAFETY: From `export()`.
-        unsafe { bindings::msm_rs_test_dma_buf_put(dma_buf) };
-    }
 
     /// What `msm_framebuffer_prepare()` does.
     fn prepare(device: &Device, bo: &Bo) -> Result<u64> {

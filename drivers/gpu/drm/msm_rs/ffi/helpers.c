@@ -847,6 +847,12 @@ HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_vm, struct msm_rs_test_devi
 	return test->kms.vm;
 }
 
+/* Another VM, whose page tables count with the first. */
+HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_new_vm, struct msm_rs_test_device *test)
+{
+	return msm_gem_vm_create(test->drm, &test->mmu, "test", SZ_4K, SZ_1G, true);
+}
+
 HELPER(struct drm_file *, msm_rs_helper_msm_rs_test_file, struct msm_rs_test_device *test)
 {
 	return &test->file;

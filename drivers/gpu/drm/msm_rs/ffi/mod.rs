@@ -23,6 +23,8 @@
 pub(crate) mod backing;
 pub(crate) mod bo;
 mod bo_exports;
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+mod bo_test;
 pub(crate) mod caller;
 mod debug;
 // The display's stub is for kernels without one.
@@ -42,6 +44,8 @@ pub(crate) mod shrink;
 pub(crate) mod submit;
 mod sync;
 pub(crate) mod tables;
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+mod test_device;
 pub(crate) mod vm;
 pub(crate) mod wq;
 

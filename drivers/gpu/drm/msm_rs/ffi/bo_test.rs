@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! KUnit tests: what happens to two BOs and two VMs, in every order, against a model. The VMs' page tables only count.
+
+use kernel::prelude::*;
+
+#[kunit_tests(msm_rs_bo)]
+mod cases {
+    use kernel::{
+        prelude::*,
+        sync::aref::ARef, //
+    };
+
+    use crate::{
+        bo::{
+            iova,
+            pin,
+            vmap,
+            Lru,
+            Madv, //
+        },
+        ffi::{
+            bindings,
+            bo::Bo,
+            test_device::{
+                export,
+                release,
+                ContextVm,
+                Device,
+                SIZE, //
+            },
+        },
+        gpuvm_rs::{
+            shrinker::stages::Fate,
+            trylock::AllLocked, //
+        },
+    };
+
+    /// What happens to a BO.
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        /// Userspace says what it needs.
+        Madvise(Madv),
+        /// It is mapped in a VM, and not pinned: as by a submit that has ended.
+        Map(usize),
+        /// Its address in a VM is given up.
+        Unmap(usize),
+        /// The kernel maps it; the next time it is done with that.
+        Vmap,
+        /// Somebody else's device attaches itself; the next time it detaches.
+        Attach,
+        /// It is exported; the next time the dma-buf goes.
+        Export,
+        /// Memory is short.
+        Reclaim,
+        /// Kernel addresses are.
+        Vunmap,
+    }
+
+    const OPS: [Op; 11] = [
+        Op::Madvise(Madv::DontNeed),
+        Op::Madvise(Madv::WillNeed),
+        Op::Map(0),
+        Op::Unmap(0),
+        Op::Vmap,
+        Op::Attach,
+        Op::Export,
+        Op::Reclaim,
+        Op::Vunmap,
+        Op::Map(1),
+        Op::Unmap(1),
+    ];
+
+    /// Those without the second VM.
+    const IN_ONE_VM: usize = 9;
+
+    /// A BO, and what should be true of it.
+    struct Subject {
+        bo: ARef<Bo>,
+        madv: Madv,
+        backed: bool,
+        /// By VM: whether it has an address there, and page table entries.
+        placed: [bool; 2],
+        mapped: [bool; 2],
+        vmapped: bool,
+        attached: bool,
+        dma_buf: Option<*mut bindings::dma_buf>,
+        /// Whether the kernel has a mapping, in use or not.
+        vaddr: bool,
+        /// Whether [`MARK`] was written.
+        marked: bool,
+    }
+
+    const MARK: u64 = 0x6d61_726b_6d61_726b;
+
+    impl Subject {
+        fn new(device: &Device) -> Self {
+            Self {
+                bo: device.bo(),
+                madv: Madv::WillNeed,
+                backed: false,
+                placed: [false; 2],
+                mapped: [false; 2],
+                vmapped: false,
+                attached: false,
+                dma_buf: None,
+                vaddr: false,
+                marked: false,
+            }
+        }
+
+        fn lru(&self) -> Lru {
+            if !self.backed {
+                Lru::Unbacked
+            } else if self.vmapped || self.attached {
+                Lru::Pinned
+            } else if self.madv == Madv::WillNeed {
+                Lru::WillNeed
+            } else {
+                Lru::DontNeed
+            }
+        }
+
+        /// Pages are needed: whether they come.
+        fn needs_pages(&mut self) -> Result {
+            if self.madv != Madv::WillNeed {
+                return Err(EBUSY);
+            }
+            self.backed = true;
+            Ok(())
+        }
+
+        fn do_op(&mut self, vms: &[ContextVm; 2], op: Op) {
+            let bo = self.bo.clone();
+            match op {
+                Op::Madvise(madv) => {
+                    let retained = self.madv != Madv::Purged;
+                    assert_eq!(pin::madvise(&bo.lock(), madv), retained);
+                    if retained {
+                        self.madv = madv;
+                    }
+                }
+                Op::Map(vm) => {
+                    let result = bo.with_vm(&vms[vm], |vm, bo| bo.place(vm, bo.obj()).map(|_| ()));
+                    self.placed[vm] = true;
+                    let expected = self.needs_pages();
+                    self.mapped[vm] |= expected.is_ok();
+                    assert_eq!(result, expected);
+                }
+                Op::Unmap(vm) => {
+                    bo.with_vm(&vms[vm], iova::close);
+                    self.placed[vm] = false;
+                    self.mapped[vm] = false;
+                }
+                Op::Vmap if self.vmapped => {
+                    vmap::put(&bo.lock());
+                    self.vmapped = false;
+                }
+                Op::Vmap => {
+                    let vaddr = vmap::get(&bo.lock(), Madv::WillNeed);
+                    let expected = self.needs_pages();
+                    assert_eq!(vaddr.map(|_| ()), expected);
+                    if let Ok(vaddr) = vaddr {
+                        self.vmapped = true;
+                        self.vaddr = true;
+                        let word = vaddr.cast::<u64>().as_ptr();
+                        // SAFETY: Mapped until `vmap::put()`.
+                        unsafe {
+                            if self.marked {
+                                assert_eq!(word.read_volatile(), MARK);
+                            }
+                            word.write_volatile(MARK);
+                        }
+                        self.marked = true;
+                    }
+                }
+                Op::Attach => {
+                    let lock = bo.lock();
+                    let obj = lock.obj().as_raw();
+                    if self.attached {
+                        // SAFETY: Locked, and pinned below.
+                        unsafe { bindings::msm_gem_prime_unpin(obj) };
+                        self.attached = false;
+                    } else {
+                        // SAFETY: Locked.
+                        let result =
+                            kernel::error::to_result(unsafe { bindings::msm_gem_prime_pin(obj) });
+                        let expected = self.needs_pages();
+                        self.attached = expected.is_ok();
+                        assert_eq!(result, expected);
+                    }
+                }
+                Op::Export => match self.dma_buf.take() {
+                    Some(dma_buf) => release(dma_buf),
+                    None => self.dma_buf = Some(export(&bo)),
+                },
+                Op::Reclaim => {
+                    let expected = match self.lru() {
+                        Lru::WillNeed => Some(Fate::Swap),
+                        Lru::DontNeed => Some(Fate::Purge),
+                        Lru::Pinned | Lru::Unbacked => None,
+                    };
+                    assert_eq!(reclaim(&bo), expected);
+                    if let Some(fate) = expected {
+                        self.backed = false;
+                        self.mapped = [false; 2];
+                        self.vaddr = false;
+                        if fate == Fate::Purge {
+                            self.madv = Madv::Purged;
+                            self.marked = false;
+                        }
+                    }
+                }
+                Op::Vunmap => {
+                    let unused = self.vaddr && !self.vmapped;
+                    assert_eq!(Bo::vunmap(bo.lock().obj()), unused);
+                    self.vaddr &= !unused;
+                }
+            }
+        }
+
+        fn check(&self) {
+            let lock = self.bo.lock();
+            assert_eq!(lock.madv(), self.madv);
+            assert_eq!(lock.is_backed(), self.backed);
+            let pins = i32::from(self.vmapped) + i32::from(self.attached);
+            assert_eq!(lock.with_lru(|lru| lru.pin_count()), pins);
+            assert_eq!(lock.vmap_count(), u8::from(self.vmapped));
+            assert_eq!(lock.vaddr().is_some(), self.vaddr);
+            assert_eq!(lock.scanout_users(), i32::from(self.dma_buf.is_some()));
+            assert_eq!(lock.obj().is_mapped(), self.placed != [false; 2]);
+            // Page tables reach pages that are there only.
+            assert!(self.backed || self.mapped == [false; 2]);
+        }
+
+        /// Undoes everything that can be undone: no pages, no address, no pin.
+        fn undo(&mut self, vms: &[ContextVm; 2]) {
+            for (there, op) in [
+                (self.vmapped, Op::Vmap),
+                (self.attached, Op::Attach),
+                (self.dma_buf.is_some(), Op::Export),
+                (self.placed[0], Op::Unmap(0)),
+                (self.placed[1], Op::Unmap(1)),
+                (self.madv == Madv::DontNeed, Op::Madvise(Madv::WillNeed)),
+            ] {
+                if there {
+                    self.do_op(vms, op);
+                }
+            }
+            self.do_op(vms, Op::Reclaim);
+            self.check();
+        }
+    }
+
+    /// What the shrinker does with one BO.
+    fn reclaim(bo: &Bo) -> Option<Fate> {
+        let obj = bo.gem().try_lock()?;
+        let fate = Bo::fate(&obj, &obj.lock_lru())?;
+        Bo::evict(&AllLocked::try_lock(&obj)?, fate);
+        Some(fate)
+    }
+
+    struct Pair {
+        device: Device,
+        vms: [ContextVm; 2],
+        bos: [Subject; 2],
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let device = Device::new();
+            Self {
+                device,
+                vms: [device.new_vm(), device.new_vm()],
+                bos: [Subject::new(&device), Subject::new(&device)],
+            }
+        }
+
+        fn step(&mut self, bo: usize, op: Op) {
+            self.bos[bo].do_op(&self.vms, op);
+            self.bos.iter().for_each(Subject::check);
+            let bytes = |count: usize| (count * SIZE) as u64;
+            let mapped = self.bos.iter().flat_map(|bo| bo.mapped);
+            assert_eq!(self.device.mapped(), bytes(mapped.filter(|&m| m).count()));
+            let backed = self.bos.iter().filter(|bo| bo.backed).count();
+            assert_eq!(self.device.resident(), bytes(backed));
+            for lru in [Lru::Unbacked, Lru::Pinned, Lru::WillNeed, Lru::DontNeed] {
+                let count = self.bos.iter().filter(|bo| bo.lru() == lru).count();
+                assert_eq!(self.device.in_lru(lru), bytes(count));
+            }
+        }
+
+        /// As at the beginning.
+        fn again(&mut self) {
+            for bo in &mut self.bos {
+                bo.undo(&self.vms);
+                if bo.madv == Madv::Purged {
+                    *bo = Subject::new(&self.device);
+                }
+            }
+        }
+
+        fn end(self) {
+            let Self { device, vms, bos } = self;
+            drop((bos, vms));
+            assert_eq!(device.free(), 0);
+        }
+    }
+
+    /// Every order of `len` of `ops` happening to the first `bos` BOs.
+    fn every_order(bos: usize, ops: &[Op], len: usize) {
+        let mut pair = Pair::new();
+        let all = bos * ops.len();
+        for mut n in 0..all.pow(len as u32) {
+            for _ in 0..len {
+                pair.step(n % all / ops.len(), ops[n % ops.len()]);
+                n /= all;
+            }
+            pair.again();
+        }
+        pair.end();
+    }
+
+    #[test]
+    fn every_order_of_three_in_one_vm() {
+        every_order(1, &OPS[..IN_ONE_VM], 3);
+    }
+
+    #[test]
+    fn every_order_of_two_for_two_bos_in_two_vms() {
+        every_order(2, &OPS, 2);
+    }
+
+    /// The same each time.
+    #[test]
+    fn long_walks() {
+        let mut pair = Pair::new();
+        let mut random = 1u32;
+        for _ in 0..40 {
+            for _ in 0..50 {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let i = (random >> 16) as usize % (2 * OPS.len());
+                pair.step(i / OPS.len(), OPS[i % OPS.len()]);
+            }
+            pair.again();
+        }
+        pair.end();
+    }
+}
