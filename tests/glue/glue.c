@@ -10,9 +10,11 @@
 
 #include <linux/interrupt.h>
 #include <linux/io.h>
+#include <linux/ioremap.h>
 #include <linux/irq.h>
 #include <linux/irqdomain.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/of.h>
 #include <linux/of_platform.h>
 #include <linux/pci.h>
@@ -389,6 +391,23 @@ static struct pci_driver vadreno_driver = {
 		.suppress_bind_attrs = true,
 	},
 };
+
+/* More kernel addresses are asked for than there are, so that everybody is asked who could give some back. */
+static int vadreno_exhaust_kernel_addresses(const char *value, const struct kernel_param *param)
+{
+	void __iomem *all = ioremap(0, IOREMAP_END - IOREMAP_START + PAGE_SIZE);
+
+	if (!all)
+		return 0;
+	iounmap(all);
+	return -ERANGE;
+}
+
+static const struct kernel_param_ops vadreno_exhaust_ops = {
+	.set = vadreno_exhaust_kernel_addresses,
+};
+module_param_cb(exhaust_kernel_addresses, &vadreno_exhaust_ops, NULL, 0200);
+MODULE_PARM_DESC(exhaust_kernel_addresses, "write anything to be short of kernel addresses for a moment");
 
 /* No exit: devices and device-tree nodes that others use can't be taken away. */
 static int __init vadreno_init(void)

@@ -5,7 +5,7 @@
 use crate::{abi, deadline, Device, Errno, Result};
 use memmap2::{MmapOptions, MmapRaw};
 use std::{
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -256,12 +256,20 @@ impl Mapping {
     /// `EFAULT`.
     pub fn try_read(&self, index: usize) -> Result<u32> {
         let (reader, writer) = nix::unistd::pipe()?;
-        // SAFETY: inside the mapping; the kernel checks whether it can be read.
-        let written = unsafe { libc::write(writer.as_raw_fd(), self.at(index).cast(), 4) };
-        Errno::result(written)?;
+        self.write_to(writer.as_fd(), index)?;
         let mut bytes = [0; 4];
         nix::unistd::read(&reader, &mut bytes)?;
         Ok(u32::from_ne_bytes(bytes))
+    }
+
+    /// Has the kernel write the dword at `index` to a file. One system call.
+    ///
+    /// # Errors
+    /// `EFAULT` if it can't be read.
+    pub fn write_to(&self, file: BorrowedFd<'_>, index: usize) -> Result<()> {
+        // SAFETY: inside the mapping; the kernel checks whether it can be read.
+        let written = unsafe { libc::write(file.as_raw_fd(), self.at(index).cast(), 4) };
+        Errno::result(written).map(drop)
     }
 
     /// Unmaps the first `bytes`, a multiple of the page size. They may not be accessed any more.

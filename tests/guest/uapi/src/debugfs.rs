@@ -33,12 +33,16 @@ fn directory() -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::other("no msm device in debugfs"))
 }
 
-/// Asks the shrinker for `objects` pages; returns how many it says it freed.
-pub fn shrink(objects: u64) -> io::Result<u64> {
+/// Asks the shrinker for `pages`; returns how many it says it freed.
+pub fn shrink(pages: u64) -> io::Result<u64> {
     let file = directory()?.join("shrink");
-    fs::write(&file, objects.to_string())?;
+    fs::write(&file, pages.to_string())?;
     let text = fs::read_to_string(&file)?;
-    u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).map_err(io::Error::other)
+    match u64::from_str_radix(text.trim().trim_start_matches("0x"), 16) {
+        // SHRINK_STOP
+        Ok(u64::MAX) => Ok(0),
+        freed => freed.map_err(io::Error::other),
+    }
 }
 
 /// The list of all BOs.
@@ -54,6 +58,21 @@ pub fn gem_total() -> io::Result<(u64, u64)> {
 /// How many BOs have pages, and their bytes. BOs that somebody has locked are missing.
 pub fn gem_resident() -> io::Result<(u64, u64)> {
     gem_sum("Resident:")
+}
+
+/// How many BOs are mapped for the kernel. BOs that somebody has locked are missing.
+pub fn gem_kernel_mappings() -> io::Result<usize> {
+    // "   FLAGS: A NAME (REFS) OFFSET KADDR SIZE …", with spaces in front of short names and counts.
+    let mapped = |line: &str| {
+        let mut words = line.split_once(')')?.1.split_whitespace();
+        words.nth(1).map(|kaddr| kaddr.contains(|c| c != '0'))
+    };
+    let text = gem()?;
+    Ok(text
+        .lines()
+        .filter(|line| line.contains(": A ") || line.contains(": I "))
+        .filter(|line| mapped(line) == Some(true))
+        .count())
 }
 
 fn gem_sum(title: &str) -> io::Result<(u64, u64)> {

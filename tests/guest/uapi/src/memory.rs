@@ -2,7 +2,9 @@
 
 //! What the system has left.
 
-use std::{fs, io};
+use memmap2::{Advice, MmapMut};
+use nix::mount::{mount, MsFlags};
+use std::{fs, io, path::PathBuf, process};
 
 /// A line of `/proc/meminfo` in bytes ("MemAvailable", "SUnreclaim").
 pub fn meminfo(key: &str) -> io::Result<u64> {
@@ -30,4 +32,75 @@ pub fn free() -> io::Result<u64> {
 /// Gives back what the kernel only caches, so that two readings of [`free`] can be compared.
 pub fn drop_caches() -> io::Result<()> {
     fs::write("/proc/sys/vm/drop_caches", "3")
+}
+
+/// Memory that nobody else can have while this lives, and that isn't swapped out.
+#[derive(Debug)]
+pub struct Hoard {
+    _map: MmapMut,
+}
+
+impl Hoard {
+    /// Takes all but about `bytes` of what is available; nothing if there isn't more.
+    pub fn leaving(bytes: u64) -> io::Result<Option<Self>> {
+        let len = meminfo("MemAvailable")?.saturating_sub(bytes) as usize;
+        if len == 0 {
+            return Ok(None);
+        }
+        let map = MmapMut::map_anon(len)?;
+        map.advise(Advice::DontFork)?;
+        map.lock()?;
+        Ok(Some(Self { _map: map }))
+    }
+}
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// A memory cgroup: what is allocated in it can be reclaimed alone.
+#[derive(Debug)]
+pub struct Group(PathBuf);
+
+impl Group {
+    /// A group of that name, without processes.
+    pub fn new(name: &str) -> io::Result<Self> {
+        let root = PathBuf::from(CGROUPS);
+        if !root.join("cgroup.procs").exists() {
+            let none = None::<&str>;
+            mount(none, &root, Some("cgroup2"), MsFlags::empty(), none)?;
+        }
+        fs::write(root.join("cgroup.subtree_control"), "+memory")?;
+        let group = Self(root.join(name));
+        fs::create_dir(&group.0)?;
+        Ok(group)
+    }
+
+    /// Runs `f` with this process in the group.
+    pub fn run<T>(&self, f: impl FnOnce() -> T) -> io::Result<T> {
+        let pid = process::id().to_string();
+        fs::write(self.0.join("cgroup.procs"), &pid)?;
+        let result = f();
+        fs::write(format!("{CGROUPS}/cgroup.procs"), &pid)?;
+        Ok(result)
+    }
+
+    /// Bytes of the group's that are in swap.
+    pub fn swapped(&self) -> io::Result<u64> {
+        let text = fs::read_to_string(self.0.join("memory.swap.current"))?;
+        text.trim().parse().map_err(io::Error::other)
+    }
+
+    /// Has the kernel reclaim `bytes` of the group's.
+    ///
+    /// # Errors
+    /// `EAGAIN` if it was less.
+    pub fn reclaim(&self, bytes: u64) -> io::Result<()> {
+        fs::write(self.0.join("memory.reclaim"), bytes.to_string())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Memory that is still there is the parent's then.
+        let _ = fs::remove_dir(&self.0);
+    }
 }

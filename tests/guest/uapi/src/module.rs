@@ -39,3 +39,8 @@ fn path(module: &str, name: &str) -> std::path::PathBuf {
 pub fn is_out_of_tree(module: &str) -> std::io::Result<bool> {
     Ok(std::fs::read_to_string(Path::new("/sys/module").join(module).join("taint"))?.contains('O'))
 }
+
+/// Has the guest's glue module ask for more kernel addresses than there are.
+pub fn exhaust_kernel_addresses() -> std::io::Result<()> {
+    set_parameter("vadreno_glue", "exhaust_kernel_addresses", "1")
+}

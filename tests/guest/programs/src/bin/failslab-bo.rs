@@ -6,13 +6,15 @@
 //! Needs a kernel with fault injection. What is leaked, `tests/vm` finds at the end (`--kernel debug`).
 
 use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
-use programs::{Census, Gpu};
+use programs::{pattern, Census, Gpu, PATIENCE};
 use std::{os::fd::AsFd, process::ExitCode, time::Duration};
 use uapi::{
     abi::{self, MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
-    fault_injection,
+    debugfs, fault_injection,
+    memory::Group,
+    swap::Swap,
     vgem::Buffer,
-    Bo, Device, Errno, PAGE,
+    Bo, Device, Errno, Pm4, PAGE,
 };
 
 /// More failures than any call can have allocations.
@@ -238,6 +240,147 @@ fn close(_: &mut Test) -> Outcome {
     )
 }
 
+/// A BO's own dma-buf, by another file.
+fn import_own(_: &mut Test) -> Outcome {
+    each_allocation(
+        1,
+        || {
+            let bo = bo()?;
+            bo.fill(|i| i as u32)?;
+            Ok((bo.export()?, Device::open()?))
+        },
+        |(fd, device)| Bo::import(device, fd.as_fd(), 4 * PAGE),
+        |_, bo| {
+            ensure_eq!(bo.map()?.read(2000), 2000, "by the other file");
+            Ok(())
+        },
+    )
+}
+
+/// CPU_PREP that has to wait.
+fn cpu_prep_busy(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(1, PAGE)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    each_allocation(
+        0,
+        || {
+            let write = Pm4::new().mem_write(gpu.iova(0), &[0x77]).barrier();
+            Ok(gpu.start(&write, |submit| submit)?)
+        },
+        |_| bo.cpu_prep(abi::MSM_PREP_READ | abi::MSM_PREP_WRITE, PATIENCE),
+        |submitted, ()| submitted.wait(PATIENCE).context("SUBMIT"),
+    )
+}
+
+const SWAPPED: u64 = 4;
+
+/// BOs whose content is in swap, not in memory.
+struct SwappedOut {
+    _swap: Swap,
+    group: Group,
+}
+
+impl SwappedOut {
+    fn new() -> harness::Result<Self> {
+        Ok(Self {
+            _swap: Swap::new(64 << 20).context("swap")?,
+            group: Group::new("swapped-out").context("cgroup")?,
+        })
+    }
+
+    /// Such a BO, of [`SWAPPED`] pages, mapped for the GPU at `iova`.
+    fn bo(&self, gpu: &Gpu, iova: u64) -> harness::Result<Bo> {
+        let before = self.group.swapped()?;
+        let bo = Bo::new(&gpu.device, SWAPPED * PAGE)?;
+        // Its pages alone are the group's.
+        self.group.run(|| bo.fill(|i| pattern(1, i)))??;
+        gpu.map(&bo, iova)?;
+        programs::eventually("the BO to be swapped out", || {
+            debugfs::shrink(1 << 20)?;
+            // EAGAIN: there is less.
+            let _ = self.group.reclaim(SWAPPED * PAGE);
+            Ok(self.group.swapped()? >= before + SWAPPED * PAGE)
+        })?;
+        Ok(bo)
+    }
+}
+
+fn check_by_cpu(bo: &Bo) -> Outcome {
+    let map = bo.map()?;
+    for i in 0..map.len() {
+        ensure_eq!(map.read(i), pattern(1, i), "dword {i} by the CPU");
+    }
+    Ok(())
+}
+
+fn check_by_gpu(gpu: &Gpu, iova: u64) -> Outcome {
+    let found = gpu.read(iova, SWAPPED as usize * 1024)?;
+    for (i, found) in found.into_iter().enumerate() {
+        ensure_eq!(found, pattern(1, i), "dword {i} by the GPU");
+    }
+    Ok(())
+}
+
+/// A SUBMIT that can't bring its BOs back from swap loses nothing, and the next one can.
+fn swap_in_by_submit(_: &mut Test) -> Outcome {
+    let swapped = SwappedOut::new()?;
+    let gpu = Gpu::new()?;
+    let nop = gpu.place(&Pm4::new().nop(4).barrier());
+    let size = Pm4::new().nop(4).barrier().size();
+    each_allocation(
+        SWAPPED as u32,
+        || swapped.bo(&gpu, gpu.iova(0)),
+        |_| uapi::Submit::new(&gpu.queue).cmd_at(nop, size).send(),
+        |bo, submitted| {
+            submitted.wait(PATIENCE)?;
+            check_by_gpu(&gpu, gpu.iova(0))?;
+            check_by_cpu(bo)?;
+            gpu.unmap(gpu.iova(0), SWAPPED * PAGE)
+        },
+    )
+}
+
+/// … nor does a MAP.
+fn swap_in_by_bind(_: &mut Test) -> Outcome {
+    let swapped = SwappedOut::new()?;
+    let gpu = Gpu::new()?;
+    each_allocation(
+        SWAPPED as u32,
+        || swapped.bo(&gpu, gpu.iova(0)),
+        |bo| {
+            gpu.bind()
+                .map(bo, 0, gpu.iova(1 << 20), SWAPPED * PAGE)
+                .send_and_wait()
+        },
+        |bo, ()| {
+            check_by_gpu(&gpu, gpu.iova(1 << 20))?;
+            check_by_cpu(bo)?;
+            gpu.unmap(gpu.iova(0), 2 << 20)
+        },
+    )
+}
+
+/// … nor does an access by a CPU, which the kernel repeats.
+fn swap_in_by_access(_: &mut Test) -> Outcome {
+    let swapped = SwappedOut::new()?;
+    let gpu = Gpu::new()?;
+    each_allocation(
+        0,
+        || {
+            let bo = swapped.bo(&gpu, gpu.iova(0))?;
+            Ok((bo.map()?, bo))
+        },
+        |(map, _)| Ok(map.read(1025)),
+        |(_, bo), read| {
+            ensure_eq!(read, pattern(1, 1025), "dword 1025 by the CPU");
+            check_by_cpu(bo)?;
+            check_by_gpu(&gpu, gpu.iova(0))?;
+            gpu.unmap(gpu.iova(0), SWAPPED * PAGE)
+        },
+    )
+}
+
 fn main() -> ExitCode {
     harness::main(harness::cases![
         gem_new,
@@ -249,9 +392,14 @@ fn main() -> ExitCode {
         mmap_fault,
         export,
         import,
+        import_own,
         madvise,
         cpu_prep,
+        cpu_prep_busy,
         close,
+        swap_in_by_submit,
+        swap_in_by_bind,
+        swap_in_by_access,
         defect_27_set_metadata,
     ])
 }

@@ -3,19 +3,28 @@
 //! What the shrinker takes, in which order, and that everything that is needed comes back.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use programs::{pattern, Gpu, PATIENCE};
+use nix::{
+    sys::{
+        signal::Signal,
+        wait::{waitpid, WaitStatus},
+    },
+    unistd::{fork, ForkResult},
+};
+use programs::{eventually, fault, pattern, Gpu, Legacy, PATIENCE};
 use std::{
     fs,
+    os::fd::AsFd,
     process::ExitCode,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
 use uapi::{
-    abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
+    abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED, MSM_SUBMIT_BO_READ, MSM_VM_BIND_OP_DUMP},
     debugfs, module,
     swap::Swap,
     vadreno::{Translation, Vadreno},
-    Bo, HeldFence, Tracepoint, PAGE,
+    Bo, Errno, HeldFence, Mapping, Pm4, Tracepoint, PAGE,
 };
 
 const PAGES: u64 = 64;
@@ -155,7 +164,7 @@ fn busy_ones_stay(_: &mut Test) -> Outcome {
     let start = Instant::now();
     fs::write("/proc/sys/vm/drop_caches", "2").context("drop_caches")?;
     let took = start.elapsed();
-    ensure!(took < Duration::from_secs(6), "reclaim has waited {took:?}");
+    ensure!(took < PATIENCE, "reclaim has waited {took:?}");
     ensure!(bo.madvise(MSM_MADV_WILLNEED)?, "purged under a job");
     held.signal().context("the fence was held")?;
     job.wait(PATIENCE).context("MAP")?;
@@ -312,6 +321,219 @@ fn madvise_against_a_model(test: &mut Test) -> Outcome {
     Ok(())
 }
 
+/// Calls `f` while two threads call `access` in turn on each page of a mapping of their own.
+fn while_accessed(
+    bo: &Bo,
+    access: impl Fn(&Mapping, usize) -> Outcome + Sync,
+    f: impl FnOnce() -> Outcome,
+) -> Outcome {
+    let (done, running) = (AtomicBool::new(false), AtomicU32::new(0));
+    let reader = |step: usize| -> Outcome {
+        let map = bo.map()?;
+        running.fetch_add(1, Ordering::Relaxed);
+        let mut page = 0;
+        while !done.load(Ordering::Relaxed) {
+            access(&map, page * 1024 + step)?;
+            page = (page + step) % PAGES as usize;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let readers = [1, 7].map(|step| scope.spawn(move || reader(step)));
+        let result = eventually("two threads to begin", || {
+            Ok(running.load(Ordering::Relaxed) == 2 || readers.iter().any(|r| r.is_finished()))
+        })
+        .and_then(|()| f());
+        done.store(true, Ordering::Relaxed);
+        let ends = readers.map(|reader| reader.join().expect("a thread"));
+        result.and(ends.into_iter().collect())
+    })
+}
+
+/// CPUs that read a BO while it is swapped out, again and again, see what is in it and nothing else.
+fn cpu_access_races_with_swapping_out(_: &mut Test) -> Outcome {
+    let _swap = Swap::new(SWAP).context("swap")?;
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(1, SIZE)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    let mut taken = 0;
+    while_accessed(
+        &bo,
+        |map, at| {
+            ensure_eq!(map.read(at), pattern(1, at), "dword {at}");
+            Ok(())
+        },
+        || {
+            for round in 0..60 {
+                taken += u32::from(shrink()? >= PAGES);
+                if round % 8 == 0 {
+                    check(&gpu, gpu.iova(0), 1, &format!("in round {round}"))?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    ensure!(taken > 10, "swapped out {taken} times while the CPUs read");
+    Ok(())
+}
+
+/// An access of this process that the kernel doesn't allow.
+fn sigbus(map: &Mapping) -> Outcome {
+    // SAFETY: one thread, and the child only reads.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            map.read(0);
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            let status = waitpid(child, None)?;
+            ensure!(
+                matches!(status, WaitStatus::Signaled(_, Signal::SIGBUS, _)),
+                "{status:?} instead of SIGBUS"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// CPUs that read a BO while it is purged see what is in it, or nothing: never what belongs to somebody else by then. They are
+/// refused from when it isn't needed, and not before.
+fn cpu_access_races_with_purge(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    for round in 0..6 {
+        let bo = gpu.bo(round + 1, SIZE)?;
+        let unneeded = AtomicBool::new(false);
+        while_accessed(
+            &bo,
+            |map, at| {
+                match map.try_read(at) {
+                    Ok(found) => ensure_eq!(found, pattern(round + 1, at), "dword {at}"),
+                    Err(Errno::EFAULT) => {
+                        ensure!(
+                            unneeded.load(Ordering::SeqCst),
+                            "EFAULT in a BO that is needed"
+                        )
+                    }
+                    Err(e) => harness::bail!("dword {at}: {e}"),
+                }
+                Ok(())
+            },
+            || {
+                unneeded.store(true, Ordering::SeqCst);
+                bo.madvise(MSM_MADV_DONTNEED)?;
+                eventually("the BO to be purged", || {
+                    shrink()?;
+                    Ok(debugfs::gem()?.contains(" purged "))
+                })?;
+                // Whoever gets its pages now writes something else into them.
+                let _others = [gpu.bo(1001, SIZE)?, gpu.bo(1002, SIZE)?];
+                thread::sleep(Duration::from_millis(2));
+                ensure!(!bo.madvise(MSM_MADV_WILLNEED)?, "not purged");
+                Ok(())
+            },
+        )
+        .with_context(|| format!("round {round}"))?;
+        let map = bo.map()?;
+        for page in 0..PAGES as usize {
+            harness::ensure_errno!(
+                map.try_read(page * 1024),
+                Errno::EFAULT,
+                "page {page} after the purge"
+            );
+        }
+        if round == 0 {
+            sigbus(&map)?;
+        }
+    }
+    Ok(())
+}
+
+/// When kernel addresses are short, BOs' unused kernel mappings go, all of them, as many at a time as the tracepoint says.
+/// What else BOs are stays as it was.
+fn defect_14_kernel_addresses(_: &mut Test) -> Outcome {
+    const COUNT: usize = 20;
+    const UNNEEDED: usize = 5;
+    const BUSY: usize = 2;
+    let gpu = Gpu::new()?;
+    // What earlier dumps have left.
+    module::exhaust_kernel_addresses().context("kernel addresses")?;
+    let before = debugfs::gem_kernel_mappings()?;
+    let bos = (0..COUNT)
+        .map(|n| gpu.bo(n as u32, 2 * PAGE))
+        .collect::<harness::Result<Vec<_>>>()?;
+    for (n, bo) in bos.iter().enumerate() {
+        let iova = gpu.iova(n as u64 * 4 * PAGE);
+        gpu.bind()
+            .map_flags(bo, 0, iova, 2 * PAGE, MSM_VM_BIND_OP_DUMP)
+            .send_and_wait()?;
+    }
+    // A crash dump maps what it is to contain, and leaves it mapped.
+    let nowhere = gpu.iova(0x50_0000_0000);
+    let dump = fault::provoke(
+        &gpu,
+        &Pm4::new().mem_to_mem(gpu.result_iova(0), nowhere).barrier(),
+    )?;
+    ensure!(
+        dump.matches("data:").count() >= COUNT,
+        "the dump isn't of {COUNT} BOs"
+    );
+    ensure_eq!(
+        debugfs::gem_kernel_mappings()?,
+        before + COUNT,
+        "BOs mapped for the kernel after the dump"
+    );
+    // Two are pinned by a submit that waits, five aren't needed.
+    let legacy = Legacy::new()?;
+    let busy = bos[..BUSY]
+        .iter()
+        .map(|bo| Ok(Bo::import(&legacy.device, bo.export()?.as_fd(), 2 * PAGE)?))
+        .collect::<harness::Result<Vec<_>>>()?;
+    let table: Vec<_> = busy.iter().map(|bo| (bo, MSM_SUBMIT_BO_READ)).collect();
+    let held = HeldFence::new().context("held fence")?;
+    let submitted = legacy.start(&Pm4::new().nop(4).barrier(), &table, Some(held.file()))?;
+    for bo in &bos[COUNT - UNNEEDED..] {
+        bo.madvise(MSM_MADV_DONTNEED)?;
+    }
+
+    let trace = Tracepoint::new("msm_gem_purge_vmaps").context("tracing")?;
+    module::exhaust_kernel_addresses().context("kernel addresses")?;
+    ensure_eq!(
+        debugfs::gem_kernel_mappings()?,
+        before,
+        "BOs mapped for the kernel when addresses were short"
+    );
+    ensure_eq!(
+        trace.events()?,
+        ["Purging 15 vmaps", "Purging 5 vmaps"],
+        "the tracepoint"
+    );
+    module::exhaust_kernel_addresses().context("kernel addresses")?;
+    ensure_eq!(trace.events()?.len(), 2, "events with nothing to give back");
+    drop(trace);
+
+    held.signal().context("the fence was held")?;
+    submitted.wait(PATIENCE).context("the busy BOs' SUBMIT")?;
+    // Each is where it was, and can be found there.
+    ensure_eq!(
+        shrink()?,
+        UNNEEDED as u64 * 2,
+        "pages that were freed without swap"
+    );
+    for (n, bo) in bos.iter().enumerate() {
+        let needed = n < COUNT - UNNEEDED;
+        ensure_eq!(bo.madvise(MSM_MADV_WILLNEED)?, needed, "BO {n} retained");
+        if needed {
+            ensure_eq!(bo.map()?.read(1030), pattern(n as u32, 1030), "BO {n}");
+        }
+    }
+    // The kernel's own mappings were in use.
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(1, SIZE)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    check(&gpu, gpu.iova(0), 1, "after the shortage")
+}
+
 fn main() -> ExitCode {
     harness::main(harness::cases![
         swapped_out_and_back_by_submit,
@@ -321,5 +543,8 @@ fn main() -> ExitCode {
         busy_ones_stay,
         busy_ones_are_waited_for,
         madvise_against_a_model,
+        cpu_access_races_with_swapping_out,
+        cpu_access_races_with_purge,
+        defect_14_kernel_addresses,
     ])
 }

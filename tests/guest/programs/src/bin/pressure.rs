@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! More BOs than memory: several processes, whose BOs don't fit into it together, work on them while some are killed at
+//! random. What is swapped out comes back as it was; nobody else suffers.
+
+use harness::{ensure, ensure_eq, Context, Outcome, Rng, Test};
+use nix::{
+    sys::{
+        signal::{kill, Signal},
+        wait::{waitpid, WaitPidFlag, WaitStatus},
+    },
+    unistd::{fork, ForkResult, Pid},
+};
+use programs::{Census, Gpu, PATIENCE};
+use std::{
+    process::ExitCode,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use uapi::{
+    abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
+    memory,
+    swap::{vmstat, Swap},
+    Bo, Pm4, PAGE,
+};
+
+const MIB: u64 = 1 << 20;
+/// What is left of memory for the processes: more would only take longer.
+const MEMORY: u64 = 96 * MIB;
+const BO_SIZE: u64 = MIB;
+const BO_PAGES: u64 = BO_SIZE / PAGE;
+const PROCESSES: u64 = 4;
+/// BOs of a context. A SUBMIT brings all of them back.
+const BOS: usize = 6;
+/// What a context takes: its BOs, those of [`Gpu`], and some for tables and metadata.
+const CONTEXT: u64 = (BOS as u64 + 2) * MIB;
+
+/// How long the processes work once memory is full.
+const DURATION: Duration = Duration::from_secs(8);
+
+/// What is in a page: its first dword, and all others. Never 0, and different for each page of each version.
+fn first(version: u32, page: u64) -> u32 {
+    0x8000_0000 | (version << 9) | page as u32
+}
+
+fn others(version: u32) -> u32 {
+    0x4000_0000 | version
+}
+
+/// A BO, where it is mapped, and which version is in it.
+struct Known {
+    bo: Bo,
+    iova: u64,
+    version: u32,
+}
+
+impl Known {
+    /// A mapped BO with that version in it.
+    fn new(gpu: &Gpu, slot: usize, version: u32) -> harness::Result<Self> {
+        let iova = gpu.iova(slot as u64 * BO_SIZE);
+        let bo = Bo::new(&gpu.device, BO_SIZE).context("GEM_NEW")?;
+        gpu.map(&bo, iova)?;
+        // Two pages by the CPU, the others by the GPU from the second: an emulated processor is slow.
+        let map = bo.map()?;
+        for at in 0..1024 {
+            map.write(at, others(version));
+            map.write(1024 + at, others(version));
+        }
+        let mut commands = Pm4::new();
+        let mut done = 2 * PAGE;
+        while done < BO_SIZE {
+            let len = done.min(BO_SIZE - done);
+            commands = commands
+                .memcpy(iova + done, iova, (len / 4) as u32)
+                .barrier();
+            done += len;
+        }
+        for page in 0..BO_PAGES {
+            commands = commands.mem_write(iova + page * PAGE, &[first(version, page)]);
+        }
+        gpu.run(&commands.barrier())?;
+        Ok(Self { bo, iova, version })
+    }
+
+    /// Looks at every dword through the CPU.
+    fn check_by_cpu(&self) -> Outcome {
+        let map = self.bo.map()?;
+        for index in 0..map.len() {
+            let expected = match index % 1024 {
+                0 => first(self.version, index as u64 / 1024),
+                _ => others(self.version),
+            };
+            ensure_eq!(
+                map.read(index),
+                expected,
+                "dword {index} of version {:#x} by the CPU",
+                self.version
+            );
+        }
+        Ok(())
+    }
+
+    /// Looks at two dwords of each page through the GPU.
+    fn check_by_gpu(&self, gpu: &Gpu) -> Outcome {
+        let pages = || (0..BO_PAGES).map(|page| self.iova + page * PAGE);
+        let iovas: Vec<u64> = pages().chain(pages().map(|iova| iova + PAGE - 4)).collect();
+        let expected = (0..BO_PAGES)
+            .map(|page| first(self.version, page))
+            .chain((0..BO_PAGES).map(|_| others(self.version)));
+        for (index, (found, expected)) in gpu.peek(&iovas)?.into_iter().zip(expected).enumerate() {
+            ensure_eq!(
+                found,
+                expected,
+                "dword at {:#x} of version {:#x} by the GPU",
+                iovas[index],
+                self.version
+            );
+        }
+        Ok(())
+    }
+}
+
+/// One process: fills the BOs of `contexts`, then copies them over each other, checks, changes their madvise state, replaces
+/// them.
+fn work(mut rng: Rng, contexts: usize, end: Instant) -> Outcome {
+    let mut version = rng.u32(..1 << 20);
+    let mut next = || {
+        version = (version + 1) % (1 << 21);
+        version
+    };
+    let mut all = Vec::new();
+    for _ in 0..contexts {
+        let gpu = Gpu::new()?;
+        let bos = (0..BOS)
+            .map(|slot| Known::new(&gpu, slot, next()))
+            .collect::<harness::Result<Vec<_>>>()?;
+        all.push((gpu, bos));
+    }
+    while Instant::now() < end {
+        let (gpu, bos) = &mut all[rng.usize(..contexts)];
+        let (a, b) = (rng.usize(..BOS), rng.usize(..BOS));
+        match rng.u32(..8) {
+            0..=3 if a != b => {
+                let copy = Pm4::new()
+                    .memcpy(bos[b].iova, bos[a].iova, (BO_SIZE / 4) as u32)
+                    .barrier();
+                gpu.run(&copy)?;
+                bos[b].version = bos[a].version;
+                bos[b].check_by_gpu(gpu)?;
+            }
+            4 => bos[a].check_by_cpu()?,
+            5 => bos[a].check_by_gpu(gpu)?,
+            6 => {
+                // Not needed for a while. A submit meanwhile would be refused once it is purged.
+                bos[a].bo.madvise(MSM_MADV_DONTNEED)?;
+                sleep(Duration::from_millis(rng.u64(..30)));
+                if bos[a].bo.madvise(MSM_MADV_WILLNEED)? {
+                    bos[a].check_by_cpu()?;
+                } else {
+                    gpu.unmap(bos[a].iova, BO_SIZE)?;
+                    bos[a] = Known::new(gpu, a, next())?;
+                }
+            }
+            _ => {
+                gpu.unmap(bos[a].iova, BO_SIZE)?;
+                bos[a] = Known::new(gpu, a, next())?;
+            }
+        }
+    }
+    // A last look at everything, wherever it is.
+    all.iter()
+        .try_for_each(|(_, bos)| bos.iter().try_for_each(Known::check_by_cpu))
+}
+
+/// Processes that work. Dropping it kills them.
+struct Workers(Vec<Pid>);
+
+impl Workers {
+    fn start(&mut self, rng: &mut Rng, contexts: usize, end: Instant) -> Outcome {
+        let rng = rng.fork();
+        // SAFETY: this process has one thread.
+        match unsafe { fork() }? {
+            ForkResult::Parent { child } => self.0.push(child),
+            ForkResult::Child => {
+                let result = work(rng, contexts, end);
+                if let Err(e) = &result {
+                    println!("# {e:#}");
+                }
+                // Files are the kernel's to close, as at any exit.
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(result.is_err() as i32) }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes leave of those that have ended. They should have done so by themselves, and content.
+    fn reap(&mut self) -> Outcome {
+        let mut index = 0;
+        while index < self.0.len() {
+            match waitpid(self.0[index], Some(WaitPidFlag::WNOHANG))? {
+                WaitStatus::StillAlive => index += 1,
+                status => {
+                    let pid = self.0.swap_remove(index);
+                    ensure_eq!(status, WaitStatus::Exited(pid, 0), "a process");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills one of them at random, which must not have ended.
+    fn kill(&mut self, rng: &mut Rng) -> Outcome {
+        let pid = self.0.swap_remove(rng.usize(..self.0.len()));
+        kill(pid, Signal::SIGKILL)?;
+        let status = waitpid(pid, None)?;
+        ensure_eq!(
+            status,
+            WaitStatus::Signaled(pid, Signal::SIGKILL, false),
+            "a process that was killed"
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for &pid in &self.0 {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        for &pid in &self.0 {
+            let _ = waitpid(pid, None);
+        }
+    }
+}
+
+fn more_bos_than_memory(test: &mut Test) -> Outcome {
+    let census = Census::new()?;
+    let _hoard = memory::Hoard::leaving(MEMORY).context("hoarding memory")?;
+    let available = memory::meminfo("MemAvailable")?;
+    let contexts = (available * 5 / 4 / PROCESSES).div_ceil(CONTEXT) as usize;
+    let _swap = Swap::new(3 * available).context("swap")?;
+    let before = [vmstat("pswpout")?, vmstat("pswpin")?, vmstat("oom_kill")?];
+    let start = Instant::now();
+    let mut end = start + 8 * PATIENCE;
+
+    let mut workers = Workers(Vec::new());
+    for _ in 0..PROCESSES {
+        workers.start(&mut test.rng, contexts, start + DURATION)?;
+    }
+    let mut killed = 0;
+    let mut next_kill = start + DURATION / 3;
+    while !workers.0.is_empty() {
+        workers.reap()?;
+        let now = Instant::now();
+        ensure!(now < end, "{} processes don't end", workers.0.len());
+        if now > next_kill && now < start + DURATION && !workers.0.is_empty() {
+            workers.kill(&mut test.rng)?;
+            workers.start(&mut test.rng, contexts, start + DURATION)?;
+            killed += 1;
+            next_kill = now + Duration::from_millis(test.rng.u64(500..2500));
+        }
+        sleep(Duration::from_millis(10));
+    }
+    end = Instant::now();
+
+    let after = [vmstat("pswpout")?, vmstat("pswpin")?, vmstat("oom_kill")?];
+    println!(
+        "# {PROCESSES} processes with {} BOs of {} MiB, {} MiB available: {} pages out, {} in, {killed} killed, {:.1} s",
+        contexts * BOS,
+        BO_SIZE / MIB,
+        available / MIB,
+        after[0] - before[0],
+        after[1] - before[1],
+        (end - start).as_secs_f64()
+    );
+    ensure_eq!(after[2], before[2], "processes killed for want of memory");
+    ensure!(killed > 0, "nobody was killed on purpose");
+    ensure!(
+        after[0] > before[0] && after[1] > before[1],
+        "there was no shortage: nothing was swapped"
+    );
+    census.restored()
+}
+
+fn main() -> ExitCode {
+    harness::main(harness::cases![more_bos_than_memory])
+}
