@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The GPU's files in debugfs, and the kernel's leak detector.
+//! The GPU's files in debugfs.
 
 use nix::mount::{mount, MsFlags};
 use std::{fs, io, path::PathBuf};
@@ -88,30 +88,5 @@ fn gem_sum(title: &str) -> io::Result<(u64, u64)> {
     match (numbers.next(), numbers.next()) {
         (Some(objects), Some(bytes)) => Ok((objects, bytes)),
         _ => Err(io::Error::other(format!("no total in {text:?}"))),
-    }
-}
-
-/// The kernel's leak detector. Only a debug kernel has it.
-pub mod kmemleak {
-    use super::*;
-
-    fn file() -> PathBuf {
-        PathBuf::from(ROOT).join("kmemleak")
-    }
-
-    /// Whether this kernel has it.
-    pub fn available() -> bool {
-        mounted().is_ok() && file().exists()
-    }
-
-    /// Forgets what it has found so far.
-    pub fn clear() -> io::Result<()> {
-        fs::write(file(), "clear")
-    }
-
-    /// Scans; returns what it reports. Objects younger than 5 s are left out by the kernel.
-    pub fn scan() -> io::Result<String> {
-        fs::write(file(), "scan")?;
-        fs::read_to_string(file())
     }
 }
