@@ -26,7 +26,6 @@ use super::{
     vm::{
         Driver,
         GpuVm,
-        MapRequest,
         VaRange,
         VmLocked, //
     },
@@ -104,6 +103,16 @@ impl Exec {
     }
 }
 
+/// Whether `exec` holds the resv of `obj`.
+///
+/// # Safety
+///
+/// `exec` is initialised.
+unsafe fn holds(exec: *mut bindings::drm_exec, obj: &GemObject) -> bool {
+    // SAFETY: Both are alive. A ww mutex's context is ours only while we hold it.
+    unsafe { bindings::gpuvm_rs_exec_holds(exec, obj.as_raw()) }
+}
+
 /// One attempt at locking everything.
 pub struct Attempt<'a> {
     raw: *mut bindings::drm_exec,
@@ -111,14 +120,20 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Locks `obj`'s resv and takes a reference to the object.
+    /// Locks `obj`'s resv and takes a reference to the object, unless the resv is locked already.
     ///
     /// # Errors
     ///
     /// `EDEADLK` on contention (return it: the attempt starts over), `ENOMEM`, `EINTR`.
     pub fn lock(&self, obj: &GemObject) -> Result {
-        // SAFETY: The context is inside its retry loop, and the object is alive.
-        to_result(unsafe { bindings::drm_exec_lock_obj(self.raw, obj.as_raw()) })
+        // SAFETY: The context is inside its retry loop, and the object is alive. What was contended is locked before anything
+        // else, but kept only if somebody asks for it.
+        unsafe {
+            if (*self.raw).prelocked.is_null() && holds(self.raw, obj) {
+                return Ok(());
+            }
+            to_result(bindings::drm_exec_lock_obj(self.raw, obj.as_raw()))
+        }
     }
 
     /// Locks the resv that `vm` shares with its private objects. Errors as [`Self::lock`].
@@ -128,25 +143,12 @@ impl Attempt<'_> {
         Ok(unsafe { VmLocked::new(vm) })
     }
 
-    /// Locks the object that `req` maps and those that it unmaps or splits. Errors as
+    /// Locks the objects that are mapped in `range`, or partly so: those that a change of it unmaps or splits. Errors as
     /// [`Self::lock`].
-    pub fn lock_sm_map<T: Driver>(&self, vm: &VmLocked<'_, T>, req: &MapRequest<'_>) -> Result {
-        if let Some(obj) = req.obj {
-            self.lock(obj)?;
-        }
-        // Without the object, which is locked already: only what the range overlaps is left.
-        let mut raw = MapRequest { obj: None, ..*req }.to_raw();
-        // SAFETY: The VM is locked; `raw` is a valid request.
-        to_result(unsafe {
-            bindings::drm_gpuvm_sm_map_exec_lock(vm.as_raw(), self.raw, 0, &mut raw)
-        })
-    }
-
-    /// Locks the objects that unmapping `range` unmaps or splits. Errors as [`Self::lock`].
-    pub fn lock_sm_unmap<T: Driver>(&self, vm: &VmLocked<'_, T>, range: VaRange) -> Result {
-        // SAFETY: The VM is locked.
-        to_result(unsafe {
-            bindings::drm_gpuvm_sm_unmap_exec_lock(vm.as_raw(), self.raw, range.addr(), range.len())
+    pub fn lock_mapped<T: Driver>(&self, vm: &VmLocked<'_, T>, range: VaRange) -> Result {
+        vm.try_for_each_va_in(range, |va| match va.obj() {
+            Some(obj) => self.lock(obj),
+            None => Ok(()),
         })
     }
 
@@ -166,8 +168,8 @@ pub struct Locked<'e> {
 impl<'e> Locked<'e> {
     /// The token for `obj`, if this context holds its resv.
     pub fn obj<'l>(&'l self, obj: &'l GemObject) -> Option<ObjLocked<'l>> {
-        // SAFETY: Both are alive. A ww mutex's context is ours only while we hold it.
-        unsafe { bindings::gpuvm_rs_exec_holds(self.raw, obj.as_raw()) }
+        // SAFETY: The context is alive.
+        unsafe { holds(self.raw, obj) }
             // SAFETY: Held until the borrow of `self` ends.
             .then(|| unsafe { ObjLocked::new(obj) })
     }

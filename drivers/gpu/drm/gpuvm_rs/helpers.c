@@ -61,6 +61,11 @@ GPUVM_RS_HELPER(long, gpuvm_rs_helper_dma_fence_wait, struct dma_fence *fence, b
 	return dma_fence_wait(fence, interruptible);
 }
 
+GPUVM_RS_HELPER(void *, gpuvm_rs_helper_gpuvm_rs_kmalloc, size_t size)
+{
+	return kmalloc(size, GFP_KERNEL);
+}
+
 /* The lock is held, or nobody can reach the object any more. */
 GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_assert_obj_locked, struct drm_gem_object *obj)
 {

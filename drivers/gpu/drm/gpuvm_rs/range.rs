@@ -82,6 +82,16 @@ impl VaRange {
         self.start <= other.start && other.end <= self.end
     }
 
+    /// The smallest range that holds both.
+    #[inline]
+    pub fn join(&self, other: &Self) -> Self {
+        // INVARIANT: Neither is empty.
+        Self {
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+        }
+    }
+
     /// The smallest range that holds `self` and whose bounds are multiples of 2^`shift`; `None` when that runs past
     /// 2^64 − 1.
     pub fn align_out(&self, shift: u32) -> Option<Self> {

@@ -61,15 +61,22 @@ impl<T, const N: usize> SmallVec<T, N> {
     /// # Errors
     ///
     /// `ENOMEM`; the list is as it was.
+    #[inline]
     pub fn reserve(&mut self, nr: usize, flags: Flags) -> Result {
-        if let Some(heap) = &mut self.heap {
-            if heap.len() + nr > heap.capacity() {
-                heap.reserve(nr.max(heap.len()), flags)?;
-            }
+        let room = match &self.heap {
+            Some(heap) => heap.capacity() - heap.len(),
+            None => N - self.len,
+        };
+        if nr <= room {
             return Ok(());
         }
-        if self.len + nr <= N {
-            return Ok(());
+        self.grow(nr, flags)
+    }
+
+    #[cold]
+    fn grow(&mut self, nr: usize, flags: Flags) -> Result {
+        if let Some(heap) = &mut self.heap {
+            return Ok(heap.reserve(nr.max(heap.len()), flags)?);
         }
         let mut heap = KVVec::with_capacity((self.len + nr).max(2 * N), flags)?;
         let len = core::mem::replace(&mut self.len, 0);
@@ -87,6 +94,7 @@ impl<T, const N: usize> SmallVec<T, N> {
     /// # Errors
     ///
     /// `ENOMEM`; the list is as it was.
+    #[inline]
     pub fn push(&mut self, element: T, flags: Flags) -> Result {
         self.reserve(1, flags)?;
         match &mut self.heap {

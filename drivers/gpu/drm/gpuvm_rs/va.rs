@@ -88,13 +88,20 @@ impl<T: Driver> GpuVaAlloc<T> {
     ///
     /// `ENOMEM`.
     pub fn new(data: T::Va) -> Result<Self> {
-        Ok(Self(KBox::new(
-            GpuVa {
+        const { assert!(align_of::<GpuVa<T>>() <= align_of::<u64>()) };
+        // Not `KBox::new()`, which is a `krealloc()` of nothing and costs twice as much as the allocation.
+        // SAFETY: Allocated as a `KBox` is, by kmalloc(), which aligns to 8 bytes at least; initialised before it is one.
+        unsafe {
+            let va = bindings::gpuvm_rs_kmalloc(size_of::<GpuVa<T>>()).cast::<GpuVa<T>>();
+            if va.is_null() {
+                return Err(ENOMEM);
+            }
+            va.write(GpuVa {
                 base: Opaque::zeroed(),
                 data,
-            },
-            GFP_KERNEL,
-        )?))
+            });
+            Ok(Self(KBox::from_raw(va)))
+        }
     }
 
     /// What the driver adds.
@@ -129,7 +136,10 @@ impl<T: Driver> GpuVaAlloc<T> {
             (*va).flags = flags;
             to_result(bindings::drm_gpuva_insert(vm.as_raw(), va))?;
             if let Some(vm_bo) = vm_bo {
-                bindings::drm_gpuvm_bo_extobj_add(vm_bo.as_raw());
+                // With the first VMA it became known as an external object, if it is one, and stays that as long as it lives.
+                if !vm_bo.has_vas() {
+                    bindings::drm_gpuvm_bo_extobj_add(vm_bo.as_raw());
+                }
                 bindings::drm_gpuva_link(va, vm_bo.as_raw());
             }
         }

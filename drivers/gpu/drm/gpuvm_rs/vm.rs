@@ -244,6 +244,33 @@ impl<'l, T: Driver> VmLocked<'l, T> {
         }
     }
 
+    /// Calls `f` for each VMA that overlaps `range`, by address, until one returns an error.
+    pub fn try_for_each_va_in(
+        &self,
+        range: VaRange,
+        mut f: impl FnMut(&GpuVa<T>) -> Result,
+    ) -> Result {
+        // SAFETY: Tree and list are guarded by the lock that `self` proves; `f` gets no token with which to remove a VMA.
+        unsafe {
+            let va = bindings::drm_gpuva_find_first(self.vm.as_raw(), range.addr(), range.len());
+            if va.is_null() {
+                return Ok(());
+            }
+            let head = &raw mut (*self.vm.as_raw()).rb.list;
+            let mut entry = &raw mut (*va).rb.entry;
+            while entry != head {
+                let va =
+                    GpuVa::from_raw(kernel::container_of!(entry, bindings::drm_gpuva, rb.entry));
+                if va.range().addr() >= range.end() {
+                    break;
+                }
+                entry = (*entry).next;
+                f(va)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs the split and merge steps for `req`, see [`sm::Steps`].
     ///
     /// # Errors
@@ -350,6 +377,15 @@ impl<'l, T: Driver> VmBo<'l, T> {
             ptr: NonNull::new(ptr)?,
             _locked: PhantomData,
         })
+    }
+
+    /// Whether it has VMAs.
+    pub(super) fn has_vas(&self) -> bool {
+        // SAFETY: The list is guarded by the object's resv, held for `'l`.
+        unsafe {
+            let head = &raw mut (*self.as_raw()).list.gpuva;
+            (*head).next != head
+        }
     }
 
     /// The first of its VMAs. `None` if it has none, or isn't of `vm`.

@@ -41,6 +41,7 @@ use crate::{
         vm::GpuVm, //
     },
     pgtable::geometry::Geometry,
+    pure::ranges,
     throttle::Throttle,
     vm_log::{
         LogEntry,
@@ -68,8 +69,55 @@ pub(crate) struct BindState {
     pub(crate) page_tables: Mutex<PageTables>,
 }
 
-/// Sorted, disjoint iovas. One op is one range.
-pub(crate) type Ranges = SmallVec<VaRange, 1>;
+/// The iovas that a job changes. Sorted when they are first compared with another job's, which most never are.
+pub(crate) struct Ranges {
+    /// One per op; sorted and disjoint if `sorted`.
+    list: SmallVec<VaRange, 1>,
+    sorted: bool,
+    /// What holds all of them; `None` if there are none.
+    hull: Option<VaRange>,
+}
+
+impl Ranges {
+    /// The iovas of some ops.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(ops: impl ExactSizeIterator<Item = VaRange>) -> Result<Self> {
+        let flags = GFP_KERNEL | __GFP_NOWARN;
+        let mut list = SmallVec::with_capacity(ops.len(), flags)?;
+        let mut hull: Option<VaRange> = None;
+        for range in ops {
+            list.push(range, flags)?;
+            hull = Some(hull.map_or(range, |hull| hull.join(&range)));
+        }
+        Ok(Self {
+            list,
+            sorted: false,
+            hull,
+        })
+    }
+
+    /// Whether the two have an iova in common.
+    pub(crate) fn overlap(&mut self, other: &mut Self) -> bool {
+        match (self.hull, other.hull) {
+            (Some(mine), Some(others)) if mine.overlaps(&others) => {
+                ranges::overlap(self.sort(), other.sort())
+            }
+            _ => false,
+        }
+    }
+
+    fn sort(&mut self) -> &[VaRange] {
+        if !self.sorted {
+            let len = ranges::sort_merge(&mut self.list).len();
+            self.list.truncate(len);
+            self.sorted = true;
+        }
+        &self.list
+    }
+}
 
 /// See [`BindState::pending`].
 pub(crate) struct PendingJobs {
@@ -82,7 +130,7 @@ pub(crate) struct PendingJobs {
 pub(crate) struct PendingJob {
     /// Signalled when it has run.
     pub(crate) fence: ARef<Fence>,
-    /// The iovas that it changes: sorted, disjoint.
+    /// The iovas that it changes.
     pub(crate) ranges: Ranges,
     /// Its work, until it runs.
     pub(crate) slot: Arc<Slot>,

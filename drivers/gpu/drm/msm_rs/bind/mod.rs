@@ -15,6 +15,8 @@
 pub(crate) mod job;
 pub(crate) mod plan;
 
+use core::num::NonZeroU32;
+
 use kernel::{
     prelude::*,
     sync::{
@@ -42,13 +44,10 @@ use crate::{
         txn::Transaction,
         vm::MapRequest, //
     },
-    pure::{
-        ops::{
-            self,
-            Kind,
-            Op, //
-        },
-        ranges,
+    pure::ops::{
+        self,
+        Kind,
+        Op, //
     },
     reserve::Reservation,
     vm::{
@@ -78,6 +77,14 @@ pub(crate) struct BindOp {
 type Ops = SmallVec<BindOp, 1>;
 
 impl BindOp {
+    /// Its BO, if `handle` is what it calls it.
+    fn bo_of(&self, handle: NonZeroU32) -> Option<ARef<Bo>> {
+        match self.op.kind {
+            Kind::Map { handle: mine, .. } if mine == handle => self.bo.clone(),
+            _ => None,
+        }
+    }
+
     fn request(&self) -> Option<MapRequest<'_>> {
         let offset = match self.op.kind {
             Kind::Unmap => return None,
@@ -119,9 +126,13 @@ fn parse(req: &Request<'_>) -> Result<Ops> {
             }
             Kind::MapNull => None,
             Kind::Map { handle, offset, .. } => {
-                let bo = req
-                    .lookup(handle.get())
-                    .ok_or_else(|| req.invalid(fmt!("op {i}: invalid handle {}", handle.get())))?;
+                // Ops often name the same BO as the one before.
+                let bo = match result.last().and_then(|op| op.bo_of(handle)) {
+                    Some(bo) => bo,
+                    None => req.lookup(handle.get()).ok_or_else(|| {
+                        req.invalid(fmt!("op {i}: invalid handle {}", handle.get()))
+                    })?,
+                };
                 let size = bo.gem().size();
                 if !ops::fits(offset, op.range, size) {
                     return Err(req.invalid(fmt!(
@@ -143,17 +154,6 @@ fn parse(req: &Request<'_>) -> Result<Ops> {
         };
         result.push(op, GFP_KERNEL | __GFP_NOWARN)?;
     }
-    Ok(result)
-}
-
-/// The iovas of `ops`: sorted and disjoint.
-fn ranges_of(ops: &[BindOp]) -> Result<Ranges> {
-    let mut result = Ranges::with_capacity(ops.len(), GFP_KERNEL | __GFP_NOWARN)?;
-    for op in ops {
-        result.push(op.range, GFP_KERNEL | __GFP_NOWARN)?;
-    }
-    let len = ranges::sort_merge(&mut result).len();
-    result.truncate(len);
     Ok(result)
 }
 
@@ -185,7 +185,7 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
     let mut job = req.new_job(&queue, slot.clone())?;
     let told = req.sync(&mut job)?;
 
-    let ranges = ranges_of(&ops)?;
+    let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;
     let reservation = reserve(req, &ops)?;
 
     let queue_locked = queue.lock()?;
@@ -194,10 +194,10 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
         .lock_all(|attempt| {
             let vm = attempt.lock_vm(vm)?;
             for op in ops.iter() {
-                match op.request() {
-                    Some(map) => attempt.lock_sm_map(&vm, &map)?,
-                    None => attempt.lock_sm_unmap(&vm, op.range)?,
+                if let Some(bo) = &op.bo {
+                    attempt.lock(bo.gem())?;
                 }
+                attempt.lock_mapped(&vm, op.range)?;
             }
             Ok(())
         })?
@@ -215,8 +215,8 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
 
     let mut pending = vm.state().pending.lock();
     pending.prune();
-    for earlier in pending.jobs.iter() {
-        if ranges::overlap(&earlier.ranges, &ranges) {
+    for earlier in pending.jobs.iter_mut() {
+        if earlier.ranges.overlap(&mut ranges) {
             job.add_dependency(earlier.fence.clone())?;
         }
     }

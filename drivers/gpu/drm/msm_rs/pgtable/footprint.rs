@@ -59,6 +59,8 @@ impl<B: RangeBuf> Footprint<B> {
         buf.truncate(0);
         let mut ends = [0usize; 3];
         let mut below = 0..0;
+        // Whether the tables of the level below don't tell all: some range ends where the reach of one does.
+        let mut whole = true;
         for (level, set_end) in (1..=LEAF).rev().zip(&mut ends) {
             let mut set = Set {
                 from: below.end,
@@ -71,17 +73,19 @@ impl<B: RangeBuf> Footprint<B> {
                     set.push(&range)?;
                 }
             }
-            for op in ops.clone() {
-                match op {
-                    Touch::Pages(range) => {
-                        geometry.check(&range).map_err(|_| FootprintError::Range)?;
-                        if level == LEAF {
-                            set.push(&range)?;
+            if core::mem::take(&mut whole) {
+                for op in ops.clone() {
+                    match op {
+                        Touch::Pages(range) => {
+                            if level == LEAF {
+                                geometry.check(&range).map_err(|_| FootprintError::Range)?;
+                                set.push(&range)?;
+                            }
                         }
-                    }
-                    Touch::Edges(range) => {
-                        geometry.check(&range).map_err(|_| FootprintError::Range)?;
-                        set.push_edges(&range)?;
+                        Touch::Edges(range) => {
+                            geometry.check(&range).map_err(|_| FootprintError::Range)?;
+                            whole |= !set.push_edges(&range)?;
+                        }
                     }
                 }
             }
@@ -127,6 +131,12 @@ impl<B: RangeBuf> Set<'_, B> {
     /// Adds the reaches of all tables that `range` touches.
     fn push(&mut self, range: &VaRange) -> Result<(), FootprintError<B::Error>> {
         let reach = range.align_out(self.shift).ok_or(FootprintError::Range)?;
+        self.push_aligned(reach)
+    }
+
+    /// Adds the reaches of tables.
+    #[inline]
+    fn push_aligned(&mut self, reach: VaRange) -> Result<(), FootprintError<B::Error>> {
         if let Some(last) = self.buf.tail_mut(self.from).last_mut() {
             if last.absorb(&reach) {
                 return Ok(());
@@ -135,15 +145,22 @@ impl<B: RangeBuf> Set<'_, B> {
         self.buf.push(reach).map_err(FootprintError::Buf)
     }
 
-    /// Adds the reaches that `range` covers in part.
-    fn push_edges(&mut self, range: &VaRange) -> Result<(), FootprintError<B::Error>> {
-        for address in [range.addr(), range.last()] {
-            let reach = VaRange::block(address, self.shift).ok_or(FootprintError::Range)?;
-            if !range.contains(&reach) {
-                self.push(&reach)?;
+    /// Adds the reaches that `range` covers in part. Returns whether it does so at both ends.
+    fn push_edges(&mut self, range: &VaRange) -> Result<bool, FootprintError<B::Error>> {
+        let first = VaRange::block(range.addr(), self.shift).ok_or(FootprintError::Range)?;
+        let mut both = !range.contains(&first);
+        if both {
+            self.push_aligned(first)?;
+        }
+        if range.end() > first.end() {
+            let last = VaRange::block(range.last(), self.shift).ok_or(FootprintError::Range)?;
+            if range.contains(&last) {
+                both = false;
+            } else {
+                self.push_aligned(last)?;
             }
         }
-        Ok(())
+        Ok(both)
     }
 
     /// Makes it a set; returns its end in the list.

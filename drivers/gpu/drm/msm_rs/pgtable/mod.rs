@@ -239,24 +239,7 @@ impl PageTables {
     ///
     /// Exactly what [`Self::reserve`] would take from a pool. O(1) per table of the footprint.
     pub fn need<M: Memory, B: RangeBuf>(&self, mem: &M, footprint: &Footprint<B>) -> u64 {
-        let mut need = 0u64;
-        for level in self.lower_levels() {
-            for span in footprint_spans(footprint, level) {
-                let all = span.end.saturating_sub(span.first);
-                let own = match self.own_table(mem, span.iova, level.wrapping_sub(1)) {
-                    Some(parent) => {
-                        let view = mem.entries(parent);
-                        (span.first..span.end)
-                            .filter(|&at| matches!(self.child(view.get(at), level), Child::Own(_)))
-                            .count()
-                    }
-                    None => 0,
-                };
-                // CAST: at most 512.
-                need = need.saturating_add(all.saturating_sub(own) as u64);
-            }
-        }
-        need
+        self.visit(mem, footprint, |_| {})
     }
 
     /// Links all tables of the footprint and pins them until [`Self::release`], which must be called exactly once
@@ -271,23 +254,78 @@ impl PageTables {
         pool: &mut P,
         footprint: &Footprint<B>,
     ) -> Result<(), Shortage> {
-        let missing = self.need(mem, footprint).saturating_sub(pool.available());
+        // Usually all are there.
+        let need = self.visit(mem, footprint, |table| {
+            let mut counts = mem.counts(table);
+            counts.pins = counts.pins.saturating_add(1);
+            mem.set_counts(table, counts);
+        });
+        let missing = need.saturating_sub(pool.available());
         if missing > 0 {
+            self.visit(mem, footprint, |table| {
+                unpin(mem, table);
+            });
             return Err(Shortage { missing });
         }
-        // From the top, so that each table's parent is there.
-        for level in self.lower_levels() {
-            for span in footprint_spans(footprint, level) {
-                if let Some(parent) = self.own_table(mem, span.iova, level.wrapping_sub(1)) {
-                    self.reserve_span(mem, pool, parent, level, &span);
-                }
-            }
+        if need > 0 {
+            self.link(mem, pool, footprint);
         }
         Ok(())
     }
 
-    /// Pins the tables of `level` that `span` of their parent leads to, and links those that aren't there.
-    fn reserve_span<M: Memory, P: Pool>(
+    /// Calls `f` for each table of the footprint that exists, those above before those below. Returns how many don't.
+    #[inline]
+    fn visit<M: Memory, B: RangeBuf>(
+        &self,
+        mem: &M,
+        footprint: &Footprint<B>,
+        mut f: impl FnMut(Table),
+    ) -> u64 {
+        let mut missing = 0u64;
+        for level in self.lower_levels() {
+            for &range in footprint.level(level) {
+                for span in spans(range, level.wrapping_sub(1)) {
+                    let Some(parent) = self.own_table(mem, span.iova, level.wrapping_sub(1)) else {
+                        // CAST: at most 512.
+                        missing =
+                            missing.saturating_add(span.end.saturating_sub(span.first) as u64);
+                        continue;
+                    };
+                    let view = mem.entries(parent);
+                    for at in span.first..span.end {
+                        match self.child(view.get(at), level) {
+                            Child::Own(table) => f(table),
+                            _ => missing = missing.saturating_add(1),
+                        }
+                    }
+                }
+            }
+        }
+        missing
+    }
+
+    /// Links the tables of the footprint that don't exist, pinned once. The pool has enough.
+    #[cold]
+    fn link<M: Memory, P: Pool, B: RangeBuf>(
+        &self,
+        mem: &M,
+        pool: &mut P,
+        footprint: &Footprint<B>,
+    ) {
+        // From the top, so that each table's parent is there.
+        for level in self.lower_levels() {
+            for &range in footprint.level(level) {
+                for span in spans(range, level.wrapping_sub(1)) {
+                    if let Some(parent) = self.own_table(mem, span.iova, level.wrapping_sub(1)) {
+                        self.link_span(mem, pool, parent, level, &span);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Links those tables of `level` that `span` of their parent doesn't lead to.
+    fn link_span<M: Memory, P: Pool>(
         &self,
         mem: &M,
         pool: &mut P,
@@ -300,10 +338,7 @@ impl PageTables {
         for at in span.first..span.end {
             let old = view.get(at);
             let child = self.child(old, level);
-            if let Child::Own(table) = child {
-                let mut counts = mem.counts(table);
-                counts.pins = counts.pins.saturating_add(1);
-                mem.set_counts(table, counts);
+            if let Child::Own(_) = child {
                 continue;
             }
             // `reserve` made sure that there are enough.
@@ -334,28 +369,27 @@ impl PageTables {
     ) {
         // From the bottom, so that a parent is judged when its children are gone.
         for level in self.lower_levels().rev() {
-            for span in footprint_spans(footprint, level) {
-                let Some(parent) = self.own_table(mem, span.iova, level.wrapping_sub(1)) else {
-                    continue;
-                };
-                let view = mem.entries(parent);
-                let mut run = Run::new(parent);
-                for at in span.first..span.end {
-                    let old = view.get(at);
-                    let Child::Own(table) = self.child(old, level) else {
+            for &range in footprint.level(level) {
+                for span in spans(range, level.wrapping_sub(1)) {
+                    let Some(parent) = self.own_table(mem, span.iova, level.wrapping_sub(1)) else {
                         continue;
                     };
-                    let mut counts = mem.counts(table);
-                    if counts.pins != u32::MAX {
-                        counts.pins = counts.pins.saturating_sub(1);
-                        mem.set_counts(table, counts);
+                    let view = mem.entries(parent);
+                    let mut run = Run::new(parent);
+                    for at in span.first..span.end {
+                        let old = view.get(at);
+                        let Child::Own(table) = self.child(old, level) else {
+                            continue;
+                        };
+                        if unpin(mem, table).unused() {
+                            run.set(&view, at, old, 0);
+                            gather.table(table);
+                        }
                     }
-                    if counts.unused() {
-                        run.set(&view, at, old, 0);
-                        gather.table(table);
+                    if run.removed > 0 {
+                        run.finish(mem);
                     }
                 }
-                run.finish(mem);
             }
         }
     }
@@ -532,6 +566,22 @@ impl PageTables {
             let here = iova;
             let table = path.get(level as usize).copied().unwrap_or(self.root);
             let view = mem.entries(table);
+            let first = Pieces::new(iova, range.end(), level).next();
+            if let Some(piece) = first.filter(|piece| level != LEAF && !piece.whole) {
+                // Nothing goes here, only further down.
+                let below = level.wrapping_add(1);
+                match self.child(view.get(piece.index), below) {
+                    Child::Own(child) => {
+                        if let Some(place) = path.get_mut(below as usize) {
+                            *place = child;
+                        }
+                        level = below;
+                    }
+                    Child::Shared => return Err(Error::Unreserved),
+                    Child::Absent => (iova, level) = (piece.end, start),
+                }
+                continue;
+            }
             let mut run = Run::new(table);
             let mut live = mem.counts(table).live;
             let mut down = None;
@@ -731,15 +781,15 @@ impl PageTables {
     }
 }
 
-/// The entries of their parents that lead to the footprint's tables of `level`.
-fn footprint_spans<B: RangeBuf>(
-    footprint: &Footprint<B>,
-    level: u32,
-) -> impl Iterator<Item = Span> + '_ {
-    footprint
-        .level(level)
-        .iter()
-        .flat_map(move |&range| spans(range, level.wrapping_sub(1)))
+/// Undoes one pin. Returns the counts.
+#[inline]
+fn unpin<M: Memory>(mem: &M, table: Table) -> Counts {
+    let mut counts = mem.counts(table);
+    if counts.pins != u32::MAX {
+        counts.pins = counts.pins.saturating_sub(1);
+        mem.set_counts(table, counts);
+    }
+    counts
 }
 
 /// One entry's part of a range.
