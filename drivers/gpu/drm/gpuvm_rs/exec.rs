@@ -136,6 +136,15 @@ impl Attempt<'_> {
         }
     }
 
+    /// As [`Self::lock`]. Returns whether the resv was not locked before, for this object or for another that shares it.
+    pub fn lock_new(&self, obj: &GemObject) -> Result<bool> {
+        // SAFETY: The context is initialised.
+        let locked = || unsafe { (*self.raw).num_objects };
+        let before = locked();
+        self.lock(obj)?;
+        Ok(locked() != before)
+    }
+
     /// Locks the resv that `vm` shares with its private objects. Errors as [`Self::lock`].
     pub fn lock_vm<'v, T: Driver>(&'v self, vm: &'v GpuVm<T>) -> Result<VmLocked<'v, T>> {
         self.lock(vm.resv_obj())?;

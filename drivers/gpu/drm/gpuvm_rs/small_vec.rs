@@ -164,6 +164,30 @@ impl<T, const N: usize> DerefMut for SmallVec<T, N> {
     }
 }
 
+/// Gives the elements of a list away, in order.
+pub struct IntoIter<T, const N: usize> {
+    /// What is left, the next one last.
+    reversed: SmallVec<T, N>,
+}
+
+impl<T, const N: usize> IntoIterator for SmallVec<T, N> {
+    type Item = T;
+    type IntoIter = IntoIter<T, N>;
+
+    fn into_iter(mut self) -> IntoIter<T, N> {
+        self.reverse();
+        IntoIter { reversed: self }
+    }
+}
+
+impl<T, const N: usize> Iterator for IntoIter<T, N> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.reversed.pop()
+    }
+}
+
 impl<T, const N: usize> Drop for SmallVec<T, N> {
     fn drop(&mut self) {
         if self.heap.is_none() {

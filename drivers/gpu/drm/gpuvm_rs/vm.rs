@@ -388,20 +388,54 @@ impl<'l, T: Driver> VmBo<'l, T> {
         }
     }
 
-    /// The first of its VMAs. `None` if it has none, or isn't of `vm`.
-    pub fn first_va<'v>(&self, vm: &'v VmLocked<'_, T>) -> Option<VaCursor<'v, T>> {
-        // SAFETY: The list is guarded by the object's resv, held for `'l`.
+    /// The first VMA of `obj` in `vm`, if it has one.
+    pub fn first_va_of<'v>(
+        vm: &'v VmLocked<'_, T>,
+        obj: &ObjLocked<'_>,
+    ) -> Option<VaCursor<'v, T>> {
+        // SAFETY: The object's list of vm_bos, and theirs of VMAs, are guarded by its resv, which `obj` proves to be held. A
+        // vm_bo on the list is alive.
         unsafe {
-            let head = &raw mut (*self.as_raw()).list.gpuva;
-            let entry = (*head).next;
-            if entry == head || (*self.as_raw()).vm != vm.as_raw() {
-                return None;
+            let head = &raw mut (*obj.as_raw()).gpuva.list;
+            let mut entry = (*head).next;
+            while entry != head {
+                let vm_bo = kernel::container_of!(entry, bindings::drm_gpuvm_bo, list.entry.gem);
+                if (*vm_bo).vm == vm.as_raw() {
+                    return Self::first_in(vm_bo);
+                }
+                entry = (*entry).next;
             }
-            let va = kernel::container_of!(entry, bindings::drm_gpuva, gem.entry);
-            Some(VaCursor {
-                va: NonNull::new_unchecked(va),
+        }
+        None
+    }
+
+    /// # Safety
+    ///
+    /// `vm_bo` is alive, and its object and VM locked.
+    unsafe fn first_in<'v>(vm_bo: *mut bindings::drm_gpuvm_bo) -> Option<VaCursor<'v, T>> {
+        // SAFETY: The caller's promise; the object's resv guards the list.
+        unsafe {
+            let head = &raw mut (*vm_bo).list.gpuva;
+            let entry = (*head).next;
+            (entry != head).then(|| VaCursor {
+                va: NonNull::new_unchecked(kernel::container_of!(
+                    entry,
+                    bindings::drm_gpuva,
+                    gem.entry
+                )),
                 _vm: PhantomData,
             })
+        }
+    }
+
+    /// The first of its VMAs. `None` if it has none, or isn't of `vm`.
+    pub fn first_va<'v>(&self, vm: &'v VmLocked<'_, T>) -> Option<VaCursor<'v, T>> {
+        // SAFETY: Alive, and locked for `'l` and `'v`.
+        unsafe {
+            if (*self.as_raw()).vm != vm.as_raw() {
+                return None;
+            }
+            Self::first_in(self.as_raw())
         }
     }
 

@@ -130,7 +130,7 @@ pub(crate) fn new_managed(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>, window:
     va.insert(vm, range, Some(&vm_bo), 0, 0).map(drop)
 }
 
-/// Writes the page table entries of a kernel-managed VMA, unless they are there.
+/// Writes the page table entries of a kernel-managed VMA of `bo`, which has its pages, unless they are there.
 ///
 /// # Errors
 ///
@@ -138,12 +138,13 @@ pub(crate) fn new_managed(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>, window:
 pub(crate) fn map_managed(
     vm: &VmLocked<'_, Managed>,
     va: &GpuVa<Managed>,
-    pages: &Pages,
+    bo: &BoLocked<'_>,
 ) -> Result {
     if va.data().mapped().get(vm) {
         return Ok(());
     }
-    vm.tables().map(va.range(), pages, va.offset())?;
+    vm.tables()
+        .map(va.range(), &bo.pages()?, va.offset())?;
     va.data().mapped().set(true, vm);
     Ok(())
 }

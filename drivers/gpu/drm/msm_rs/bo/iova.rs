@@ -53,7 +53,7 @@ impl Window {
 
 /// The BO's VMA in `vm`.
 fn find<'v>(vm: &'v VmLocked<'_, Managed>, bo: &BoLocked<'_>) -> Option<VaCursor<'v, Managed>> {
-    VmBo::find(vm, bo.obj())?.first_va(vm)
+    VmBo::first_va_of(vm, bo.obj())
 }
 
 /// The BO's VMA in `vm`, made at free addresses in `window` if there is none.
@@ -85,7 +85,7 @@ pub(crate) fn obtain<'v>(
 /// As [`backing::ensure`]; what the IOMMU says.
 pub(crate) fn map(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>, va: &GpuVa<Managed>) -> Result {
     backing::ensure(bo, Madv::WillNeed)?;
-    vma::map_managed(vm, va, &bo.pages()?)
+    vma::map_managed(vm, va, bo)
 }
 
 /// The BO's address in `vm`, which gets it if need be. It isn't mapped.

@@ -156,6 +156,19 @@ impl Bo {
         }
     }
 
+    /// As [`Self::lookup`], with the file's handles locked.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::lookup`]; they are locked.
+    pub(super) unsafe fn find(file: *mut bindings::drm_file, handle: u32) -> Option<ARef<Self>> {
+        // SAFETY: As in `lookup()`.
+        unsafe {
+            let obj = bindings::msm_rs_find_bo(file, handle);
+            NonNull::new(obj.cast()).map(|p| ARef::from_raw(p))
+        }
+    }
+
     /// As a GEM object.
     pub(crate) fn gem(&self) -> &GemObject {
         &self.0

@@ -2,6 +2,8 @@
 
 //! Who calls an ioctl, and what all requests may name: queues, BOs, fences, syncobjs.
 
+use core::marker::PhantomData;
+
 use kernel::{
     fmt,
     prelude::*,
@@ -120,6 +122,16 @@ impl<'a> Caller<'a> {
         unsafe { Bo::lookup(self.file, handle) }
     }
 
+    /// Locks the file's handles.
+    pub(crate) fn handles(&self) -> Handles<'_> {
+        // SAFETY: The file is open, by the type invariant.
+        unsafe { bindings::msm_rs_lock_handles(self.file) };
+        Handles {
+            file: self.file,
+            _not_send: PhantomData,
+        }
+    }
+
     /// The context's queue `id`, which is to be of kind `kind`.
     ///
     /// # Errors
@@ -167,6 +179,28 @@ impl<'a> Caller<'a> {
             attach,
             file,
         })
+    }
+}
+
+/// The handles of an open file, locked by a spinlock, to look up many.
+pub(crate) struct Handles<'a> {
+    file: *mut bindings::drm_file,
+    /// Spinlocks belong to a processor.
+    _not_send: PhantomData<(&'a (), *mut ())>,
+}
+
+impl Handles<'_> {
+    /// The BO behind a handle. Drop it with the handles unlocked.
+    pub(crate) fn find(&self, handle: u32) -> Option<ARef<Bo>> {
+        // SAFETY: Locked.
+        unsafe { Bo::find(self.file, handle) }
+    }
+}
+
+impl Drop for Handles<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Locked by `Caller::handles()`.
+        unsafe { bindings::msm_rs_unlock_handles(self.file) };
     }
 }
 

@@ -182,6 +182,26 @@ HELPER(void, msm_rs_helper_msm_rs_fence_id_free, struct msm_gem_submit *submit)
 	spin_unlock(&queue->idr_lock);
 }
 
+HELPER(void, msm_rs_helper_msm_rs_lock_handles, struct drm_file *file)
+{
+	spin_lock(&file->table_lock);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_unlock_handles, struct drm_file *file)
+{
+	spin_unlock(&file->table_lock);
+}
+
+/* As drm_gem_object_lookup(), with the handles locked. */
+HELPER(struct drm_gem_object *, msm_rs_helper_msm_rs_find_bo, struct drm_file *file, u32 handle)
+{
+	struct drm_gem_object *obj = idr_find(&file->object_idr, handle);
+
+	if (obj)
+		drm_gem_object_get(obj);
+	return obj;
+}
+
 HELPER(void, msm_rs_helper_msm_gem_lock, struct drm_gem_object *obj)
 {
 	msm_gem_lock(obj);

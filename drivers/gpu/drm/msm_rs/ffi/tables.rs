@@ -314,6 +314,9 @@ impl VmTables {
 
     /// Removes everything, also what is reserved.
     pub(crate) fn teardown(&mut self) {
+        if self.root.smmu.counts(self.root.table).live == 0 {
+            return;
+        }
         let mut freed = Freed {
             tables: TableList::new(self.smmu()),
             invalidate: true,

@@ -566,8 +566,8 @@ impl PageTables {
             let here = iova;
             let table = path.get(level as usize).copied().unwrap_or(self.root);
             let view = mem.entries(table);
-            let first = Pieces::new(iova, range.end(), level).next();
-            if let Some(piece) = first.filter(|piece| level != LEAF && !piece.whole) {
+            let piece = Piece::at(iova, range.end(), level);
+            if !piece.whole && level != LEAF {
                 // Nothing goes here, only further down.
                 let below = level.wrapping_add(1);
                 match self.child(view.get(piece.index), below) {
@@ -801,6 +801,21 @@ struct Piece {
     whole: bool,
 }
 
+impl Piece {
+    /// The part of `iova` up to `end` that one entry of a table of `level` covers.
+    #[inline]
+    fn at(iova: u64, end: u64, level: u32) -> Self {
+        let size = 1u64.wrapping_shl(entry_shift(level));
+        let start = iova & !size.wrapping_sub(1);
+        let full_end = start.wrapping_add(size);
+        Self {
+            index: index(iova, level),
+            end: full_end.min(end),
+            whole: iova == start && full_end <= end,
+        }
+    }
+}
+
 /// The entries of one table of `level` that translate the addresses from `iova` on, up to `end`.
 struct Pieces {
     iova: u64,
@@ -833,15 +848,7 @@ impl Iterator for Pieces {
         if self.iova >= self.end {
             return None;
         }
-        let shift = entry_shift(self.level);
-        let size = 1u64.wrapping_shl(shift);
-        let start = self.iova & !size.wrapping_sub(1);
-        let full_end = start.wrapping_add(size);
-        let piece = Piece {
-            index: index(self.iova, self.level),
-            end: full_end.min(self.end),
-            whole: self.iova == start && full_end <= self.end,
-        };
+        let piece = Piece::at(self.iova, self.end, self.level);
         self.iova = piece.end;
         Some(piece)
     }

@@ -2,10 +2,7 @@
 
 //! The commands of a submit, and their relocations.
 
-use kernel::{
-    alloc::KVVec,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 use super::table::Table;
 use crate::{
@@ -19,6 +16,7 @@ use crate::{
     },
     gpuvm_rs::{
         exec::Locked,
+        small_vec::SmallVec,
         vm::VaRange, //
     },
     pure::submit::{
@@ -34,12 +32,15 @@ const MAX_RELOCS: usize = 1 << 18;
 /// A command stream.
 struct Command {
     cmd: Cmd,
-    relocs: KVVec<Reloc>,
+    relocs: Relocs,
 }
+
+/// Nobody has sent any for years.
+type Relocs = SmallVec<Reloc, 0>;
 
 /// The command streams of a submit.
 pub(super) struct Commands {
-    commands: KVVec<Command>,
+    commands: SmallVec<Command, 2>,
 }
 
 impl Commands {
@@ -51,12 +52,12 @@ impl Commands {
     pub(super) fn parse(req: &Request<'_>, table: &Table) -> Result<Self> {
         let nr = req.nr_cmds();
         let vm = req.any_vm();
-        let mut commands = KVVec::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
+        let mut commands = SmallVec::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
         let mut relocs_left = MAX_RELOCS;
         for i in 0..nr {
             let cmd = Cmd::parse(&req.cmd(i)?, matches!(vm, AnyVm::Bind(_)))
                 .map_err(|why| req.invalid(fmt!("cmd {i}: invalid {why:x?}")))?;
-            let mut relocs = KVVec::new();
+            let mut relocs = Relocs::new();
             match (cmd.place, vm) {
                 (Place::Iova(iova), AnyVm::Bind(vm)) => {
                     // Beyond the VM are the kernel's own mappings.
@@ -92,7 +93,7 @@ impl Commands {
                 // Not what `Cmd::parse()` returns.
                 (Place::Iova(_), AnyVm::Managed(_)) => return Err(EINVAL),
             }
-            commands.push_within_capacity(Command { cmd, relocs })?;
+            commands.push(Command { cmd, relocs }, GFP_KERNEL)?;
         }
         Ok(Self { commands })
     }
@@ -108,14 +109,14 @@ impl Commands {
         locked: &'t Locked<'_>,
     ) -> Result<Relocated<'t>> {
         let relocated = || self.commands.iter().filter(|c| !c.relocs.is_empty());
-        let mut maps = KVVec::with_capacity(relocated().count(), GFP_KERNEL)?;
+        let mut maps = SmallVec::with_capacity(relocated().count(), GFP_KERNEL)?;
         for command in relocated() {
             let Place::Table { index, .. } = command.cmd.place else {
                 continue;
             };
             let bo = table.bo(index).ok_or(EINVAL)?;
             let obj = locked.obj(bo.gem()).ok_or(EDEADLK)?;
-            maps.push_within_capacity((bo.vmap(obj)?, &*command.relocs))?;
+            maps.push((bo.vmap(obj)?, &*command.relocs), GFP_KERNEL)?;
         }
         Ok(Relocated(maps))
     }
@@ -138,7 +139,7 @@ impl Commands {
 }
 
 /// The BOs whose commands have relocations, mapped into the kernel.
-pub(super) struct Relocated<'t>(KVVec<(Vmap<'t>, &'t [Reloc])>);
+pub(super) struct Relocated<'t>(SmallVec<(Vmap<'t>, &'t [Reloc]), 0>);
 
 impl Relocated<'_> {
     /// Writes the addresses of the table's BOs to where the relocations say. `iova_of` knows where those are.
@@ -154,17 +155,17 @@ impl Relocated<'_> {
 }
 
 /// Reads and checks `nr` relocations at `address` in userspace, of commands in a BO of `bo_size` bytes.
-fn parse_relocs(req: &Request<'_>, address: u64, nr: u32, bo_size: u64) -> Result<KVVec<Reloc>> {
+fn parse_relocs(req: &Request<'_>, address: u64, nr: u32, bo_size: u64) -> Result<Relocs> {
     if !req.allows_relocs() {
         return Err(req.invalid(fmt!("relocs not allowed")));
     }
-    let mut relocs = KVVec::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
+    let mut relocs = Relocs::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
     let mut last = 0;
     for i in 0..nr {
         let reloc = Reloc::parse(&req.reloc(address, i)?, last, bo_size, req.nr_bos())
             .map_err(|why| req.invalid(fmt!("reloc {i}: invalid {why:x?}")))?;
         last = reloc.dword;
-        relocs.push_within_capacity(reloc)?;
+        relocs.push(reloc, GFP_KERNEL)?;
     }
     Ok(relocs)
 }

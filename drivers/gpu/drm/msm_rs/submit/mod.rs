@@ -77,12 +77,20 @@ fn with_table(
 ) -> Result {
     let queue_locked = queue.lock()?;
     pin_init::stack_pin_init!(let exec = Exec::interruptible(table.len() + 1));
+    let mut shared = false;
     let locked = exec
         .lock_all(|attempt| {
             attempt.lock_vm(vm)?;
-            table.bos().try_for_each(|bo| attempt.lock(bo.gem()))
+            for bo in table.bos() {
+                shared |= !attempt.lock_new(bo.gem())?;
+            }
+            Ok(())
         })?
         .reserve_fences(Slots::ReadWrite)?;
+    // No two BOs are the same if no two share a resv.
+    if shared {
+        table.check_unique(req)?;
+    }
 
     if req.implicit_sync() {
         table.add_dependencies(&mut submit, &locked)?;

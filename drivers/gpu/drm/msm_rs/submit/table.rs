@@ -3,7 +3,6 @@
 //! The BO table of a submit: what the GPU may use, in a context whose VM the kernel manages.
 
 use kernel::{
-    alloc::KVVec,
     prelude::*,
     sync::aref::ARef, //
 };
@@ -26,6 +25,7 @@ use crate::{
             Usage, //
         },
         gem::GemObject,
+        small_vec::SmallVec,
         vm::{
             VmBo,
             VmLocked, //
@@ -42,37 +42,54 @@ pub(crate) struct Entry {
 
 /// The BOs that a submit lists, each once.
 pub(super) struct Table {
-    entries: KVVec<Entry>,
+    entries: List<Entry>,
 }
+
+/// Few submits list more.
+type List<T> = SmallVec<T, 4>;
 
 impl Table {
     /// Reads the table and looks up its BOs.
     ///
     /// # Errors
     ///
-    /// `EFAULT`, `ENOMEM`; `EINVAL` for flags that make no sense or an unknown handle; `EALREADY` for a BO that is listed
-    /// twice.
+    /// `EFAULT`, `ENOMEM`; `EINVAL` for flags that make no sense or an unknown handle.
     pub(super) fn parse(req: &Request<'_>) -> Result<Self> {
         let nr = req.nr_bos();
-        let mut entries = KVVec::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
+        let mut listed = List::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
         for i in 0..nr {
             let (handle, flags) = req.bo(i)?;
             let flags = BoFlags::new(flags)
                 .ok_or_else(|| req.invalid(fmt!("BO {i}: invalid flags: {flags:x}")))?;
-            let bo = req
-                .lookup(handle)
-                .ok_or_else(|| req.invalid(fmt!("BO {i}: invalid handle {handle}")))?;
-            entries.push_within_capacity(Entry { bo, flags })?;
+            listed.push((handle, flags), GFP_KERNEL)?;
         }
-        let this = Self { entries };
-        this.check_unique(req)?;
-        Ok(this)
+
+        let mut entries = List::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
+        {
+            let handles = req.handles();
+            for &(handle, flags) in listed.iter() {
+                let Some(bo) = handles.find(handle) else {
+                    break;
+                };
+                // There is room.
+                let _ = entries.push(Entry { bo, flags }, GFP_NOWAIT);
+            }
+        }
+        match listed.get(entries.len()) {
+            Some((handle, _)) => Err(req.invalid(fmt!("invalid handle {handle}"))),
+            None => Ok(Self { entries }),
+        }
     }
 
-    fn check_unique(&self, req: &Request<'_>) -> Result {
-        let mut addresses = KVVec::with_capacity(self.len(), GFP_KERNEL | __GFP_NOWARN)?;
+    /// Refuses a BO that is listed twice.
+    ///
+    /// # Errors
+    ///
+    /// `EALREADY`, `ENOMEM`.
+    pub(super) fn check_unique(&self, req: &Request<'_>) -> Result {
+        let mut addresses = List::with_capacity(self.len(), GFP_KERNEL | __GFP_NOWARN)?;
         for bo in self.bos() {
-            addresses.push_within_capacity(core::ptr::from_ref(bo).addr())?;
+            addresses.push(core::ptr::from_ref(bo).addr(), GFP_KERNEL)?;
         }
         addresses.sort_unstable();
         if addresses.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -132,11 +149,11 @@ impl Table {
         vm: &VmLocked<'_, Managed>,
         locked: &'l Locked<'l>,
     ) -> Result<Placed<'l>> {
-        let mut places = KVVec::with_capacity(self.len(), GFP_KERNEL | __GFP_NOWARN)?;
+        let mut places = List::with_capacity(self.len(), GFP_KERNEL | __GFP_NOWARN)?;
         for bo in self.bos() {
             let obj = locked.obj(bo.gem()).ok_or(EDEADLK)?;
             let (vm_bo, iova) = bo.place(vm, &obj)?;
-            places.push_within_capacity(Place { vm_bo, iova })?;
+            places.push(Place { vm_bo, iova }, GFP_KERNEL)?;
         }
         Ok(Placed {
             table: self,
@@ -156,7 +173,7 @@ struct Place<'l> {
 pub(super) struct Placed<'l> {
     table: &'l Table,
     locked: &'l Locked<'l>,
-    places: KVVec<Place<'l>>,
+    places: List<Place<'l>>,
 }
 
 impl<'l> Placed<'l> {
@@ -171,7 +188,7 @@ impl<'l> Placed<'l> {
     ///
     /// `ENOMEM`.
     pub(super) fn pin(self, req: &Request<'_>) -> Result<Pinned<'l>> {
-        let mut pins = KVVec::with_capacity(self.table.len(), GFP_KERNEL | __GFP_NOWARN)?;
+        let mut pins = List::with_capacity(self.table.len(), GFP_KERNEL | __GFP_NOWARN)?;
         if self.table.len() != 0 {
             let lru = req.lock_lru();
             for bo in self.table.bos() {
@@ -180,7 +197,7 @@ impl<'l> Placed<'l> {
                     continue;
                 };
                 if let Some(pin) = Pin::new(bo, &obj, &lru) {
-                    let _ = pins.push_within_capacity(pin);
+                    let _ = pins.push(pin, GFP_NOWAIT);
                 }
             }
         }
@@ -191,7 +208,7 @@ impl<'l> Placed<'l> {
 /// A table of which all BOs are mapped and pinned, until the job runs or this is dropped.
 pub(super) struct Pinned<'l> {
     placed: Placed<'l>,
-    pins: KVVec<Pin<'l>>,
+    pins: List<Pin<'l>>,
 }
 
 impl Pinned<'_> {
