@@ -77,6 +77,12 @@ impl Entries for View {
     fn set(&self, index: usize, entry: u64) {
         self.0.entries.get(index).expect("512 entries").set(entry);
     }
+
+    fn fill(&self, first: usize, count: usize, entry: u64, step: u64) {
+        for at in 0..count {
+            self.set(first + at, entry + at as u64 * step);
+        }
+    }
 }
 
 impl Memory for Ram {

@@ -61,6 +61,12 @@ GPUVM_RS_HELPER(long, gpuvm_rs_helper_dma_fence_wait, struct dma_fence *fence, b
 	return dma_fence_wait(fence, interruptible);
 }
 
+/* Takes a VMA off its vm_bo's list. The object is locked. */
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_unlink, struct drm_gpuva *va)
+{
+	list_del_init(&va->gem.entry);
+}
+
 GPUVM_RS_HELPER(void *, gpuvm_rs_helper_gpuvm_rs_kmalloc, size_t size)
 {
 	return kmalloc(size, GFP_KERNEL);

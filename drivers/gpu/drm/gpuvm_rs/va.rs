@@ -177,18 +177,15 @@ impl<T: Driver> GpuVaRemoved<T> {
     pub(super) unsafe fn take(va: NonNull<bindings::drm_gpuva>) -> Self {
         let raw = va.as_ptr();
         // SAFETY: In the tree, so that VM, vm_bo and object are alive; the caller holds the locks.
-        // `drm_gpuva_unlink()` drops the VMA's vm_bo reference and clears the field.
         unsafe {
-            let vm_bo = (*raw).vm_bo;
-            if !vm_bo.is_null() {
-                bindings::drm_gpuvm_bo_get(vm_bo);
+            if !(*raw).vm_bo.is_null() {
                 bindings::drm_gem_object_get((*raw).gem.obj);
+                // Unlike `drm_gpuva_unlink()` this leaves the VMA its reference to the vm_bo.
+                bindings::gpuvm_rs_unlink(raw);
             }
             bindings::drm_gpuva_remove(raw);
-            bindings::drm_gpuva_unlink(raw);
-            (*raw).vm_bo = vm_bo;
         }
-        // INVARIANT: Out of tree and list; both references were taken above.
+        // INVARIANT: Out of tree and list; the reference to the object was taken above.
         Self { va: va.cast() }
     }
 

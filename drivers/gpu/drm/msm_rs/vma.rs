@@ -143,8 +143,7 @@ pub(crate) fn map_managed(
     if va.data().mapped().get(vm) {
         return Ok(());
     }
-    vm.tables()
-        .map(va.range(), &bo.pages()?, va.offset())?;
+    vm.tables().map(va.range(), &bo.pages()?, va.offset())?;
     va.data().mapped().set(true, vm);
     Ok(())
 }

@@ -126,10 +126,11 @@ impl<'l> Plan<'l> {
         Ok(())
     }
 
-    /// Records a log entry.
-    fn log(&mut self, op: LogOp, vma: &Described<'_>, flags: u8) -> Result {
+    /// Records a log entry, if the VM has a log: only then is `vma` called.
+    #[inline]
+    fn log<'a>(&mut self, op: LogOp, vma: impl FnOnce() -> Described<'a>, flags: u8) -> Result {
         if let Some(log) = &mut self.log {
-            let mut entry = vma.log_entry(op);
+            let mut entry = vma().log_entry(op);
             entry.queue = self.queue;
             entry.job = self.job;
             entry.flags |= flags;
@@ -196,7 +197,7 @@ impl<'l> OpSteps<'_, 'l> {
             LogOp::Unmap
         };
         let flags = if partial { PARTIAL } else { 0 };
-        self.plan.log(op, &Described::part(va.va(), hole), flags)
+        self.plan.log(op, || Described::part(va.va(), hole), flags)
     }
 }
 
@@ -207,21 +208,17 @@ impl Steps<Bind> for OpSteps<'_, '_> {
             Kind::Map { .. } => LogOp::Map,
             _ => LogOp::MapNull,
         };
-        let described = Described::mapping(
-            op.range()?,
-            Bo::of_op(&op),
-            op.offset(),
-            self.handle(),
-            flags & FLAG_DUMP != 0,
-        );
+        let (range, handle) = (op.range()?, self.handle());
+        let described = || {
+            let dump = flags & FLAG_DUMP != 0;
+            Described::mapping(range, Bo::of_op(&op), op.offset(), handle, dump)
+        };
         if self.kept {
-            return self.plan.log(LogOp::Keep, &described, 0);
+            return self.plan.log(LogOp::Keep, described, 0);
         }
         self.dirty = true;
-        self.plan.log(log_op, &described, 0)?;
-        self.plan
-            .txn
-            .insert(&op, BindVa::new(true, self.handle()), flags)
+        self.plan.log(log_op, described, 0)?;
+        self.plan.txn.insert(&op, BindVa::new(true, handle), flags)
     }
 
     fn unmap(&mut self, op: OpUnmap<'_, Bind>) -> Result {

@@ -6,6 +6,7 @@
 #include "bindings_helper.h"
 #include "../../gpuvm_rs/helpers.c"
 #include <trace/events/gpu_mem.h>
+#include <linux/mm_inline.h>
 #include "msm_gpu_trace.h"
 
 #define HELPER(ret, name, ...) ret name(__VA_ARGS__); ret name(__VA_ARGS__)
@@ -496,13 +497,8 @@ HELPER(void, msm_rs_helper_msm_rs_table_sync, const struct msm_rs_smmu *smmu, u6
 /* How many of up to @max @pages follow each other in memory, and where. */
 HELPER(u64, msm_rs_helper_msm_rs_page_run, struct page **pages, u64 max, u64 *phys)
 {
-	unsigned long pfn = page_to_pfn(pages[0]);
-	u64 n = 1;
-
-	while (n < max && page_to_pfn(pages[n]) == pfn + n)
-		n++;
-	*phys = PFN_PHYS(pfn);
-	return n;
+	*phys = page_to_phys(pages[0]);
+	return num_pages_contiguous(pages, max);
 }
 
 /* BOs */

@@ -172,6 +172,15 @@ impl Entries for View {
         // SAFETY: As in `get()`; an aligned 64-bit store is single.
         unsafe { self.0.add(index % ENTRIES).write_volatile(entry) };
     }
+
+    fn fill(&self, first: usize, count: usize, mut entry: u64, step: u64) {
+        let first = first.min(ENTRIES);
+        for at in first..first.saturating_add(count).min(ENTRIES) {
+            // SAFETY: As in `set()`; both bounds are within the table.
+            unsafe { self.0.add(at).write_volatile(entry) };
+            entry = entry.wrapping_add(step);
+        }
+    }
 }
 
 /// Tables that nothing links: reserved for a job, or given back. Dropping frees them.

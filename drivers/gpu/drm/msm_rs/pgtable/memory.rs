@@ -61,6 +61,10 @@ pub trait Entries {
     /// Changes the entry at `index`, below 512, in one 64-bit store that can't be torn. A walker may not see it before
     /// [`Memory::sync`].
     fn set(&self, index: usize, entry: u64);
+
+    /// Sets `count` entries from `first` on, which are in the table: the first to `entry`, each next one to `step` more. As
+    /// [`Self::set`] does.
+    fn fill(&self, first: usize, count: usize, entry: u64, step: u64);
 }
 
 /// The memory that tables live in.

@@ -149,6 +149,9 @@ impl NullTables {
     }
 }
 
+/// From how many entries on it is worth finding out whether a table is empty.
+const LONG: usize = 16;
+
 /// What an entry above the last level leads to.
 #[derive(Clone, Copy)]
 enum Child {
@@ -423,6 +426,9 @@ impl PageTables {
             let mut at = span.first;
             let mut added = 0u16;
             let mut replaced = false;
+            // Most long mappings are made where nothing was.
+            let long = span.end.wrapping_sub(span.first) >= LONG;
+            let blank = long && mem.counts(table).live == 0;
             while at < span.end {
                 if left == 0 {
                     match self.next_run(&mut pages) {
@@ -434,7 +440,15 @@ impl PageTables {
                     }
                 }
                 let end = span.end.min(at.saturating_add(left));
-                left = left.saturating_sub(end.wrapping_sub(at));
+                let count = end.wrapping_sub(at);
+                left = left.saturating_sub(count);
+                if blank {
+                    view.fill(at, count, entry, PAGE_SIZE);
+                    // CAST: at most 512, and so many pages.
+                    added = added.wrapping_add(count as u16);
+                    entry = entry.wrapping_add(PAGE_SIZE.wrapping_mul(count as u64));
+                    at = end;
+                }
                 while at < end {
                     let old = view.get(at);
                     added = added.wrapping_add(u16::from(old == 0));

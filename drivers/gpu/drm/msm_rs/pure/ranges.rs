@@ -27,6 +27,9 @@ pub trait RangeBuf: Deref<Target = [VaRange]> {
 /// Makes a set of `ranges`, in place, and returns it: the first part of the slice. What is behind it is left over and
 /// means nothing. O(n log n), and O(n) when already sorted.
 pub fn sort_merge(ranges: &mut [VaRange]) -> &mut [VaRange] {
+    if ranges.len() < 2 {
+        return ranges;
+    }
     ranges.sort_unstable_by_key(|range| range.addr());
 
     let mut len = 0usize;
