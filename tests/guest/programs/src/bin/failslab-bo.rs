@@ -240,6 +240,20 @@ fn close(_: &mut Test) -> Outcome {
     )
 }
 
+/// A private BO shares its VM's resv.
+fn gem_new_private(_: &mut Test) -> Outcome {
+    each_allocation(
+        2,
+        || Ok(Device::open_vm_bind()?),
+        |device| Bo::with_flags(device, PAGE, abi::MSM_BO_WC | abi::MSM_BO_NO_SHARE),
+        |_, bo| {
+            bo.fill(|i| i as u32)?;
+            ensure_eq!(bo.map()?.read(7), 7, "the new BO");
+            Ok(())
+        },
+    )
+}
+
 /// A BO's own dma-buf, by another file.
 fn import_own(_: &mut Test) -> Outcome {
     each_allocation(
@@ -384,6 +398,7 @@ fn swap_in_by_access(_: &mut Test) -> Outcome {
 fn main() -> ExitCode {
     harness::main(harness::cases![
         gem_new,
+        gem_new_private,
         get_offset,
         set_name,
         get_metadata,
