@@ -613,6 +613,10 @@ impl<'a> Context<'a> {
             if !matches!(answer, Expected::Errno(_)) {
                 model.done(op);
             }
+            // A submit that was let go isn't ordered with the binds that come next.
+            if matches!(op, Op::Hold { .. } | Op::Signal { .. }) {
+                self.settle(&model)?;
+            }
         }
         if program.end == End::Abrupt {
             return Ok(());

@@ -29,6 +29,11 @@ pub fn free() -> io::Result<u64> {
     meminfo("MemFree")
 }
 
+/// Bytes in shmem files: the pages of BOs that aren't swapped out, and tmpfs.
+pub fn shmem() -> io::Result<u64> {
+    meminfo("Shmem")
+}
+
 /// Gives back what the kernel only caches, so that two readings of [`free`] can be compared.
 pub fn drop_caches() -> io::Result<()> {
     fs::write("/proc/sys/vm/drop_caches", "3")

@@ -266,8 +266,7 @@ enum End {
 /// signalled.
 fn ends_while_something_waits(busy: Busy, how: End, at_once: bool) -> Outcome {
     let bos = Census::new()?;
-    memory::drop_caches()?;
-    let free = memory::free()?;
+    let shmem = memory::shmem()?;
     let held = HeldFence::new().context("held fence")?;
     // SAFETY: this process has one thread.
     let child = match unsafe { fork() }? {
@@ -306,9 +305,8 @@ fn ends_while_something_waits(busy: Busy, how: End, at_once: bool) -> Outcome {
     held.signal().context("the fence was held")?;
     bos.restored()?;
     // The kernel closes a BO's backing file a little later.
-    programs::eventually("all but 8 MiB of memory to come back", || {
-        memory::drop_caches()?;
-        Ok(free.saturating_sub(memory::free()?) < 8 << 20)
+    programs::eventually("the BOs' memory to come back", || {
+        Ok(memory::shmem()?.saturating_sub(shmem) < 8 << 20)
     })?;
     // And the GPU is in order.
     let gpu = Gpu::new()?;
@@ -397,7 +395,7 @@ fn defect_10_many_files(_: &mut Test) -> Outcome {
     }
     let took = begin.elapsed();
     ensure!(
-        took < Duration::from_secs(5),
+        took < Duration::from_secs(8),
         "closing eight files took {took:?}"
     );
     held.signal().context("the fence was held")?;
