@@ -59,3 +59,8 @@ use kernel::prelude::*;
 pub(crate) fn to_result(err: core::ffi::c_int) -> Result {
     kernel::error::to_result(err)
 }
+
+/// What C makes of a result: 0 or a negative errno.
+pub(crate) fn from_result(result: Result) -> core::ffi::c_int {
+    result.map_or_else(|e| e.to_errno(), |()| 0)
+}

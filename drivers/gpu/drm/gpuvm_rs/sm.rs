@@ -14,6 +14,7 @@ use core::{
 use kernel::prelude::*;
 
 use super::{
+    from_result,
     gem::GemObject,
     va::GpuVa,
     vm::{
@@ -134,10 +135,7 @@ unsafe fn step<T: Driver>(
 ) -> core::ffi::c_int {
     // SAFETY: The caller's promise; `drm_gpuvm` calls one step at a time.
     let steps = unsafe { &mut **arg.cast::<&mut dyn Steps<T>>() };
-    match f(steps) {
-        Ok(()) => 0,
-        Err(e) => e.to_errno(),
-    }
+    from_result(f(steps))
 }
 
 /// # Safety

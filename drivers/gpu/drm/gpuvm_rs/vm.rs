@@ -15,6 +15,7 @@ use kernel::{
 };
 
 use super::{
+    from_result,
     gem::{
         GemObject,
         ObjLocked, //
@@ -176,10 +177,7 @@ impl<T: Driver> GpuVm<T> {
         let (vm, obj) = unsafe { (VmLocked::new(vm), ObjLocked::new(obj)) };
         // SAFETY: Alive and locked, see above.
         let vm_bo = unsafe { VmBo::borrowed(vm_bo, &obj) };
-        match T::validate(&vm, &obj, &vm_bo) {
-            Ok(()) => 0,
-            Err(e) => e.to_errno(),
-        }
+        from_result(T::validate(&vm, &obj, &vm_bo))
     }
 }
 

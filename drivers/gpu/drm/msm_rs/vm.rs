@@ -35,6 +35,7 @@ use crate::{
     gpuvm_rs::{
         exec::Exec,
         fence::Fence,
+        from_result,
         range::VaRange,
         small_vec::SmallVec,
         va::GpuVaList,
@@ -186,7 +187,7 @@ impl PageTables {
         }
         let mut entry: LogEntry = vma.log_entry(op);
         entry.applied = ffi::now_ns();
-        entry.err = result.map_or_else(|e| e.to_errno(), |()| 0);
+        entry.err = from_result(result);
         self.log.push(entry);
     }
 }

@@ -17,7 +17,10 @@ use crate::{
         self,
         bo::NAME_LEN, //
     },
-    gpuvm_rs::vm::VaRange,
+    gpuvm_rs::{
+        from_result,
+        vm::VaRange, //
+    },
     pure::log_ring::LogRing,
 };
 
@@ -220,7 +223,7 @@ impl VmLog {
     pub(crate) fn applied(&mut self, number: u64, at: u64, result: Result) {
         if let Some(entry) = self.ring.get_mut(number) {
             entry.applied = at;
-            entry.err = result.map_or_else(|e| e.to_errno(), |()| 0);
+            entry.err = from_result(result);
         }
     }
 

@@ -33,24 +33,25 @@ pub(crate) fn fate(lru: &BoLru<'_>) -> Option<Fate> {
 
 /// Throws the content of a BO away that may be, and is idle. A kernel mapping that nobody uses doesn't keep it. It never gets pages again.
 pub(crate) fn purge(bo: &AllMappings<'_>) {
-    vmap::unmap(bo);
-    if warn_on!(bo.with_lru(fate) != Some(Fate::Purge)) {
-        return;
+    if take_away(bo, Fate::Purge, LogOp::Purge) {
+        bo.with_lru(|lru| lru.set_madv(Madv::Purged));
+        bo.forget_content();
     }
-    bo.unmap(LogOp::Purge);
-    bo.unmap_for_users();
-    backing::release(bo);
-    bo.with_lru(|lru| lru.set_madv(Madv::Purged));
-    bo.forget_content();
 }
 
 /// Lets the pages of a BO be swapped out that may be, and is idle. Whoever needs them next gets them back.
 pub(crate) fn evict(bo: &AllMappings<'_>) {
+    take_away(bo, Fate::Swap, LogOp::Evict);
+}
+
+/// Unmaps a BO everywhere and gives its pages back. Returns whether it did: nothing is done if that isn't its fate.
+fn take_away(bo: &AllMappings<'_>, expected: Fate, op: LogOp) -> bool {
     vmap::unmap(bo);
-    if warn_on!(bo.with_lru(fate) != Some(Fate::Swap)) {
-        return;
+    if warn_on!(bo.with_lru(fate) != Some(expected)) {
+        return false;
     }
-    bo.unmap(LogOp::Evict);
+    bo.unmap(op);
     bo.unmap_for_users();
     backing::release(bo);
+    true
 }

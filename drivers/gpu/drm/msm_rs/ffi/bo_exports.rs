@@ -49,6 +49,7 @@ use crate::{
         Madv, //
     },
     gpuvm_rs::{
+        from_result,
         va::GpuVa,
         vm::VmLocked, //
     },
@@ -56,11 +57,6 @@ use crate::{
 };
 
 // Places for results that are in an ioctl's argument may not be aligned.
-
-/// A C return code.
-fn code(result: Result) -> c_int {
-    result.map_or_else(|e| e.to_errno(), |()| 0)
-}
 
 /// A BO for C, which gets the reference.
 fn give(result: Result<ARef<Bo>>) -> *mut bindings::drm_gem_object {
@@ -109,7 +105,7 @@ unsafe extern "C" fn msm_gem_new_handle(
     name: *mut c_char,
 ) -> c_int {
     // SAFETY: Called for an ioctl in progress.
-    code(unsafe {
+    from_result(unsafe {
         gem::create_handle(dev, file, size, flags, name).map(|new| handle.write_unaligned(new))
     })
 }
@@ -121,7 +117,7 @@ unsafe extern "C" fn msm_gem_dumb_create(
     args: *mut bindings::drm_mode_create_dumb,
 ) -> c_int {
     // SAFETY: Called for an ioctl in progress.
-    code(unsafe {
+    from_result(unsafe {
         let size = || {
             kernel::error::to_result(bindings::msm_rs_size_dumb(dev, args))?;
             gem::create_handle(
@@ -201,7 +197,7 @@ unsafe extern "C" fn msm_gem_get_and_pin_iova_range(
     end: u64,
 ) -> c_int {
     // SAFETY: C holds references to both, and passes a place for the result.
-    code(unsafe {
+    from_result(unsafe {
         AnyVm::managed(vm)
             .and_then(|vm| iova::pin(Bo::from_raw(obj), vm, Window { start, end }))
             .map(|iova| result.write_unaligned(iova))
@@ -238,7 +234,7 @@ unsafe extern "C" fn msm_gem_get_iova(
     result: *mut u64,
 ) -> c_int {
     // SAFETY: C holds references to both, and passes a place for the result.
-    code(unsafe {
+    from_result(unsafe {
         AnyVm::managed(vm)
             .and_then(|vm| iova::get(Bo::from_raw(obj), vm))
             .map(|iova| result.write_unaligned(iova))
@@ -252,7 +248,7 @@ unsafe extern "C" fn msm_gem_set_iova(
     iova: u64,
 ) -> c_int {
     // SAFETY: C holds references to both.
-    code(unsafe { AnyVm::managed(vm).and_then(|vm| iova::set(Bo::from_raw(obj), vm, iova)) })
+    from_result(unsafe { AnyVm::managed(vm).and_then(|vm| iova::set(Bo::from_raw(obj), vm, iova)) })
 }
 
 /// C's submit, which has locked `vm`, too.
@@ -280,7 +276,7 @@ unsafe extern "C" fn msm_gem_pin_vma_locked(
     va: *mut bindings::drm_gpuva,
 ) -> c_int {
     // SAFETY: C holds references and locks.
-    code(unsafe {
+    from_result(unsafe {
         AnyVm::managed((*va).vm).and_then(|vm| {
             let vm = VmLocked::assume(vm);
             iova::map(&vm, &BoLocked::assume(obj), GpuVa::from_raw(va))
@@ -372,7 +368,7 @@ unsafe extern "C" fn msm_gem_cpu_prep(
     timeout: *mut bindings::ktime_t,
 ) -> c_int {
     // SAFETY: C holds a reference, and passes a time.
-    code(unsafe {
+    from_result(unsafe {
         sync::prepare(
             Bo::from_raw(obj),
             op,

@@ -40,18 +40,11 @@ use super::{
 };
 use crate::{
     bind,
+    gpuvm_rs::from_result,
     submit,
     vm,
     vm_log::Capture, //
 };
-
-/// A C return code.
-fn from_result(result: Result) -> c_int {
-    match result {
-        Ok(()) => 0,
-        Err(e) => e.to_errno(),
-    }
-}
 
 #[no_mangle]
 unsafe extern "C" fn msm_rs_init() -> c_int {

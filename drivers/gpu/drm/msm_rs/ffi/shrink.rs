@@ -16,6 +16,7 @@ use kernel::{
 use super::bindings;
 use crate::{
     gpuvm_rs::{
+        from_result,
         lru::Lru,
         shrinker::{
             stages::Freed,
@@ -120,7 +121,7 @@ unsafe extern "C" fn msm_gem_shrinker_init(dev: *mut bindings::drm_device) -> c_
         }
         Ok(())
     };
-    init().map_or_else(|e| e.to_errno(), |()| 0)
+    from_result(init())
 }
 
 /// # Safety
