@@ -14,7 +14,7 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
-use uapi::{vadreno::Vadreno, vadreno_ctl::counter, HeldFence, Pm4, PAGE};
+use uapi::{vadreno::Vadreno, vadreno_ctl::counter, Bo, HeldFence, Pm4, Submitted, SyncFile, PAGE};
 
 /// The GPU sleeps until this is dropped.
 struct Asleep(PathBuf);
@@ -60,20 +60,36 @@ fn mappings_survive(_: &mut Test) -> Outcome {
     Ok(())
 }
 
+/// A bind that puts `bo` at the first page once a fence has signalled, and a SUBMIT that then writes there.
+fn remap_and_write(gpu: &Gpu, bo: &Bo, held: &HeldFence) -> harness::Result<(SyncFile, Submitted)> {
+    let remapped = gpu
+        .bind()
+        .map(bo, 0, gpu.iova(0), PAGE)
+        .after(held.file())
+        .send()
+        .context("MAP")?;
+    let write = Pm4::new().mem_write(gpu.iova(4), &[0x77]).barrier();
+    let submitted = gpu.start(&write, |s| s.after(&remapped))?;
+    Ok((remapped, submitted))
+}
+
+/// What the SUBMIT of [`remap_and_write`] wrote is in the second BO, not in the one that was there before.
+fn check_written(bos: &[Bo; 2]) -> Outcome {
+    ensure_eq!(
+        (bos[0].map()?.read(1), bos[1].map()?.read(1)),
+        (pattern(1, 1), 0x77),
+        "what the SUBMIT wrote"
+    );
+    Ok(())
+}
+
 /// A bind and a SUBMIT wait for a fence that signals after the sleep.
 fn waiting_requests_wait_on(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
     let bos = [gpu.bo(1, PAGE)?, gpu.bo(2, PAGE)?];
     gpu.map(&bos[0], gpu.iova(0))?;
     let held = HeldFence::new().context("held fence")?;
-    let remapped = gpu
-        .bind()
-        .map(&bos[1], 0, gpu.iova(0), PAGE)
-        .after(held.file())
-        .send()
-        .context("MAP")?;
-    let write = Pm4::new().mem_write(gpu.iova(4), &[0x77]).barrier();
-    let submitted = gpu.start(&write, |s| s.after(&remapped))?;
+    let (remapped, submitted) = remap_and_write(&gpu, &bos[1], &held)?;
     let asleep = Asleep::new()?;
     sleep(Duration::from_millis(200));
     asleep.wake()?;
@@ -84,11 +100,7 @@ fn waiting_requests_wait_on(_: &mut Test) -> Outcome {
     );
     held.signal().context("the fence was held")?;
     submitted.wait(PATIENCE).context("SUBMIT")?;
-    ensure_eq!(
-        (bos[0].map()?.read(1), bos[1].map()?.read(1)),
-        (pattern(1, 1), 0x77),
-        "what the SUBMIT wrote"
-    );
+    check_written(&bos)?;
     Ok(())
 }
 
@@ -100,14 +112,7 @@ fn bind_runs_asleep() -> Outcome {
     // The TLB has it now.
     ensure_eq!(gpu.read(gpu.iova(0), 1)?, [pattern(1, 0)], "at first");
     let held = HeldFence::new().context("held fence")?;
-    let remapped = gpu
-        .bind()
-        .map(&bos[1], 0, gpu.iova(0), PAGE)
-        .after(held.file())
-        .send()
-        .context("MAP")?;
-    let write = Pm4::new().mem_write(gpu.iova(4), &[0x77]).barrier();
-    let submitted = gpu.start(&write, |s| s.after(&remapped))?;
+    let (remapped, submitted) = remap_and_write(&gpu, &bos[1], &held)?;
     let asleep = Asleep::new()?;
     held.signal().context("the fence was held")?;
     remapped.wait(PATIENCE).context("MAP")?;
@@ -118,11 +123,7 @@ fn bind_runs_asleep() -> Outcome {
     );
     asleep.wake()?;
     submitted.wait(PATIENCE).context("SUBMIT")?;
-    ensure_eq!(
-        (bos[0].map()?.read(1), bos[1].map()?.read(1)),
-        (pattern(1, 1), 0x77),
-        "what the SUBMIT wrote"
-    );
+    check_written(&bos)?;
     ensure_eq!(gpu.read(gpu.iova(0), 1)?, [pattern(2, 0)], "afterwards");
     Ok(())
 }
