@@ -66,6 +66,12 @@ impl Gpu {
         })
     }
 
+    /// Brings the BOs that are its own back from swap, so that a SUBMIT needn't.
+    pub fn swap_in(&self) {
+        self.cmds.read(0);
+        self.results.read(0);
+    }
+
     /// The iova `offset` bytes into the part of the VM that is the test's.
     pub fn iova(&self, offset: u64) -> u64 {
         self.base + (1 << 30) + offset

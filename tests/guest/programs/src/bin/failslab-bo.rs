@@ -344,7 +344,11 @@ fn swap_in_by_submit(_: &mut Test) -> Outcome {
     let size = Pm4::new().nop(4).barrier().size();
     each_allocation(
         SWAPPED as u32,
-        || swapped.bo(&gpu, gpu.iova(0)),
+        || {
+            let bo = swapped.bo(&gpu, gpu.iova(0))?;
+            gpu.swap_in();
+            Ok(bo)
+        },
         |_| uapi::Submit::new(&gpu.queue).cmd_at(nop, size).send(),
         |bo, submitted| {
             submitted.wait(PATIENCE)?;
