@@ -8,9 +8,12 @@
  * creates the devices on the bus. There is one virtual Adreno, and it stays until the machine ends.
  */
 
+#include <linux/dma-buf.h>
+#include <linux/dma-mapping.h>
 #include <linux/interrupt.h>
 #include <linux/io.h>
 #include <linux/ioremap.h>
+#include <linux/iosys-map.h>
 #include <linux/irq.h>
 #include <linux/irqdomain.h>
 #include <linux/module.h>
@@ -24,6 +27,8 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/soc/qcom/ubwc.h>
+
+#include "msm_gpu.h"
 
 /* Interrupts of the overlay: the GPU, the SMMU as a whole, and its eight context banks. */
 #define VADRENO_VECTORS		10
@@ -358,6 +363,9 @@ static int vadreno_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (ret)
 		return ret;
 	pci_set_master(pdev);
+	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	if (ret)
+		return ret;
 	/* BAR0 is for the drivers on the bus to claim. */
 	va->ctl = pcim_iomap(pdev, VADRENO_BAR_CTL, 0);
 	if (!va->ctl)
@@ -409,6 +417,133 @@ static const struct kernel_param_ops vadreno_exhaust_ops = {
 module_param_cb(exhaust_kernel_addresses, &vadreno_exhaust_ops, NULL, 0200);
 MODULE_PARM_DESC(exhaust_kernel_addresses, "write anything to be short of kernel addresses for a moment");
 
+/*
+ * Somebody else uses a dma-buf: attached to it, mapped for DMA and for the kernel, where its first dword is counted up. All of that is
+ * over when the write is. vgem, which the tests have as well, attaches but never maps.
+ */
+
+static int vadreno_count_up(struct dma_buf *dma_buf)
+{
+	struct iosys_map map;
+	int ret;
+
+	ret = dma_buf_vmap_unlocked(dma_buf, &map);
+	if (ret)
+		return ret;
+	iosys_map_wr(&map, 0, u32, iosys_map_rd(&map, 0, u32) + 1);
+	dma_buf_vunmap_unlocked(dma_buf, &map);
+	return 0;
+}
+
+static int vadreno_map_attachment(struct dma_buf_attachment *attach)
+{
+	struct dma_buf *dma_buf = attach->dmabuf;
+	struct scatterlist *sg;
+	struct sg_table *sgt;
+	size_t mapped = 0;
+	int i, ret;
+
+	sgt = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
+	if (IS_ERR(sgt))
+		return PTR_ERR(sgt);
+	for_each_sgtable_dma_sg(sgt, sg, i)
+		mapped += sg_dma_len(sg);
+	ret = mapped == dma_buf->size ? vadreno_count_up(dma_buf) : -EIO;
+	dma_buf_unmap_attachment_unlocked(attach, sgt, DMA_BIDIRECTIONAL);
+	return ret;
+}
+
+static int vadreno_use_dma_buf(const char *value, const struct kernel_param *param)
+{
+	struct dma_buf_attachment *attach;
+	struct dma_buf *dma_buf;
+	int fd, ret;
+
+	ret = kstrtoint(value, 0, &fd);
+	if (ret)
+		return ret;
+	if (!vadreno)
+		return -ENODEV;
+	dma_buf = dma_buf_get(fd);
+	if (IS_ERR(dma_buf))
+		return PTR_ERR(dma_buf);
+	attach = dma_buf_attach(dma_buf, &vadreno->pdev->dev);
+	if (IS_ERR(attach)) {
+		ret = PTR_ERR(attach);
+	} else {
+		ret = vadreno_map_attachment(attach);
+		dma_buf_detach(dma_buf, attach);
+	}
+	dma_buf_put(dma_buf);
+	return ret;
+}
+
+static const struct kernel_param_ops vadreno_use_dma_buf_ops = {
+	.set = vadreno_use_dma_buf,
+};
+module_param_cb(use_dma_buf, &vadreno_use_dma_buf_ops, NULL, 0200);
+MODULE_PARM_DESC(use_dma_buf, "write a file descriptor: its dma-buf is attached to and mapped, and its first dword counted up");
+
+/*
+ * Userspace of GPUs before Adreno 6xx sends relocations; those of others aren't accepted. For what the kernel does with them, the GPU
+ * makes no difference.
+ */
+static struct msm_gpu *vadreno_gpu(struct device **dev)
+{
+	struct device_node *node = of_find_compatible_node(NULL, NULL, "qcom,adreno");
+	struct platform_device *pdev = of_find_device_by_node(node);
+	struct msm_gpu *gpu;
+
+	of_node_put(node);
+	if (!pdev)
+		return NULL;
+	*dev = &pdev->dev;
+	gpu = dev_to_gpu(&pdev->dev);
+	if (gpu && gpu->pdev == pdev)
+		return gpu;
+	put_device(&pdev->dev);
+	return NULL;
+}
+
+static int vadreno_set_relocs(const char *value, const struct kernel_param *param)
+{
+	struct msm_gpu *gpu;
+	struct device *dev;
+	bool allow;
+	int ret;
+
+	ret = kstrtobool(value, &allow);
+	if (ret)
+		return ret;
+	gpu = vadreno_gpu(&dev);
+	if (!gpu)
+		return -ENODEV;
+	WRITE_ONCE(gpu->allow_relocs, allow);
+	put_device(dev);
+	return 0;
+}
+
+static int vadreno_get_relocs(char *buffer, const struct kernel_param *param)
+{
+	struct msm_gpu *gpu;
+	struct device *dev;
+	bool allow;
+
+	gpu = vadreno_gpu(&dev);
+	if (!gpu)
+		return -ENODEV;
+	allow = READ_ONCE(gpu->allow_relocs);
+	put_device(dev);
+	return sysfs_emit(buffer, "%c\n", allow ? 'Y' : 'N');
+}
+
+static const struct kernel_param_ops vadreno_relocs_ops = {
+	.set = vadreno_set_relocs,
+	.get = vadreno_get_relocs,
+};
+module_param_cb(allow_relocs, &vadreno_relocs_ops, NULL, 0600);
+MODULE_PARM_DESC(allow_relocs, "whether SUBMITs may have relocations, as with older GPUs");
+
 /* No exit: devices and device-tree nodes that others use can't be taken away. */
 static int __init vadreno_init(void)
 {
@@ -424,4 +559,5 @@ static int __init vadreno_init(void)
 module_init(vadreno_init);
 
 MODULE_DESCRIPTION("Device-tree nodes for the virtual Adreno");
+MODULE_IMPORT_NS("DMA_BUF");
 MODULE_LICENSE("GPL");

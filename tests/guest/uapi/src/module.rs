@@ -3,7 +3,11 @@
 //! Kernel modules and their parameters.
 
 use crate::{Errno, Result};
-use std::{path::Path, process::Command};
+use std::{
+    os::fd::{AsRawFd, BorrowedFd},
+    path::Path,
+    process::Command,
+};
 
 /// Loads a module with its dependencies, unless it is loaded.
 ///
@@ -43,4 +47,30 @@ pub fn is_out_of_tree(module: &str) -> std::io::Result<bool> {
 /// Has the guest's glue module ask for more kernel addresses than there are.
 pub fn exhaust_kernel_addresses() -> std::io::Result<()> {
     set_parameter("vadreno_glue", "exhaust_kernel_addresses", "1")
+}
+
+/// Has the guest's glue module attach to a dma-buf, map it for DMA and for the kernel, and count up its first dword.
+pub fn use_dma_buf(dma_buf: BorrowedFd<'_>) -> Result<()> {
+    let fd = dma_buf.as_raw_fd().to_string();
+    set_parameter("vadreno_glue", "use_dma_buf", &fd)
+        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(Errno::EIO as i32)))
+}
+
+/// While this lives, SUBMITs may have relocations, as with GPUs before Adreno 6xx.
+#[derive(Debug)]
+pub struct Relocations(());
+
+impl Relocations {
+    /// Has the guest's glue module allow them.
+    pub fn allow() -> std::io::Result<Self> {
+        set_parameter("vadreno_glue", "allow_relocs", "1")?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Relocations {
+    fn drop(&mut self) {
+        // It could be set before.
+        let _ = set_parameter("vadreno_glue", "allow_relocs", "0");
+    }
 }

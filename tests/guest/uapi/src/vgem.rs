@@ -9,6 +9,14 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
+/// Opens it. Loads `vgem` when it isn't there.
+fn open() -> Result<File> {
+    open_node("card", "vgem").or_else(|_| {
+        module::load("vgem", &[])?;
+        open_node("card", "vgem")
+    })
+}
+
 /// A buffer, exported.
 #[derive(Debug)]
 pub struct Buffer {
@@ -20,10 +28,7 @@ pub struct Buffer {
 impl Buffer {
     /// A buffer of `size` bytes, a multiple of 4096. Loads `vgem` when it isn't there.
     pub fn new(size: u64) -> Result<Self> {
-        let vgem = open_node("card", "vgem").or_else(|_| {
-            module::load("vgem", &[])?;
-            open_node("card", "vgem")
-        })?;
+        let vgem = open()?;
         let fd = vgem.as_raw_fd();
         let mut dumb = abi::drm_mode_create_dumb {
             height: (size / 4096) as u32,
@@ -69,5 +74,26 @@ impl Buffer {
             }
         }
         Ok(())
+    }
+}
+
+/// A file of `vgem`'s, which imports other drivers' dma-bufs: it attaches to them, and stays attached until it is dropped.
+#[derive(Debug)]
+pub struct Importer(File);
+
+impl Importer {
+    /// Loads `vgem` when it isn't there.
+    pub fn new() -> Result<Self> {
+        open().map(Self)
+    }
+
+    /// Imports a dma-buf.
+    pub fn import(&self, dma_buf: BorrowedFd<'_>) -> Result<()> {
+        let mut arg = abi::drm_prime_handle {
+            fd: dma_buf.as_raw_fd(),
+            ..Default::default()
+        };
+        // SAFETY: the argument is valid for the call.
+        unsafe { abi::ioctl::prime_fd_to_handle(self.0.as_raw_fd(), &mut arg) }.map(drop)
     }
 }

@@ -4,11 +4,11 @@
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
 use programs::{pattern, Census, Gpu, Tolerance, PATIENCE};
-use std::{process::ExitCode, time::Duration};
+use std::{os::fd::AsFd, process::ExitCode, time::Duration};
 use uapi::{
     abi::{self, MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
-    debugfs,
-    vgem::Buffer,
+    debugfs, module,
+    vgem::{Buffer, Importer},
     Bo, Device, Errno, HeldFence, Pm4, PAGE,
 };
 
@@ -188,6 +188,34 @@ fn foreign_buffer(_: &mut Test) -> Outcome {
     before.restored()
 }
 
+/// Other drivers use a BO by its dma-buf: as long as one is attached, the pages stay.
+fn used_by_others(_: &mut Test) -> Outcome {
+    let before = Census::new()?;
+    {
+        let bo = Bo::new(&Device::open()?, PAGES * PAGE)?;
+        bo.fill(|i| pattern(1, i))?;
+        let fd = bo.export().context("export")?;
+        for n in 1..4 {
+            module::use_dma_buf(fd.as_fd()).context("the glue module")?;
+            ensure_eq!(bo.map()?.read(0), pattern(1, 0) + n, "counted up");
+        }
+        let vgem = Importer::new().context("vgem")?;
+        vgem.import(fd.as_fd()).context("import by vgem")?;
+        bo.madvise(MSM_MADV_DONTNEED)?;
+        debugfs::shrink(1 << 20)?;
+        ensure!(bo.madvise(MSM_MADV_WILLNEED)?, "purged while attached");
+        ensure_eq!(bo.map()?.read(3000), pattern(1, 3000), "its content");
+        drop(vgem);
+        bo.madvise(MSM_MADV_DONTNEED)?;
+        debugfs::shrink(1 << 20)?;
+        ensure!(!bo.madvise(MSM_MADV_WILLNEED)?, "still pinned by somebody");
+        module::use_dma_buf(fd.as_fd())
+            .err()
+            .context("a purged BO was attached to")?;
+    }
+    before.restored()
+}
+
 /// Exported while mapped and not needed, imported elsewhere: one BO, one state.
 fn exported(_: &mut Test) -> Outcome {
     let (a, b) = (Gpu::new()?, Gpu::new()?);
@@ -195,7 +223,7 @@ fn exported(_: &mut Test) -> Outcome {
     {
         let bo = a.bo(1, PAGES * PAGE)?;
         let fd = bo.export().context("export")?;
-        let other = Bo::import(&b.device, std::os::fd::AsFd::as_fd(&fd), PAGES * PAGE)?;
+        let other = Bo::import(&b.device, fd.as_fd(), PAGES * PAGE)?;
         drop(bo);
         b.map(&other, b.iova(0))?;
         drop(other);
@@ -204,7 +232,7 @@ fn exported(_: &mut Test) -> Outcome {
             [pattern(1, 2048)],
             "by its mapping alone"
         );
-        let again = Bo::import(&a.device, std::os::fd::AsFd::as_fd(&fd), PAGES * PAGE)?;
+        let again = Bo::import(&a.device, fd.as_fd(), PAGES * PAGE)?;
         drop(fd);
         ensure_eq!(again.map()?.read(9), pattern(1, 9), "by its last handle");
         b.unmap(b.iova(0), PAGES * PAGE)?;
@@ -247,11 +275,7 @@ impl<'g> Pair<'g> {
         let own = [gpus[0].bo(1, PAGES * PAGE)?, gpus[0].bo(2, PAGES * PAGE)?];
         let import = |bo: &Bo| -> harness::Result<Bo> {
             let fd = bo.export()?;
-            Ok(Bo::import(
-                &gpus[1].device,
-                std::os::fd::AsFd::as_fd(&fd),
-                PAGES * PAGE,
-            )?)
+            Ok(Bo::import(&gpus[1].device, fd.as_fd(), PAGES * PAGE)?)
         };
         let others = [import(&own[0])?, import(&own[1])?];
         Ok(Self {
@@ -449,6 +473,7 @@ fn main() -> ExitCode {
         names_and_metadata,
         cpu_prep,
         foreign_buffer,
+        used_by_others,
         exported,
         purged_while_mapped,
         faults_and_shrinker,
