@@ -50,7 +50,8 @@ impl PinnedDrop for Exec {
 }
 
 impl Exec {
-    /// A context whose waits can be interrupted by a signal, with room for `nr` objects (it grows).
+    /// A context whose waits can be interrupted by a signal, with room for `nr` objects; 0 for as many as a page has room for. It
+    /// grows, by a page.
     ///
     /// Objects that share a resv may be locked repeatedly.
     pub fn interruptible(nr: usize) -> impl PinInit<Self> {
@@ -109,8 +110,9 @@ impl Exec {
 ///
 /// `exec` is initialised.
 unsafe fn holds(exec: *mut bindings::drm_exec, obj: &GemObject) -> bool {
-    // SAFETY: Both are alive. A ww mutex's context is ours only while we hold it.
-    unsafe { bindings::gpuvm_rs_exec_holds(exec, obj.as_raw()) }
+    // SAFETY: Both are alive. A ww mutex's context is compared only, which is ours only while we hold it: another owner's may change
+    // meanwhile, but never into ours.
+    unsafe { (&raw const (*obj.resv()).lock.ctx).read_volatile() == &raw mut (*exec).ticket }
 }
 
 /// One attempt at locking everything.

@@ -197,11 +197,6 @@ impl<'l> ObjLocked<'l> {
         }
     }
 
-    /// The object, for as long as it is locked.
-    pub fn object(&self) -> &'l GemObject {
-        self.obj
-    }
-
     /// The token for a lock that C code holds around a call into Rust.
     ///
     /// # Safety

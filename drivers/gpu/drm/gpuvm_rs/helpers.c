@@ -78,12 +78,6 @@ GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_assert_obj_locked, struct drm_gem
 	lockdep_assert_once(!kref_read(&obj->refcount) || dma_resv_is_locked(obj->resv));
 }
 
-/* A ww mutex's context is compared only: another owner's may change meanwhile, but never into ours. */
-GPUVM_RS_HELPER(bool, gpuvm_rs_helper_gpuvm_rs_exec_holds, struct drm_exec *exec, struct drm_gem_object *obj)
-{
-	return READ_ONCE(obj->resv->lock.ctx) == &exec->ticket;
-}
-
 GPUVM_RS_HELPER(struct drm_gpuva *, gpuvm_rs_helper_gpuvm_rs_first_va, struct drm_gpuvm *vm)
 {
 	return list_first_entry_or_null(&vm->rb.list, struct drm_gpuva, rb.entry);

@@ -466,6 +466,23 @@ impl<'l, T: Driver> VmBo<'l, T> {
         }
     }
 
+    /// Takes back what [`Self::into_raw`] gave away. `None` for NULL, and for the vm_bo of another object than `obj`.
+    ///
+    /// # Safety
+    ///
+    /// A reference to `ptr`, of driver `T`, is given away, unless it is NULL.
+    pub unsafe fn from_raw(
+        ptr: *mut bindings::drm_gpuvm_bo,
+        obj: &'l ObjLocked<'_>,
+    ) -> Option<Self> {
+        let ptr = NonNull::new(ptr)?;
+        // SAFETY: Alive, by the caller's promise; the object never changes.
+        (unsafe { (*ptr.as_ptr()).obj } == obj.as_raw()).then_some(Self {
+            ptr,
+            _locked: PhantomData,
+        })
+    }
+
     /// Gives the reference to C code, which puts it with the object locked.
     pub fn into_raw(self) -> *mut bindings::drm_gpuvm_bo {
         core::mem::ManuallyDrop::new(self).as_raw()

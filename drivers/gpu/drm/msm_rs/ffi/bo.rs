@@ -46,7 +46,6 @@ use crate::{
     bo::{
         backing,
         iova,
-        pin,
         reclaim,
         vmap,
         Lru,
@@ -642,6 +641,12 @@ impl<'l> BoLru<'l> {
         }
     }
 
+    /// `None` if `lru` is another device's.
+    pub(crate) fn of(bo: &'l BoLocked<'_>, lru: &'l LruLocked<'_>) -> Option<Self> {
+        // SAFETY: It guards the BO.
+        lru.guards(bo.gem()).then(|| unsafe { Self::assume(bo) })
+    }
+
     /// The BO's lock.
     pub(crate) fn bo(&self) -> &BoLocked<'l> {
         self.bo
@@ -752,38 +757,6 @@ impl Vmap<'_> {
 impl Drop for Vmap<'_> {
     fn drop(&mut self) {
         vmap::put(&self.bo);
-    }
-}
-
-/// A BO whose pages are pinned, until this is dropped, which takes the LRU lock.
-pub(crate) struct Pin<'l>(BoLocked<'l>);
-
-impl<'l> Pin<'l> {
-    /// Pins a BO that is backed. `None` if it isn't the object that is locked, or `lru` is another device's.
-    pub(crate) fn new(bo: &Bo, obj: &ObjLocked<'l>, lru: &LruLocked<'_>) -> Option<Self> {
-        if bo.gem().as_raw() != obj.as_raw() {
-            return None;
-        }
-        // SAFETY: The object is locked for `'l`. INVARIANT: It is the BO.
-        let obj = unsafe { ObjLocked::assume(obj.object()) };
-        let bo = BoLocked { obj };
-        if !lru.guards(bo.gem()) {
-            return None;
-        }
-        // SAFETY: Both are locked.
-        pin::pin(&unsafe { BoLru::assume(&bo) });
-        Some(Self(bo))
-    }
-
-    /// Leaves the pin to a job, whose fence then guards the pages.
-    pub(super) fn leave_to_job(self) {
-        core::mem::forget(self);
-    }
-}
-
-impl Drop for Pin<'_> {
-    fn drop(&mut self) {
-        self.0.with_lru(pin::unpin);
     }
 }
 

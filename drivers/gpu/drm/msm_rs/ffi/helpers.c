@@ -140,9 +140,14 @@ HELPER(void, msm_rs_helper_msm_rs_rd_dump, struct msm_gem_submit *submit)
 	msm_rd_dump_submit(priv->rd, submit, NULL);
 }
 
-/* A fence number that nobody uses: @wanted, or the next if that is 0. Or an errno. It has no fence yet. */
-HELPER(int, msm_rs_helper_msm_rs_fence_id_reserve, struct msm_gpu_submitqueue *queue, int wanted)
+/*
+ * A fence number that nobody uses: @wanted, or the next if that is 0. Or an errno. It leads to the fence that the submit will have: until
+ * msm_rs_submit_arm() that is zeroed memory, of which nobody gets a reference (dma_fence_get_rcu()).
+ */
+HELPER(int, msm_rs_helper_msm_rs_fence_id_reserve, struct msm_gem_submit *submit, int wanted)
 {
+	struct dma_fence *fence = &submit->base.s_fence->finished;
+	struct msm_gpu_submitqueue *queue = submit->queue;
 	int id;
 
 	idr_preload(GFP_KERNEL);
@@ -150,26 +155,28 @@ HELPER(int, msm_rs_helper_msm_rs_fence_id_reserve, struct msm_gpu_submitqueue *q
 	if (wanted) {
 		u32 exact = wanted;
 
-		id = idr_alloc_u32(&queue->fence_idr, NULL, &exact, exact, GFP_NOWAIT);
+		id = idr_alloc_u32(&queue->fence_idr, fence, &exact, exact, GFP_NOWAIT);
 		if (!id)
 			id = wanted;
 		else if (id == -ENOSPC)
 			id = -EINVAL;
 	} else {
-		id = idr_alloc_cyclic(&queue->fence_idr, NULL, 1, INT_MAX, GFP_NOWAIT);
+		id = idr_alloc_cyclic(&queue->fence_idr, fence, 1, INT_MAX, GFP_NOWAIT);
 	}
 	spin_unlock(&queue->idr_lock);
 	idr_preload_end();
 	return id;
 }
 
-HELPER(void, msm_rs_helper_msm_rs_fence_id_set, struct msm_gem_submit *submit)
+/* Starts the fences. Who finds the finished one by its number does so under the lock, and so before or after, not in between. */
+HELPER(void, msm_rs_helper_msm_rs_submit_arm, struct msm_gem_submit *submit)
 {
 	struct msm_gpu_submitqueue *queue = submit->queue;
 
 	spin_lock(&queue->idr_lock);
-	idr_replace(&queue->fence_idr, submit->user_fence, submit->fence_id);
+	drm_sched_job_arm(&submit->base);
 	spin_unlock(&queue->idr_lock);
+	submit->user_fence = dma_fence_get(&submit->base.s_fence->finished);
 }
 
 HELPER(void, msm_rs_helper_msm_rs_fence_id_free, struct msm_gem_submit *submit)

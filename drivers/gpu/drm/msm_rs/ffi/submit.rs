@@ -5,7 +5,10 @@
 use core::{
     mem::ManuallyDrop,
     ops::Deref,
-    ptr::NonNull,
+    ptr::{
+        null_mut,
+        NonNull, //
+    },
     sync::atomic::{
         AtomicU32,
         Ordering, //
@@ -16,6 +19,7 @@ use kernel::{
     prelude::*,
     sync::aref::ARef,
     transmute::FromBytes,
+    types::Opaque,
     uaccess::{
         UserPtr,
         UserSlice, //
@@ -24,7 +28,7 @@ use kernel::{
 
 use super::{
     bindings,
-    bo::Pin,
+    bo::Bo,
     caller::{
         Caller,
         Named,
@@ -43,15 +47,18 @@ use crate::{
         fence::Fence,
         gem::ObjLocked,
         lru::LruGuard,
-        vm::VmBo, //
+        vm::{
+            VmBo,
+            VmLocked, //
+        },
     },
     pure::submit::{
         self,
+        BoFlags,
         Cmd,
         RawCmd,
         RawReloc, //
     },
-    submit::Entry,
 };
 
 const _: () = {
@@ -277,11 +284,64 @@ impl<'a> Request<'a> {
     }
 }
 
+/// A BO that a submit lists, where C keeps it.
+///
+/// # Invariants
+///
+/// A reference to the object, which is a [`Bo`], is owned, and one to the vm_bo, unless that is NULL: then the BO wasn't placed yet. The
+/// flags are [`BoFlags`]. It is looked at by the thread that makes the submit, and no more once that is pushed.
+#[repr(transparent)]
+pub(crate) struct Entry(Opaque<RawEntry>);
+
+impl Entry {
+    /// The BO.
+    pub(crate) fn bo(&self) -> &Bo {
+        // SAFETY: The type invariant.
+        unsafe { Bo::from_raw((*self.0.get()).__bindgen_anon_1.obj) }
+    }
+
+    /// What the GPU does with it.
+    pub(crate) fn flags(&self) -> BoFlags {
+        // SAFETY: The type invariant.
+        unsafe { BoFlags::new((*self.0.get()).flags).unwrap_unchecked() }
+    }
+
+    /// Where it is, once it is placed.
+    pub(crate) fn iova(&self) -> u64 {
+        // SAFETY: The type invariant.
+        unsafe { (*self.0.get()).iova }
+    }
+
+    /// Gives the BO, which is the object that is locked, its pages and its place in `vm`, unless it has both.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bo::place`].
+    pub(crate) fn place(&self, vm: &VmLocked<'_, Managed>, obj: &ObjLocked<'_>) -> Result {
+        let (vm_bo, iova) = self.bo().place(vm, obj)?;
+        // SAFETY: Nobody else looks at it, by the type invariant.
+        unsafe {
+            debug_assert!((*self.0.get()).vm_bo.is_null());
+            (*self.0.get()).vm_bo = vm_bo.into_raw();
+            (*self.0.get()).iova = iova;
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Self::place`], if it was done, as far as the submit is concerned.
+    pub(crate) fn displace(&self, obj: &ObjLocked<'_>) {
+        // SAFETY: Nobody else looks at it, by the type invariant.
+        let vm_bo = unsafe { core::mem::replace(&mut (*self.0.get()).vm_bo, null_mut()) };
+        // SAFETY: `place()` put the reference there.
+        drop(unsafe { VmBo::<Managed>::from_raw(vm_bo, obj) });
+    }
+}
+
 /// A `struct msm_gem_submit` that isn't armed. Dropping it gives back what was put in so far.
 ///
 /// # Invariants
 ///
-/// One reference is owned. Until it is armed, nobody else has one.
+/// One reference is owned, and nobody else has one. Of the BOs, `nr_bos` are as [`Entry`] says.
 pub(crate) struct Submit(NonNull<bindings::msm_gem_submit>);
 
 impl Submit {
@@ -322,8 +382,56 @@ impl Submit {
         self.0.as_ptr()
     }
 
+    /// Reads the request's BO table and looks up the BOs. For a submit that lists none yet.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`; `EINVAL` for flags that make no sense or an unknown handle.
+    pub(crate) fn list_bos(&mut self, req: &Request<'_>) -> Result {
+        let nr = req.nr_bos();
+        if nr == 0 {
+            return Ok(());
+        }
+        let submit = self.raw();
+        // SAFETY: Within the submit.
+        let bos = unsafe { (&raw mut (*submit).bos).cast::<RawEntry>() };
+        // SAFETY: `msm_rs_submit_alloc()` made room for what the request has.
+        let slot = |i: u32| unsafe { bos.add(i as usize) };
+        for i in 0..nr {
+            let (handle, flags) = req.bo(i)?;
+            let flags = BoFlags::new(flags)
+                .ok_or_else(|| req.invalid(fmt!("BO {i}: invalid flags: {flags:x}")))?;
+            // SAFETY: Ours alone; zeroed by `msm_rs_submit_alloc()`.
+            unsafe {
+                (*slot(i)).flags = flags.bits();
+                (*slot(i)).__bindgen_anon_1.handle = handle;
+            }
+        }
+        let handles = req.handles();
+        for i in 0..nr {
+            // SAFETY: Written above.
+            let handle = unsafe { (*slot(i)).__bindgen_anon_1.handle };
+            let Some(bo) = handles.find(handle) else {
+                drop(handles);
+                return Err(req.invalid(fmt!("BO {i}: invalid handle {handle}")));
+            };
+            // SAFETY: Ours alone. INVARIANT: The entry owns the reference, and its flags were checked.
+            unsafe {
+                (*slot(i)).__bindgen_anon_1.obj = ARef::into_raw(bo).as_ptr().cast();
+                (*submit).nr_bos = i + 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The BOs that it lists.
+    pub(crate) fn table(&self) -> &[Entry] {
+        // SAFETY: The type invariant.
+        unsafe { table(self.raw()) }
+    }
+
     /// The scheduler's part.
-    fn job(&mut self) -> *mut bindings::drm_sched_job {
+    fn job(&self) -> *mut bindings::drm_sched_job {
         // SAFETY: Within the submit.
         unsafe { &raw mut (*self.raw()).base }
     }
@@ -333,11 +441,7 @@ impl Submit {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn add_implicit_dependencies(
-        &mut self,
-        obj: &ObjLocked<'_>,
-        writes: bool,
-    ) -> Result {
+    pub(crate) fn add_implicit_dependencies(&self, obj: &ObjLocked<'_>, writes: bool) -> Result {
         // SAFETY: Not armed; the object is locked.
         kernel::error::to_result(unsafe {
             bindings::drm_sched_job_add_implicit_dependencies(self.job(), obj.as_raw(), writes)
@@ -349,11 +453,7 @@ impl Submit {
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC`; `EINVAL` for a named number that is in use, zero, or no positive `int`.
-    pub(crate) fn reserve_fence_id(
-        &mut self,
-        req: &Request<'_>,
-        _queue: &QueueLocked<'_>,
-    ) -> Result {
+    pub(crate) fn reserve_fence_id(&self, req: &Request<'_>, _queue: &QueueLocked<'_>) -> Result {
         let wanted = if req.has(bindings::MSM_SUBMIT_FENCE_SN_IN) {
             match i32::try_from(req.args.fence) {
                 Ok(id) if id > 0 => id,
@@ -362,8 +462,8 @@ impl Submit {
         } else {
             0
         };
-        // SAFETY: The submit's queue is alive.
-        let id = unsafe { bindings::msm_rs_fence_id_reserve((*self.raw()).queue, wanted) };
+        // SAFETY: Ours, and not armed.
+        let id = unsafe { bindings::msm_rs_fence_id_reserve(self.raw(), wanted) };
         if id < 0 {
             return Err(Error::from_errno(id));
         }
@@ -372,34 +472,10 @@ impl Submit {
         Ok(())
     }
 
-    /// Adds a BO of the table. There is room for as many as the request has.
-    pub(crate) fn add_bo(&mut self, entry: &Entry, vm_bo: VmBo<'_, Managed>, iova: u64) {
-        let submit = self.raw();
-        // SAFETY: Ours alone. `msm_rs_submit_alloc()` made room for what the request has, in which nothing is made for
-        // more. References go to the submit, for `retire()`.
-        unsafe {
-            let bo = (*submit).bos.as_mut_ptr().add((*submit).nr_bos as usize);
-            (*bo).flags = entry.flags.bits();
-            (*bo).__bindgen_anon_1.obj = ARef::into_raw(entry.bo.clone()).as_ptr().cast();
-            (*bo).vm_bo = vm_bo.into_raw();
-            (*bo).iova = iova;
-            (*submit).nr_bos += 1;
-        }
-    }
-
-    /// Takes over the pins of all BOs that were added. `run_job` drops them.
-    pub(crate) fn own_pins<'l>(&mut self, pins: impl IntoIterator<Item = Pin<'l>>) {
-        for pin in pins {
-            pin.leave_to_job();
-        }
-        // SAFETY: Ours alone.
-        unsafe { (*self.raw()).set_bos_pinned(true) };
-    }
-
     /// Adds commands at `iova`. There is room for as many as the request has.
     pub(crate) fn add_cmd(&mut self, cmd: &Cmd, iova: u64, index: u32, offset: u32) {
         let submit = self.raw();
-        // SAFETY: As in `add_bo()`.
+        // SAFETY: Ours alone. `msm_rs_submit_alloc()` made room for what the request has, in which nothing is made for more.
         unsafe {
             let to = (*submit).cmd.add((*submit).nr_cmds as usize);
             (*to).type_ = cmd.kind;
@@ -418,40 +494,49 @@ impl Submit {
     }
 
     /// Starts the submit's fences: the point of no return.
-    pub(crate) fn arm(mut self, _queue: &QueueLocked<'_>) -> ArmedSubmit {
-        // SAFETY: Initialised and not armed yet; the queue's lock keeps the order.
-        unsafe {
-            bindings::drm_sched_job_arm(self.job());
-            let fence = Fence::from_raw(&raw mut (*(*self.raw()).base.s_fence).finished);
-            let reference: ARef<Fence> = fence.into();
-            (*self.raw()).user_fence = ARef::into_raw(reference).as_ptr().cast();
-            bindings::msm_rs_fence_id_set(self.raw());
-        }
-        ArmedSubmit(ManuallyDrop::new(self))
+    pub(crate) fn arm(self, _queue: &QueueLocked<'_>) -> ArmedSubmit {
+        let submit = ManuallyDrop::new(self).0;
+        // SAFETY: Initialised, with a number, and not armed yet; the queue's lock keeps the order.
+        unsafe { bindings::msm_rs_submit_arm(submit.as_ptr()) };
+        ArmedSubmit(submit)
     }
 }
 
 impl Drop for Submit {
     fn drop(&mut self) {
+        for entry in self.table() {
+            // SAFETY: The entry owns the reference. It isn't looked at any more.
+            unsafe { bindings::drm_gem_object_put(entry.bo().gem().as_raw()) };
+        }
         // SAFETY: `self` owns a reference.
         unsafe { bindings::msm_gem_submit_put(self.raw()) };
     }
 }
 
 /// A submit whose fences have started. It gets pushed, come what may.
-pub(crate) struct ArmedSubmit(ManuallyDrop<Submit>);
+///
+/// # Invariants
+///
+/// As [`Submit`]; and all BOs are placed and pinned.
+pub(crate) struct ArmedSubmit(NonNull<bindings::msm_gem_submit>);
 
 impl ArmedSubmit {
+    /// The BOs that it lists.
+    pub(crate) fn table(&self) -> &[Entry] {
+        // SAFETY: The type invariant.
+        unsafe { table(self.0.as_ptr()) }
+    }
+
     /// The fence that says that the GPU is done.
     pub(crate) fn finished(&self) -> ARef<Fence> {
         // SAFETY: Armed, so that there is one.
-        unsafe { Fence::from_raw((*self.0.raw()).user_fence).into() }
+        unsafe { Fence::from_raw((*self.0.as_ptr()).user_fence).into() }
     }
 
     /// Hands the submit to the scheduler. Returns the number of its fence.
     pub(crate) fn push(self, _queue: &QueueLocked<'_>) -> u32 {
-        let submit = self.0.raw();
-        // SAFETY: Armed; our reference keeps the submit until `self` is dropped, where it is pushed. The queue is locked.
+        let submit = self.0.as_ptr();
+        // SAFETY: Our reference keeps the submit until `self` is dropped, where it is pushed. The queue is locked.
         unsafe {
             let id = (*submit).fence_id as u32;
             (*(*submit).queue).last_fence = id;
@@ -462,12 +547,24 @@ impl ArmedSubmit {
 
 impl Drop for ArmedSubmit {
     fn drop(&mut self) {
-        // SAFETY: Armed, and pushed once: here. The scheduler gets a reference of its own; ours goes after that.
-        unsafe {
-            bindings::msm_gem_submit_get(self.0.raw());
-            bindings::drm_sched_entity_push_job(self.0.job());
-            ManuallyDrop::drop(&mut self.0);
-        }
+        // SAFETY: Armed, and pushed once: here. Our reference is the scheduler's from now on, and what is listed the submit's own.
+        unsafe { bindings::drm_sched_entity_push_job(&raw mut (*self.0.as_ptr()).base) };
+    }
+}
+
+/// What C keeps of a BO that a submit lists.
+type RawEntry = bindings::msm_gem_submit__bindgen_ty_2;
+
+/// The BOs that `submit` lists.
+///
+/// # Safety
+///
+/// It is alive for `'a`, and as [`Submit`] promises.
+unsafe fn table<'a>(submit: *mut bindings::msm_gem_submit) -> &'a [Entry] {
+    // SAFETY: The caller's promise; an `Entry` is transparent.
+    unsafe {
+        let bos = (&raw const (*submit).bos).cast::<Entry>();
+        core::slice::from_raw_parts(bos, (*submit).nr_bos as usize)
     }
 }
 
@@ -492,19 +589,19 @@ pub(super) unsafe fn retire(submit: *mut bindings::msm_gem_submit) {
     }
 }
 
-/// The last reference to `submit` is gone. The BOs of its table were given back by [`retire`].
+/// The last reference to `submit` is gone. The BOs of its table were given back by [`retire`], or before it was armed.
 ///
 /// # Safety
 ///
 /// Called once; nobody uses the submit any more.
 pub(super) unsafe fn destroy(submit: *mut bindings::msm_gem_submit) {
     // SAFETY: The caller's promise. The scheduler's job is cleaned up by `free_job()` if it was pushed, which clears the
-    // pointer to its fence.
+    // pointer to its fence; otherwise here, when nobody finds the fence by its number any more.
     unsafe {
+        bindings::msm_rs_fence_id_free(submit);
         if !(*submit).base.s_fence.is_null() {
             bindings::drm_sched_job_cleanup(&raw mut (*submit).base);
         }
-        bindings::msm_rs_fence_id_free(submit);
         bindings::dma_fence_put((*submit).user_fence);
         let queue = NonNull::new((*submit).queue).map(|queue| Queue::from_raw(queue));
         bindings::msm_rs_submit_free(submit);

@@ -4,11 +4,11 @@
 
 use kernel::prelude::*;
 
-use super::table::Table;
 use crate::{
     ffi::{
         bo::Vmap,
         submit::{
+            Entry,
             Request,
             Submit, //
         },
@@ -49,7 +49,7 @@ impl Commands {
     /// # Errors
     ///
     /// `EFAULT`, `ENOMEM`, `EINVAL`.
-    pub(super) fn parse(req: &Request<'_>, table: &Table) -> Result<Self> {
+    pub(super) fn parse(req: &Request<'_>, table: &[Entry]) -> Result<Self> {
         let nr = req.nr_cmds();
         let vm = req.any_vm();
         let mut commands = SmallVec::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
@@ -75,10 +75,10 @@ impl Commands {
                     },
                     _,
                 ) => {
-                    let bo = table
-                        .bo(index)
+                    let entry = table
+                        .get(index as usize)
                         .ok_or_else(|| req.invalid(fmt!("cmd {i}: no BO {index}")))?;
-                    let bo_size = bo.gem().size();
+                    let bo_size = entry.bo().gem().size();
                     if !cmd.fits(offset, bo_size) {
                         return Err(req.invalid(fmt!(
                             "cmd {i}: {:x} bytes from {offset:x} don't fit {bo_size:x}",
@@ -105,7 +105,7 @@ impl Commands {
     /// `ENOMEM`, `ENODEV` for an imported BO.
     pub(super) fn map_relocated<'t>(
         &'t self,
-        table: &'t Table,
+        table: &'t [Entry],
         locked: &'t Locked<'_>,
     ) -> Result<Relocated<'t>> {
         let relocated = || self.commands.iter().filter(|c| !c.relocs.is_empty());
@@ -114,22 +114,21 @@ impl Commands {
             let Place::Table { index, .. } = command.cmd.place else {
                 continue;
             };
-            let bo = table.bo(index).ok_or(EINVAL)?;
+            let bo = table.get(index as usize).ok_or(EINVAL)?.bo();
             let obj = locked.obj(bo.gem()).ok_or(EDEADLK)?;
             maps.push((bo.vmap(obj)?, &*command.relocs), GFP_KERNEL)?;
         }
         Ok(Relocated(maps))
     }
 
-    /// Writes the commands into `submit`. `iova_of` knows where the table's BOs are.
-    pub(super) fn fill(&self, submit: &mut Submit, iova_of: impl Fn(u32) -> Option<u64>) {
+    /// Writes the commands into `submit`, of which the BOs are placed.
+    pub(super) fn fill(&self, submit: &mut Submit) {
         for command in self.commands.iter() {
             let cmd = &command.cmd;
             let (iova, index, offset) = match cmd.place {
                 Place::Iova(iova) => (iova, 0, 0),
                 Place::Table { index, offset, .. } => {
-                    // It is there: the index was checked.
-                    let base = iova_of(index).unwrap_or(0);
+                    let base = iova_of(submit.table(), index);
                     (base.wrapping_add(offset.into()), index, offset)
                 }
             };
@@ -138,17 +137,20 @@ impl Commands {
     }
 }
 
+/// Where BO `index` is, which is there: the index was checked.
+fn iova_of(table: &[Entry], index: u32) -> u64 {
+    table.get(index as usize).map_or(0, Entry::iova)
+}
+
 /// The BOs whose commands have relocations, mapped into the kernel.
 pub(super) struct Relocated<'t>(SmallVec<(Vmap<'t>, &'t [Reloc]), 0>);
 
 impl Relocated<'_> {
-    /// Writes the addresses of the table's BOs to where the relocations say. `iova_of` knows where those are.
-    pub(super) fn write(&self, iova_of: impl Fn(u32) -> Option<u64>) {
+    /// Writes the addresses of the table's BOs, which are placed, to where the relocations say.
+    pub(super) fn write(&self, table: &[Entry]) {
         for (map, relocs) in self.0.iter() {
             for reloc in relocs.iter() {
-                // It is there: the index was checked.
-                let iova = iova_of(reloc.index).unwrap_or(0);
-                map.write(reloc.dword, reloc.value(iova));
+                map.write(reloc.dword, reloc.value(iova_of(table, reloc.index)));
             }
         }
     }

@@ -2,8 +2,8 @@
 
 //! The SUBMIT ioctl.
 //!
-//! A request goes through stages, each of which undoes what it did when it is dropped: parsed and looked up
-//! ([`Table`], [`Commands`]) → locked, with fence slots → backed (the BOs of the table placed and pinned, or the evicted
+//! A request goes through stages, each of which undoes what it did when it is dropped: parsed and looked up (its BO table goes right
+//! into the [`Submit`], [`Commands`]) → locked, with fence slots → backed (the BOs of the table placed and pinned, or the evicted
 //! BOs of a VM_BIND VM restored) → filled in for the C that runs it → armed → pushed. After filling in, nothing can fail,
 //! so that no fence is ever attached that nobody signals.
 //!
@@ -40,8 +40,7 @@ use crate::{
     },
 };
 use commands::Commands;
-pub(crate) use table::Entry;
-use table::Table;
+use table::Placed;
 
 /// Serves a request, of which the flags have been checked.
 ///
@@ -56,11 +55,11 @@ pub(crate) fn submit(req: &mut Request<'_>) -> Result {
 
     let mut submit = Submit::new(req, &queue)?;
     let told = req.sync(&mut submit)?;
-    let table = Table::parse(req)?;
-    let commands = Commands::parse(req, &table)?;
+    submit.list_bos(req)?;
+    let commands = Commands::parse(req, submit.table())?;
 
     match req.any_vm() {
-        AnyVm::Managed(vm) => with_table(req, &queue, submit, told, vm, &table, &commands),
+        AnyVm::Managed(vm) => with_table(req, &queue, submit, told, vm, &commands),
         AnyVm::Bind(vm) => with_all_mapped(req, &queue, submit, told, vm, &commands),
     }
 }
@@ -72,43 +71,43 @@ fn with_table(
     mut submit: Submit,
     told: Told,
     vm: &GpuVm<Managed>,
-    table: &Table,
     commands: &Commands,
 ) -> Result {
     let queue_locked = queue.lock()?;
+    let table = submit.table();
     pin_init::stack_pin_init!(let exec = Exec::interruptible(table.len() + 1));
     let mut shared = false;
     let locked = exec
         .lock_all(|attempt| {
             attempt.lock_vm(vm)?;
-            for bo in table.bos() {
-                shared |= !attempt.lock_new(bo.gem())?;
+            for entry in table {
+                shared |= !attempt.lock_new(entry.bo().gem())?;
             }
             Ok(())
         })?
         .reserve_fences(Slots::ReadWrite)?;
     // No two BOs are the same if no two share a resv.
     if shared {
-        table.check_unique(req)?;
+        table::check_unique(table, req)?;
     }
 
     if req.implicit_sync() {
-        table.add_dependencies(&mut submit, &locked)?;
+        table::add_dependencies(&submit, &locked)?;
     }
-    let placed = table.place(&locked.vm(vm).ok_or(EDEADLK)?, &locked)?;
+    let placed = Placed::new(table, &locked.vm(vm).ok_or(EDEADLK)?, &locked)?;
     let relocated = commands.map_relocated(table, &locked)?;
-    let pinned = placed.pin(req)?;
+    let pinned = placed.pin(req);
     submit.reserve_fence_id(req, &queue_locked)?;
 
     // Nothing below can fail.
-    relocated.write(|index| pinned.iova(index));
+    relocated.write(table);
     drop(relocated);
-    commands.fill(&mut submit, |index| pinned.iova(index));
-    pinned.fill(&mut submit);
+    pinned.leave_to_job();
+    commands.fill(&mut submit);
     submit.dump();
     let armed = submit.arm(&queue_locked);
     let fence = armed.finished();
-    locked.attach_each(&fence, table.usages());
+    locked.attach_each(&fence, table::usages(armed.table()));
     let number = armed.push(&queue_locked);
     req.tell(told, &fence, number);
     Ok(())
@@ -124,7 +123,7 @@ fn with_all_mapped(
     commands: &Commands,
 ) -> Result {
     let queue_locked = queue.lock()?;
-    pin_init::stack_pin_init!(let exec = Exec::interruptible(1));
+    pin_init::stack_pin_init!(let exec = Exec::interruptible(0));
     let locked = exec
         .lock_all(|attempt| {
             let vm = attempt.lock_vm(vm)?;
@@ -138,7 +137,7 @@ fn with_all_mapped(
     submit.reserve_fence_id(req, &queue_locked)?;
 
     // Nothing below can fail.
-    commands.fill(&mut submit, |_| None);
+    commands.fill(&mut submit);
     submit.dump();
     let armed = submit.arm(&queue_locked);
     let fence = armed.finished();

@@ -2,18 +2,17 @@
 
 //! The BO table of a submit: what the GPU may use, in a context whose VM the kernel manages.
 
-use kernel::{
-    prelude::*,
-    sync::aref::ARef, //
-};
+use kernel::prelude::*;
 
 use crate::{
+    bo::pin,
     ffi::{
         bo::{
-            Bo,
-            Pin, //
+            BoLocked,
+            BoLru, //
         },
         submit::{
+            Entry,
             Request,
             Submit, //
         },
@@ -26,203 +25,130 @@ use crate::{
         },
         gem::GemObject,
         small_vec::SmallVec,
-        vm::{
-            VmBo,
-            VmLocked, //
-        },
+        vm::VmLocked, //
     },
-    pure::submit::BoFlags,
 };
 
-/// An entry of the table.
-pub(crate) struct Entry {
-    pub(crate) bo: ARef<Bo>,
-    pub(crate) flags: BoFlags,
+/// Refuses a BO that is listed twice.
+///
+/// # Errors
+///
+/// `EALREADY`, `ENOMEM`.
+pub(super) fn check_unique(table: &[Entry], req: &Request<'_>) -> Result {
+    let mut addresses = SmallVec::<_, 4>::with_capacity(table.len(), GFP_KERNEL | __GFP_NOWARN)?;
+    for entry in table {
+        addresses.push(core::ptr::from_ref(entry.bo()).addr(), GFP_KERNEL)?;
+    }
+    addresses.sort_unstable();
+    if addresses.windows(2).any(|pair| pair[0] == pair[1]) {
+        req.note(fmt!("a BO is listed twice"));
+        return Err(EALREADY);
+    }
+    Ok(())
 }
 
-/// The BOs that a submit lists, each once.
-pub(super) struct Table {
-    entries: List<Entry>,
+/// What the GPU does with each object.
+pub(super) fn usages(table: &[Entry]) -> impl Iterator<Item = (&GemObject, Usage)> {
+    table.iter().map(|entry| {
+        let usage = if entry.flags().writes() {
+            Usage::Write
+        } else {
+            Usage::Read
+        };
+        (entry.bo().gem(), usage)
+    })
 }
 
-/// Few submits list more.
-type List<T> = SmallVec<T, 4>;
-
-impl Table {
-    /// Reads the table and looks up its BOs.
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT`, `ENOMEM`; `EINVAL` for flags that make no sense or an unknown handle.
-    pub(super) fn parse(req: &Request<'_>) -> Result<Self> {
-        let nr = req.nr_bos();
-        let mut listed = List::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
-        for i in 0..nr {
-            let (handle, flags) = req.bo(i)?;
-            let flags = BoFlags::new(flags)
-                .ok_or_else(|| req.invalid(fmt!("BO {i}: invalid flags: {flags:x}")))?;
-            listed.push((handle, flags), GFP_KERNEL)?;
-        }
-
-        let mut entries = List::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
-        {
-            let handles = req.handles();
-            for &(handle, flags) in listed.iter() {
-                let Some(bo) = handles.find(handle) else {
-                    break;
-                };
-                // There is room.
-                let _ = entries.push(Entry { bo, flags }, GFP_NOWAIT);
-            }
-        }
-        match listed.get(entries.len()) {
-            Some((handle, _)) => Err(req.invalid(fmt!("invalid handle {handle}"))),
-            None => Ok(Self { entries }),
+/// Lets `submit` wait for the fences of its BOs, but for those whose entries say otherwise.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(super) fn add_dependencies(submit: &Submit, locked: &Locked<'_>) -> Result {
+    for entry in submit.table() {
+        let flags = entry.flags();
+        if flags.implicit_sync() {
+            let obj = locked.obj(entry.bo().gem()).ok_or(EDEADLK)?;
+            submit.add_implicit_dependencies(&obj, flags.writes())?;
         }
     }
+    Ok(())
+}
 
-    /// Refuses a BO that is listed twice.
-    ///
-    /// # Errors
-    ///
-    /// `EALREADY`, `ENOMEM`.
-    pub(super) fn check_unique(&self, req: &Request<'_>) -> Result {
-        let mut addresses = List::with_capacity(self.len(), GFP_KERNEL | __GFP_NOWARN)?;
-        for bo in self.bos() {
-            addresses.push(core::ptr::from_ref(bo).addr(), GFP_KERNEL)?;
-        }
-        addresses.sort_unstable();
-        if addresses.windows(2).any(|pair| pair[0] == pair[1]) {
-            req.note(fmt!("a BO is listed twice"));
-            return Err(EALREADY);
-        }
-        Ok(())
-    }
+/// A table of which all BOs are mapped. They stay while they are locked.
+pub(super) struct Placed<'l> {
+    table: &'l [Entry],
+    locked: &'l Locked<'l>,
+}
 
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub(super) fn bos(&self) -> impl Iterator<Item = &Bo> {
-        self.entries.iter().map(|entry| &*entry.bo)
-    }
-
-    /// The BO at `index`.
-    pub(super) fn bo(&self, index: u32) -> Option<&Bo> {
-        self.entries.get(index as usize).map(|entry| &*entry.bo)
-    }
-
-    /// What the GPU does with each object.
-    pub(super) fn usages(&self) -> impl Iterator<Item = (&GemObject, Usage)> {
-        self.entries.iter().map(|entry| {
-            let usage = if entry.flags.writes() {
-                Usage::Write
-            } else {
-                Usage::Read
-            };
-            (entry.bo.gem(), usage)
-        })
-    }
-
-    /// Lets `submit` wait for the fences of the BOs, but for those whose entries say otherwise.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(super) fn add_dependencies(&self, submit: &mut Submit, locked: &Locked<'_>) -> Result {
-        for entry in self.entries.iter() {
-            if entry.flags.implicit_sync() {
-                let obj = locked.obj(entry.bo.gem()).ok_or(EDEADLK)?;
-                submit.add_implicit_dependencies(&obj, entry.flags.writes())?;
-            }
-        }
-        Ok(())
-    }
-
+impl<'l> Placed<'l> {
     /// Gives each BO its pages and its place in the VM.
     ///
     /// # Errors
     ///
     /// `EBUSY` for a BO that isn't MSM_MADV_WILLNEED, `EINVAL` for one of another VM, `ENOSPC`, `ENOMEM`.
-    pub(super) fn place<'l>(
-        &'l self,
+    pub(super) fn new(
+        table: &'l [Entry],
         vm: &VmLocked<'_, Managed>,
         locked: &'l Locked<'l>,
-    ) -> Result<Placed<'l>> {
-        let mut places = List::with_capacity(self.len(), GFP_KERNEL | __GFP_NOWARN)?;
-        for bo in self.bos() {
-            let obj = locked.obj(bo.gem()).ok_or(EDEADLK)?;
-            let (vm_bo, iova) = bo.place(vm, &obj)?;
-            places.push(Place { vm_bo, iova }, GFP_KERNEL)?;
+    ) -> Result<Self> {
+        // Dropped if one can't be placed.
+        let this = Self { table, locked };
+        for entry in table {
+            let obj = locked.obj(entry.bo().gem()).ok_or(EDEADLK)?;
+            entry.place(vm, &obj)?;
         }
-        Ok(Placed {
-            table: self,
-            locked,
-            places,
-        })
-    }
-}
-
-/// Where a BO is, and the vm_bo that keeps it there.
-struct Place<'l> {
-    vm_bo: VmBo<'l, Managed>,
-    iova: u64,
-}
-
-/// A table of which all BOs are mapped. They stay while they are locked.
-pub(super) struct Placed<'l> {
-    table: &'l Table,
-    locked: &'l Locked<'l>,
-    places: List<Place<'l>>,
-}
-
-impl<'l> Placed<'l> {
-    /// Where the BO at `index` is.
-    pub(super) fn iova(&self, index: u32) -> Option<u64> {
-        self.places.get(index as usize).map(|place| place.iova)
+        Ok(this)
     }
 
     /// Pins all BOs, with the LRU lock taken once: pages were allocated before, which is not allowed under it.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(super) fn pin(self, req: &Request<'_>) -> Result<Pinned<'l>> {
-        let mut pins = List::with_capacity(self.table.len(), GFP_KERNEL | __GFP_NOWARN)?;
-        if self.table.len() != 0 {
+    pub(super) fn pin(self, req: &Request<'_>) -> Pinned<'l> {
+        if !self.table.is_empty() {
             let lru = req.lock_lru();
-            for bo in self.table.bos() {
-                // All are locked, and there is room: neither happens.
-                let Some(obj) = self.locked.obj(bo.gem()) else {
-                    continue;
-                };
-                if let Some(pin) = Pin::new(bo, &obj, &lru) {
-                    let _ = pins.push(pin, GFP_NOWAIT);
+            self.for_each(|bo| {
+                // It is the lock of the BOs' device.
+                if let Some(lru) = BoLru::of(bo, &lru) {
+                    pin::pin(&lru);
+                }
+            });
+        }
+        Pinned(self)
+    }
+
+    fn for_each(&self, mut f: impl FnMut(&BoLocked<'_>)) {
+        for entry in self.table {
+            // All are locked.
+            if let Some(obj) = self.locked.obj(entry.bo().gem()) {
+                if let Some(bo) = BoLocked::of(entry.bo(), &obj) {
+                    f(&bo);
                 }
             }
         }
-        Ok(Pinned { placed: self, pins })
+    }
+}
+
+impl Drop for Placed<'_> {
+    fn drop(&mut self) {
+        for entry in self.table {
+            if let Some(obj) = self.locked.obj(entry.bo().gem()) {
+                entry.displace(&obj);
+            }
+        }
     }
 }
 
 /// A table of which all BOs are mapped and pinned, until the job runs or this is dropped.
-pub(super) struct Pinned<'l> {
-    placed: Placed<'l>,
-    pins: List<Pin<'l>>,
-}
+pub(super) struct Pinned<'l>(Placed<'l>);
 
 impl Pinned<'_> {
-    /// Where the BO at `index` is.
-    pub(super) fn iova(&self, index: u32) -> Option<u64> {
-        self.placed.iova(index)
+    /// Leaves places and pins to the submit. `run_job` drops the pins; its fence then guards the pages.
+    pub(super) fn leave_to_job(self) {
+        core::mem::forget(self);
     }
+}
 
-    /// Writes the table into `submit`, which owns pins and references from now on.
-    pub(super) fn fill(self, submit: &mut Submit) {
-        let entries = self.placed.table.entries.iter();
-        for (entry, place) in entries.zip(self.placed.places) {
-            submit.add_bo(entry, place.vm_bo, place.iova);
-        }
-        submit.own_pins(self.pins);
+impl Drop for Pinned<'_> {
+    fn drop(&mut self) {
+        self.0.for_each(|bo| bo.with_lru(pin::unpin));
     }
 }
