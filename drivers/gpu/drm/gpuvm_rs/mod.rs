@@ -56,8 +56,14 @@ pub mod vm;
 use kernel::prelude::*;
 
 /// Turns a C return code (0 or a negative errno) into a [`Result`].
+///
+/// As the kernel crate's, which is a call each time.
+#[inline]
 pub(crate) fn to_result(err: core::ffi::c_int) -> Result {
-    kernel::error::to_result(err)
+    if err < 0 {
+        return Err(Error::from_errno(err));
+    }
+    Ok(())
 }
 
 /// What C makes of a result: 0 or a negative errno.

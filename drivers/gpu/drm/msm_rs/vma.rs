@@ -135,6 +135,7 @@ pub(crate) fn new_managed(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>, window:
 /// # Errors
 ///
 /// What the IOMMU says, `ENOMEM` usually.
+#[inline]
 pub(crate) fn map_managed(
     vm: &VmLocked<'_, Managed>,
     va: &GpuVa<Managed>,
@@ -143,6 +144,11 @@ pub(crate) fn map_managed(
     if va.data().mapped().get(vm) {
         return Ok(());
     }
+    write_managed(vm, va, bo)
+}
+
+#[cold]
+fn write_managed(vm: &VmLocked<'_, Managed>, va: &GpuVa<Managed>, bo: &BoLocked<'_>) -> Result {
     vm.tables().map(va.range(), &bo.pages()?, va.offset())?;
     va.data().mapped().set(true, vm);
     Ok(())

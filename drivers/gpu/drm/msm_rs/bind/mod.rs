@@ -252,7 +252,7 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
     locked.attach_bookkeep(&fence);
     armed.push();
 
-    req.tell(told, &fence);
+    req.tell(told, fence);
     drop(queue_locked);
     Ok(())
 }

@@ -21,14 +21,21 @@ use crate::ffi::{
 /// # Errors
 ///
 /// `EBUSY` for the madvise state, `ENOMEM`, `EINTR` for a fatal signal. Nothing has changed then: it can be tried again.
+#[inline]
 pub(crate) fn ensure(bo: &BoLocked<'_>, at_most: Madv) -> Result {
+    if bo.madv() <= at_most && bo.is_backed() {
+        return Ok(());
+    }
+    get(bo, at_most)
+}
+
+/// Gets the pages of a BO that has none, or may not get any.
+#[cold]
+fn get(bo: &BoLocked<'_>, at_most: Madv) -> Result {
     let madv = bo.madv();
     if madv > at_most {
         bo.note(fmt!("the BO is {madv:?}"));
         return Err(EBUSY);
-    }
-    if bo.is_backed() {
-        return Ok(());
     }
     let backing = Backing::new(bo).inspect_err(|e| bo.note(fmt!("no pages: {e:?}")))?;
     bo.publish(backing);

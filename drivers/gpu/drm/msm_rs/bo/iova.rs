@@ -61,6 +61,7 @@ fn find<'v>(vm: &'v VmLocked<'_, Managed>, bo: &BoLocked<'_>) -> Option<VaCursor
 /// # Errors
 ///
 /// `ENOSPC`, `ENOMEM`; `EINVAL` for a BO that may only be mapped elsewhere; `EBUSY` if it has a VMA that isn't in `window`.
+#[inline]
 pub(crate) fn obtain<'v>(
     vm: &'v VmLocked<'_, Managed>,
     bo: &BoLocked<'_>,
@@ -74,6 +75,15 @@ pub(crate) fn obtain<'v>(
             Err(EBUSY)
         };
     }
+    make(vm, bo, window)
+}
+
+#[cold]
+fn make<'v>(
+    vm: &'v VmLocked<'_, Managed>,
+    bo: &BoLocked<'_>,
+    window: Window,
+) -> Result<VaCursor<'v, Managed>> {
     vma::new_managed(vm, bo, window)?;
     find(vm, bo).ok_or(ENOMEM)
 }
@@ -83,6 +93,7 @@ pub(crate) fn obtain<'v>(
 /// # Errors
 ///
 /// As [`backing::ensure`]; what the IOMMU says.
+#[inline]
 pub(crate) fn map(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>, va: &GpuVa<Managed>) -> Result {
     backing::ensure(bo, Madv::WillNeed)?;
     vma::map_managed(vm, va, bo)

@@ -606,7 +606,7 @@ impl LruState<'_> {
     pub(crate) fn move_to(&self, lru: Lru) {
         // SAFETY: The LRU lock is held; the device and its LRUs outlive the BO.
         unsafe {
-            let lrus = &raw mut (*bindings::msm_rs_priv(self.bo.device())).lru;
+            let lrus = &raw mut (*super::private(self.bo.device())).lru;
             let lru = match lru {
                 Lru::Unbacked => &raw mut (*lrus).unbacked,
                 Lru::Pinned => &raw mut (*lrus).pinned,

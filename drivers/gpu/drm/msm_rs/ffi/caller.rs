@@ -57,7 +57,7 @@ impl<'a> Caller<'a> {
         // SAFETY: The caller's promise. A context's VM lives as long as the context, once it is made; which kind it is is
         // decided by then.
         unsafe {
-            let gpu = (*bindings::msm_rs_priv(dev)).gpu;
+            let gpu = (*super::private(dev)).gpu;
             if gpu.is_null() {
                 return Err(ENXIO);
             }
@@ -225,12 +225,12 @@ pub(crate) struct Told {
 
 impl Told {
     /// Tells them. Returns the descriptor of the fence's file, if one was asked for.
-    pub(super) fn tell(self, fence: &Fence) -> Option<i32> {
+    pub(super) fn tell(self, fence: ARef<Fence>) -> Option<i32> {
         if let Some(syncobjs) = self.reset {
             syncobjs.reset();
         }
         if let Some(syncobjs) = self.attach {
-            syncobjs.attach(fence);
+            syncobjs.attach(&fence);
         }
         self.file.map(|file| file.install(fence))
     }

@@ -83,7 +83,7 @@ impl NewBo {
     /// `dev` is the msm device.
     unsafe fn new(dev: *mut bindings::drm_device, flags: u32) -> Result<Self> {
         // SAFETY: The caller's promise.
-        let coherent = unsafe { (*bindings::msm_rs_priv(dev)).has_cached_coherent };
+        let coherent = unsafe { (*super::private(dev)).has_cached_coherent };
         match flags & bindings::MSM_BO_CACHE_MASK {
             bindings::MSM_BO_CACHED | bindings::MSM_BO_WC => {}
             bindings::MSM_BO_CACHED_COHERENT if coherent => {}
@@ -230,7 +230,7 @@ pub(super) unsafe fn create_handle(
     unsafe {
         let mut private_to = core::ptr::null_mut();
         if flags & bindings::MSM_BO_NO_SHARE != 0 {
-            if (*bindings::msm_rs_priv(dev)).gpu.is_null() {
+            if (*super::private(dev)).gpu.is_null() {
                 debug::line(dev, fmt!("a private BO without a GPU"));
                 return Err(EINVAL);
             }

@@ -54,11 +54,6 @@ HELPER(void, msm_rs_helper_msm_rs_printf, struct drm_printer *p, const void *arg
 	drm_printf(p, "%pA", args);
 }
 
-HELPER(struct msm_drm_private *, msm_rs_helper_msm_rs_priv, struct drm_device *dev)
-{
-	return dev->dev_private;
-}
-
 HELPER(bool, msm_rs_helper_msm_context_is_vmbind, struct msm_context *ctx)
 {
 	return msm_context_is_vmbind(ctx);
@@ -235,12 +230,22 @@ HELPER(void, msm_rs_helper_msm_rs_queue_unlock, struct msm_gpu_submitqueue *queu
 	mutex_unlock(&queue->lock);
 }
 
-/* Replaces the fence of a sync file that nobody else has seen yet. */
+/* A sync file for a fence that doesn't exist yet. Until then it has one that is signalled. */
+HELPER(struct sync_file *, msm_rs_helper_msm_rs_sync_file_new, void)
+{
+	struct dma_fence *stub = dma_fence_get_stub();
+	struct sync_file *file = sync_file_create(stub);
+
+	dma_fence_put(stub);
+	return file;
+}
+
+/* Replaces the fence of a sync file that nobody else has seen yet. It takes the reference over. */
 HELPER(void, msm_rs_helper_msm_rs_sync_file_set, struct sync_file *file, struct dma_fence *fence)
 {
 	struct dma_fence *old = file->fence;
 
-	file->fence = dma_fence_get(fence);
+	file->fence = fence;
 	dma_fence_put(old);
 }
 

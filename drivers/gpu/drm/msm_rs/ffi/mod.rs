@@ -79,6 +79,16 @@ pub(crate) mod bindings {
     ));
 }
 
+/// What the driver keeps of a device.
+///
+/// # Safety
+///
+/// `dev` is alive, and the driver's.
+unsafe fn private(dev: *mut bindings::drm_device) -> *mut bindings::msm_drm_private {
+    // SAFETY: The caller's promise; the pointer never changes.
+    unsafe { (*dev).dev_private.cast() }
+}
+
 /// The time that the VM log counts in: `CLOCK_MONOTONIC`, in ns.
 pub(crate) fn now_ns() -> u64 {
     // SAFETY: Can be called from anywhere.

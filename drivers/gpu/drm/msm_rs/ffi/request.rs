@@ -6,7 +6,10 @@ use core::ops::Deref;
 
 use kernel::{
     prelude::*,
-    sync::Arc,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
     transmute::FromBytes,
     uaccess::{
         UserPtr,
@@ -218,7 +221,7 @@ impl<'a> Request<'a> {
     }
 
     /// Tells of the job's fence. The descriptor of its file goes to userspace.
-    pub(crate) fn tell(&mut self, told: Told, fence: &Fence) {
+    pub(crate) fn tell(&mut self, told: Told, fence: ARef<Fence>) {
         if let Some(fd) = told.tell(fence) {
             self.args.fence_fd = fd;
         }

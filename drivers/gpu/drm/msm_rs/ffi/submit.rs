@@ -56,6 +56,7 @@ use crate::{
         self,
         BoFlags,
         Cmd,
+        Place,
         RawCmd,
         RawReloc, //
     },
@@ -89,6 +90,29 @@ unsafe impl FromBytes for bindings::drm_msm_gem_submit_bo {}
 unsafe impl FromBytes for bindings::drm_msm_gem_submit_cmd {}
 // SAFETY: Integers without padding.
 unsafe impl FromBytes for bindings::drm_msm_gem_submit_reloc {}
+
+/// Calls `f` with each of the `nr` elements of an array in userspace, until one returns an error. Many are read at a time.
+///
+/// # Errors
+///
+/// `EFAULT`.
+fn read_elements<T: FromBytes>(array: u64, nr: u32, mut f: impl FnMut(u32, T) -> Result) -> Result {
+    const CHUNK: usize = 8;
+
+    let mut i = 0;
+    while nr - i >= CHUNK as u32 {
+        let chunk: [T; CHUNK] = read_element(array, i / CHUNK as u32)?;
+        for element in chunk {
+            f(i, element)?;
+            i += 1;
+        }
+    }
+    while i < nr {
+        f(i, read_element(array, i)?)?;
+        i += 1;
+    }
+    Ok(())
+}
 
 /// Reads element `i` of an array in userspace.
 fn read_element<T: FromBytes>(array: u64, i: u32) -> Result<T> {
@@ -169,16 +193,6 @@ impl<'a> Request<'a> {
     /// How many entries the BO table has.
     pub(crate) fn nr_bos(&self) -> u32 {
         self.args.nr_bos
-    }
-
-    /// Reads entry `i` of the BO table: handle and flags.
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT`.
-    pub(crate) fn bo(&self, i: u32) -> Result<(u32, u32)> {
-        let bo: bindings::drm_msm_gem_submit_bo = read_element(self.args.bos, i)?;
-        Ok((bo.handle, bo.flags))
     }
 
     /// How many command streams there are.
@@ -270,7 +284,7 @@ impl<'a> Request<'a> {
     }
 
     /// Tells of the submit's fence. Its number, and the descriptor of its file, go to userspace.
-    pub(crate) fn tell(&mut self, told: Told, fence: &Fence, number: u32) {
+    pub(crate) fn tell(&mut self, told: Told, fence: ARef<Fence>, number: u32) {
         self.args.fence = number;
         if let Some(fd) = told.tell(fence) {
             self.args.fence_fd = fd;
@@ -397,16 +411,20 @@ impl Submit {
         let bos = unsafe { (&raw mut (*submit).bos).cast::<RawEntry>() };
         // SAFETY: `msm_rs_submit_alloc()` made room for what the request has.
         let slot = |i: u32| unsafe { bos.add(i as usize) };
-        for i in 0..nr {
-            let (handle, flags) = req.bo(i)?;
-            let flags = BoFlags::new(flags)
-                .ok_or_else(|| req.invalid(fmt!("BO {i}: invalid flags: {flags:x}")))?;
-            // SAFETY: Ours alone; zeroed by `msm_rs_submit_alloc()`.
-            unsafe {
-                (*slot(i)).flags = flags.bits();
-                (*slot(i)).__bindgen_anon_1.handle = handle;
-            }
-        }
+        read_elements(
+            req.args.bos,
+            nr,
+            |i, bo: bindings::drm_msm_gem_submit_bo| {
+                let flags = BoFlags::new(bo.flags)
+                    .ok_or_else(|| req.invalid(fmt!("BO {i}: invalid flags: {:x}", bo.flags)))?;
+                // SAFETY: Ours alone; zeroed by `msm_rs_submit_alloc()`.
+                unsafe {
+                    (*slot(i)).flags = flags.bits();
+                    (*slot(i)).__bindgen_anon_1.handle = bo.handle;
+                }
+                Ok(())
+            },
+        )?;
         let handles = req.handles();
         for i in 0..nr {
             // SAFETY: Written above.
@@ -472,9 +490,14 @@ impl Submit {
         Ok(())
     }
 
-    /// Adds commands at `iova`. There is room for as many as the request has.
-    pub(crate) fn add_cmd(&mut self, cmd: &Cmd, iova: u64, index: u32, offset: u32) {
+    /// Adds commands. There is room for as many as the request has. Those in a BO of the table have no address before
+    /// [`Self::place_cmds`].
+    pub(crate) fn add_cmd(&mut self, cmd: &Cmd) {
         let submit = self.raw();
+        let (iova, index, offset) = match cmd.place {
+            Place::Iova(iova) => (iova, 0, 0),
+            Place::Table { index, offset, .. } => (0, index, offset),
+        };
         // SAFETY: Ours alone. `msm_rs_submit_alloc()` made room for what the request has, in which nothing is made for more.
         unsafe {
             let to = (*submit).cmd.add((*submit).nr_cmds as usize);
@@ -484,6 +507,19 @@ impl Submit {
             (*to).offset = offset / 4;
             (*to).idx = index;
             (*submit).nr_cmds += 1;
+        }
+    }
+
+    /// Gives the commands their addresses. They are all in BOs of the table, which are placed.
+    pub(crate) fn place_cmds(&mut self) {
+        let submit = self.raw();
+        // SAFETY: Ours alone; there are as many as were added.
+        let cmds =
+            unsafe { core::slice::from_raw_parts_mut((*submit).cmd, (*submit).nr_cmds as usize) };
+        for cmd in cmds {
+            if let Some(entry) = self.table().get(cmd.idx as usize) {
+                cmd.iova = entry.iova().wrapping_add(u64::from(cmd.offset) * 4);
+            }
         }
     }
 

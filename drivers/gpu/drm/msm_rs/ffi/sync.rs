@@ -40,10 +40,8 @@ impl OutFence {
     pub(super) fn new() -> Result<Self> {
         let fd =
             FileDescriptorReservation::get_unused_fd_flags(kernel::fs::file::flags::O_CLOEXEC)?;
-        // SAFETY: The stub is a signalled fence; the call returns a reference.
-        let stub = unsafe { Fence::from_owned(bindings::dma_fence_get_stub()) }.ok_or(ENOMEM)?;
-        // SAFETY: The stub is alive; the file takes its own reference.
-        let file = unsafe { bindings::sync_file_create(stub.as_raw()) };
+        // SAFETY: The call returns a file that is ours, or NULL.
+        let file = unsafe { bindings::msm_rs_sync_file_new() };
         Ok(Self {
             file: NonNull::new(file).ok_or(ENOMEM)?,
             fd,
@@ -51,14 +49,16 @@ impl OutFence {
     }
 
     /// Gives the file its fence and the descriptor its file. Returns the descriptor.
-    pub(super) fn install(self, fence: &Fence) -> i32 {
+    pub(super) fn install(self, fence: ARef<Fence>) -> i32 {
         let this = core::mem::ManuallyDrop::new(self);
         // SAFETY: `this` is never dropped, so that the reservation is moved out once.
         let fd = unsafe { core::ptr::read(&this.fd) };
         let number = fd.reserved_fd() as i32;
-        // SAFETY: The file is ours and nobody has seen it; installing gives our reference away.
+        // SAFETY: The file is ours and nobody has seen it; it gets our reference to the fence. Installing gives the one to the file
+        // away.
         unsafe {
-            bindings::msm_rs_sync_file_set(this.file.as_ptr(), fence.as_raw());
+            let fence = ARef::into_raw(fence).as_ptr().cast();
+            bindings::msm_rs_sync_file_set(this.file.as_ptr(), fence);
             let file = NonNull::new_unchecked((*this.file.as_ptr()).file);
             fd.fd_install(ARef::from_raw(file.cast::<kernel::fs::File>()));
         }

@@ -77,7 +77,7 @@ impl Device {
     pub(super) fn resident(&self) -> u64 {
         // SAFETY: Alive. A word that can be read at any time.
         unsafe {
-            let private = bindings::msm_rs_priv(self.drm());
+            let private = super::private(self.drm());
             (&raw const (*private).total_mem.counter).read_volatile() as u64
         }
     }
@@ -86,7 +86,7 @@ impl Device {
     pub(super) fn in_lru(&self, lru: Lru) -> u64 {
         // SAFETY: Alive. Words that can be read at any time.
         let pages = unsafe {
-            let lrus = &raw const (*bindings::msm_rs_priv(self.drm())).lru;
+            let lrus = &raw const (*super::private(self.drm())).lru;
             match lru {
                 Lru::Unbacked => (&raw const (*lrus).unbacked.count).read_volatile(),
                 Lru::Pinned => (&raw const (*lrus).pinned.count).read_volatile(),

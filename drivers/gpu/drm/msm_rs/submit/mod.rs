@@ -2,8 +2,9 @@
 
 //! The SUBMIT ioctl.
 //!
-//! A request goes through stages, each of which undoes what it did when it is dropped: parsed and looked up (its BO table goes right
-//! into the [`Submit`], [`Commands`]) → locked, with fence slots → backed (the BOs of the table placed and pinned, or the evicted
+//! A request goes through stages, each of which undoes what it did when it is dropped: parsed and looked up (BO table and
+//! commands go right into the [`Submit`]; [`Relocations`]) → locked, with fence slots → backed (the BOs of the table placed
+//! and pinned, or the evicted
 //! BOs of a VM_BIND VM restored) → filled in for the C that runs it → armed → pushed. After filling in, nothing can fail,
 //! so that no fence is ever attached that nobody signals.
 //!
@@ -39,7 +40,7 @@ use crate::{
         vm::GpuVm, //
     },
 };
-use commands::Commands;
+use commands::Relocations;
 use table::Placed;
 
 /// Serves a request, of which the flags have been checked.
@@ -56,11 +57,11 @@ pub(crate) fn submit(req: &mut Request<'_>) -> Result {
     let mut submit = Submit::new(req, &queue)?;
     let told = req.sync(&mut submit)?;
     submit.list_bos(req)?;
-    let commands = Commands::parse(req, submit.table())?;
+    let relocations = commands::parse(req, &mut submit)?;
 
     match req.any_vm() {
-        AnyVm::Managed(vm) => with_table(req, &queue, submit, told, vm, &commands),
-        AnyVm::Bind(vm) => with_all_mapped(req, &queue, submit, told, vm, &commands),
+        AnyVm::Managed(vm) => with_table(req, &queue, submit, told, vm, &relocations),
+        AnyVm::Bind(vm) => with_all_mapped(req, &queue, submit, told, vm),
     }
 }
 
@@ -71,7 +72,7 @@ fn with_table(
     mut submit: Submit,
     told: Told,
     vm: &GpuVm<Managed>,
-    commands: &Commands,
+    relocations: &Relocations,
 ) -> Result {
     let queue_locked = queue.lock()?;
     let table = submit.table();
@@ -95,7 +96,7 @@ fn with_table(
         table::add_dependencies(&submit, &locked)?;
     }
     let placed = Placed::new(table, &locked.vm(vm).ok_or(EDEADLK)?, &locked)?;
-    let relocated = commands.map_relocated(table, &locked)?;
+    let relocated = relocations.map(table, &locked)?;
     let pinned = placed.pin(req);
     submit.reserve_fence_id(req, &queue_locked)?;
 
@@ -103,13 +104,13 @@ fn with_table(
     relocated.write(table);
     drop(relocated);
     pinned.leave_to_job();
-    commands.fill(&mut submit);
+    submit.place_cmds();
     submit.dump();
     let armed = submit.arm(&queue_locked);
     let fence = armed.finished();
     locked.attach_each(&fence, table::usages(armed.table()));
     let number = armed.push(&queue_locked);
-    req.tell(told, &fence, number);
+    req.tell(told, fence, number);
     Ok(())
 }
 
@@ -117,10 +118,9 @@ fn with_table(
 fn with_all_mapped(
     req: &mut Request<'_>,
     queue: &Queue,
-    mut submit: Submit,
+    submit: Submit,
     told: Told,
     vm: &GpuVm<Bind>,
-    commands: &Commands,
 ) -> Result {
     let queue_locked = queue.lock()?;
     pin_init::stack_pin_init!(let exec = Exec::interruptible(0));
@@ -137,12 +137,11 @@ fn with_all_mapped(
     submit.reserve_fence_id(req, &queue_locked)?;
 
     // Nothing below can fail.
-    commands.fill(&mut submit);
     submit.dump();
     let armed = submit.arm(&queue_locked);
     let fence = armed.finished();
     locked.attach_bookkeep(&fence);
     let number = armed.push(&queue_locked);
-    req.tell(told, &fence, number);
+    req.tell(told, fence, number);
     Ok(())
 }
