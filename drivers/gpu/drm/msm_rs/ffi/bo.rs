@@ -817,38 +817,65 @@ impl Pages {
         self.bo.prot()
     }
 
-    /// The memory of `len` bytes from `offset`, as runs of (physical address, bytes). Finding the first is O(1).
+    /// The memory of `len` bytes from `offset`, as runs of (physical address, bytes), of which the last may be longer.
+    ///
+    /// Costs in proportion to the pages at most, wherever they are in the BO.
     ///
     /// # Errors
     ///
     /// `EINVAL` if the BO doesn't have them.
-    pub(super) fn runs(
-        &self,
-        offset: u64,
-        len: u64,
-    ) -> Result<impl Iterator<Item = (u64, u64)> + '_> {
+    pub(super) fn runs(&self, offset: u64, len: u64) -> Result<Runs<'_>> {
         if !ops::fits(offset, len, self.bo.gem().size()) {
             return Err(EINVAL);
         }
-        let mut next = (offset / ops::PAGE_SIZE) as usize;
-        let end = next + (len / ops::PAGE_SIZE) as usize;
-        Ok(core::iter::from_fn(move || {
-            if next >= end {
-                return None;
+        let (first, nr) = (offset / ops::PAGE_SIZE, len / ops::PAGE_SIZE);
+        // SAFETY: By the type invariant.
+        let segments = unsafe { self.sgt.as_ref() };
+        // The segments say without a look at each page how many follow each other, but those before the first have to be skipped.
+        let by_segment = u64::from(segments.orig_nents) <= nr / 4;
+        Ok(Runs {
+            pages: self,
+            first,
+            end: first + nr,
+            segment: by_segment.then_some(segments.sgl),
+        })
+    }
+}
+
+/// See [`Pages::runs`].
+pub(super) struct Runs<'a> {
+    pages: &'a Pages,
+    /// The next page: of the BO, or counted from `segment`.
+    first: u64,
+    /// The page of the BO after the last, unless it goes by segments.
+    end: u64,
+    /// The next segment, to go by them.
+    segment: Option<*mut bindings::scatterlist>,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = (u64, u64);
+
+    fn next(&mut self) -> Option<(u64, u64)> {
+        let mut phys = 0;
+        let nr = match &mut self.segment {
+            Some(segment) => {
+                let first = core::mem::take(&mut self.first);
+                // SAFETY: By the invariant of `Pages`; NULL is the end.
+                unsafe { bindings::msm_rs_sg_run(segment, first, &mut phys) }
             }
-            let mut phys = 0;
-            // SAFETY: By the type invariant there are as many pages as the BO is large, which was
-            // checked.
-            let nr = unsafe {
-                bindings::msm_rs_page_run(
-                    self.pages.as_ptr().add(next),
-                    (end - next) as u64,
-                    &mut phys,
-                )
-            };
-            next += nr as usize;
-            Some((phys, nr * ops::PAGE_SIZE))
-        }))
+            None => {
+                let max = self.end.checked_sub(self.first).filter(|&max| max > 0)?;
+                // SAFETY: By the invariant of `Pages` there are as many pages as the BO is large, which was checked.
+                let nr = unsafe {
+                    let pages = self.pages.pages.as_ptr().add(self.first as usize);
+                    bindings::msm_rs_page_run(pages, max, &mut phys)
+                };
+                self.first += nr;
+                nr
+            }
+        };
+        (nr > 0).then_some((phys, nr * ops::PAGE_SIZE))
     }
 }
 

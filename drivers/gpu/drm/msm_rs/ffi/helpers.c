@@ -373,6 +373,9 @@ struct msm_rs_smmu {
 	u32 ias;
 	u32 oas;
 	bool coherent;
+	/* Where the entries of the table at address 0 would be, and the word for what is counted of it: see msm_rs_smmu_config(). */
+	unsigned long entries;
+	unsigned long counts;
 };
 
 HELPER(bool, msm_rs_helper_msm_rs_smmu_config, struct msm_mmu *mmu, struct msm_rs_smmu *smmu)
@@ -386,6 +389,10 @@ HELPER(bool, msm_rs_helper_msm_rs_smmu_config, struct msm_mmu *mmu, struct msm_r
 	smmu->ias = cfg->ias;
 	smmu->oas = cfg->oas;
 	smmu->coherent = cfg->coherent_walk;
+	/* Both maps are linear, so that Rust can find its way in them without a call for each entry. */
+	BUILD_BUG_ON(!IS_ENABLED(CONFIG_ARM64) || !IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
+	smmu->entries = (unsigned long)phys_to_virt(PHYS_OFFSET) - PHYS_OFFSET;
+	smmu->counts = (unsigned long)&pfn_to_page(0)->private;
 	return true;
 }
 
@@ -481,18 +488,7 @@ HELPER(void, msm_rs_helper_msm_rs_table_free, const struct msm_rs_smmu *smmu, u6
 	__free_page(page);
 }
 
-HELPER(u64 *, msm_rs_helper_msm_rs_table_entries, u64 table)
-{
-	return phys_to_virt(table);
-}
-
-/* A word that belongs to the table, for what is counted. */
-HELPER(unsigned long *, msm_rs_helper_msm_rs_table_private, u64 table)
-{
-	return &phys_to_page(table)->private;
-}
-
-/* Another one, for lists of tables. */
+/* A word that belongs to the table, for lists of tables. What is counted is in &page.private. */
 HELPER(unsigned long *, msm_rs_helper_msm_rs_table_link, u64 table)
 {
 	return (unsigned long *)&phys_to_page(table)->lru.next;
@@ -511,6 +507,25 @@ HELPER(u64, msm_rs_helper_msm_rs_page_run, struct page **pages, u64 max, u64 *ph
 {
 	*phys = page_to_phys(pages[0]);
 	return num_pages_contiguous(pages, max);
+}
+
+/* How many pages of memory follow each other from page @first of @at on, and where. Then @at is what is behind them. */
+HELPER(u64, msm_rs_helper_msm_rs_sg_run, struct scatterlist **at, u64 first, u64 *phys)
+{
+	struct scatterlist *sg = *at;
+	u64 pages;
+
+	for (; sg; sg = sg_next(sg)) {
+		pages = PFN_UP((u64)sg->offset + sg->length);
+		if (first < pages) {
+			*phys = page_to_phys(sg_page(sg)) + first * PAGE_SIZE;
+			*at = sg_next(sg);
+			return pages - first;
+		}
+		first -= pages;
+	}
+	*at = NULL;
+	return 0;
 }
 
 /* BOs */

@@ -26,7 +26,8 @@ use crate::{
         },
         geometry::{
             Geometry,
-            ENTRIES, //
+            ENTRIES,
+            PAGE_SIZE, //
         },
         memory::{
             Counts,
@@ -124,26 +125,33 @@ impl Smmu {
     pub(super) fn geometry(&self) -> Option<Geometry> {
         Geometry::new(self.0.ias, self.0.oas)
     }
+
+    /// The word of a table's `struct page` that we count in.
+    fn word(&self, table: Table) -> *mut u64 {
+        const { assert!(size_of::<kernel::ffi::c_ulong>() == size_of::<u64>()) };
+        let page = (table.address() / PAGE_SIZE) as usize * size_of::<bindings::page>();
+        self.0.counts.wrapping_add(page) as *mut u64
+    }
 }
 
 impl Memory for Smmu {
     type Entries<'a> = View;
 
     fn entries(&self, table: Table) -> View {
-        // SAFETY: Only tables that `alloc()` made are ever named.
-        View(unsafe { bindings::msm_rs_table_entries(table.address()) })
+        // In the kernel's linear map.
+        View(self.0.entries.wrapping_add(table.address() as usize) as *mut u64)
     }
 
     fn sync(&self, table: Table, first: usize, count: usize) {
-        // SAFETY: As above; at most 512 entries.
+        // SAFETY: Only tables that `TableList::fill()` made are ever named; at most 512 entries.
         unsafe {
             bindings::msm_rs_table_sync(&self.0, table.address(), first as u32, count as u32)
         };
     }
 
     fn counts(&self, table: Table) -> Counts {
-        // SAFETY: As above; the word is guarded by the page tables' lock.
-        let word = unsafe { *bindings::msm_rs_table_private(table.address()) } as u64;
+        // SAFETY: The word is the table's, and guarded by the page tables' lock.
+        let word = unsafe { *self.word(table) };
         Counts {
             live: word as u16,
             pins: (word >> 32) as u32,
@@ -153,7 +161,7 @@ impl Memory for Smmu {
     fn set_counts(&self, table: Table, counts: Counts) {
         let word = u64::from(counts.live) | u64::from(counts.pins) << 32;
         // SAFETY: As in `counts()`.
-        unsafe { *bindings::msm_rs_table_private(table.address()) = word as kernel::ffi::c_ulong };
+        unsafe { *self.word(table) = word };
     }
 }
 
@@ -174,12 +182,20 @@ impl Entries for View {
     }
 
     fn fill(&self, first: usize, count: usize, mut entry: u64, step: u64) {
-        let first = first.min(ENTRIES);
-        for at in first..first.saturating_add(count).min(ENTRIES) {
-            // SAFETY: As in `set()`; both bounds are within the table.
-            unsafe { self.0.add(at).write_volatile(entry) };
-            entry = entry.wrapping_add(step);
-        }
+        /// Stores in a row, without a loop around each.
+        const ROW: usize = 8;
+        let mut at = first.min(ENTRIES);
+        let count = count.min(ENTRIES - at);
+        let mut store = |nr| {
+            for _ in 0..nr {
+                // SAFETY: As in `set()`; `count` in all, which are within the table.
+                unsafe { self.0.add(at).write_volatile(entry) };
+                entry = entry.wrapping_add(step);
+                at += 1;
+            }
+        };
+        (0..count / ROW).for_each(|_| store(ROW));
+        store(count % ROW);
     }
 }
 
