@@ -10,18 +10,17 @@ use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 use pure::{
     gpuvm_rs::range::VaRange,
     pgtable::{
-        footprint::{Footprint, Touch},
+        footprint::{Footprint, Reach, ReachBuf, Touch},
         geometry::{entry_shift, index, table_shift, Geometry, ENTRIES, LEAF, PAGE_SIZE},
         memory::{Counts, Entries, Gather, Memory, Pool, Table},
         pte::Prot,
         NullTables, PageTables,
     },
-    pure::ranges::RangeBuf,
 };
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, VecDeque},
-    ops::Deref,
+    ops::{Deref, DerefMut},
     rc::Rc,
 };
 
@@ -151,26 +150,28 @@ impl Gather for Report {
 }
 
 #[derive(Debug, Default)]
-struct Ranges(Vec<VaRange>);
+struct Reaches(Vec<Reach>);
 
-impl Deref for Ranges {
-    type Target = [VaRange];
+impl Deref for Reaches {
+    type Target = [Reach];
 
-    fn deref(&self) -> &[VaRange] {
+    fn deref(&self) -> &[Reach] {
         &self.0
     }
 }
 
-impl RangeBuf for Ranges {
+impl DerefMut for Reaches {
+    fn deref_mut(&mut self) -> &mut [Reach] {
+        &mut self.0
+    }
+}
+
+impl ReachBuf for Reaches {
     type Error = ();
 
-    fn push(&mut self, range: VaRange) -> Result<(), ()> {
-        self.0.push(range);
+    fn push(&mut self, reach: Reach) -> Result<(), ()> {
+        self.0.push(reach);
         Ok(())
-    }
-
-    fn tail_mut(&mut self, from: usize) -> &mut [VaRange] {
-        self.0.get_mut(from..).unwrap_or_default()
     }
 
     fn truncate(&mut self, len: usize) {
@@ -286,7 +287,7 @@ impl Map {
 
 struct Job {
     ops: Vec<Op>,
-    footprint: Footprint<Ranges>,
+    footprint: Footprint<Reaches>,
 }
 
 struct Machine {
@@ -317,7 +318,7 @@ impl Machine {
     fn submit(&mut self, ops: Vec<Op>) -> TestCaseResult {
         let touches = ops.iter().map(Op::touch).collect::<Vec<_>>();
         let geometry = self.tables.geometry();
-        let footprint = Footprint::new(geometry, Ranges::default(), touches.into_iter())
+        let footprint = Footprint::new(geometry, Reaches::default(), touches.into_iter())
             .map_err(|e| TestCaseError::fail(format!("{e:?}")))?;
         let need = self.tables.need(&self.ram, &footprint);
         if need > 0 {
@@ -431,10 +432,8 @@ impl Machine {
         if table != self.tables.root() {
             let reach = VaRange::new(base, 1 << table_shift(level)).expect("a reach");
             let holds = |job: &&Job| {
-                job.footprint
-                    .level(level)
-                    .iter()
-                    .any(|r| r.contains(&reach))
+                let mut reaches = job.footprint.reaches().iter();
+                reaches.any(|r| r.level >= level && r.range.overlaps(&reach))
             };
             let pins = self.pending.iter().filter(holds).count();
             prop_assert_eq!(

@@ -50,7 +50,7 @@ impl Reservation {
     /// range that isn't one of pages of the address space.
     pub(crate) fn new(
         vm: &GpuVm<Bind>,
-        ops: impl Iterator<Item = Touch> + Clone,
+        ops: impl Iterator<Item = Touch>,
         throttled: bool,
     ) -> Result<Self> {
         let state = vm.state();

@@ -4,7 +4,10 @@
 //!
 //! The root, whose address C gives to the GPU, is in [`super::root`].
 
-use core::ops::Deref;
+use core::ops::{
+    Deref,
+    DerefMut, //
+};
 
 use kernel::prelude::*;
 
@@ -22,6 +25,8 @@ use crate::{
         footprint::{
             Footprint,
             FootprintError,
+            Reach,
+            ReachBuf,
             Touch, //
         },
         geometry::{
@@ -39,30 +44,31 @@ use crate::{
         },
         PageTables, //
     },
-    pure::ranges::RangeBuf,
 };
 
-/// A list of ranges that grows with GFP_KERNEL. One op's footprint is a range per level, or two.
+/// A list of reaches that grows with GFP_KERNEL. One op has two at most.
 #[derive(Default)]
-pub(crate) struct RangeVec(SmallVec<VaRange, 4>);
+pub(crate) struct Reaches(SmallVec<Reach, 2>);
 
-impl Deref for RangeVec {
-    type Target = [VaRange];
+impl Deref for Reaches {
+    type Target = [Reach];
 
-    fn deref(&self) -> &[VaRange] {
+    fn deref(&self) -> &[Reach] {
         &self.0
     }
 }
 
-impl RangeBuf for RangeVec {
+impl DerefMut for Reaches {
+    fn deref_mut(&mut self) -> &mut [Reach] {
+        &mut self.0
+    }
+}
+
+impl ReachBuf for Reaches {
     type Error = Error;
 
-    fn push(&mut self, range: VaRange) -> Result {
-        self.0.push(range, GFP_KERNEL | __GFP_NOWARN)
-    }
-
-    fn tail_mut(&mut self, from: usize) -> &mut [VaRange] {
-        self.0.get_mut(from..).unwrap_or_default()
+    fn push(&mut self, reach: Reach) -> Result {
+        self.0.push(reach, GFP_KERNEL | __GFP_NOWARN)
     }
 
     fn truncate(&mut self, len: usize) {
@@ -71,7 +77,7 @@ impl RangeBuf for RangeVec {
 }
 
 /// The tables that a job may need.
-pub(crate) type JobFootprint = Footprint<RangeVec>;
+pub(crate) type JobFootprint = Footprint<Reaches>;
 
 /// Makes the footprint of a job with these operations.
 ///
@@ -80,9 +86,9 @@ pub(crate) type JobFootprint = Footprint<RangeVec>;
 /// `EINVAL` for a range that isn't one of pages of the address space, `ENOMEM`.
 pub(crate) fn footprint(
     geometry: &Geometry,
-    ops: impl Iterator<Item = Touch> + Clone,
+    ops: impl Iterator<Item = Touch>,
 ) -> Result<JobFootprint> {
-    Footprint::new(geometry, RangeVec::default(), ops).map_err(|e| match e {
+    Footprint::new(geometry, Reaches::default(), ops).map_err(|e| match e {
         FootprintError::Range => EINVAL,
         FootprintError::Buf(e) => e,
     })

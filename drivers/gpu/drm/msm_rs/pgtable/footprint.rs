@@ -7,13 +7,14 @@
 //! where it covers a table's reach in part: at most one per level at either end. The removal of other
 //! mappings needs none at all, as their tables exist.
 //!
-//! So a footprint is, for each level below the root, the set of reaches (2 MiB, 1 GiB, 512 GiB) whose table the
-//! job may need in whatever order its operations run. It contains with every table those above it. How many of these tables
+//! So a footprint is a list of reaches (2 MiB, 1 GiB, 512 GiB) whose tables the job may need in whatever order its
+//! operations run. With every table it contains those above it, which aren't listed. How many of these tables
 //! exist changes with time, the footprint doesn't: [`super::PageTables::need`] compares the two.
+
+use core::ops::DerefMut;
 
 use super::geometry::{table_shift, Geometry, LEAF};
 use crate::gpuvm_rs::range::VaRange;
-use crate::pure::ranges::{sort_merge, RangeBuf};
 
 /// What one operation of a job does to the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,149 +26,157 @@ pub enum Touch {
     Edges(VaRange),
 }
 
+/// The reach of a table, or of several of the last level that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The addresses.
+    pub range: VaRange,
+    /// The tables' level, below the root's.
+    pub level: u32,
+}
+
+impl Reach {
+    /// Takes `next` in if it begins here or right behind, and its tables are then among these and those above.
+    #[inline]
+    fn absorb(&mut self, next: &Self) -> bool {
+        match (self.level, next.level) {
+            (LEAF, LEAF) => self.range.absorb(&next.range),
+            (LEAF, _) => {
+                self.range.addr() <= next.range.addr() && next.range.addr() < self.range.end()
+            }
+            _ => self == next,
+        }
+    }
+}
+
+/// A growable list that the caller provides, as this code can't allocate.
+pub trait ReachBuf: DerefMut<Target = [Reach]> {
+    /// Why a list couldn't grow.
+    type Error;
+
+    /// Appends `reach`. On an error the list is as it was.
+    fn push(&mut self, reach: Reach) -> Result<(), Self::Error>;
+
+    /// Forgets all from index `len` on.
+    fn truncate(&mut self, len: usize);
+}
+
 /// Why a footprint can't be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FootprintError<E> {
     /// An operation's range is not of whole pages in the address space.
     Range,
-    /// The list of ranges couldn't grow.
+    /// The list couldn't grow.
     Buf(E),
 }
 
-/// The tables a job may need, by level.
+/// Tables of the last level that were listed lately, by their number modulo the array's length: jobs with many
+/// operations come back to the same few.
+struct Recent([u64; 32]);
+
+impl Recent {
+    /// Whether the table of `reach` is among them. If not, it is now.
+    #[inline]
+    fn has(&mut self, reach: &VaRange) -> bool {
+        if reach.len() >> table_shift(LEAF) != 1 {
+            return false;
+        }
+        // CAST: taken modulo a small number.
+        let number = (reach.addr() >> table_shift(LEAF)) as usize;
+        match self.0.get_mut(number % 32) {
+            Some(place) => core::mem::replace(place, reach.addr()) == reach.addr(),
+            None => false,
+        }
+    }
+}
+
+/// The tables a job may need.
 ///
 /// # Invariants
 ///
-/// `ranges` holds a set for level 3, then one for level 2, then one for level 1, ending where `ends` says; each range of
-/// a level's set is aligned to a table's reach, and lies in a range of the next set.
+/// The reaches are sorted by address, those of higher tables before those of lower ones. None lies in another one of a
+/// lower level. Those of a level above the last are of one table each.
 #[derive(Debug)]
 pub struct Footprint<B> {
-    ranges: B,
-    ends: [usize; 3],
+    reaches: B,
 }
 
-impl<B: RangeBuf> Footprint<B> {
-    /// The footprint of a job with these operations, in any order; `buf` is where it is kept. It is walked once per
-    /// level. O(n log n).
+impl<B: ReachBuf> Footprint<B> {
+    /// The footprint of a job with these operations, in any order; `reaches` is where it is kept. O(n log n).
     ///
-    /// `buf` grows by at most one range per [`Touch::Pages`] and two per [`Touch::Edges`] and level, usually by far
-    /// fewer: neighbours become one.
-    pub fn new<I>(geometry: &Geometry, mut buf: B, ops: I) -> Result<Self, FootprintError<B::Error>>
-    where
-        I: Iterator<Item = Touch> + Clone,
-    {
-        buf.truncate(0);
-        let mut ends = [0usize; 3];
-        let mut below = 0..0;
-        // Whether the tables of the level below don't tell all: some range ends where the reach of one does.
-        let mut whole = true;
-        for (level, set_end) in (1..=LEAF).rev().zip(&mut ends) {
-            let mut set = Set {
-                from: below.end,
-                shift: table_shift(level),
-                buf: &mut buf,
-            };
-            // With each table those above it.
-            for at in below.clone() {
-                if let Some(&range) = set.buf.get(at) {
-                    set.push(&range)?;
-                }
+    /// `reaches` grows by at most one per [`Touch::Pages`] and two per [`Touch::Edges`], usually by far fewer.
+    pub fn new(
+        geometry: &Geometry,
+        mut reaches: B,
+        ops: impl Iterator<Item = Touch>,
+    ) -> Result<Self, FootprintError<B::Error>> {
+        reaches.truncate(0);
+        let mut recent = Recent([u64::MAX; 32]);
+        let mut push = |reach: Reach| {
+            if reach.level == LEAF && recent.has(&reach.range) {
+                return Ok(());
             }
-            if core::mem::take(&mut whole) {
-                for op in ops.clone() {
-                    match op {
-                        Touch::Pages(range) => {
-                            if level == LEAF {
-                                geometry.check(&range).map_err(|_| FootprintError::Range)?;
-                                set.push(&range)?;
-                            }
-                        }
-                        Touch::Edges(range) => {
-                            geometry.check(&range).map_err(|_| FootprintError::Range)?;
-                            whole |= !set.push_edges(&range)?;
-                        }
+            if reaches.last_mut().is_some_and(|last| last.absorb(&reach)) {
+                return Ok(());
+            }
+            reaches.push(reach).map_err(FootprintError::Buf)
+        };
+        for op in ops {
+            let (Touch::Pages(range) | Touch::Edges(range)) = op;
+            geometry.check(&range).map_err(|_| FootprintError::Range)?;
+            if let Touch::Pages(_) = op {
+                let range = range
+                    .align_out(table_shift(LEAF))
+                    .ok_or(FootprintError::Range)?;
+                push(Reach { range, level: LEAF })?;
+                continue;
+            }
+            for end in [range.addr(), range.last()] {
+                // The lowest table whose reach isn't covered whole.
+                for level in (geometry.start_level().wrapping_add(1)..=LEAF).rev() {
+                    let reach =
+                        VaRange::block(end, table_shift(level)).ok_or(FootprintError::Range)?;
+                    if !range.contains(&reach) {
+                        push(Reach {
+                            range: reach,
+                            level,
+                        })?;
+                        break;
                     }
                 }
             }
-            let end = set.finish();
-            *set_end = end;
-            below = below.end..end;
         }
-        // INVARIANT: each set was made from the one below it, aligned outwards.
-        Ok(Self { ranges: buf, ends })
+        let len = sort_merge(&mut reaches);
+        reaches.truncate(len);
+        // INVARIANT: `sort_merge()` made it so.
+        Ok(Self { reaches })
     }
 
-    /// The reaches of the tables of `level` (1 to 3): a set.
-    pub fn level(&self, level: u32) -> &[VaRange] {
-        let [leaf, middle, top] = self.ends;
-        let part = match level {
-            3 => 0..leaf,
-            2 => leaf..middle,
-            1 => middle..top,
-            _ => 0..0,
-        };
-        self.ranges.get(part).unwrap_or_default()
-    }
-
-    /// Whether the job needs no tables but the root.
-    pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-
-    /// Gives the list back, to shrink or reuse it.
-    pub fn into_buf(self) -> B {
-        self.ranges
-    }
-}
-
-/// One level's set while it is made.
-struct Set<'a, B> {
-    buf: &'a mut B,
-    from: usize,
-    shift: u32,
-}
-
-impl<B: RangeBuf> Set<'_, B> {
-    /// Adds the reaches of all tables that `range` touches.
-    fn push(&mut self, range: &VaRange) -> Result<(), FootprintError<B::Error>> {
-        let reach = range.align_out(self.shift).ok_or(FootprintError::Range)?;
-        self.push_aligned(reach)
-    }
-
-    /// Adds the reaches of tables.
+    /// The reaches, as the invariants say.
     #[inline]
-    fn push_aligned(&mut self, reach: VaRange) -> Result<(), FootprintError<B::Error>> {
-        if let Some(last) = self.buf.tail_mut(self.from).last_mut() {
-            if last.absorb(&reach) {
-                return Ok(());
-            }
-        }
-        self.buf.push(reach).map_err(FootprintError::Buf)
+    pub fn reaches(&self) -> &[Reach] {
+        &self.reaches
     }
+}
 
-    /// Adds the reaches that `range` covers in part. Returns whether it does so at both ends.
-    fn push_edges(&mut self, range: &VaRange) -> Result<bool, FootprintError<B::Error>> {
-        let first = VaRange::block(range.addr(), self.shift).ok_or(FootprintError::Range)?;
-        let mut both = !range.contains(&first);
-        if both {
-            self.push_aligned(first)?;
-        }
-        if range.end() > first.end() {
-            let last = VaRange::block(range.last(), self.shift).ok_or(FootprintError::Range)?;
-            if range.contains(&last) {
-                both = false;
-            } else {
-                self.push_aligned(last)?;
-            }
-        }
-        Ok(both)
+/// Brings `reaches` into the order of a footprint, without those that others contain. Returns how many are left.
+fn sort_merge(reaches: &mut [Reach]) -> usize {
+    if reaches.len() < 2 {
+        return reaches.len();
     }
-
-    /// Makes it a set; returns its end in the list.
-    fn finish(self) -> usize {
-        let len = sort_merge(self.buf.tail_mut(self.from)).len();
-        let end = self.from.saturating_add(len);
-        self.buf.truncate(end);
-        end
+    reaches.sort_unstable_by_key(|reach| (reach.range.addr(), reach.level));
+    let mut last = 0usize;
+    for from in 1..reaches.len() {
+        let Some(&next) = reaches.get(from) else {
+            break;
+        };
+        if reaches.get_mut(last).is_some_and(|last| last.absorb(&next)) {
+            continue;
+        }
+        last = last.wrapping_add(1);
+        if let Some(place) = reaches.get_mut(last) {
+            *place = next;
+        }
     }
+    last.saturating_add(1)
 }

@@ -76,13 +76,14 @@ pub mod geometry;
 pub mod memory;
 pub mod pte;
 
-use footprint::Footprint;
-use geometry::{entry_shift, index, spans, Geometry, Span, ENTRIES, LEAF, PAGE_SHIFT, PAGE_SIZE};
+use footprint::{Footprint, ReachBuf};
+use geometry::{
+    entry_shift, index, spans, table_shift, Geometry, Span, ENTRIES, LEAF, PAGE_SHIFT, PAGE_SIZE,
+};
 use memory::{Counts, Entries, Gather, Memory, Pool, Table};
 use pte::Prot;
 
 use crate::gpuvm_rs::range::VaRange;
-use crate::pure::ranges::RangeBuf;
 
 /// Why the tables couldn't be changed. What was done before stays done and is consistent: unmapping the range undoes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,8 +242,8 @@ impl PageTables {
     /// How many tables of the footprint don't exist now.
     ///
     /// Exactly what [`Self::reserve`] would take from a pool. O(1) per table of the footprint.
-    pub fn need<M: Memory, B: RangeBuf>(&self, mem: &M, footprint: &Footprint<B>) -> u64 {
-        self.visit(mem, footprint, |_| {})
+    pub fn need<M: Memory, B: ReachBuf>(&self, mem: &M, footprint: &Footprint<B>) -> u64 {
+        self.each(mem, footprint, |_| {})
     }
 
     /// Links all tables of the footprint and pins them until [`Self::release`], which must be called exactly once
@@ -251,91 +252,120 @@ impl PageTables {
     /// # Errors
     ///
     /// The pool has too few. Nothing was changed.
-    pub fn reserve<M: Memory, P: Pool, B: RangeBuf>(
+    pub fn reserve<M: Memory, P: Pool, B: ReachBuf>(
         &self,
         mem: &M,
         pool: &mut P,
         footprint: &Footprint<B>,
     ) -> Result<(), Shortage> {
         // Usually all are there.
-        let need = self.visit(mem, footprint, |table| {
+        let need = self.each(mem, footprint, |table| {
             let mut counts = mem.counts(table);
             counts.pins = counts.pins.saturating_add(1);
             mem.set_counts(table, counts);
         });
+        if need == 0 {
+            return Ok(());
+        }
         let missing = need.saturating_sub(pool.available());
         if missing > 0 {
-            self.visit(mem, footprint, |table| {
+            self.each(mem, footprint, |table| {
                 unpin(mem, table);
             });
             return Err(Shortage { missing });
         }
-        if need > 0 {
-            self.link(mem, pool, footprint);
-        }
+        self.visit(mem, footprint, |parent, level, span| {
+            self.link(mem, pool, parent, level, span);
+        });
         Ok(())
     }
 
     /// Calls `f` for each table of the footprint that exists, those above before those below. Returns how many don't.
     #[inline]
-    fn visit<M: Memory, B: RangeBuf>(
+    fn each<M: Memory, B: ReachBuf>(
         &self,
         mem: &M,
         footprint: &Footprint<B>,
         mut f: impl FnMut(Table),
     ) -> u64 {
         let mut missing = 0u64;
-        for level in self.lower_levels() {
-            for &range in footprint.level(level) {
-                for span in spans(range, level.wrapping_sub(1)) {
-                    let Some(parent) = self.own_table(mem, span.iova, level.wrapping_sub(1)) else {
-                        // CAST: at most 512.
-                        missing =
-                            missing.saturating_add(span.end.saturating_sub(span.first) as u64);
-                        continue;
-                    };
-                    let view = mem.entries(parent);
-                    for at in span.first..span.end {
-                        match self.child(view.get(at), level) {
-                            Child::Own(table) => f(table),
-                            _ => missing = missing.saturating_add(1),
-                        }
-                    }
+        self.visit(mem, footprint, |parent, level, span| {
+            let Some(parent) = parent else {
+                // CAST: at most 512.
+                missing = missing.saturating_add(span.end.saturating_sub(span.first) as u64);
+                return;
+            };
+            let view = mem.entries(parent);
+            for at in span.first..span.end {
+                match self.child(view.get(at), level) {
+                    Child::Own(table) => f(table),
+                    _ => missing = missing.saturating_add(1),
                 }
             }
-        }
+        });
         missing
     }
 
-    /// Links the tables of the footprint that don't exist, pinned once. The pool has enough.
-    #[cold]
-    fn link<M: Memory, P: Pool, B: RangeBuf>(
+    /// Calls `f` once for each table of the footprint, those above before those below: with its parent, unless that
+    /// doesn't exist, its level, and its place in its parent. Neighbours of the last level come together.
+    #[inline]
+    fn visit<M: Memory, B: ReachBuf>(
         &self,
         mem: &M,
-        pool: &mut P,
         footprint: &Footprint<B>,
+        mut f: impl FnMut(Option<Table>, u32, &Span),
     ) {
-        // From the top, so that each table's parent is there.
-        for level in self.lower_levels() {
-            for &range in footprint.level(level) {
-                for span in spans(range, level.wrapping_sub(1)) {
-                    if let Some(parent) = self.own_table(mem, span.iova, level.wrapping_sub(1)) {
-                        self.link_span(mem, pool, parent, level, &span);
+        let start = self.geometry.start_level();
+        // The tables on the way to `iova`, down to level `depth`, for which `f` was called.
+        let mut path = [Some(self.root); LEAF as usize];
+        let (mut iova, mut depth) = (0u64, start);
+        for reach in footprint.reaches() {
+            for span in spans(reach.range, LEAF.wrapping_sub(1)) {
+                let other = iova ^ span.iova;
+                iova = span.iova;
+                while depth > start && other >> table_shift(depth) != 0 {
+                    depth = depth.wrapping_sub(1);
+                }
+                while depth < reach.level.min(LEAF.wrapping_sub(1)) {
+                    let parent = path.get(depth as usize).copied().flatten();
+                    let at = index(iova, depth);
+                    let place = Span {
+                        iova,
+                        first: at,
+                        end: at.wrapping_add(1),
+                    };
+                    depth = depth.wrapping_add(1);
+                    f(parent, depth, &place);
+                    let child = parent.map(|parent| self.child(mem.entries(parent).get(at), depth));
+                    if let Some(on_path) = path.get_mut(depth as usize) {
+                        *on_path = match child {
+                            Some(Child::Own(table)) => Some(table),
+                            _ => None,
+                        };
                     }
                 }
+                if reach.level != LEAF {
+                    break;
+                }
+                f(path.last().copied().flatten(), LEAF, &span);
             }
         }
     }
 
-    /// Links those tables of `level` that `span` of their parent doesn't lead to.
-    fn link_span<M: Memory, P: Pool>(
+    /// Links those tables of `level` that `span` of their parent doesn't lead to, pinned once. The pool has enough.
+    #[cold]
+    fn link<M: Memory, P: Pool>(
         &self,
         mem: &M,
         pool: &mut P,
-        parent: Table,
+        parent: Option<Table>,
         level: u32,
         span: &Span,
     ) {
+        // It was linked before.
+        let Some(parent) = parent else {
+            return;
+        };
         let view = mem.entries(parent);
         let mut run = Run::new(parent);
         for at in span.first..span.end {
@@ -364,16 +394,34 @@ impl PageTables {
     }
 
     /// Undoes [`Self::reserve`]: unpins the tables of the footprint, and unlinks those that nothing uses any more.
-    pub fn release<M: Memory, G: Gather, B: RangeBuf>(
+    pub fn release<M: Memory, G: Gather, B: ReachBuf>(
+        &self,
+        mem: &M,
+        footprint: &Footprint<B>,
+        gather: &mut G,
+    ) {
+        let mut unused = false;
+        self.each(mem, footprint, |table| {
+            unused |= unpin(mem, table).unused();
+        });
+        if unused {
+            self.unlink_unused(mem, footprint, gather);
+        }
+    }
+
+    /// Unlinks the tables of the footprint that nothing uses.
+    #[cold]
+    fn unlink_unused<M: Memory, G: Gather, B: ReachBuf>(
         &self,
         mem: &M,
         footprint: &Footprint<B>,
         gather: &mut G,
     ) {
         // From the bottom, so that a parent is judged when its children are gone.
-        for level in self.lower_levels().rev() {
-            for &range in footprint.level(level) {
-                for span in spans(range, level.wrapping_sub(1)) {
+        for level in (self.geometry.start_level().wrapping_add(1)..=LEAF).rev() {
+            let reaches = footprint.reaches().iter();
+            for reach in reaches.filter(|reach| reach.level >= level) {
+                for span in spans(reach.range, level.wrapping_sub(1)) {
                     let Some(parent) = self.own_table(mem, span.iova, level.wrapping_sub(1)) else {
                         continue;
                     };
@@ -384,7 +432,7 @@ impl PageTables {
                         let Child::Own(table) = self.child(old, level) else {
                             continue;
                         };
-                        if unpin(mem, table).unused() {
+                        if mem.counts(table).unused() {
                             run.set(&view, at, old, 0);
                             gather.table(table);
                         }
@@ -681,11 +729,6 @@ impl PageTables {
         self.gather_tree(mem, self.root, self.geometry.start_level(), gather);
     }
 
-    /// The levels below the root's.
-    fn lower_levels(&self) -> core::ops::RangeInclusive<u32> {
-        self.geometry.start_level().wrapping_add(1)..=LEAF
-    }
-
     /// What an entry leads to whose table is one of `level`.
     #[inline]
     fn child(&self, entry: u64, level: u32) -> Child {
@@ -850,7 +893,7 @@ impl Pieces {
     /// Where the table's reach ends, or `end` if that is before.
     #[inline]
     fn end_of(iova: u64, end: u64, level: u32) -> u64 {
-        VaRange::block(iova, geometry::table_shift(level)).map_or(end, |reach| end.min(reach.end()))
+        VaRange::block(iova, table_shift(level)).map_or(end, |reach| end.min(reach.end()))
     }
 }
 

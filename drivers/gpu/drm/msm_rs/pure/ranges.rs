@@ -5,24 +5,7 @@
 //! A *set* is a slice of [`VaRange`]s that is sorted by address and in which no two ranges overlap or touch.
 //! [`sort_merge`] makes one in place out of any slice; the other functions take sets. Nothing here allocates.
 
-use core::ops::Deref;
-
 use crate::gpuvm_rs::range::VaRange;
-
-/// A growable list of ranges that the caller provides, as this code can't allocate.
-pub trait RangeBuf: Deref<Target = [VaRange]> {
-    /// Why a list couldn't grow.
-    type Error;
-
-    /// Appends `range`. On an error the list is as it was.
-    fn push(&mut self, range: VaRange) -> Result<(), Self::Error>;
-
-    /// The ranges from index `from` on, to change in place. None when the list is shorter than that.
-    fn tail_mut(&mut self, from: usize) -> &mut [VaRange];
-
-    /// Forgets all ranges from index `len` on.
-    fn truncate(&mut self, len: usize);
-}
 
 /// Makes a set of `ranges`, in place, and returns it: the first part of the slice. What is behind it is left over and
 /// means nothing. O(n log n), and O(n) when already sorted.
