@@ -3,6 +3,7 @@
 //! Kernel modules and their parameters.
 
 use crate::{Errno, Result};
+use nix::kmod::{delete_module, DeleteModuleFlags};
 use std::{
     os::fd::{AsRawFd, BorrowedFd},
     path::Path,
@@ -73,4 +74,19 @@ impl Drop for Relocations {
         // It could be set before.
         let _ = set_parameter("vadreno_glue", "allow_relocs", "0");
     }
+}
+
+/// How many users keep a module from being unloaded.
+pub fn users(module: &str) -> std::io::Result<u32> {
+    let count = std::fs::read_to_string(Path::new("/sys/module").join(module).join("refcnt"))?;
+    count.trim().parse().map_err(std::io::Error::other)
+}
+
+/// Unloads a module that nobody uses.
+///
+/// # Errors
+/// `EWOULDBLOCK`: somebody does.
+pub fn unload(module: &str) -> Result<()> {
+    let name = std::ffi::CString::new(module).map_err(|_| Errno::EINVAL)?;
+    delete_module(&name, DeleteModuleFlags::O_NONBLOCK)
 }

@@ -40,7 +40,8 @@ use super::{
         QueueLocked, //
     },
     sync::SyncobjArray,
-    vm::Managed, //
+    vm::Managed,
+    wq::InUse, //
 };
 use crate::{
     gpuvm_rs::{
@@ -387,6 +388,8 @@ impl Submit {
             (*submit).ring = (*req.gpu()).rb[(*queue.raw()).ring_nr as usize];
             (*submit).ident = IDENT.fetch_add(1, Ordering::Relaxed);
             (*submit).set_in_rb(req.has(bindings::MSM_SUBMIT_SUDO));
+            // What it waits for may signal long after the file was closed.
+            InUse::new().leave();
             bindings::msm_rs_trace_submit(submit, req.args.nr_bos, req.args.nr_cmds);
             Ok(this)
         }
@@ -642,5 +645,6 @@ pub(super) unsafe fn destroy(submit: *mut bindings::msm_gem_submit) {
         let queue = NonNull::new((*submit).queue).map(|queue| Queue::from_raw(queue));
         bindings::msm_rs_submit_free(submit);
         drop(queue);
+        drop(InUse::take_back());
     }
 }

@@ -60,11 +60,26 @@ impl InUse {
         unsafe { bindings::msm_rs_module_get() };
         Self(())
     }
+
+    /// A C object is the user from now on.
+    pub(super) fn leave(self) {
+        core::mem::forget(self);
+    }
+
+    /// That object is going.
+    ///
+    /// # Safety
+    ///
+    /// Called once for each user that was left.
+    pub(super) unsafe fn take_back() -> Self {
+        Self(())
+    }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        // SAFETY: Taken in `new()`. What runs on the reaper ends before the module's exit does.
+        // SAFETY: Taken in `new()`. What runs on the reaper, for a scheduler or for the GPU ends before the module's exit
+        // does.
         unsafe { bindings::msm_rs_module_put() };
     }
 }

@@ -2,7 +2,7 @@
 
 //! The device file closed in every state.
 
-use harness::{ensure, ensure_eq, Context, Outcome, Test};
+use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
 use nix::{
     sys::{
         signal::{kill, Signal},
@@ -18,7 +18,8 @@ use std::{
 };
 use uapi::{
     abi::{MSM_SUBMIT_BO_READ, MSM_SUBMIT_BO_WRITE},
-    memory, Bo, Device, HeldFence, Pm4, SubmitQueue, VmBind, PAGE,
+    devcoredump::Devcoredump,
+    memory, module, Bo, Device, Errno, HeldFence, Pm4, SubmitQueue, VmBind, PAGE,
 };
 
 /// Runs something with a file of its own, and checks that no BO is left.
@@ -255,6 +256,53 @@ fn waiting_legacy_submit(held: &HeldFence) -> Outcome {
     Ok(())
 }
 
+/// A process has ended, or tries to, while what it asked for waits for a fence: the driver can't be taken away. Afterwards it could be.
+fn driver_stays(busy: Busy) -> Outcome {
+    let bos = Census::new()?;
+    let held = HeldFence::new().context("held fence")?;
+    // It keeps the driver as well, for some minutes.
+    if let Some(dump) = Devcoredump::present()? {
+        dump.free()?;
+    }
+    let before = module::users("msm")?;
+    // SAFETY: this process has one thread.
+    let child = match unsafe { fork() }? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(busy(&held).is_err() as i32) }
+        }
+    };
+    // With the C code it can't end while a SUBMIT waits.
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut status = WaitStatus::StillAlive;
+    while status == WaitStatus::StillAlive && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+        status = waitpid(child, Some(WaitPidFlag::WNOHANG))?;
+    }
+    // Only now: if nobody used it, it would be gone.
+    let users = module::users("msm")?;
+    ensure!(users > before, "{users} users, {before} before");
+    ensure_errno!(module::unload("msm"), Errno::EWOULDBLOCK, "unloading");
+    held.signal().context("the fence was held")?;
+    if status == WaitStatus::StillAlive {
+        status = waitpid(child, None)?;
+    }
+    ensure_eq!(status, WaitStatus::Exited(child, 0), "the process");
+    programs::eventually("the driver's users to be gone", || {
+        Ok(module::users("msm")? == before)
+    })?;
+    bos.restored()
+}
+
+fn driver_stays_while_a_submit_waits(_: &mut Test) -> Outcome {
+    driver_stays(waiting_submit)
+}
+
+fn driver_stays_while_a_legacy_submit_waits(_: &mut Test) -> Outcome {
+    driver_stays(waiting_legacy_submit)
+}
+
 /// The end of a process.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -411,6 +459,8 @@ fn main() -> ExitCode {
         binds_run,
         submit_runs,
         unusable,
+        driver_stays_while_a_submit_waits,
+        driver_stays_while_a_legacy_submit_waits,
         defect_10_binds_just_let_go,
         defect_10_exits_while_a_bind_waits,
         defect_10_killed_while_a_bind_waits,
