@@ -82,9 +82,10 @@ overlay-remove:
 #:   make differential     random programs of ioctls, on both modules; SEED=N for others than in make test, COUNT=N
 #:   make soak             random programs on and on, with signals, failing allocations, sleep, kills, faults and hangs of others,
 #:                           on the debug kernel (KERNEL=stock for Debian's) from SEED=N on; MINUTES=N for an end
+#:   make properties       the pure modules' properties, each in a million cases (some minutes); CASES=N
 #:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
 #:   make mutants          breaks the module on purpose, in ten ways, and says which test notices
-.PHONY: run test host-test fuzz golden differential soak coverage mutants
+.PHONY: run test host-test fuzz golden differential soak properties coverage mutants
 run:
 	@tests/run
 
@@ -106,6 +107,11 @@ differential:
 soak: KERNEL = debug
 soak:
 	@tests/differential/run --soak --kernel $(KERNEL) --from $(or $(SEED),$(shell date +%s)) $(if $(MINUTES),--minutes $(MINUTES))
+
+properties:
+	@scripts/setup packages
+	@scripts/in-root env CARGO_TARGET_DIR=$(CURDIR)/build/cargo-host PROPTEST_CASES=$(or $(CASES),1000000) \
+		cargo test --locked --release --manifest-path tests/pure/Cargo.toml --test '*'
 
 coverage:
 	@tests/coverage/run
