@@ -76,6 +76,7 @@ overlay-remove:
 #:   make run              the demonstration: a VM_BIND workload, a GPU fault, what its crash dump says
 #:   make test             all tests; TESTS="alias hostile" for some of them, tests/run-tests --help for more
 #:   make host-test        those that need no guest
+#:   make defects          what the kernel's own msm.ko does in the tests of its known defects
 #:   make fuzz             ten minutes of mutated crash dumps for tools/devcoredump
 #:   make golden           new dumps for its tests, from runs with both modules
 #:   tests/vm -- CMD       a command of your own in a guest, see tests/vm --help
@@ -85,7 +86,7 @@ overlay-remove:
 #:   make properties       the pure modules' properties, each in a million cases (some minutes); CASES=N
 #:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
 #:   make mutants          breaks the module on purpose, in ten ways, and says which test notices
-.PHONY: run test host-test fuzz golden differential soak properties coverage mutants
+.PHONY: run test host-test defects fuzz golden differential soak properties coverage mutants
 run:
 	@tests/run
 
@@ -94,6 +95,9 @@ test:
 
 host-test:
 	@tests/run-tests --host
+
+defects:
+	@tests/run-tests --defects $(TESTS)
 
 fuzz:
 	@tools/devcoredump/fuzz/run

@@ -49,9 +49,7 @@ class Test:
     fails: bool = False
     # what looks at the files that it leaves
     after: str = ""
-    # patterns of sub-tests that show a defect known in this module; they run apart
-    known: list[str] = field(default_factory=list)
-    # the one of them to run
+    # the only sub-test to run: one that shows a known defect
     defect: str = ""
 
     @property
@@ -88,8 +86,7 @@ class Report:
     def known(self, seconds, where, name, number, why):
         with self.lock:
             self.defects += 1
-        whose = "stock: known defect" if where.startswith("stock") else "still C: known defect"
-        self.line("-", seconds, where, name, f"{whose} {number} ({why})")
+        self.line("-", seconds, where, name, f"known defect {number} ({why})")
 
 
 report = Report()
@@ -133,10 +130,10 @@ def script(tests):
         lines.append(f"echo @begin {i}")
         if test.defect:
             lines.append(f"{argv} --only {test.defect}")
-        elif test.known:
+        elif test.module == "stock":
             lines.append("set --")
             lines.append(f"for t in $({argv} --list); do")
-            lines.append(f'case $t in {"|".join(test.known)}) echo "@defect $t";; *) set -- "$@" --only "$t";; esac')
+            lines.append('case $t in defect_*) ;; *) set -- "$@" --only "$t";; esac')
             lines.append("done")
             lines.append(f'if [ $# != 0 ]; then {argv} "$@"; else true; fi')
         else:
@@ -157,7 +154,6 @@ class Boot:
         self.since = time.monotonic()
         self.results = {i: [] for i in range(len(tests))}
         self.ended = {}
-        self.found = []  # (test, name of a known defect's sub-test)
         with Boot.lock:
             Boot.count += 1
             first = tests[0]
@@ -172,8 +168,6 @@ class Boot:
         elif match := END.match(line):
             self.ended[int(match[1])] = int(match[2])
             self.current = None
-        elif line.startswith("@defect ") and self.current is not None:
-            self.found.append((self.tests[self.current], line.removeprefix("@defect ")))
         elif (match := RESULT.match(line)) and self.current is not None:
             test = self.tests[self.current]
             result = (match[1], match[2], match[3] or "", now - self.since)
@@ -267,14 +261,22 @@ class Boot:
             report.fail(seconds, test.where, f"{test.name} {test.defect}", f"status {status}", errors)
 
 
-def sequence(tests, pool, defects):
-    """Runs tests one after the other in as few guests as possible; then what they have of known defects, each apart."""
+def sequence(tests):
+    """Runs tests one after the other in as few guests as possible."""
     while tests:
-        boot = Boot(tests)
-        tests = boot.run()
-        if defects:
-            for test, name in boot.found:
-                pool.submit(guarded, Boot([Test(**{**vars(test), "defect": name, "timeout": 60})]).run)
+        tests = Boot(tests).run()
+
+
+def with_defects(tests):
+    """The sub-tests of these programs that show known defects, each a test for a guest of its own."""
+    names = "; ".join(f"/guest/{test.program} --list | sed -n 's/^defect_/{i} &/p'" for i, test in enumerate(tests))
+    lines = []
+    argv = [str(TOP / "tests/vm"), "--module", "none", "--kernel", "stock", "--", "sh", "-c", names]
+    status, errors = run(argv, LOGS / "defects.log", lines.append)
+    if status:
+        report.fail(0, "stock/stock", "list of known defects", f"status {status}", errors)
+    found = [line.split() for line in lines]
+    return [Test(**{**vars(tests[int(i)]), "defect": name, "timeout": 60}) for i, name in found]
 
 
 def guarded(function, *args):
@@ -341,11 +343,17 @@ def host(entry):
         report.ok(seconds, "host", entry["name"], f"{passed} tests")
 
 
+def hosts(entries):
+    """Those of this machine, one after the other: they share what they compile."""
+    for entry in entries:
+        guarded(host, entry)
+
+
 def load():
     with open(TOP / "tests/suite.toml", "rb") as file:
         suite = tomllib.load(file)
     for kind, entries in suite.items():
-        for entry in entries if kind != "c" else ():
+        for entry in entries:
             unknown = set(entry) - KEYS.get(kind, set())
             if kind not in KEYS or unknown or "name" not in entry:
                 sys.exit(f"tests/suite.toml: [[{kind}]] {entry.get('name')}: unknown {', '.join(unknown) or kind}")
@@ -360,7 +368,7 @@ def main():
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--no-host", action="store_true", help="nothing but guests")
     where.add_argument("--host", action="store_true", help="no guests")
-    parser.add_argument("--no-defects", action="store_true", help="don't show the C memory manager's known defects")
+    where.add_argument("--defects", action="store_true", help="show the C memory manager's known defects instead")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="guests at a time (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="list the tests")
     args = parser.parse_args()
@@ -393,12 +401,9 @@ def main():
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     start = time.monotonic()
 
-    if not (args.no_host or args.kernel or args.module):
-        for entry in suite["host"]:
-            if wanted(entry["name"]):
-                guarded(host, entry)
+    everything = not (args.kernel or args.module or args.defects)
     # these use all processors by themselves
-    if not (args.host or args.kernel or args.module):
+    if everything and not args.host:
         for entry in suite["script"]:
             if wanted(entry["name"]):
                 guarded(script_of_its_own, entry)
@@ -424,32 +429,34 @@ def main():
                     alone=any(entry.get(key) for key in ("alone", "vm", "fails", "after")),
                     after=entry.get("after", ""),
                     fails=entry.get("fails", False),
-                    known=["defect_*"] if module == "stock" else [f"defect_{n:02}_*" for n in suite["c"]["defects"]],
                 )
                 if test.alone:
                     apart.append([test])
                 else:
                     groups.setdefault((module, kernel), []).append(test)
 
+    # the slowest first
+    tasks = [(sequence, groups[key]) for key in sorted(groups, key=lambda key: key[1] != "debug")]
+    if wanted("kunit") and not args.host and args.kernel != "stock" and args.module != "stock":
+        tasks.insert(1, (kunit,))
+    if everything and not args.no_host:
+        tasks.insert(1, (hosts, [entry for entry in suite["host"] if wanted(entry["name"])]))
+    tasks += [(sequence, tests) for tests in apart]
+    if args.defects:
+        stock = [test for tests in [*groups.values(), *apart] for test in tests if test.module == "stock" and not test.fails]
+        tasks = [(sequence, [test]) for test in with_defects(stock)]
+
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        futures = []
-        if wanted("kunit") and not args.host and args.kernel != "stock" and args.module != "stock":
-            futures.append(pool.submit(guarded, kunit))
-        # the slowest first
-        for key in sorted(groups, key=lambda key: key[1] != "debug"):
-            futures.append(pool.submit(guarded, sequence, groups[key], pool, not args.no_defects))
-        for tests in apart:
-            futures.append(pool.submit(guarded, sequence, tests, pool, not args.no_defects))
-        # these submit more: the pool is left when all are done
-        concurrent.futures.wait(futures)
+        for task in tasks:
+            pool.submit(guarded, *task)
 
     for name in report.failures:
         print(f"failed: {name}")
-    if report.defects:
+    if args.defects:
         print(f"known defects of the C code were shown {report.defects} times")
     print(f"{time.monotonic() - start:.0f} s, logs in {LOGS.relative_to(TOP)}")
     print(f"{report.passed} passed, {report.failed} failed", flush=True)
-    return 1 if report.failed or not report.passed else 0
+    return 1 if report.failed or not (report.passed or report.defects) else 0
 
 
 sys.exit(main())
