@@ -46,7 +46,7 @@ def guest(module, words, log, args, share=None):
 def try_guest(module, words, log, args, share):
     """… and the status of tests/vm."""
     argv = [str(TOP / "tests/vm"), "--module", module, "--kernel", args.kernel, "--log", f"{log}.kernel"]
-    argv += ["--timeout", "100000", "--silence", "240"]
+    argv += ["--timeout", "100000", "--silence", "240", "--cpus", str(args.cpus)]
     argv += ["--share", share] if share else []
     argv += [f"--device-arg={arg}" for arg in args.device_arg]
     argv += ["--", "differential", "--except", except_for(module, args), *words]
@@ -278,6 +278,7 @@ def main():
     parser.add_argument("--count", type=int, default=10000, metavar="N", help="how many programs (default: %(default)s)")
     parser.add_argument("--kernel", choices=["stock", "debug"], default="stock", help="on which kernel (default: stock)")
     parser.add_argument("--module", choices=["rust", "stock"], help="only this module, beside the model")
+    parser.add_argument("--cpus", type=int, default=2, metavar="N", help="processors of a guest (default: %(default)s); one is quicker")
     parser.add_argument("--with-defects", action="store_true", help="leave nothing out, whatever known defects it runs into")
     parser.add_argument("--control", action="store_true", help="succeed when a program goes wrong, and don't explain it")
     parser.add_argument("--device-arg", action="append", default=[], metavar="ARG", help="argument for the virtual Adreno; repeatable")

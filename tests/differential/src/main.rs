@@ -23,7 +23,7 @@ use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
-use uapi::{devcoredump::Devcoredump, vadreno::Vadreno, Pm4};
+use uapi::{debugfs, devcoredump::Devcoredump, vadreno::Vadreno, Pm4};
 
 const USAGE: &str = "usage: differential [--from SEED] [--count N] [--except DEFECT,…]
        differential --file FILE [--until-wrong]
@@ -54,6 +54,9 @@ struct Options {
     vandal: bool,
     leaky: bool,
 }
+
+/// Four times the driver's own. A hang still ends within [`PATIENCE`].
+const HANGCHECK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What a program has to cope with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,6 +245,7 @@ fn run(options: &Options) -> Result<bool> {
             )
         }
     };
+    debugfs::set_hangcheck_period(HANGCHECK_PERIOD).context("hangcheck_period_ms")?;
     let before = Census::new()?;
     let mut testbed = (!options.vandal).then(Testbed::new).transpose()?;
     let vandal = options

@@ -3,7 +3,7 @@
 //! The GPU's files in debugfs.
 
 use nix::mount::{mount, MsFlags};
-use std::{fs, io, path::PathBuf};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 const ROOT: &str = "/sys/kernel/debug";
 
@@ -43,6 +43,13 @@ pub fn shrink(pages: u64) -> io::Result<u64> {
         Ok(u64::MAX) => Ok(0),
         freed => freed.map_err(io::Error::other),
     }
+}
+
+/// How often the kernel looks whether the GPU gets on. By default that is so often that a guest whose processors are wanted
+/// elsewhere looks hung.
+pub fn set_hangcheck_period(period: Duration) -> io::Result<()> {
+    let file = directory()?.join("hangcheck_period_ms");
+    fs::write(file, period.as_millis().to_string())
 }
 
 /// The list of all BOs.
