@@ -53,7 +53,29 @@ pub mod txn;
 pub mod va;
 pub mod vm;
 
+use core::{
+    mem::MaybeUninit,
+    ptr::NonNull, //
+};
+
 use kernel::prelude::*;
+
+/// Memory for a box.
+///
+/// As `KBox::new_uninit()` with `GFP_KERNEL`, which is a `krealloc()` of nothing and costs twice as much as the allocation.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+#[inline]
+fn kmalloc<T>() -> Result<KBox<MaybeUninit<T>>> {
+    const { assert!(size_of::<T>() > 0 && align_of::<T>() <= align_of::<u64>()) };
+    // SAFETY: Any size may be asked for.
+    let memory = unsafe { crate::bindings::gpuvm_rs_kmalloc(size_of::<T>()) };
+    let memory = NonNull::new(memory.cast()).ok_or(ENOMEM)?;
+    // SAFETY: Allocated as a `KBox` is, by kmalloc(), which aligns to 8 bytes at least.
+    Ok(unsafe { KBox::from_raw(memory.as_ptr()) })
+}
 
 /// Turns a C return code (0 or a negative errno) into a [`Result`].
 ///

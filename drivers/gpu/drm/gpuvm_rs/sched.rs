@@ -29,6 +29,7 @@ use kernel::{
 
 use super::{
     fence::Fence,
+    kmalloc,
     to_result, //
 };
 use crate::bindings;
@@ -264,8 +265,7 @@ impl<B: Backend> PendingJob<B> {
         client_id: u64,
         data: B::Job,
     ) -> Result<Self> {
-        Ok(Self(KBox::pin_init(
-            try_pin_init!(Job {
+        Ok(Self(kmalloc()?.write_pin_init(try_pin_init!(Job {
                 base <- Opaque::try_ffi_init(|slot| {
                     // SAFETY: `slot` is ours; the entity is alive by the caller's promise.
                     to_result(unsafe {
@@ -275,9 +275,7 @@ impl<B: Backend> PendingJob<B> {
                 reap <- new_delayed_work!("gpuvm_rs::reap"),
                 older: core::ptr::null_mut(),
                 data,
-            }? Error),
-            GFP_KERNEL,
-        )?))
+            }? Error))?))
     }
 
     /// The C job, for C helpers that add dependencies.

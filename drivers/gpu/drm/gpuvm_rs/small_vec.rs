@@ -98,7 +98,15 @@ impl<T, const N: usize> SmallVec<T, N> {
     pub fn push(&mut self, element: T, flags: Flags) -> Result {
         self.reserve(1, flags)?;
         match &mut self.heap {
-            Some(heap) => heap.push_within_capacity(element)?,
+            Some(heap) => {
+                let place = heap.spare_capacity_mut().first_mut().ok_or(ENOMEM)?;
+                // Not `push_within_capacity()`, for which the compiler stores the elements of a request byte by byte.
+                // SAFETY: The place is behind the last element, which this is from now on.
+                unsafe {
+                    place.as_mut_ptr().write(element);
+                    heap.inc_len(1);
+                }
+            }
             None => {
                 let place = self.inline.get_mut(self.len).ok_or(ENOMEM)?;
                 place.write(element);

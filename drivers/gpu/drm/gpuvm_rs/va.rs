@@ -11,7 +11,7 @@ use kernel::{
 
 use super::{
     gem::GemObject,
-    to_result,
+    kmalloc, to_result,
     vm::{
         Driver,
         VaRange,
@@ -88,20 +88,11 @@ impl<T: Driver> GpuVaAlloc<T> {
     ///
     /// `ENOMEM`.
     pub fn new(data: T::Va) -> Result<Self> {
-        const { assert!(align_of::<GpuVa<T>>() <= align_of::<u64>()) };
-        // Not `KBox::new()`, which is a `krealloc()` of nothing and costs twice as much as the allocation.
-        // SAFETY: Allocated as a `KBox` is, by kmalloc(), which aligns to 8 bytes at least; initialised before it is one.
-        unsafe {
-            let va = bindings::gpuvm_rs_kmalloc(size_of::<GpuVa<T>>()).cast::<GpuVa<T>>();
-            if va.is_null() {
-                return Err(ENOMEM);
-            }
-            va.write(GpuVa {
-                base: Opaque::zeroed(),
-                data,
-            });
-            Ok(Self(KBox::from_raw(va)))
-        }
+        let va = GpuVa {
+            base: Opaque::zeroed(),
+            data,
+        };
+        Ok(Self(KBox::write(kmalloc()?, va)))
     }
 
     /// What the driver adds.

@@ -69,9 +69,11 @@ impl Work {
         self.reservation.release(&mut change);
         let freed = change.finish();
 
-        let now = ffi::now_ns();
-        for number in self.log_entries.clone() {
-            pt.log.applied(number, now, result);
+        if !self.log_entries.is_empty() {
+            let now = ffi::now_ns();
+            for number in self.log_entries.clone() {
+                pt.log.applied(number, now, result);
+            }
         }
         if result.is_err() && !vm.is_unusable() {
             vm.set_unusable();

@@ -856,6 +856,7 @@ pub(super) struct Runs<'a> {
 impl Iterator for Runs<'_> {
     type Item = (u64, u64);
 
+    #[inline]
     fn next(&mut self) -> Option<(u64, u64)> {
         let mut phys = 0;
         let nr = match &mut self.segment {

@@ -187,6 +187,8 @@ impl Entries for View {
         unsafe { self.0.add(index % ENTRIES).write_volatile(entry) };
     }
 
+    // Inlined, it has short mappings keep addresses at hand that they don't need.
+    #[inline(never)]
     fn fill(&self, first: usize, count: usize, mut entry: u64, step: u64) {
         /// Stores in a row, without a loop around each.
         const ROW: usize = 8;

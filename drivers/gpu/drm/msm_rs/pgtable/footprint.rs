@@ -131,7 +131,9 @@ impl<B: ReachBuf> Footprint<B> {
                 push(Reach { range, level: LEAF })?;
                 continue;
             }
-            for end in [range.addr(), range.last()] {
+            let one = (range.addr() ^ range.last()) >> table_shift(LEAF) == 0;
+            let ends = [range.addr(), range.last()];
+            for end in ends.into_iter().take(if one { 1 } else { 2 }) {
                 // The lowest table whose reach isn't covered whole.
                 for level in (geometry.start_level().wrapping_add(1)..=LEAF).rev() {
                     let reach =

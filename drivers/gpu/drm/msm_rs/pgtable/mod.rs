@@ -140,17 +140,14 @@ impl NullTables {
 
     /// The shared table of `level`, 1 to 3.
     #[inline]
-    const fn table(&self, level: u32) -> Table {
-        let [top, middle, leaf] = self.0;
-        match level {
-            LEAF => leaf,
-            2 => middle,
-            _ => top,
-        }
+    fn table(&self, level: u32) -> Table {
+        let [top, ..] = self.0;
+        let at = level.wrapping_sub(1) as usize;
+        self.0.get(at).copied().unwrap_or(top)
     }
 }
 
-/// From how many entries on it is worth finding out whether a table is empty.
+/// From how many entries on it is worth finding out whether a table is empty, and from how many of one run to store them together.
 const LONG: usize = 16;
 
 /// What an entry above the last level leads to.
@@ -490,7 +487,7 @@ impl PageTables {
                 let end = span.end.min(at.saturating_add(left));
                 let count = end.wrapping_sub(at);
                 left = left.saturating_sub(count);
-                if blank {
+                if blank && count >= LONG {
                     view.fill(at, count, entry, PAGE_SIZE);
                     // CAST: at most 512, and so many pages.
                     added = added.wrapping_add(count as u16);
@@ -626,6 +623,14 @@ impl PageTables {
         let mut path = [self.root; LEAF as usize + 1];
         while iova < range.end() {
             let here = iova;
+            if level == start && range.end().wrapping_sub(iova) >> entry_shift(LEAF - 1) == 0 {
+                // Too little for a whole table: straight to the last level.
+                match self.descend(mem, iova, &mut path) {
+                    Child::Own(_) => level = LEAF,
+                    Child::Shared => return Err(Error::Unreserved),
+                    Child::Absent => {}
+                }
+            }
             let table = path.get(level as usize).copied().unwrap_or(self.root);
             let view = mem.entries(table);
             let piece = Piece::at(iova, range.end(), level);
@@ -740,6 +745,28 @@ impl PageTables {
             Some(null) if null.table(level) == table => Child::Shared,
             _ => Child::Own(table),
         }
+    }
+
+    /// What the way to `iova` ends in. The VM's own tables on it go to `path`, by level.
+    #[inline]
+    fn descend<M: Memory>(
+        &self,
+        mem: &M,
+        iova: u64,
+        path: &mut [Table; LEAF as usize + 1],
+    ) -> Child {
+        let mut table = self.root;
+        for level in self.geometry.start_level()..LEAF {
+            let below = level.wrapping_add(1);
+            match self.child(mem.entries(table).get(index(iova, level)), below) {
+                Child::Own(child) => table = child,
+                end => return end,
+            }
+            if let Some(place) = path.get_mut(below as usize) {
+                *place = table;
+            }
+        }
+        Child::Own(table)
     }
 
     /// The table of `level` that translates `iova`, if it exists and is not a shared one.
