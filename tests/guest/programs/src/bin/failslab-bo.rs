@@ -7,13 +7,19 @@
 
 use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
 use programs::{pattern, Census, Gpu, PATIENCE};
-use std::{os::fd::AsFd, process::ExitCode, time::Duration};
+use std::{
+    cell::Cell,
+    os::fd::{AsFd, OwnedFd},
+    process::ExitCode,
+    time::Duration,
+};
 use uapi::{
     abi::{self, MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
     debugfs, fault_injection,
     memory::Group,
+    module,
     swap::Swap,
-    vgem::Buffer,
+    vgem::{Buffer, Importer},
     Bo, Device, Errno, Pm4, PAGE,
 };
 
@@ -180,6 +186,62 @@ fn export(_: &mut Test) -> Outcome {
     })
 }
 
+/// A BO with another driver's file or nothing, and its dma-buf.
+fn exported<T>(other: T) -> harness::Result<(Bo, OwnedFd, T)> {
+    let bo = bo()?;
+    bo.fill(|i| i as u32)?;
+    let fd = bo.export()?;
+    Ok((bo, fd, other))
+}
+
+/// Whatever another driver did with a BO is over: nothing pins it.
+fn check_unpinned(bo: &Bo) -> Outcome {
+    bo.madvise(MSM_MADV_DONTNEED)?;
+    programs::eventually("the BO to be purged", || {
+        debugfs::shrink(1 << 20)?;
+        Ok(!bo.madvise(MSM_MADV_WILLNEED)? || bo.madvise(MSM_MADV_DONTNEED).map(|_| false)?)
+    })
+}
+
+/// Another driver attaches to a BO's dma-buf, which pins the BO for as long.
+fn attach_by_another_driver(_: &mut Test) -> Outcome {
+    each_allocation(
+        1,
+        || exported(Cell::new(Some(Importer::new()?))),
+        |(_, fd, other)| {
+            let importer = other.take().ok_or(Errno::EBADF)?;
+            let imported = importer.import(fd.as_fd());
+            other.set(Some(importer));
+            imported
+        },
+        |(bo, _, other), ()| {
+            bo.madvise(MSM_MADV_DONTNEED)?;
+            debugfs::shrink(1 << 20)?;
+            ensure!(
+                bo.madvise(MSM_MADV_WILLNEED)?,
+                "purged, though somebody is attached"
+            );
+            ensure_eq!(bo.map()?.read(3000), 3000, "its content");
+            drop(other.take());
+            check_unpinned(bo)
+        },
+    )
+}
+
+/// … maps it for DMA and for the kernel, and writes.
+fn mapped_by_another_driver(_: &mut Test) -> Outcome {
+    each_allocation(
+        1,
+        || exported(()),
+        |(_, fd, ())| module::use_dma_buf(fd.as_fd()),
+        |(bo, ..), ()| {
+            let map = bo.map()?;
+            ensure_eq!((map.read(0), map.read(3000)), (1, 3000), "its content");
+            check_unpinned(bo)
+        },
+    )
+}
+
 fn import(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
     each_allocation(
@@ -230,7 +292,7 @@ fn close(_: &mut Test) -> Outcome {
             let bo = bo()?;
             bo.iova()?;
             bo.fill(|i| i as u32)?;
-            Ok(std::cell::Cell::new(Some(bo)))
+            Ok(Cell::new(Some(bo)))
         },
         |bo| {
             drop(bo.take());
@@ -412,6 +474,8 @@ fn main() -> ExitCode {
         export,
         import,
         import_own,
+        attach_by_another_driver,
+        mapped_by_another_driver,
         madvise,
         cpu_prep,
         cpu_prep_busy,
