@@ -488,6 +488,14 @@ impl Model {
             if waiting().any(|job| job.unmaps.contains(&n)) {
                 self.defects.insert(3);
             }
+            // C's jobs have their fence in that reservation only if they map private BOs.
+            let maps_private = |job: &Job| {
+                let mut maps = job.maps.iter();
+                maps.any(|&bo| self.bos[bo].kind == Kind::Private)
+            };
+            if bo.kind == Kind::Private && busy && !waiting().any(maps_private) {
+                self.defects.insert(31);
+            }
             if !busy {
                 gone.insert(n);
             }
@@ -651,6 +659,31 @@ mod tests {
         let [.., shrink] = waiting.clone();
         let after = [waiting.as_slice(), &[Op::Signal { fence: 0 }, shrink]].concat();
         assert_eq!(play(&after).expect(&again), Expected::Retained(false));
+    }
+
+    #[test]
+    fn jobs_keep_the_private_pages_of_their_vm() {
+        let ops = [
+            Op::New {
+                bo: 0,
+                pages: 4,
+                kind: Kind::Private,
+            },
+            Op::Hold { fence: 0 },
+            bind(0, vec![Change::Unmap { at: 9, count: 4 }], Some(0)),
+            Op::Madvise {
+                bo: 0,
+                needed: false,
+            },
+            Op::Shrink,
+        ];
+        let model = play(&ops);
+        let again = Op::Madvise {
+            bo: 0,
+            needed: true,
+        };
+        assert_eq!(model.expect(&again), Expected::Retained(true));
+        assert!(model.defects.contains(&31));
     }
 
     #[test]
