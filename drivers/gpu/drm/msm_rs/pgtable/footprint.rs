@@ -15,6 +15,7 @@ use core::ops::DerefMut;
 
 use super::geometry::{table_shift, Geometry, LEAF};
 use crate::gpuvm_rs::range::VaRange;
+use crate::pure::ranges::sort_merge_by;
 
 /// What one operation of a job does to the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,9 +149,10 @@ impl<B: ReachBuf> Footprint<B> {
                 }
             }
         }
-        let len = sort_merge(&mut reaches);
+        let order = |reach: &Reach| (reach.range.addr(), reach.level);
+        let len = sort_merge_by(&mut reaches, order, Reach::absorb);
         reaches.truncate(len);
-        // INVARIANT: `sort_merge()` made it so.
+        // INVARIANT: `sort_merge_by()` made it so.
         Ok(Self { reaches })
     }
 
@@ -159,26 +161,4 @@ impl<B: ReachBuf> Footprint<B> {
     pub fn reaches(&self) -> &[Reach] {
         &self.reaches
     }
-}
-
-/// Brings `reaches` into the order of a footprint, without those that others contain. Returns how many are left.
-fn sort_merge(reaches: &mut [Reach]) -> usize {
-    if reaches.len() < 2 {
-        return reaches.len();
-    }
-    reaches.sort_unstable_by_key(|reach| (reach.range.addr(), reach.level));
-    let mut last = 0usize;
-    for from in 1..reaches.len() {
-        let Some(&next) = reaches.get(from) else {
-            break;
-        };
-        if reaches.get_mut(last).is_some_and(|last| last.absorb(&next)) {
-            continue;
-        }
-        last = last.wrapping_add(1);
-        if let Some(place) = reaches.get_mut(last) {
-            *place = next;
-        }
-    }
-    last.saturating_add(1)
 }

@@ -10,28 +10,36 @@ use crate::gpuvm_rs::range::VaRange;
 /// Makes a set of `ranges`, in place, and returns it: the first part of the slice. What is behind it is left over and
 /// means nothing. O(n log n), and O(n) when already sorted.
 pub fn sort_merge(ranges: &mut [VaRange]) -> &mut [VaRange] {
-    if ranges.len() < 2 {
-        return ranges;
-    }
-    ranges.sort_unstable_by_key(|range| range.addr());
+    let len = sort_merge_by(ranges, VaRange::addr, VaRange::absorb);
+    ranges.get_mut(..len).unwrap_or_default()
+}
 
-    let mut len = 0usize;
-    for from in 0..ranges.len() {
-        let Some(&next) = ranges.get(from) else {
+/// Sorts `items` by `key`, in place, and joins each into the one before it if that can `absorb` it. Returns how many are
+/// left; what is behind them means nothing.
+#[inline]
+pub fn sort_merge_by<T: Copy, K: Ord>(
+    items: &mut [T],
+    key: impl Fn(&T) -> K,
+    absorb: impl Fn(&mut T, &T) -> bool,
+) -> usize {
+    if items.len() < 2 {
+        return items.len();
+    }
+    items.sort_unstable_by_key(key);
+    let mut last = 0usize;
+    for from in 1..items.len() {
+        let Some(&next) = items.get(from) else {
             break;
         };
-        let joined = match len.checked_sub(1).and_then(|last| ranges.get_mut(last)) {
-            Some(last) => last.absorb(&next),
-            None => false,
-        };
-        if !joined {
-            if let Some(place) = ranges.get_mut(len) {
-                *place = next;
-                len = len.wrapping_add(1);
-            }
+        if items.get_mut(last).is_some_and(|last| absorb(last, &next)) {
+            continue;
+        }
+        last = last.wrapping_add(1);
+        if let Some(place) = items.get_mut(last) {
+            *place = next;
         }
     }
-    ranges.get_mut(..len).unwrap_or_default()
+    last.saturating_add(1)
 }
 
 /// Whether the sets `a` and `b` have a byte in common.
