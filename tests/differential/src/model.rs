@@ -612,6 +612,14 @@ mod tests {
         pages: 4,
         kind: Kind::Plain,
     };
+    const NOT_NEEDED: Op = Op::Madvise {
+        bo: 0,
+        needed: false,
+    };
+    const NEEDED: Op = Op::Madvise {
+        bo: 0,
+        needed: true,
+    };
 
     #[test]
     fn a_held_bind_waits_and_so_do_those_behind_it() {
@@ -643,22 +651,15 @@ mod tests {
             bind(0, vec![map(0, 0, 4)], None),
             Op::Hold { fence: 0 },
             bind(0, vec![Change::Unmap { at: 0, count: 4 }], Some(0)),
-            Op::Madvise {
-                bo: 0,
-                needed: false,
-            },
+            NOT_NEEDED,
             Op::Shrink,
         ];
         let model = play(&waiting);
-        let again = Op::Madvise {
-            bo: 0,
-            needed: true,
-        };
-        assert_eq!(model.expect(&again), Expected::Retained(true));
+        assert_eq!(model.expect(&NEEDED), Expected::Retained(true));
         assert!(model.defects.contains(&3));
         let [.., shrink] = waiting.clone();
         let after = [waiting.as_slice(), &[Op::Signal { fence: 0 }, shrink]].concat();
-        assert_eq!(play(&after).expect(&again), Expected::Retained(false));
+        assert_eq!(play(&after).expect(&NEEDED), Expected::Retained(false));
     }
 
     #[test]
@@ -671,18 +672,11 @@ mod tests {
             },
             Op::Hold { fence: 0 },
             bind(0, vec![Change::Unmap { at: 9, count: 4 }], Some(0)),
-            Op::Madvise {
-                bo: 0,
-                needed: false,
-            },
+            NOT_NEEDED,
             Op::Shrink,
         ];
         let model = play(&ops);
-        let again = Op::Madvise {
-            bo: 0,
-            needed: true,
-        };
-        assert_eq!(model.expect(&again), Expected::Retained(true));
+        assert_eq!(model.expect(&NEEDED), Expected::Retained(true));
         assert!(model.defects.contains(&31));
     }
 
@@ -691,10 +685,7 @@ mod tests {
         let model = play(&[
             NEW,
             bind(0, vec![map(0, 0, 4)], None),
-            Op::Madvise {
-                bo: 0,
-                needed: false,
-            },
+            NOT_NEEDED,
             Op::Shrink,
         ]);
         assert!(model.is_broken());

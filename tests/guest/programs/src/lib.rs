@@ -19,9 +19,22 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
+use uapi::{
+    abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
+    debugfs, Bo,
+};
 
 /// How long anything may take that isn't held back on purpose.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A BO that nobody pins any more can be purged.
+pub fn check_unpinned(bo: &Bo) -> harness::Outcome {
+    bo.madvise(MSM_MADV_DONTNEED)?;
+    eventually("the BO to be purged", || {
+        debugfs::shrink(1 << 20)?;
+        Ok(!bo.madvise(MSM_MADV_WILLNEED)? || bo.madvise(MSM_MADV_DONTNEED).map(|_| false)?)
+    })
+}
 
 /// Waits until something that the kernel does when it has time for it has happened.
 pub fn eventually(what: &str, mut done: impl FnMut() -> harness::Result<bool>) -> harness::Outcome {

@@ -7,12 +7,7 @@
 
 use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
 use programs::{pattern, Census, Gpu, PATIENCE};
-use std::{
-    cell::Cell,
-    os::fd::{AsFd, OwnedFd},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{cell::Cell, os::fd::AsFd, process::ExitCode, time::Duration};
 use uapi::{
     abi::{self, MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
     debugfs, fault_injection,
@@ -185,28 +180,16 @@ fn export(_: &mut Test) -> Outcome {
     })
 }
 
-/// A BO with another driver's file or nothing, and its dma-buf.
-fn exported<T>(other: T) -> harness::Result<(Bo, OwnedFd, T)> {
-    let bo = bo()?;
-    bo.fill(|i| i as u32)?;
-    let fd = bo.export()?;
-    Ok((bo, fd, other))
-}
-
-/// Whatever another driver did with a BO is over: nothing pins it.
-fn check_unpinned(bo: &Bo) -> Outcome {
-    bo.madvise(MSM_MADV_DONTNEED)?;
-    programs::eventually("the BO to be purged", || {
-        debugfs::shrink(1 << 20)?;
-        Ok(!bo.madvise(MSM_MADV_WILLNEED)? || bo.madvise(MSM_MADV_DONTNEED).map(|_| false)?)
-    })
-}
-
 /// Another driver attaches to a BO's dma-buf, which pins the BO for as long. (dma_buf_vmap() warns by itself when it fails.)
 fn attach_by_another_driver(_: &mut Test) -> Outcome {
     each_allocation(
         1,
-        || exported(Cell::new(Some(Importer::new()?))),
+        || {
+            let bo = bo()?;
+            bo.fill(|i| i as u32)?;
+            let fd = bo.export()?;
+            Ok((bo, fd, Cell::new(Some(Importer::new()?))))
+        },
         |(_, fd, other)| {
             let importer = other.take().ok_or(Errno::EBADF)?;
             let imported = importer.import(fd.as_fd());
@@ -222,7 +205,7 @@ fn attach_by_another_driver(_: &mut Test) -> Outcome {
             );
             ensure_eq!(bo.map()?.read(3000), 3000, "its content");
             drop(other.take());
-            check_unpinned(bo)
+            programs::check_unpinned(bo)
         },
     )
 }

@@ -1087,7 +1087,7 @@ fn relocation_fields(_: &mut Test) -> Outcome {
         "the commands"
     );
     // Nothing has kept it mapped, or pinned.
-    what_is_not_pinned_goes(&t.gpu.cmds)
+    programs::check_unpinned(&t.gpu.cmds)
 }
 
 /// Somebody else's buffer can't be written to by the kernel.
@@ -1108,16 +1108,6 @@ fn relocations_in_a_foreign_buffer(_: &mut Test) -> Outcome {
     );
     ensure_eq!(foreign.map()?.read(0), pattern(3, 0), "its content");
     Ok(())
-}
-
-/// A BO that nobody pins any more can be purged.
-fn what_is_not_pinned_goes(bo: &Bo) -> Outcome {
-    bo.madvise(abi::MSM_MADV_DONTNEED)?;
-    programs::eventually("the BO to be purged", || {
-        uapi::debugfs::shrink(1 << 20)?;
-        Ok(!bo.madvise(abi::MSM_MADV_WILLNEED)?
-            || bo.madvise(abi::MSM_MADV_DONTNEED).map(|_| false)?)
-    })
 }
 
 /// BOs that share the VM's reservation object and BOs that don't, read and written by one submit, in any order.
@@ -1179,7 +1169,7 @@ fn table_that_cannot_be_placed(_: &mut Test) -> Outcome {
         );
         a.cpu_prep(abi::MSM_PREP_WRITE | abi::MSM_PREP_NOSYNC, Duration::ZERO)
             .context("the first BO has a fence")?;
-        what_is_not_pinned_goes(&a)?;
+        programs::check_unpinned(&a)?;
     }
     before.restored()
 }
