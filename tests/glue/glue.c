@@ -544,11 +544,33 @@ static const struct kernel_param_ops vadreno_relocs_ops = {
 module_param_cb(allow_relocs, &vadreno_relocs_ops, NULL, 0600);
 MODULE_PARM_DESC(allow_relocs, "whether SUBMITs may have relocations, as with older GPUs");
 
+/*
+ * In system sleep the guest's own devices stay awake: programs and their output go through them, and some of their drivers can't sleep.
+ * So does the PCI device that the GPU is made of. The GPU and its SMMU sleep as on hardware.
+ */
+static int vadreno_stay_awake(struct device *dev, void *data)
+{
+	dev_pm_syscore_device(dev, true);
+	return 0;
+}
+
+static void vadreno_keep_guest_awake(void)
+{
+	struct pci_dev *pdev = NULL;
+
+	for_each_pci_dev(pdev) {
+		vadreno_stay_awake(&pdev->dev, NULL);
+		device_for_each_child(&pdev->dev, NULL, vadreno_stay_awake);
+	}
+}
+
 /* No exit: devices and device-tree nodes that others use can't be taken away. */
 static int __init vadreno_init(void)
 {
-	int ret = platform_driver_register(&vadreno_bus_driver);
+	int ret;
 
+	vadreno_keep_guest_awake();
+	ret = platform_driver_register(&vadreno_bus_driver);
 	if (ret)
 		return ret;
 	ret = pci_register_driver(&vadreno_driver);

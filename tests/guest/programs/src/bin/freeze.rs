@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The whole system sleeps, processes frozen, and its clock wakes it.
+//!
+//! What can only be seen by somebody awake is in `suspend`.
+
+use harness::{ensure, ensure_eq, Context, Outcome, Test};
+use nix::{
+    sys::{
+        signal::{kill, Signal},
+        wait::{waitpid, WaitStatus},
+    },
+    unistd::{fork, ForkResult, Pid},
+};
+use programs::{pattern, Census, Gpu, PATIENCE};
+use std::{
+    fs,
+    process::ExitCode,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use uapi::{HeldFence, Pm4, PAGE};
+
+const ALARM: &str = "/sys/class/rtc/rtc0/wakealarm";
+const SUCCESSES: &str = "/sys/power/suspend_stats/success";
+
+fn sleeps() -> harness::Result<u64> {
+    let text = fs::read_to_string(SUCCESSES).context(SUCCESSES)?;
+    Ok(text.trim().parse()?)
+}
+
+/// Sends the system to sleep for a second or two.
+fn freeze() -> Outcome {
+    let before = sleeps()?;
+    // What is left of an alarm that came too early.
+    fs::write(ALARM, "0").context(ALARM)?;
+    fs::write(ALARM, "+2").context(ALARM)?;
+    fs::write("/sys/power/state", "freeze").context("falling asleep")?;
+    ensure_eq!(sleeps()? - before, 1, "times that the system has slept");
+    Ok(())
+}
+
+/// What is mapped, in the page tables and in BOs, is there after the sleep.
+fn mappings_survive(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(1, 4 * PAGE)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    for n in 0..3 {
+        gpu.write(gpu.iova(8), &[n])?;
+        freeze()?;
+        ensure_eq!(
+            gpu.read(gpu.iova(PAGE), 1)?,
+            [pattern(1, 1024)],
+            "after sleep {n}"
+        );
+        ensure_eq!(gpu.read(gpu.iova(8), 1)?, [n], "what was written before");
+    }
+    Ok(())
+}
+
+/// A bind and a SUBMIT that wait for a fence do so across the sleep.
+fn waiting_requests_wait_on(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    let bos = [gpu.bo(1, PAGE)?, gpu.bo(2, PAGE)?];
+    gpu.map(&bos[0], gpu.iova(0))?;
+    let held = HeldFence::new().context("held fence")?;
+    let remapped = gpu
+        .bind()
+        .map(&bos[1], 0, gpu.iova(0), PAGE)
+        .after(held.file())
+        .send()
+        .context("MAP")?;
+    let write = Pm4::new().mem_write(gpu.iova(4), &[0x77]).barrier();
+    let submitted = gpu
+        .start(&write, |s| s.after(&remapped))
+        .context("SUBMIT")?;
+    freeze()?;
+    ensure!(!remapped.is_signaled()?, "the bind, before its fence");
+    ensure!(
+        !submitted.fence.is_signaled()?,
+        "the SUBMIT, before the bind"
+    );
+    held.signal().context("the fence was held")?;
+    submitted.wait(PATIENCE).context("SUBMIT")?;
+    ensure_eq!(
+        (bos[0].map()?.read(1), bos[1].map()?.read(1)),
+        (pattern(1, 1), 0x77),
+        "what the SUBMIT wrote"
+    );
+    Ok(())
+}
+
+/// A process that maps, lets the GPU write, looks, and unmaps, again and again. Dropping it kills it.
+struct Worker(Pid);
+
+impl Worker {
+    fn start(tag: u32) -> harness::Result<Self> {
+        // SAFETY: this process has one thread.
+        match unsafe { fork() }? {
+            ForkResult::Parent { child } => Ok(Self(child)),
+            ForkResult::Child => {
+                let result = work(tag);
+                if let Err(e) = &result {
+                    println!("# {e:#}");
+                }
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(result.is_err() as i32) }
+            }
+        }
+    }
+
+    /// Ends it, unless it has ended by itself: then something was wrong.
+    fn stop(self) -> Outcome {
+        let pid = self.0;
+        std::mem::forget(self);
+        kill(pid, Signal::SIGKILL)?;
+        let status = waitpid(pid, None)?;
+        ensure_eq!(
+            status,
+            WaitStatus::Signaled(pid, Signal::SIGKILL, false),
+            "a process at work"
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGKILL);
+        let _ = waitpid(self.0, None);
+    }
+}
+
+fn work(tag: u32) -> Outcome {
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(tag, 16 * PAGE)?;
+    let mut round = 0;
+    loop {
+        round += 1;
+        let at = gpu.iova(round % 64 * 16 * PAGE);
+        gpu.map(&bo, at)?;
+        gpu.write(at, &[round as u32])?;
+        ensure_eq!(gpu.read(at, 1)?, [round as u32], "round {round}");
+        ensure_eq!(
+            gpu.read(at + 15 * PAGE, 1)?,
+            [pattern(tag, 15 * 1024)],
+            "round {round}"
+        );
+        gpu.unmap(at, bo.size())?;
+    }
+}
+
+/// The system falls asleep while several processes keep page tables and GPU busy, and they go on afterwards.
+fn asleep_under_load(_: &mut Test) -> Outcome {
+    let census = Census::new()?;
+    let workers = (1..=3)
+        .map(Worker::start)
+        .collect::<harness::Result<Vec<_>>>()?;
+    for _ in 0..3 {
+        sleep(Duration::from_millis(300));
+        freeze()?;
+    }
+    sleep(Duration::from_millis(500));
+    workers.into_iter().try_for_each(Worker::stop)?;
+    census.restored()
+}
+
+/// A process that is killed in its sleep leaves nothing, though it had requests that wait.
+fn defect_29_killed_asleep(_: &mut Test) -> Outcome {
+    let census = Census::new()?;
+    let held = HeldFence::new().context("held fence")?;
+    // SAFETY: this process has one thread.
+    let child = match unsafe { fork() }? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            let result = wait_for(&held);
+            if let Err(e) = &result {
+                println!("# {e:#}");
+            }
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(1) }
+        }
+    };
+    let child = Worker(child);
+    sleep(Duration::from_millis(500));
+    freeze()?;
+    let begin = Instant::now();
+    child.stop()?;
+    ensure!(
+        begin.elapsed() < Duration::from_secs(8),
+        "it took long to die"
+    );
+    held.signal().context("the fence was held")?;
+    census.restored()
+}
+
+/// Lets an UNMAP and a SUBMIT wait for the fence, and itself for them.
+fn wait_for(held: &HeldFence) -> Outcome {
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(1, 16 * PAGE)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    let unmapped = gpu
+        .bind()
+        .unmap(gpu.iova(0), bo.size())
+        .after(held.file())
+        .send()?;
+    let submitted = gpu.start(&Pm4::new().nop(8), |s| s.after(&unmapped))?;
+    submitted.wait(10 * PATIENCE)?;
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    harness::main(harness::cases![
+        mappings_survive,
+        waiting_requests_wait_on,
+        asleep_under_load,
+        defect_29_killed_asleep,
+    ])
+}
