@@ -160,7 +160,7 @@ fn used_before_and_after_a_waiting_unmap(_: &mut Test) -> Outcome {
 fn unmapped_while_the_gpu_looks(_: &mut Test) -> Outcome {
     const AWAITED: u32 = 77;
     const FILLER: u64 = 16 << 20;
-    const MAPS: u64 = 16;
+    const MAPS: u64 = 64;
     let gpu = logged_gpu()?;
     let (bo, filler) = (gpu.bo(1, PAGE)?, Bo::new(&gpu.device, FILLER)?);
     gpu.map(&bo, gpu.iova(0))?;
