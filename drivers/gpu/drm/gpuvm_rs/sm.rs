@@ -119,7 +119,7 @@ impl<'op, T: Driver> OpRemap<'op, T> {
     }
 
     /// Ends the token: the VMA to remove, and what is left of it.
-    pub fn into_parts(self) -> (OpUnmap<'op, T>, [Option<OpMap<'op>>; 2]) {
+    pub(super) fn into_parts(self) -> (OpUnmap<'op, T>, [Option<OpMap<'op>>; 2]) {
         (self.unmap, [self.prev, self.next])
     }
 }

@@ -301,13 +301,8 @@ mod cases {
 
         fn remap(&mut self, op: OpRemap<'_, TestDriver>) -> Result {
             let hole = op.hole()?;
-            let (unmap, sides) = op.into_parts();
             self.txn.step((hole.addr(), hole.len()))?;
-            self.txn.remove(unmap)?;
-            for side in sides.iter().flatten() {
-                self.txn.insert(side, TestVa::new(), 0)?;
-            }
-            Ok(())
+            self.txn.split(op, TestVa::new, 0)
         }
     }
 

@@ -21,6 +21,7 @@ use super::{
     exec::Locked,
     sm::{
         OpMap,
+        OpRemap,
         OpUnmap, //
     },
     small_vec::SmallVec,
@@ -105,17 +106,25 @@ impl<'l, T: Driver> Transaction<'l, T> {
     ///
     /// `ENOMEM`; `EDEADLK` if the object isn't locked (a bug).
     pub fn insert(&mut self, op: &OpMap<'_>, data: T::Va, flags: u32) -> Result {
+        let Some(obj) = op.obj() else {
+            return self.insert_into(None, op, data, flags);
+        };
+        let obj = self.locked.obj(obj).ok_or(EDEADLK)?;
+        let vm_bo = VmBo::obtain(self.vm, &obj)?;
+        self.insert_into(Some(&vm_bo), op, data, flags)
+    }
+
+    /// As [`Self::insert`], for the vm_bo of the object, if `op` has one.
+    fn insert_into(
+        &mut self,
+        vm_bo: Option<&VmBo<'_, T>>,
+        op: &OpMap<'_>,
+        data: T::Va,
+        flags: u32,
+    ) -> Result {
         self.reserve(1)?;
         let va = GpuVaAlloc::new(data)?;
-        let range = op.range()?;
-        let va = match op.obj() {
-            None => va.insert(self.vm, range, None, op.offset(), flags)?,
-            Some(obj) => {
-                let obj = self.locked.obj(obj).ok_or(EDEADLK)?;
-                let vm_bo = VmBo::obtain(self.vm, &obj)?;
-                va.insert(self.vm, range, Some(&vm_bo), op.offset(), flags)?
-            }
-        };
+        let va = va.insert(self.vm, op.range()?, vm_bo, op.offset(), flags)?;
         self.push(Entry::Inserted(va));
         Ok(())
     }
@@ -133,6 +142,28 @@ impl<'l, T: Driver> Transaction<'l, T> {
         // SAFETY: The token's VMA is in the tree; VM and object are locked.
         let va = unsafe { GpuVaRemoved::take(op.into_raw()) };
         self.push(Entry::Removed(va));
+        Ok(())
+    }
+
+    /// Takes the VMA of `op` out, and puts a VMA with `flags`, and data of its own, where something is left of it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EDEADLK` if the object isn't locked (a bug).
+    pub fn split(&mut self, op: OpRemap<'_, T>, data: impl Fn() -> T::Va, flags: u32) -> Result {
+        let (whole, sides) = op.into_parts();
+        let obj = match sides.iter().flatten().find_map(OpMap::obj) {
+            Some(obj) => Some(self.locked.obj(obj).ok_or(EDEADLK)?),
+            None => None,
+        };
+        let vm_bo = match &obj {
+            Some(obj) => Some(VmBo::of_va(whole.va(), obj).ok_or(EINVAL)?),
+            None => None,
+        };
+        self.remove(whole)?;
+        for side in sides.iter().flatten() {
+            self.insert_into(vm_bo.as_ref(), side, data(), flags)?;
+        }
         Ok(())
     }
 

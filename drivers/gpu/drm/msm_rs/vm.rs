@@ -27,10 +27,7 @@ use crate::{
             VmTables, //
         },
         vm::Bind,
-        wq::{
-            self,
-            InUse, //
-        },
+        wq, //
     },
     gpuvm_rs::{
         exec::Exec,
@@ -59,6 +56,8 @@ pub(crate) struct BindState {
     pub(crate) geometry: Geometry,
     /// How tables are allocated.
     pub(crate) smmu: Smmu,
+    /// Whether the log keeps anything.
+    pub(crate) has_log: bool,
     /// How many tables may be allocated in advance.
     #[pin]
     pub(crate) throttle: Throttle,
@@ -149,9 +148,11 @@ impl BindState {
     /// The state of a new VM.
     pub(crate) fn new(tables: VmTables, log: VmLog) -> impl PinInit<Self> {
         let (geometry, smmu) = (tables.geometry(), tables.smmu());
+        let has_log = log.enabled();
         pin_init!(Self {
             geometry,
             smmu,
+            has_log,
             throttle <- Throttle::new(),
             pending <- new_mutex!(
                 PendingJobs {
@@ -217,13 +218,10 @@ pub(crate) fn close(vm: &GpuVm<Bind>) {
         return take_down(vm);
     }
     let later = {
-        let (vm, in_use) = (ARef::from(vm), InUse::new());
+        let vm = ARef::from(vm);
         move || {
             wait_for_gpu(&vm);
             take_down(&vm);
-            // The VM's end needs the module, too.
-            drop(vm);
-            drop(in_use);
         }
     };
     if wq::reaper().try_spawn(GFP_KERNEL, later).is_err() {
@@ -251,7 +249,7 @@ fn take_down(vm: &GpuVm<Bind>) {
 
     let cancelled = core::mem::replace(&mut vm.state().pending.lock().jobs, KVVec::new());
     for job in cancelled.iter() {
-        drop(job.slot.take());
+        drop(job.slot.cancel());
     }
 }
 

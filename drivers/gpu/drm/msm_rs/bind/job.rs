@@ -20,8 +20,7 @@ use crate::{
         self,
         queue::Queue,
         tables::TableList,
-        vm::Bind,
-        wq::InUse, //
+        vm::Bind, //
     },
     gpuvm_rs::{
         txn::Committed,
@@ -41,15 +40,17 @@ pub(crate) struct Work {
     /// The numbers of its entries in the VM log.
     pub(super) log_entries: Range<u64>,
     pub(super) reservation: Reservation,
+    /// Once it has run, or never will: the tables that aren't reachable any more.
+    pub(super) freed: Option<TableList>,
 }
 
 impl Work {
-    /// Changes the page tables. On the fence-signalling path. Returns tables that are not reachable any more.
-    fn run(&mut self, vm: &GpuVm<Bind>) -> Option<TableList> {
+    /// Changes the page tables. On the fence-signalling path.
+    fn run(&mut self, vm: &GpuVm<Bind>) {
         let mut guard = vm.state().page_tables.lock();
         let pt = &mut *guard;
-        if pt.closed {
-            return None;
+        if pt.closed || self.freed.is_some() {
+            return;
         }
         // A VM that is unusable gets no new mappings, but those that go must go.
         let mut result = if vm.is_unusable() {
@@ -67,7 +68,7 @@ impl Work {
             result = result.and(done);
         }
         self.reservation.release(&mut change);
-        let freed = change.finish();
+        self.freed = change.finish();
 
         if !self.log_entries.is_empty() {
             let now = ffi::now_ns();
@@ -79,11 +80,10 @@ impl Work {
             vm.set_unusable();
             pt.log.print();
         }
-        freed
     }
 }
 
-/// Where a job's work is until somebody takes it: the job when it runs, or the VM's close.
+/// Where a job's work is until somebody takes it: the job when it is dropped, or, if it hasn't run, the VM's close.
 #[pin_data]
 pub(crate) struct Slot {
     #[pin]
@@ -103,29 +103,27 @@ impl Slot {
         *self.work.lock() = Some(work);
     }
 
-    /// Takes the work, if it is still there.
-    pub(crate) fn take(&self) -> Option<Work> {
-        self.work.lock().take()
+    /// Takes the work, unless it has run.
+    pub(crate) fn cancel(&self) -> Option<Work> {
+        self.work.lock().take_if(|work| work.freed.is_none())
     }
 
-    /// Takes only the queue, to cancel the job on it.
+    /// Takes only the queue, to cancel the job on it, unless it has run.
     pub(crate) fn take_queue(&self) -> Option<Queue> {
         let mut guard = self.work.lock();
         let work: &mut Option<Work> = &mut guard;
-        work.as_mut()?.queue.take()
+        let work = work.as_mut().filter(|work| work.freed.is_none());
+        work?.queue.take()
     }
 }
 
 /// What the scheduler's job carries.
+///
+/// A cancelled job is freed when what it waited for is signalled, perhaps long after the file was closed.
 pub(crate) struct BindJob {
     slot: Arc<Slot>,
-    /// Keeps the work, once run, and the tables that it freed, until the job is dropped on the reaper.
-    done: Option<(Work, Option<TableList>)>,
-    /// Keeps the scheduler's memory alive. Dropped after `done`, whose queue needs the scheduler.
+    /// Keeps the scheduler's memory alive.
     vm: ARef<GpuVm<Bind>>,
-    /// A cancelled job is freed when what it waited for is signalled, perhaps long after the file
-    /// was closed.
-    _module: InUse,
 }
 
 impl BindJob {
@@ -133,22 +131,29 @@ impl BindJob {
     pub(crate) fn new(vm: &GpuVm<Bind>, slot: Arc<Slot>) -> Self {
         Self {
             slot,
-            done: None,
             vm: vm.into(),
-            _module: InUse::new(),
         }
     }
 
     /// The scheduler says that it is the job's turn. **Fence path.**
     pub(crate) fn run(&mut self) {
-        if let Some(mut work) = self.slot.take() {
-            let freed = work.run(&self.vm);
-            self.done = Some((work, freed));
+        if let Some(work) = &mut *self.slot.work.lock() {
+            work.run(&self.vm);
         }
     }
 
-    /// Takes the work out of a job that will never run.
+    /// The job won't do anything.
     pub(crate) fn abandon(&mut self) {
-        self.done = self.slot.take().map(|work| (work, None));
+        if let Some(work) = &mut *self.slot.work.lock() {
+            work.freed = Some(TableList::new(self.vm.state().smmu));
+        }
+    }
+}
+
+impl Drop for BindJob {
+    fn drop(&mut self) {
+        // With the slot unlocked, and before the VM: the queue needs the scheduler.
+        let work = self.slot.work.lock().take();
+        drop(work);
     }
 }

@@ -240,6 +240,7 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
         steps,
         log_entries,
         reservation,
+        freed: None,
     });
     let armed = job.arm();
     let fence = armed.finished();

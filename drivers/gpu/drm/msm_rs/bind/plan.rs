@@ -32,6 +32,7 @@ use crate::{
             Committed,
             Transaction, //
         },
+        va::GpuVa,
         vm::{
             GpuVm,
             VaRange,
@@ -81,9 +82,8 @@ pub(super) struct Plan<'l> {
 impl<'l> Plan<'l> {
     /// An empty plan, for job `job` on `queue`.
     pub(super) fn new(txn: Transaction<'l, Bind>, queue: i32, job: u32) -> Self {
-        let enabled = txn.vm().state().page_tables.lock().log.enabled();
         Self {
-            log: enabled.then(KVVec::new),
+            log: txn.vm().state().has_log.then(KVVec::new),
             txn,
             queue,
             job,
@@ -189,7 +189,7 @@ impl<'l> OpSteps<'_, 'l> {
     }
 
     /// Records that the entries of `hole` in `va` go.
-    fn unmapped(&mut self, va: &OpUnmap<'_, Bind>, hole: VaRange, partial: bool) -> Result {
+    fn unmapped(&mut self, va: &GpuVa<Bind>, hole: VaRange, partial: bool) -> Result {
         self.dirty = true;
         let op = if self.is_map() {
             LogOp::Replace
@@ -197,7 +197,7 @@ impl<'l> OpSteps<'_, 'l> {
             LogOp::Unmap
         };
         let flags = if partial { PARTIAL } else { 0 };
-        self.plan.log(op, || Described::part(va.va(), hole), flags)
+        self.plan.log(op, || Described::part(va, hole), flags)
     }
 }
 
@@ -230,7 +230,7 @@ impl Steps<Bind> for OpSteps<'_, '_> {
             return self.plan.txn.keep_with_flags(op, flags);
         }
         let range = op.va().range();
-        self.unmapped(&op, range, false)?;
+        self.unmapped(op.va(), range, false)?;
         self.plan.txn.remove(op)
     }
 
@@ -239,14 +239,9 @@ impl Steps<Bind> for OpSteps<'_, '_> {
         let mapped = op.va().data().mapped().get(self.vm());
         let handle = op.va().data().handle();
         let flags = op.va().flags();
-        let (unmap, sides) = op.into_parts();
-        self.unmapped(&unmap, hole, true)?;
-        self.plan.txn.remove(unmap)?;
-        for side in sides.iter().flatten() {
-            self.plan
-                .txn
-                .insert(side, BindVa::new(mapped, handle), flags)?;
-        }
-        Ok(())
+        self.unmapped(op.va(), hole, true)?;
+        self.plan
+            .txn
+            .split(op, || BindVa::new(mapped, handle), flags)
     }
 }

@@ -35,7 +35,10 @@ use super::{
         Root, //
     },
     tables::VmTables,
-    wq, //
+    wq::{
+        self,
+        InUse, //
+    }, //
 };
 use crate::{
     bind,
@@ -220,6 +223,9 @@ struct BindMemory {
     state: BindState,
     /// Taken by `Bind::free()`.
     burial: ManuallyDrop<Pin<KBox<Burial>>>,
+    /// What its jobs and its end wait for may signal long after the file was closed. Whoever drops the last reference keeps the
+    /// module from being unloaded for longer: the file, a submit, or by being on the reaper.
+    _module: InUse,
 }
 
 /// Ends a VM_BIND VM's scheduler and gives the memory back.
@@ -441,6 +447,7 @@ pub(super) unsafe fn create_bind(
             Ok(pin_init!(BindMemory {
                 state <- BindState::new(VmTables::new(root), log),
                 burial: ManuallyDrop::new(burial),
+                _module: InUse::new(),
             }))
         })
     }
