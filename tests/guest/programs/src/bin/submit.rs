@@ -3,6 +3,7 @@
 //! SUBMIT: what it does, what it waits for and tells, and what it refuses; a request that is refused has changed nothing.
 
 use harness::{bail, ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
+use nix::unistd::{geteuid, seteuid, Uid};
 use programs::{pattern, Census, Gpu, Legacy, PATIENCE};
 use std::{fs, io::Write, os::fd::AsRawFd, process::ExitCode, time::Duration};
 use uapi::{
@@ -11,7 +12,7 @@ use uapi::{
         drm_msm_gem_submit_reloc, drm_msm_syncobj, MSM_SUBMIT_BO_READ as READ,
         MSM_SUBMIT_BO_WRITE as WRITE,
     },
-    module,
+    fault_injection, module,
     vgem::Buffer,
     Bo, Errno, HeldFence, Pm4, Submit, SubmitQueue, Syncobj, PAGE,
 };
@@ -193,8 +194,6 @@ fn request_fields(_: &mut Test) -> Outcome {
         })?;
     }
     t.refuses(Errno::EINVAL, "no pipe", |r| r.flags &= !abi::MSM_PIPE_3D0)?;
-    // No kernel that these tests run on has been built for it.
-    t.refuses(Errno::EINVAL, "SUDO", |r| r.flags |= abi::MSM_SUBMIT_SUDO)?;
     t.refuses(Errno::EINVAL, "pad 1", |r| r.pad = 1)?;
     t.refuses(Errno::EINVAL, "pad -1", |r| r.pad = !0)?;
     t.refuses(Errno::ENOENT, "an unknown queue", |r| r.queueid = 999)?;
@@ -223,6 +222,73 @@ fn request_fields(_: &mut Test) -> Outcome {
     t.refuses(Errno::EINVAL, "fence number 0", |r| {
         r.flags |= abi::MSM_SUBMIT_FENCE_SN_IN;
     })
+}
+
+/// Whether the driver was built to accept SUDO: `scripts/module` does so for the debug kernel, nobody else.
+fn is_built_for_sudo() -> std::io::Result<bool> {
+    Ok(fault_injection::available() && module::is_out_of_tree("msm")?)
+}
+
+/// SUDO is for a driver that was built for it, and for CAP_SYS_RAWIO. Since Adreno 6xx, commands run as they would without.
+fn sudo(_: &mut Test) -> Outcome {
+    const CMDS: usize = 3;
+
+    let t = Target::new()?;
+    let refuses = |who: &str| {
+        t.refuses(Errno::EINVAL, &format!("SUDO by {who}"), |r| {
+            r.flags |= abi::MSM_SUBMIT_SUDO
+        })
+    };
+    let root = geteuid();
+    // Takes the capabilities away, too.
+    seteuid(Uid::from_raw(65534))?;
+    let refused = refuses("somebody without CAP_SYS_RAWIO");
+    seteuid(root)?;
+    refused?;
+    if !is_built_for_sudo()? {
+        return refuses("root");
+    }
+
+    // Each command stream copies what the one before has left.
+    let mut cmds = vec![t.cmd()];
+    for i in 0..CMDS - 1 {
+        t.gpu.set_result(i + 1, 0);
+        let commands = Pm4::new()
+            .mem_to_mem(t.gpu.result_iova(i + 1), t.gpu.result_iova(i))
+            .barrier();
+        cmds.push(drm_msm_gem_submit_cmd {
+            type_: abi::MSM_SUBMIT_CMD_BUF,
+            iova: t.gpu.place(&commands),
+            size: commands.size(),
+            ..Default::default()
+        });
+    }
+    let submitted = t
+        .submit(cmds)
+        .flags(abi::MSM_SUBMIT_SUDO)
+        .send()
+        .context("SUBMIT")?;
+    submitted.wait(PATIENCE)?;
+    ensure_eq!(submitted.fence.status()?, Some(Ok(())), "its fence");
+    ensure!(t.done.is_signaled()?, "its out-syncobj");
+    for i in 0..CMDS {
+        ensure_eq!(t.gpu.result(i), RAN, "the result of its commands {i}");
+    }
+
+    let legacy = Legacy::new()?;
+    let target = legacy.bo(1, PAGE)?;
+    let commands = Pm4::new().mem_write(target.iova()?, &[RAN]).barrier();
+    legacy.place(&commands)?;
+    Submit::new(&legacy.queue)
+        .bo(&legacy.cmds, READ)
+        .bo(&target, WRITE)
+        .cmd_in(0, 0, commands.size())
+        .flags(abi::MSM_SUBMIT_SUDO)
+        .send()
+        .context("SUBMIT in a VM that the kernel manages")?
+        .wait(PATIENCE)?;
+    ensure_eq!(target.map()?.read(0), RAN, "what its commands wrote");
+    Ok(())
 }
 
 fn command_fields(_: &mut Test) -> Outcome {
@@ -1227,6 +1293,7 @@ fn main() -> ExitCode {
         what_would_do,
         no_commands,
         request_fields,
+        sudo,
         command_fields,
         syncobjs,
         waits_and_tells,
