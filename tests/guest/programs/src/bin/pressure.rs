@@ -5,38 +5,46 @@
 
 use harness::{ensure, ensure_eq, Context, Outcome, Rng, Test};
 use nix::{
+    errno::Errno,
+    poll::{poll, PollFd, PollFlags},
     sys::{
         signal::{kill, Signal},
         wait::{waitpid, WaitPidFlag, WaitStatus},
     },
-    unistd::{fork, ForkResult, Pid},
+    unistd::{fork, pipe, read, write, ForkResult, Pid},
 };
 use programs::{Census, Gpu, PATIENCE};
 use std::{
+    ops::Range,
+    os::fd::{AsFd, OwnedFd},
     process::ExitCode,
     thread::sleep,
     time::{Duration, Instant},
 };
 use uapi::{
     abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
-    memory,
+    fault_injection, memory,
     swap::{vmstat, Swap},
     Bo, Pm4, PAGE,
 };
 
 const MIB: u64 = 1 << 20;
 /// What is left of memory for the processes: more would only take longer.
-const MEMORY: u64 = 96 * MIB;
-const BO_SIZE: u64 = MIB;
+const MEMORY: u64 = 20 * MIB;
+const BO_SIZE: u64 = MIB / 4;
 const BO_PAGES: u64 = BO_SIZE / PAGE;
-const PROCESSES: u64 = 4;
+const PROCESSES: u64 = 3;
 /// BOs of a context. A SUBMIT brings all of them back.
 const BOS: usize = 6;
 /// What a context takes: its BOs, those of [`Gpu`], and some for tables and metadata.
-const CONTEXT: u64 = (BOS as u64 + 2) * MIB;
+const CONTEXT: u64 = BOS as u64 * BO_SIZE + MIB + MIB / 4;
 
-/// How long the processes work once memory is full.
-const DURATION: Duration = Duration::from_secs(8);
+/// How many processes are killed, the first once memory is full, and replaced.
+const KILLS: u64 = 3;
+/// How many steps all processes together do between two kills, and after the last.
+const STEPS: Range<u64> = 10..20;
+/// A kernel that doesn't check all that is done with a page gets so many times as much memory and work.
+const FAST: u64 = 4;
 
 /// What is in a page: its first dword, and all others. Never 0, and different for each page of each version.
 fn first(version: u32, page: u64) -> u32 {
@@ -121,8 +129,12 @@ impl Known {
 }
 
 /// One process: fills the BOs of `contexts`, then copies them over each other, checks, changes their madvise state, replaces
-/// them.
-fn work(mut rng: Rng, contexts: usize, end: Instant) -> Outcome {
+/// them. It writes a byte to `steps` after each, until nobody reads them any more.
+fn work(mut rng: Rng, contexts: usize, steps: OwnedFd) -> Outcome {
+    let step = || match write(&steps, &[0]) {
+        Err(Errno::EPIPE) => Ok(false),
+        other => other.map(|_| true),
+    };
     let mut version = rng.u32(..1 << 20);
     let mut next = || {
         version = (version + 1) % (1 << 21);
@@ -132,11 +144,15 @@ fn work(mut rng: Rng, contexts: usize, end: Instant) -> Outcome {
     for _ in 0..contexts {
         let gpu = Gpu::new()?;
         let bos = (0..BOS)
-            .map(|slot| Known::new(&gpu, slot, next()))
+            .map(|slot| {
+                let known = Known::new(&gpu, slot, next())?;
+                step()?;
+                Ok(known)
+            })
             .collect::<harness::Result<Vec<_>>>()?;
         all.push((gpu, bos));
     }
-    while Instant::now() < end {
+    while step()? {
         let (gpu, bos) = &mut all[rng.usize(..contexts)];
         let (a, b) = (rng.usize(..BOS), rng.usize(..BOS));
         match rng.u32(..8) {
@@ -173,16 +189,30 @@ fn work(mut rng: Rng, contexts: usize, end: Instant) -> Outcome {
 }
 
 /// Processes that work. Dropping it kills them.
-struct Workers(Vec<Pid>);
+struct Workers {
+    pids: Vec<Pid>,
+    /// Both ends of the pipe through which they tell of their steps, until they are to end.
+    steps: Option<(OwnedFd, OwnedFd)>,
+}
 
 impl Workers {
-    fn start(&mut self, rng: &mut Rng, contexts: usize, end: Instant) -> Outcome {
+    fn new() -> harness::Result<Self> {
+        Ok(Self {
+            pids: Vec::new(),
+            steps: Some(pipe()?),
+        })
+    }
+
+    /// Starts one more. None has been told to end.
+    fn start(&mut self, rng: &mut Rng, contexts: usize) -> Outcome {
         let rng = rng.fork();
         // SAFETY: this process has one thread.
         match unsafe { fork() }? {
-            ForkResult::Parent { child } => self.0.push(child),
+            ForkResult::Parent { child } => self.pids.push(child),
             ForkResult::Child => {
-                let result = work(rng, contexts, end);
+                let (read, write) = self.steps.take().expect("none has been told to end");
+                drop(read);
+                let result = work(rng, contexts, write);
                 if let Err(e) = &result {
                     println!("# {e:#}");
                 }
@@ -194,14 +224,30 @@ impl Workers {
         Ok(())
     }
 
-    /// Takes leave of those that have ended. They should have done so by themselves, and content.
+    /// How many steps they have done since the last call, or none for a while.
+    fn steps(&self) -> harness::Result<u64> {
+        let Some((steps, _)) = &self.steps else {
+            return Ok(0);
+        };
+        if poll(&mut [PollFd::new(steps.as_fd(), PollFlags::POLLIN)], 10u8)? == 0 {
+            return Ok(0);
+        }
+        Ok(read(steps, &mut [0; 64])? as u64)
+    }
+
+    /// Tells them to end.
+    fn stop(&mut self) {
+        self.steps = None;
+    }
+
+    /// Takes leave of those that have ended. They should have done so when told to, and content.
     fn reap(&mut self) -> Outcome {
         let mut index = 0;
-        while index < self.0.len() {
-            match waitpid(self.0[index], Some(WaitPidFlag::WNOHANG))? {
+        while index < self.pids.len() {
+            match waitpid(self.pids[index], Some(WaitPidFlag::WNOHANG))? {
                 WaitStatus::StillAlive => index += 1,
                 status => {
-                    let pid = self.0.swap_remove(index);
+                    let pid = self.pids.swap_remove(index);
                     ensure_eq!(status, WaitStatus::Exited(pid, 0), "a process");
                 }
             }
@@ -211,7 +257,7 @@ impl Workers {
 
     /// Kills one of them at random, which must not have ended.
     fn kill(&mut self, rng: &mut Rng) -> Outcome {
-        let pid = self.0.swap_remove(rng.usize(..self.0.len()));
+        let pid = self.pids.swap_remove(rng.usize(..self.pids.len()));
         kill(pid, Signal::SIGKILL)?;
         let status = waitpid(pid, None)?;
         ensure_eq!(
@@ -225,10 +271,10 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        for &pid in &self.0 {
+        for &pid in &self.pids {
             let _ = kill(pid, Signal::SIGKILL);
         }
-        for &pid in &self.0 {
+        for &pid in &self.pids {
             let _ = waitpid(pid, None);
         }
     }
@@ -236,46 +282,67 @@ impl Drop for Workers {
 
 fn more_bos_than_memory(test: &mut Test) -> Outcome {
     let census = Census::new()?;
-    let _hoard = memory::Hoard::leaving(MEMORY).context("hoarding memory")?;
+    let scale = if fault_injection::available() {
+        1
+    } else {
+        FAST
+    };
+    let _hoard = memory::Hoard::leaving(scale * MEMORY).context("hoarding memory")?;
     let available = memory::meminfo("MemAvailable")?;
     let contexts = (available * 5 / 4 / PROCESSES).div_ceil(CONTEXT) as usize;
     let _swap = Swap::new(3 * available).context("swap")?;
     let before = [vmstat("pswpout")?, vmstat("pswpin")?, vmstat("oom_kill")?];
     let start = Instant::now();
-    let mut end = start + 8 * PATIENCE;
+    let limit = start + 8 * PATIENCE;
 
-    let mut workers = Workers(Vec::new());
+    let mut workers = Workers::new()?;
     for _ in 0..PROCESSES {
-        workers.start(&mut test.rng, contexts, start + DURATION)?;
+        workers.start(&mut test.rng, contexts)?;
     }
-    let mut killed = 0;
-    let mut next_kill = start + DURATION / 3;
-    while !workers.0.is_empty() {
+    let (mut steps, mut killed) = (0, 0);
+    // All BOs are there then.
+    let mut due = PROCESSES * (contexts * BOS) as u64;
+    loop {
         workers.reap()?;
-        let now = Instant::now();
-        ensure!(now < end, "{} processes don't end", workers.0.len());
-        if now > next_kill && now < start + DURATION && !workers.0.is_empty() {
-            workers.kill(&mut test.rng)?;
-            workers.start(&mut test.rng, contexts, start + DURATION)?;
-            killed += 1;
-            next_kill = now + Duration::from_millis(test.rng.u64(500..2500));
+        steps += workers.steps()?;
+        ensure!(
+            Instant::now() < limit,
+            "{steps} of {due} steps, {killed} killed"
+        );
+        if steps < due {
+            continue;
         }
+        if killed == scale * KILLS {
+            break;
+        }
+        workers.kill(&mut test.rng)?;
+        workers.start(&mut test.rng, contexts)?;
+        killed += 1;
+        due = steps + scale * test.rng.u64(STEPS);
+    }
+    workers.stop();
+    while !workers.pids.is_empty() {
+        workers.reap()?;
+        ensure!(
+            Instant::now() < limit,
+            "{} processes don't end",
+            workers.pids.len()
+        );
         sleep(Duration::from_millis(10));
     }
-    end = Instant::now();
+    let end = Instant::now();
 
     let after = [vmstat("pswpout")?, vmstat("pswpin")?, vmstat("oom_kill")?];
     println!(
-        "# {PROCESSES} processes with {} BOs of {} MiB, {} MiB available: {} pages out, {} in, {killed} killed, {:.1} s",
+        "# {PROCESSES} processes with {} BOs of {} KiB, {} MiB available: {} pages out, {} in, {steps} steps, {killed} killed, {:.1} s",
         contexts * BOS,
-        BO_SIZE / MIB,
+        BO_SIZE / 1024,
         available / MIB,
         after[0] - before[0],
         after[1] - before[1],
         (end - start).as_secs_f64()
     );
     ensure_eq!(after[2], before[2], "processes killed for want of memory");
-    ensure!(killed > 0, "nobody was killed on purpose");
     ensure!(
         after[0] > before[0] && after[1] > before[1],
         "there was no shortage: nothing was swapped"
