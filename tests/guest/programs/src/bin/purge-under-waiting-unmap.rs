@@ -7,7 +7,7 @@ use programs::{pattern, Gpu, Tolerance, PATIENCE};
 use std::process::ExitCode;
 use uapi::{
     abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
-    debugfs, Bo, HeldFence, PAGE,
+    debugfs, Bo, HeldFence, Pm4, PAGE,
 };
 
 const PAGES: u64 = 256;
@@ -150,9 +150,10 @@ fn handle_closed_under_a_waiting_unmap(_: &mut Test) -> Outcome {
     drop(bo);
     // What the pages would be given to, had they been freed.
     let foreign = gpu.bo(9, 8 * PAGES * PAGE)?;
-    for page in 0..PAGES {
-        gpu.write(gpu.iova(page * PAGE), &[0x0bad])?;
-    }
+    let writes = (0..PAGES).fold(Pm4::new(), |commands, page| {
+        commands.mem_write(gpu.iova(page * PAGE), &[0x0bad])
+    });
+    gpu.run(&writes.barrier())?;
     let map = foreign.map()?;
     for page in 0..foreign.size() / PAGE {
         let index = page as usize * 1024;
