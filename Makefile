@@ -83,7 +83,7 @@ overlay-remove:
 #:   make differential     random programs of ioctls, on both modules; SEED=N for others than in make test, COUNT=N
 #:   make soak             random programs on and on, with signals, failing allocations, sleep, kills, faults and hangs of others,
 #:                           on the debug kernel (KERNEL=stock for Debian's) from SEED=N on; MINUTES=N for an end
-#:   make properties       the pure modules' properties, each in a million cases (some minutes); CASES=N
+#:   make properties       the pure modules' properties, each in a million cases, and the planner's with a million ops; CASES=N
 #:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
 #:   make mutants          breaks the module on purpose, in ten ways, and says which test notices
 .PHONY: run test host-test defects fuzz golden differential soak properties coverage mutants
@@ -116,6 +116,7 @@ properties:
 	@scripts/setup packages
 	@scripts/in-root env CARGO_TARGET_DIR=$(CURDIR)/build/cargo-host PROPTEST_CASES=$(or $(CASES),1000000) \
 		cargo test --locked --release --manifest-path tests/pure/Cargo.toml --test '*'
+	@tests/planner $(or $(CASES),1000000)
 
 coverage:
 	@tests/coverage/run

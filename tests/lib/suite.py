@@ -292,7 +292,9 @@ def kunit():
     log = LOGS / "kunit"
     start = time.monotonic()
     argv = [str(TOP / "tests/vm"), "--kernel", "debug", "--timeout", "600", "--log", f"{log}.kernel"]
-    argv += ["--append", "kunit.enable=1 kunit.autorun=1 kunit.filter_glob=*rs*.*", "--", "true"]
+    # whoever loads the module waits meanwhile, with a limit of KUnit's own
+    words = "kunit.enable=1 kunit.autorun=1 kunit.filter_glob=*rs*.* sysctl.kernel.hung_task_timeout_secs=400"
+    argv += ["--append", words, "--", "true"]
     status, errors = run(argv, f"{log}.log")
     text = Path(f"{log}.kernel").read_text(errors="replace") if Path(f"{log}.kernel").exists() else ""
     # KTAP: "1..N" says how many follow at that depth; cases are one below the suites

@@ -28,7 +28,7 @@ use crate::{
 const MAX_SHIFT: u32 = 8;
 
 /// What was done to the page tables.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogOp {
     /// Written for VM_BIND MAP.
     Map,
@@ -219,9 +219,14 @@ impl VmLog {
         self.ring.next()
     }
 
+    /// Entry `number`, if it is still there.
+    pub(crate) fn entry(&mut self, number: u64) -> Option<&mut LogEntry> {
+        self.ring.get_mut(number)
+    }
+
     /// Completes entry `number`, if it is still there.
     pub(crate) fn applied(&mut self, number: u64, at: u64, result: Result) {
-        if let Some(entry) = self.ring.get_mut(number) {
+        if let Some(entry) = self.entry(number) {
             entry.applied = at;
             entry.err = from_result(result);
         }

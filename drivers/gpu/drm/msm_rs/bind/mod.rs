@@ -14,6 +14,8 @@
 
 pub(crate) mod job;
 pub(crate) mod plan;
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+mod plan_test;
 
 use core::num::NonZeroU32;
 
@@ -32,17 +34,22 @@ use crate::{
             Pages, //
         },
         request::Request,
-        tables, //
+        tables,
+        vm::Bind, //
     },
     gpuvm_rs::{
         exec::{
+            Attempt,
             Exec,
             Slots, //
         },
         range::VaRange,
         small_vec::SmallVec,
         txn::Transaction,
-        vm::MapRequest, //
+        vm::{
+            GpuVm,
+            MapRequest, //
+        },
     },
     pure::ops::{
         self,
@@ -171,6 +178,18 @@ fn reserve(req: &Request<'_>, ops: &[BindOp]) -> Result<Reservation> {
     })
 }
 
+/// Locks what `ops` may change: the VM, their BOs, and those that are mapped where they go.
+fn lock(attempt: &Attempt<'_>, vm: &GpuVm<Bind>, ops: &[BindOp]) -> Result {
+    let vm = attempt.lock_vm(vm)?;
+    for op in ops {
+        if let Some(bo) = &op.bo {
+            attempt.lock(bo.gem())?;
+        }
+        attempt.lock_mapped(&vm, op.range)?;
+    }
+    Ok(())
+}
+
 /// Serves a request. The request's flags and its VM have been checked.
 ///
 /// # Errors
@@ -191,16 +210,7 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
     let queue_locked = queue.lock()?;
     pin_init::stack_pin_init!(let exec = Exec::interruptible(ops.len() + 1));
     let locked = exec
-        .lock_all(|attempt| {
-            let vm = attempt.lock_vm(vm)?;
-            for op in ops.iter() {
-                if let Some(bo) = &op.bo {
-                    attempt.lock(bo.gem())?;
-                }
-                attempt.lock_mapped(&vm, op.range)?;
-            }
-            Ok(())
-        })?
+        .lock_all(|attempt| lock(attempt, vm, &ops))?
         .reserve_fences(Slots::One)?;
     let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
 

@@ -791,6 +791,11 @@ impl Pages {
         })
     }
 
+    /// Whose they are.
+    pub(crate) fn bo(&self) -> &Bo {
+        &self.bo
+    }
+
     /// C's table of the pages.
     pub(super) fn sgt(&self) -> *mut bindings::sg_table {
         self.sgt.as_ptr()
@@ -814,7 +819,7 @@ impl Pages {
 
     /// How the pages are mapped.
     pub(super) fn prot(&self) -> Prot {
-        self.bo.prot()
+        self.bo().prot()
     }
 
     /// The memory of `len` bytes from `offset`, as runs of (physical address, bytes), of which the last may be longer.
@@ -825,7 +830,7 @@ impl Pages {
     ///
     /// `EINVAL` if the BO doesn't have them.
     pub(super) fn runs(&self, offset: u64, len: u64) -> Result<Runs<'_>> {
-        if !ops::fits(offset, len, self.bo.gem().size()) {
+        if !ops::fits(offset, len, self.bo().gem().size()) {
             return Err(EINVAL);
         }
         let (first, nr) = (offset / ops::PAGE_SIZE, len / ops::PAGE_SIZE);

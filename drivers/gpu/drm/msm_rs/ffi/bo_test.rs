@@ -183,8 +183,8 @@ mod cases {
                         self.attached = false;
                     } else {
                         // SAFETY: Locked.
-                        let result =
-                            kernel::error::to_result(unsafe { bindings::msm_gem_prime_pin(obj) });
+                        let ret = unsafe { bindings::msm_gem_prime_pin(obj) };
+                        let result = kernel::error::to_result(ret);
                         let expected = self.needs_pages();
                         self.attached = expected.is_ok();
                         assert_eq!(result, expected);

@@ -779,7 +779,28 @@ struct msm_rs_test_device {
 	atomic_t maps, unmaps;
 	/* The next mapping fails. */
 	bool fail;
+	struct adreno_smmu_priv smmu;
+	struct io_pgtable_cfg ttbr1;
+	struct device_dma_parameters dma;
 };
+
+static uint plan_ops = 10000;
+MODULE_PARM_DESC(plan_ops, "KUnit: how many VM_BIND ops are planned");
+module_param(plan_ops, uint, 0600);
+
+HELPER(u32, msm_rs_helper_msm_rs_test_plan_ops, void)
+{
+	return READ_ONCE(plan_ops);
+}
+
+static uint plan_seed = 1;
+MODULE_PARM_DESC(plan_seed, "KUnit: the seed of the first of them");
+module_param(plan_seed, uint, 0600);
+
+HELPER(u32, msm_rs_helper_msm_rs_test_plan_seed, void)
+{
+	return READ_ONCE(plan_seed);
+}
 
 static int msm_rs_test_map(struct msm_mmu *mmu, u64 iova, struct sg_table *sgt, size_t off, size_t len, int prot)
 {
@@ -813,6 +834,27 @@ static const struct msm_mmu_funcs msm_rs_test_mmu_funcs = {
 	.destroy = msm_rs_test_destroy,
 };
 
+/* An SMMU for page tables by which nobody translates. */
+static const struct io_pgtable_cfg *msm_rs_test_ttbr1_cfg(const void *cookie)
+{
+	const struct msm_rs_test_device *test = cookie;
+
+	return &test->ttbr1;
+}
+
+static int msm_rs_test_set_ttbr0_cfg(const void *cookie, const struct io_pgtable_cfg *cfg)
+{
+	return 0;
+}
+
+static void msm_rs_test_flush(void *cookie)
+{
+}
+
+static const struct iommu_flush_ops msm_rs_test_tlb = {
+	.tlb_flush_all = msm_rs_test_flush,
+};
+
 static const struct file_operations msm_rs_test_fops = {
 	.owner = THIS_MODULE,
 };
@@ -835,6 +877,8 @@ HELPER(struct msm_rs_test_device *, msm_rs_helper_msm_rs_test_device_new, void)
 		goto free;
 	if (dma_coerce_mask_and_coherent(&test->faux->dev, DMA_BIT_MASK(64)))
 		goto destroy;
+	test->faux->dev.dma_parms = &test->dma;
+	dma_set_max_seg_size(&test->faux->dev, UINT_MAX);
 	test->drm = drm_dev_alloc(&msm_rs_test_driver, &test->faux->dev);
 	if (IS_ERR(test->drm))
 		goto destroy;
@@ -847,6 +891,16 @@ HELPER(struct msm_rs_test_device *, msm_rs_helper_msm_rs_test_device_new, void)
 	drm_gem_lru_init(&test->priv.lru.dontneed);
 	test->mmu.funcs = &msm_rs_test_mmu_funcs;
 	test->mmu.dev = &test->faux->dev;
+	test->ttbr1.pgsize_bitmap = SZ_4K;
+	test->ttbr1.ias = 48;
+	test->ttbr1.oas = 48;
+	test->ttbr1.coherent_walk = true;
+	test->ttbr1.tlb = &msm_rs_test_tlb;
+	test->ttbr1.iommu_dev = &test->faux->dev;
+	test->smmu.cookie = test;
+	test->smmu.get_ttbr1_cfg = msm_rs_test_ttbr1_cfg;
+	test->smmu.set_ttbr0_cfg = msm_rs_test_set_ttbr0_cfg;
+	dev_set_drvdata(&test->faux->dev, &test->smmu);
 	test->file.driver_priv = &test->ctx;
 	rcu_assign_pointer(test->file.pid, get_pid(task_tgid(current)));
 	test->kms.vm = msm_gem_vm_create(test->drm, &test->mmu, "kms", SZ_4K, SZ_1G, true);
@@ -894,6 +948,29 @@ HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_vm, struct msm_rs_test_devi
 HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_new_vm, struct msm_rs_test_device *test)
 {
 	return msm_gem_vm_create(test->drm, &test->mmu, "test", SZ_4K, SZ_1G, true);
+}
+
+/* One for VM_BIND, with page tables of its own, and with the longest log or none. */
+HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_new_bind_vm, struct msm_rs_test_device *test, u64 start, u64 size, bool log)
+{
+	struct msm_mmu *mmu = msm_iommu_pagetable_create(&test->mmu, false);
+	uint shift = vm_log_shift;
+	struct drm_gpuvm *vm;
+
+	WRITE_ONCE(vm_log_shift, log ? 8 : 0);
+	vm = msm_gem_vm_create(test->drm, mmu, "test", start, size, false);
+	WRITE_ONCE(vm_log_shift, shift);
+	return vm;
+}
+
+HELPER(u32, msm_rs_helper_msm_rs_test_vm_refs, struct drm_gpuvm *vm)
+{
+	return kref_read(&vm->kref);
+}
+
+HELPER(u32, msm_rs_helper_msm_rs_test_refs, struct drm_gem_object *obj)
+{
+	return kref_read(&obj->refcount);
 }
 
 HELPER(struct drm_file *, msm_rs_helper_msm_rs_test_file, struct msm_rs_test_device *test)

@@ -45,7 +45,7 @@ pub(crate) mod submit;
 mod sync;
 pub(crate) mod tables;
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
-mod test_device;
+pub(crate) mod test_device;
 pub(crate) mod vm;
 pub(crate) mod wq;
 

@@ -2,7 +2,10 @@
 
 //! For KUnit tests: a device that is only as much of one as BOs need, see helpers.c.
 
-use core::ptr::NonNull;
+use core::{
+    ops::Range,
+    ptr::NonNull, //
+};
 
 use kernel::sync::aref::ARef;
 
@@ -12,6 +15,7 @@ use super::{
     gem,
     vm::{
         AnyVm,
+        Bind,
         Managed, //
     },
 };
@@ -26,13 +30,13 @@ pub(super) const SIZE: usize = 4 * 4096;
 
 /// A device with a display.
 #[derive(Clone, Copy)]
-pub(super) struct Device(NonNull<bindings::msm_rs_test_device>);
+pub(crate) struct Device(NonNull<bindings::msm_rs_test_device>);
 
 // SAFETY: All that it is asked for is locked or atomic.
 unsafe impl Send for Device {}
 
 impl Device {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: Has no preconditions.
         Self(NonNull::new(unsafe { bindings::msm_rs_test_device_new() }).unwrap())
     }
@@ -43,9 +47,19 @@ impl Device {
     }
 
     pub(super) fn bo(&self) -> ARef<Bo> {
-        // SAFETY: The device is alive.
-        unsafe { gem::create(self.drm(), SIZE, bindings::MSM_BO_WC, core::ptr::null_mut()) }
-            .unwrap()
+        self.sized_bo(SIZE, None)
+    }
+
+    /// A BO of `size` bytes, perhaps a private one.
+    pub(crate) fn sized_bo(&self, size: usize, private_to: Option<&GpuVm<Bind>>) -> ARef<Bo> {
+        let mut flags = bindings::MSM_BO_WC;
+        let mut owner = core::ptr::null_mut();
+        if let Some(vm) = private_to {
+            flags |= bindings::MSM_BO_NO_SHARE;
+            owner = vm.resv_obj().as_raw();
+        }
+        // SAFETY: The device is alive, and so is the VM.
+        unsafe { gem::create(self.drm(), size, flags, owner) }.unwrap()
     }
 
     /// The display's VM.
@@ -59,6 +73,17 @@ impl Device {
         // SAFETY: The device is alive.
         let vm = unsafe { bindings::msm_rs_test_new_vm(self.0.as_ptr()) };
         ContextVm(kernel::error::from_err_ptr(vm).unwrap())
+    }
+
+    /// A VM for VM_BIND at `iovas`, with a log or without. It goes before its device does.
+    pub(crate) fn new_bind_vm(&self, iovas: Range<u64>, log: bool) -> ARef<GpuVm<Bind>> {
+        let size = iovas.end - iovas.start;
+        // SAFETY: The device is alive. The call returns a reference to a VM that isn't managed, or an errno.
+        unsafe {
+            let vm = bindings::msm_rs_test_new_bind_vm(self.0.as_ptr(), iovas.start, size, log);
+            let vm = kernel::error::from_err_ptr(vm).unwrap();
+            ARef::from_raw(NonNull::new(vm.cast()).unwrap())
+        }
     }
 
     /// Bytes that are mapped, in all VMs.
@@ -106,10 +131,8 @@ impl Device {
     /// A handle for the BO.
     pub(super) fn open(&self, bo: &Bo) {
         // SAFETY: Both are alive.
-        assert_eq!(
-            unsafe { bindings::msm_rs_test_open(self.0.as_ptr(), bo.gem().as_raw()) },
-            0
-        );
+        let ret = unsafe { bindings::msm_rs_test_open(self.0.as_ptr(), bo.gem().as_raw()) };
+        assert_eq!(ret, 0);
     }
 
     /// The handle goes.
@@ -119,9 +142,32 @@ impl Device {
     }
 
     /// Ends the device, and says what is left of its BOs.
-    pub(super) fn free(self) -> i64 {
+    pub(crate) fn free(self) -> i64 {
         // SAFETY: Used no more.
         unsafe { bindings::msm_rs_test_device_free(self.0.as_ptr()) }
+    }
+}
+
+/// How many references there are to a BO.
+pub(crate) fn refs(bo: &Bo) -> u32 {
+    // SAFETY: Alive.
+    unsafe { bindings::msm_rs_test_refs(bo.gem().as_raw()) }
+}
+
+/// How many references there are to a VM.
+pub(crate) fn vm_refs(vm: &GpuVm<Bind>) -> u32 {
+    // SAFETY: Alive.
+    unsafe { bindings::msm_rs_test_vm_refs(vm.as_raw()) }
+}
+
+/// How many ops are to be planned, and the seed of the first.
+pub(crate) fn plan_ops() -> (u32, u32) {
+    // SAFETY: Reads module parameters.
+    unsafe {
+        (
+            bindings::msm_rs_test_plan_ops(),
+            bindings::msm_rs_test_plan_seed(),
+        )
     }
 }
 
