@@ -2,6 +2,7 @@
 
 //! What the programs share.
 
+pub mod asleep;
 mod census;
 pub mod fault;
 mod gpu;

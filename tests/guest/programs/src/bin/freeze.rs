@@ -12,7 +12,7 @@ use nix::{
     },
     unistd::{fork, ForkResult, Pid},
 };
-use programs::{pattern, Census, Gpu, PATIENCE};
+use programs::{asleep, pattern, Census, Gpu, PATIENCE};
 use std::{
     fs,
     process::ExitCode,
@@ -40,66 +40,24 @@ fn freeze() -> Outcome {
     Ok(())
 }
 
-/// What is mapped, in the page tables and in BOs, is there after the sleep.
 fn mappings_survive(_: &mut Test) -> Outcome {
-    let gpu = Gpu::new()?;
-    let bo = gpu.bo(1, 4 * PAGE)?;
-    gpu.map(&bo, gpu.iova(0))?;
-    for n in 0..3 {
-        gpu.write(gpu.iova(8), &[n])?;
-        freeze()?;
-        ensure_eq!(
-            gpu.read(gpu.iova(PAGE), 1)?,
-            [pattern(1, 1024)],
-            "after sleep {n}"
-        );
-        ensure_eq!(gpu.read(gpu.iova(8), 1)?, [n], "what was written before");
-    }
-    Ok(())
+    asleep::mappings_survive(3, freeze)
 }
 
-/// A bind and a SUBMIT that wait for a fence do so across the sleep.
 fn waiting_requests_wait_on(_: &mut Test) -> Outcome {
-    let gpu = Gpu::new()?;
-    let bos = [gpu.bo(1, PAGE)?, gpu.bo(2, PAGE)?];
-    gpu.map(&bos[0], gpu.iova(0))?;
-    let held = HeldFence::new().context("held fence")?;
-    let remapped = gpu
-        .bind()
-        .map(&bos[1], 0, gpu.iova(0), PAGE)
-        .after(held.file())
-        .send()
-        .context("MAP")?;
-    let write = Pm4::new().mem_write(gpu.iova(4), &[0x77]).barrier();
-    let submitted = gpu
-        .start(&write, |s| s.after(&remapped))
-        .context("SUBMIT")?;
-    freeze()?;
-    ensure!(!remapped.is_signaled()?, "the bind, before its fence");
-    ensure!(
-        !submitted.fence.is_signaled()?,
-        "the SUBMIT, before the bind"
-    );
-    held.signal().context("the fence was held")?;
-    submitted.wait(PATIENCE).context("SUBMIT")?;
-    ensure_eq!(
-        (bos[0].map()?.read(1), bos[1].map()?.read(1)),
-        (pattern(1, 1), 0x77),
-        "what the SUBMIT wrote"
-    );
-    Ok(())
+    asleep::waiting_requests_wait_on(freeze)
 }
 
-/// A process that maps, lets the GPU write, looks, and unmaps, again and again. Dropping it kills it.
+/// A process that doesn't end by itself. Dropping it kills it.
 struct Worker(Pid);
 
 impl Worker {
-    fn start(tag: u32) -> harness::Result<Self> {
+    fn start(work: impl FnOnce() -> Outcome) -> harness::Result<Self> {
         // SAFETY: this process has one thread.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => Ok(Self(child)),
             ForkResult::Child => {
-                let result = work(tag);
+                let result = work();
                 if let Err(e) = &result {
                     println!("# {e:#}");
                 }
@@ -131,6 +89,7 @@ impl Drop for Worker {
     }
 }
 
+/// Maps, lets the GPU write, looks, and unmaps, again and again.
 fn work(tag: u32) -> Outcome {
     let gpu = Gpu::new()?;
     let bo = gpu.bo(tag, 16 * PAGE)?;
@@ -154,7 +113,7 @@ fn work(tag: u32) -> Outcome {
 fn asleep_under_load(_: &mut Test) -> Outcome {
     let census = Census::new()?;
     let workers = (1..=3)
-        .map(Worker::start)
+        .map(|tag| Worker::start(move || work(tag)))
         .collect::<harness::Result<Vec<_>>>()?;
     for _ in 0..3 {
         sleep(Duration::from_millis(300));
@@ -169,19 +128,7 @@ fn asleep_under_load(_: &mut Test) -> Outcome {
 fn defect_29_killed_asleep(_: &mut Test) -> Outcome {
     let census = Census::new()?;
     let held = HeldFence::new().context("held fence")?;
-    // SAFETY: this process has one thread.
-    let child = match unsafe { fork() }? {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            let result = wait_for(&held);
-            if let Err(e) = &result {
-                println!("# {e:#}");
-            }
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(1) }
-        }
-    };
-    let child = Worker(child);
+    let child = Worker::start(|| wait_for(&held))?;
     sleep(Duration::from_millis(500));
     freeze()?;
     let begin = Instant::now();

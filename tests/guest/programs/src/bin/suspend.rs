@@ -6,7 +6,10 @@
 //! no power in between. So this process can see what happens meanwhile.
 
 use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
-use programs::{pattern, Census, Gpu, PATIENCE};
+use programs::{
+    asleep::{self, check_written, remap_and_write},
+    pattern, Census, Gpu, PATIENCE,
+};
 use std::{
     fs, io,
     path::PathBuf,
@@ -14,7 +17,7 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
-use uapi::{vadreno::Vadreno, vadreno_ctl::counter, Bo, HeldFence, Pm4, Submitted, SyncFile, PAGE};
+use uapi::{vadreno::Vadreno, vadreno_ctl::counter, HeldFence, Pm4, PAGE};
 
 /// The GPU sleeps until this is dropped.
 struct Asleep(PathBuf);
@@ -44,64 +47,15 @@ impl Drop for Asleep {
 }
 
 fn mappings_survive(_: &mut Test) -> Outcome {
-    let gpu = Gpu::new()?;
-    let bo = gpu.bo(1, 4 * PAGE)?;
-    gpu.map(&bo, gpu.iova(0))?;
-    for n in 0..5 {
-        gpu.write(gpu.iova(8), &[n])?;
-        Asleep::new()?.wake()?;
-        ensure_eq!(
-            gpu.read(gpu.iova(PAGE), 1)?,
-            [pattern(1, 1024)],
-            "after sleep {n}"
-        );
-        ensure_eq!(gpu.read(gpu.iova(8), 1)?, [n], "what was written before");
-    }
-    Ok(())
+    asleep::mappings_survive(5, || Ok(Asleep::new()?.wake()?))
 }
 
-/// A bind that puts `bo` at the first page once a fence has signalled, and a SUBMIT that then writes there.
-fn remap_and_write(gpu: &Gpu, bo: &Bo, held: &HeldFence) -> harness::Result<(SyncFile, Submitted)> {
-    let remapped = gpu
-        .bind()
-        .map(bo, 0, gpu.iova(0), PAGE)
-        .after(held.file())
-        .send()
-        .context("MAP")?;
-    let write = Pm4::new().mem_write(gpu.iova(4), &[0x77]).barrier();
-    let submitted = gpu.start(&write, |s| s.after(&remapped))?;
-    Ok((remapped, submitted))
-}
-
-/// What the SUBMIT of [`remap_and_write`] wrote is in the second BO, not in the one that was there before.
-fn check_written(bos: &[Bo; 2]) -> Outcome {
-    ensure_eq!(
-        (bos[0].map()?.read(1), bos[1].map()?.read(1)),
-        (pattern(1, 1), 0x77),
-        "what the SUBMIT wrote"
-    );
-    Ok(())
-}
-
-/// A bind and a SUBMIT wait for a fence that signals after the sleep.
 fn waiting_requests_wait_on(_: &mut Test) -> Outcome {
-    let gpu = Gpu::new()?;
-    let bos = [gpu.bo(1, PAGE)?, gpu.bo(2, PAGE)?];
-    gpu.map(&bos[0], gpu.iova(0))?;
-    let held = HeldFence::new().context("held fence")?;
-    let (remapped, submitted) = remap_and_write(&gpu, &bos[1], &held)?;
-    let asleep = Asleep::new()?;
-    sleep(Duration::from_millis(200));
-    asleep.wake()?;
-    ensure!(!remapped.is_signaled()?, "the bind, before its fence");
-    ensure!(
-        !submitted.fence.is_signaled()?,
-        "the SUBMIT, before the bind"
-    );
-    held.signal().context("the fence was held")?;
-    submitted.wait(PATIENCE).context("SUBMIT")?;
-    check_written(&bos)?;
-    Ok(())
+    asleep::waiting_requests_wait_on(|| {
+        let asleep = Asleep::new()?;
+        sleep(Duration::from_millis(200));
+        Ok(asleep.wake()?)
+    })
 }
 
 /// A bind whose fence signals in the sleep runs then, and a SUBMIT that waits for it afterwards.
