@@ -685,9 +685,8 @@ mod cases {
             let last = change.is_some();
             let nr = if last { 1 } else { 1 + random.below(MAX_OPS) };
             let how = if last { 7 } else { random.below(8) };
-            let mut commit = how > 2;
+            let commit = how >= 2;
             let unlocked = (how == 2).then(|| random.below(PRIVATE));
-            commit |= unlocked.is_some();
 
             let mut after = self.model.another()?;
             let mut ops = KVec::with_capacity(nr, GFP_KERNEL)?;
