@@ -80,6 +80,7 @@ mod cases {
     unsafe impl Driver for TestDriver {
         type Va = TestVa;
         type Step = (u64, u64);
+        type Unreachable = ();
 
         fn validate(
             _vm: &VmLocked<'_, Self>,
@@ -210,6 +211,13 @@ mod cases {
                 }
                 Ok(Some(steps.txn.commit()))
             })?
+        }
+
+        /// Applies `ops`. There are no page tables that could lead to what they remove.
+        fn change(&self, ops: &[Op]) -> Result {
+            let steps = self.apply(ops, false)?.ok_or(EINVAL)?;
+            drop(steps.retire(()));
+            Ok(())
         }
 
         /// What is mapped: first page, pages, whether the extobj, offset in pages.
@@ -352,7 +360,7 @@ mod cases {
     #[test]
     fn hole_in_the_middle() -> Result {
         let vm = TestVm::new()?;
-        vm.apply(&[Op::Map(0, 8, Obj::Extobj, 2), Op::Unmap(3, 2)], false)?;
+        vm.change(&[Op::Map(0, 8, Obj::Extobj, 2), Op::Unmap(3, 2)])?;
         assert_eq!(vm.tree()?[..], [(0, 3, true, 2), (5, 3, true, 7)]);
         Ok(())
     }
@@ -360,15 +368,12 @@ mod cases {
     #[test]
     fn map_over_several() -> Result {
         let vm = TestVm::new()?;
-        vm.apply(
-            &[
-                Op::Map(0, 4, Obj::Extobj, 0),
-                Op::Map(4, 4, Obj::Private, 0),
-                Op::Map(8, 4, Obj::Extobj, 4),
-            ],
-            false,
-        )?;
-        vm.apply(&[Op::Map(2, 8, Obj::Private, 1)], false)?;
+        vm.change(&[
+            Op::Map(0, 4, Obj::Extobj, 0),
+            Op::Map(4, 4, Obj::Private, 0),
+            Op::Map(8, 4, Obj::Extobj, 4),
+        ])?;
+        vm.change(&[Op::Map(2, 8, Obj::Private, 1)])?;
         assert_eq!(
             vm.tree()?[..],
             [(0, 2, true, 0), (2, 8, false, 1), (10, 2, true, 6)]
@@ -379,13 +384,10 @@ mod cases {
     #[test]
     fn failure_undoes_everything() -> Result {
         let vm = TestVm::new()?;
-        vm.apply(
-            &[
-                Op::Map(0, 8, Obj::Extobj, 0),
-                Op::Map(16, 8, Obj::Private, 8),
-            ],
-            false,
-        )?;
+        vm.change(&[
+            Op::Map(0, 8, Obj::Extobj, 0),
+            Op::Map(16, 8, Obj::Private, 8),
+        ])?;
         let before = vm.tree()?;
         let vmas = VMAS.load(Ordering::Relaxed);
         let undone = vm.apply(
@@ -404,14 +406,15 @@ mod cases {
     }
 
     #[test]
-    fn removed_vmas_live_until_the_steps_are_dropped() -> Result {
+    fn removed_vmas_live_until_they_are_retired_and_dropped() -> Result {
         let vm = TestVm::new()?;
-        vm.apply(&[Op::Map(0, 8, Obj::Extobj, 0)], false)?;
+        vm.change(&[Op::Map(0, 8, Obj::Extobj, 0)])?;
         let vmas = VMAS.load(Ordering::Relaxed);
-        let steps = vm.apply(&[Op::Unmap(0, 8)], false)?;
+        let steps = vm.apply(&[Op::Unmap(0, 8)], false)?.ok_or(EINVAL)?;
         assert_eq!(vm.tree()?.len(), 0);
+        let retired = steps.retire(());
         assert_eq!(VMAS.load(Ordering::Relaxed), vmas);
-        drop(steps);
+        drop(retired);
         assert_eq!(VMAS.load(Ordering::Relaxed), vmas - 1);
         Ok(())
     }
@@ -434,6 +437,7 @@ mod cases {
             list.push(((addr - START) / PAGE, len / PAGE), GFP_KERNEL)?;
         }
         assert_eq!(list[..], [(0, 8), (2, 2), (2, 1)]);
+        drop(steps.retire(()));
         Ok(())
     }
 

@@ -5,17 +5,24 @@
 //! Each VMA that goes in or out, each changed flag, and each page-table step that the driver wants
 //! done later is an entry of a log. Dropping the transaction undoes the log backwards, which
 //! allocates nothing: a removed VMA is kept, with its vm_bo, and put back. Committing turns the log
-//! into the list of page-table steps for the job that runs them, which owns the removed VMAs (and
-//! through them the pages) until they can't be reached any more.
+//! into [`Committed`]: the list of page-table steps for the job that runs them, and the removed VMAs.
+//! Page tables may lead to what these map until the driver proves otherwise
+//! ([`Driver::Unreachable`]); only then are they [`Retired`] and can be dropped.
 //!
 //! Why a log and not an allocation of everything beforehand: how many VMAs a request with a
 //! thousand overlapping ops makes is known only once they are applied; a bound would be three times
 //! too high, and paid for by every request. VM and objects stay locked throughout, so that nobody
 //! sees a state that is undone.
 
-use core::ptr::NonNull;
+use core::{
+    mem::ManuallyDrop,
+    ptr::NonNull, //
+};
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    warn_on, //
+};
 
 use super::{
     exec::Locked,
@@ -192,16 +199,17 @@ impl<'l, T: Driver> Transaction<'l, T> {
         Ok(())
     }
 
-    /// Makes the change final.
+    /// Makes the change final: [`Driver::removed`] is called for each VMA that was taken out.
     pub fn commit(mut self) -> Committed<T> {
         let mut log = core::mem::take(&mut self.log);
         for entry in log.iter_mut() {
             if let Entry::Removed(va) = entry {
-                // SAFETY: The object is locked by `self.locked`, see `remove()`.
-                unsafe { va.release_vm_bo() };
+                va.commit(self.vm, self.locked);
             }
         }
-        Committed { log }
+        Committed {
+            log: ManuallyDrop::new(log),
+        }
     }
 }
 
@@ -225,9 +233,13 @@ impl<T: Driver> Drop for Transaction<'_, T> {
     }
 }
 
-/// What the job has to do to the page tables, in order, and the VMAs that it keeps alive.
+/// What the job has to do to the page tables, in order, and the VMAs that it has to keep, since page
+/// tables may lead to what they map.
+///
+/// There is one way to be rid of those: [`Self::retire`]. Dropping this instead warns, and leaks
+/// them: their pages are never given back.
 pub struct Committed<T: Driver> {
-    log: Log<T>,
+    log: ManuallyDrop<Log<T>>,
 }
 
 impl<T: Driver> Committed<T> {
@@ -238,4 +250,35 @@ impl<T: Driver> Committed<T> {
             _ => None,
         })
     }
+
+    /// Nothing leads to what the removed VMAs map any more, as the proof says: [`Driver::retired`]
+    /// is called for each. Doesn't free anything yet, so that it may be called on the
+    /// fence-signalling path if that function may.
+    pub fn retire(self, _proof: T::Unreachable) -> Retired<T> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` isn't used again.
+        let mut log = unsafe { ManuallyDrop::take(&mut this.log) };
+        for entry in log.iter_mut() {
+            if let Entry::Removed(va) = entry {
+                va.retire();
+            }
+        }
+        Retired { _log: log }
+    }
+}
+
+impl<T: Driver> Drop for Committed<T> {
+    fn drop(&mut self) {
+        let keeps = |entry: &Entry<T>| matches!(entry, Entry::Removed(_));
+        if !warn_on!(self.log.iter().any(keeps)) {
+            // SAFETY: Not used again.
+            unsafe { ManuallyDrop::drop(&mut self.log) };
+        }
+    }
+}
+
+/// What is left of a change that was carried out. Dropping it frees the removed VMAs, and the
+/// objects that only they kept: that may sleep.
+pub struct Retired<T: Driver> {
+    _log: Log<T>,
 }

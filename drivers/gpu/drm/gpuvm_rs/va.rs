@@ -10,6 +10,7 @@ use kernel::{
 };
 
 use super::{
+    exec::Locked,
     gem::GemObject,
     kmalloc, to_result,
     vm::{
@@ -193,6 +194,36 @@ impl<T: Driver> GpuVaRemoved<T> {
                 &mut (*raw).vm_bo,
                 core::ptr::null_mut(),
             ));
+        }
+    }
+
+    /// Gives the vm_bo up, after which the removal can't be undone, and tells the driver. `locked`
+    /// holds the VM's lock and that of the VMA's object, as it did when the VMA was taken out.
+    pub(super) fn commit(&mut self, vm: &VmLocked<'_, T>, locked: &Locked<'_>) {
+        // SAFETY: Owned; in no tree, so that nobody else has a reference to it.
+        let va = unsafe { self.va.as_mut() };
+        let raw = va.as_raw();
+        // SAFETY: Owned. `gem.obj` isn't NULL for the VMA of an object, to which it has a reference.
+        let obj =
+            unsafe { (!(*raw).gem.obj.is_null()).then(|| GemObject::from_raw((*raw).gem.obj)) };
+        if let Some(obj) = obj.and_then(|obj| locked.obj(obj)) {
+            T::removed(vm, &obj, &mut va.data);
+        }
+        // SAFETY: Owned; the object is locked, see above.
+        unsafe { self.release_vm_bo() };
+    }
+
+    /// Tells the driver that page tables don't lead to what it mapped any more.
+    pub(super) fn retire(&mut self) {
+        // SAFETY: Owned; in no tree, so that nobody else has a reference to it.
+        let va = unsafe { self.va.as_mut() };
+        // SAFETY: Owned, with a reference to the object if it has one.
+        let obj = unsafe {
+            let obj = (*va.as_raw()).gem.obj;
+            (!obj.is_null()).then(|| GemObject::from_raw(obj))
+        };
+        if let Some(obj) = obj {
+            T::retired(obj, &mut va.data);
         }
     }
 

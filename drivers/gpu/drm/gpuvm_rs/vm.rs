@@ -42,6 +42,18 @@ pub unsafe trait Driver: Sized + 'static {
     /// A page-table step that a transaction records besides VMA changes, see [`super::txn`].
     type Step: Send;
 
+    /// Says that neither page tables nor the TLB lead to what certain removed VMAs mapped. Whoever
+    /// makes one is responsible for that.
+    type Unreachable;
+
+    /// A VMA of `obj`, with `data`, was taken out of the tree for good by a transaction. Until
+    /// [`Self::retired`] page tables may lead to the object's pages, which have to stay the
+    /// object's until then.
+    fn removed(_vm: &VmLocked<'_, Self>, _obj: &ObjLocked<'_>, _data: &mut Self::Va) {}
+
+    /// Undoes [`Self::removed`]: nothing leads to the pages any more. No lock is held.
+    fn retired(_obj: &GemObject, _data: &mut Self::Va) {}
+
     /// Makes the VMAs of an evicted vm_bo usable again (`drm_gpuvm_validate()`).
     ///
     /// The VM and the object are locked.

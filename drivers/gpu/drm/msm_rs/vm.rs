@@ -132,7 +132,7 @@ pub(crate) struct PendingJob {
     pub(crate) fence: ARef<Fence>,
     /// The iovas that it changes.
     pub(crate) ranges: Ranges,
-    /// Its work, until it runs.
+    /// Its work.
     pub(crate) slot: Arc<Slot>,
 }
 
@@ -174,9 +174,10 @@ impl BindState {
 }
 
 impl PendingJobs {
-    /// Forgets the jobs that have run.
+    /// Forgets the jobs that have run. A job that was cancelled, or in vain, is kept, with its work.
     pub(crate) fn prune(&mut self) {
-        self.jobs.retain(|job| !job.fence.is_signaled());
+        self.jobs
+            .retain(|job| !job.fence.is_signaled() || !job.slot.is_over());
     }
 }
 
@@ -195,14 +196,14 @@ impl PageTables {
 
 /// The file is being closed: jobs that wait for a fence never run.
 ///
-/// What they would have changed stays as it is until [`close`], since the GPU may still use it.
+/// What they would have changed stays as it is until the page tables go ([`take_down`]), since the GPU may still use it.
 pub(crate) fn cancel(vm: &GpuVm<Bind>) {
     // No requests come any more, so that the list stays as it is. Killing waits for the job that is running, so neither
     // the list's lock nor the slot's is held.
     let queue_of = |index: usize| {
         let guard = vm.state().pending.lock();
         let pending: &PendingJobs = &guard;
-        pending.jobs.get(index).map(|job| job.slot.take_queue())
+        pending.jobs.get(index).map(|job| job.slot.cancel())
     };
     for queue in (0..).map_while(queue_of).flatten() {
         queue.kill();
@@ -240,16 +241,16 @@ fn wait_for_gpu(vm: &GpuVm<Bind>) {
 /// Removes all mappings, which the GPU doesn't use any more.
 fn take_down(vm: &GpuVm<Bind>) {
     // First the page tables, then what they reach.
-    {
+    let torn_down = {
         let mut pt = vm.state().page_tables.lock();
         pt.closed = true;
-        pt.tables.teardown();
-    }
+        pt.tables.teardown()
+    };
     drop(remove_vmas(vm));
 
     let cancelled = core::mem::replace(&mut vm.state().pending.lock().jobs, KVVec::new());
     for job in cancelled.iter() {
-        drop(job.slot.cancel());
+        drop(job.slot.torn_down(&torn_down));
     }
 }
 

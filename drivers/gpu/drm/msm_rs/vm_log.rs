@@ -224,11 +224,15 @@ impl VmLog {
         self.ring.get_mut(number)
     }
 
-    /// Completes entry `number`, if it is still there.
-    pub(crate) fn applied(&mut self, number: u64, at: u64, result: Result) {
+    /// Completes entry `number`, if it is still there: with how it went to write mappings, or to
+    /// remove them, whichever it is about.
+    pub(crate) fn applied(&mut self, number: u64, at: u64, written: Result, removed: Result) {
         if let Some(entry) = self.entry(number) {
             entry.applied = at;
-            entry.err = from_result(result);
+            entry.err = from_result(match entry.op {
+                LogOp::Map | LogOp::MapNull | LogOp::Restore => written,
+                _ => removed,
+            });
         }
     }
 

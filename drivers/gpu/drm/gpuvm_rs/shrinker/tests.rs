@@ -129,6 +129,7 @@ mod cases {
     unsafe impl vm::Driver for ToyVm {
         type Va = ();
         type Step = ();
+        type Unreachable = ();
 
         fn validate(
             _vm: &VmLocked<'_, Self>,

@@ -1,8 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! A bind job: the page-table steps of one request, run when its fences have signalled.
+//!
+//! What a job removes from the VMA tree (in the ioctl) stays in the page tables until its steps are
+//! done; so the VMAs, and through them the BOs, belong to the job's [`Work`]. `Work` can't be
+//! dropped: running it, or the end of the VM's page tables, turns it into [`Done`], which can.
+//!
+//! | [`State`] | who owns the work | what may happen | then |
+//! |---|---|---|---|
+//! | `Empty` | the ioctl | it commits | `Waiting` |
+//! | `Waiting` | the VM | the scheduler runs it | `Ran`, or `Cancelled` if a step failed |
+//! | | | the file is closed | `Cancelled` |
+//! | running | who runs it; the slot is locked | | `Ran` or `Cancelled` |
+//! | `Cancelled` | the VM | the scheduler had begun with it | `Ran` |
+//! | | | the VM's page tables are torn down | `Over` |
+//! | `Ran` | the scheduler's job | that is dropped | `Over` |
+//! | `Over` | nobody | | |
+//!
+//! A scheduler's job that is dropped without having run (its entity was killed) frees nothing.
 
-use core::ops::Range;
+use core::{
+    mem::replace,
+    ops::Range, //
+};
 
 use kernel::{
     new_mutex,
@@ -19,101 +39,198 @@ use crate::{
     ffi::{
         self,
         queue::Queue,
-        tables::TableList,
+        tables::{
+            TableList,
+            TornDown,
+            Unreachable, //
+        },
         vm::Bind, //
     },
     gpuvm_rs::{
-        txn::Committed,
+        txn::{
+            Committed,
+            Retired, //
+        },
         vm::GpuVm, //
     },
     reserve::Reservation,
 };
 
-/// What a job does and what it keeps alive for it.
-///
-/// Dropping it frees the BOs of removed VMAs, gives back tables that weren't used, and may destroy
-/// the queue.
+/// What a job does, and what it keeps alive for it.
 pub(crate) struct Work {
     /// Keeps the scheduler entity alive until the job has run. Gone once the job is cancelled.
     pub(super) queue: Option<Queue>,
+    /// Dropping this while page tables lead to what was removed would leak that, with a warning.
     pub(super) steps: Committed<Bind>,
     /// The numbers of its entries in the VM log.
     pub(super) log_entries: Range<u64>,
     pub(super) reservation: Reservation,
-    /// Once it has run, or never will: the tables that aren't reachable any more.
+    /// The tables that it has unlinked, if it ran and a step failed.
     pub(super) freed: Option<TableList>,
+}
+
+/// What is left of work when page tables lead to nothing any more that it removed.
+///
+/// Dropping it frees the BOs of removed VMAs, gives back tables, and may destroy the queue: with no
+/// lock held.
+pub(crate) struct Done {
+    _queue: Option<Queue>,
+    _removed: Retired<Bind>,
+    _reservation: Reservation,
+    _freed: Option<TableList>,
 }
 
 impl Work {
     /// Changes the page tables. On the fence-signalling path.
-    fn run(&mut self, vm: &GpuVm<Bind>) {
+    fn run(mut self, vm: &GpuVm<Bind>) -> State {
         let mut guard = vm.state().page_tables.lock();
         let pt = &mut *guard;
-        if pt.closed || self.freed.is_some() {
-            return;
+        if pt.closed {
+            return State::Cancelled(self);
         }
-        // A VM that is unusable gets no new mappings, but those that go must go.
-        let mut result = if vm.is_unusable() {
+        // A VM that is unusable gets no new mappings, but what goes must go: also what was mapped
+        // where a new mapping would have been, and what there is of that.
+        let mut written = if vm.is_unusable() {
             Err(EINVAL)
         } else {
             Ok(())
         };
+        let mut removed = Ok(());
         let mut change = pt.tables.change();
         for step in self.steps.steps() {
-            let done = match &step.what {
-                What::Map { .. } if result.is_err() => continue,
-                What::Map { pages, offset } => change.map(step.range, pages.as_ref(), *offset),
-                What::Unmap => change.unmap(step.range),
-            };
-            result = result.and(done);
+            if let What::Map { pages, offset } = &step.what {
+                if written.is_ok() {
+                    written = change.map(step.range, pages.as_ref(), *offset);
+                }
+                if written.is_ok() {
+                    continue;
+                }
+            }
+            removed = removed.and(change.unmap(step.range));
         }
         self.reservation.release(&mut change);
-        self.freed = change.finish();
+        let (freed, unreachable) = change.finish();
+        self.freed = freed;
 
         if !self.log_entries.is_empty() {
             let now = ffi::now_ns();
             for number in self.log_entries.clone() {
-                pt.log.applied(number, now, result);
+                pt.log.applied(number, now, written, removed);
             }
         }
-        if result.is_err() && !vm.is_unusable() {
+        if written.and(removed).is_err() && !vm.is_unusable() {
             vm.set_unusable();
             pt.log.print();
+        }
+        drop(guard);
+        // Removing can't fail, since the tables are reserved. If it does, what should be gone stays
+        // for as long as the page tables do.
+        match removed {
+            Ok(()) => State::Ran(self.done(unreachable)),
+            Err(_) => State::Cancelled(self),
+        }
+    }
+
+    fn done(self, unreachable: Unreachable) -> Done {
+        Done {
+            _queue: self.queue,
+            _removed: self.steps.retire(unreachable),
+            _reservation: self.reservation,
+            _freed: self.freed,
         }
     }
 }
 
-/// Where a job's work is until somebody takes it: the job when it is dropped, or, if it hasn't run, the VM's close.
+/// What has become of a job's work. See the table above.
+enum State {
+    /// The ioctl has nothing to do yet that couldn't be undone.
+    Empty,
+    /// The job's turn will come.
+    Waiting(Work),
+    /// The job's turn won't come, or was in vain. What it would have removed may be reached until
+    /// the page tables are torn down.
+    Cancelled(Work),
+    /// The page tables are as the job wanted them.
+    Ran(Done),
+    /// It was given away to be dropped.
+    Over,
+}
+
+/// A job's work and its state, which the VM and the scheduler's job share.
 #[pin_data]
 pub(crate) struct Slot {
+    /// Taken before the page tables' lock, on the fence-signalling path.
     #[pin]
-    work: Mutex<Option<Work>>,
+    state: Mutex<State>,
 }
 
 impl Slot {
     /// An empty slot.
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            work <- new_mutex!(None, "msm_rs::slot"),
+            state <- new_mutex!(State::Empty, "msm_rs::slot"),
         })
     }
 
     /// Puts the work in.
     pub(super) fn fill(&self, work: Work) {
-        *self.work.lock() = Some(work);
+        *self.state.lock() = State::Waiting(work);
     }
 
-    /// Takes the work, unless it has run.
-    pub(crate) fn cancel(&self) -> Option<Work> {
-        self.work.lock().take_if(|work| work.freed.is_none())
+    /// Whether there is nothing more to run or to keep.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(*self.state.lock(), State::Ran(_) | State::Over)
     }
 
-    /// Takes only the queue, to cancel the job on it, unless it has run.
-    pub(crate) fn take_queue(&self) -> Option<Queue> {
-        let mut guard = self.work.lock();
-        let work: &mut Option<Work> = &mut guard;
-        let work = work.as_mut().filter(|work| work.freed.is_none());
-        work?.queue.take()
+    /// Says that the job isn't to run. Returns the queue, unless it has run, to kill the job on it.
+    pub(crate) fn cancel(&self) -> Option<Queue> {
+        let mut state = self.state.lock();
+        match replace(&mut *state, State::Over) {
+            State::Waiting(mut work) => {
+                let queue = work.queue.take();
+                *state = State::Cancelled(work);
+                queue
+            }
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// The page tables that the work is about are gone. Returns what there is to drop.
+    pub(crate) fn torn_down(&self, tables: &TornDown) -> Option<Done> {
+        let mut state = self.state.lock();
+        match replace(&mut *state, State::Over) {
+            State::Waiting(work) | State::Cancelled(work) => Some(work.done(tables.unreachable())),
+            // What ran is the scheduler's job's to drop.
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// It is the job's turn. On the fence-signalling path.
+    fn run(&self, vm: &GpuVm<Bind>) {
+        let mut state = self.state.lock();
+        *state = match replace(&mut *state, State::Over) {
+            // A cancelled job that the scheduler had begun with still runs.
+            State::Waiting(work) | State::Cancelled(work) => work.run(vm),
+            other => other,
+        };
+    }
+
+    /// The scheduler is done with the job. Returns what there is to drop: nothing, if it didn't run.
+    fn end(&self) -> Option<Done> {
+        let mut state = self.state.lock();
+        match replace(&mut *state, State::Over) {
+            State::Ran(done) => Some(done),
+            other => {
+                *state = other;
+                None
+            }
+        }
     }
 }
 
@@ -137,23 +254,19 @@ impl BindJob {
 
     /// The scheduler says that it is the job's turn. **Fence path.**
     pub(crate) fn run(&mut self) {
-        if let Some(work) = &mut *self.slot.work.lock() {
-            work.run(&self.vm);
-        }
+        self.slot.run(&self.vm);
     }
 
     /// The job won't do anything.
     pub(crate) fn abandon(&mut self) {
-        if let Some(work) = &mut *self.slot.work.lock() {
-            work.freed = Some(TableList::new(self.vm.state().smmu));
-        }
+        drop(self.slot.cancel());
     }
 }
 
 impl Drop for BindJob {
     fn drop(&mut self) {
         // With the slot unlocked, and before the VM: the queue needs the scheduler.
-        let work = self.slot.work.lock().take();
-        drop(work);
+        let done = self.slot.end();
+        drop(done);
     }
 }

@@ -42,6 +42,7 @@ mod cases {
         },
         ffi::{
             bo::Bo,
+            tables::Unreachable,
             test_device::{
                 self,
                 Device, //
@@ -737,7 +738,8 @@ mod cases {
                     self.model = after;
                     let nr = self.run(done.steps())?;
                     if self.pending.len() == PENDING {
-                        drop(self.pending.remove(random.below(PENDING)));
+                        let done = self.pending.remove(random.below(PENDING))?;
+                        drop(done.retire(Unreachable::without_tables()));
                     }
                     self.pending.push(done, GFP_KERNEL)?;
                     if nr != steps {
@@ -806,7 +808,9 @@ mod cases {
                 kind: Kind::Unmap,
             };
             self.job(&mut random, Some(everything))?;
-            self.pending.clear();
+            while let Some(done) = self.pending.pop() {
+                drop(done.retire(Unreachable::without_tables()));
+            }
             let after = references(self);
             if after != before {
                 return Err(wrong(fmt!("references: {after:?} should be {before:?}")));
@@ -818,6 +822,9 @@ mod cases {
     impl Drop for World {
         fn drop(&mut self) {
             // Something is left if something went wrong.
+            while let Some(done) = self.pending.pop() {
+                drop(done.retire(Unreachable::without_tables()));
+            }
             vm::close(&self.vm);
         }
     }

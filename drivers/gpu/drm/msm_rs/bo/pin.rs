@@ -13,8 +13,10 @@ use super::{
     Madv, //
 };
 use crate::ffi::bo::{
+    Bo,
     BoLocked,
     BoLru,
+    Kept,
     LruState,
     Retiring, //
 };
@@ -23,6 +25,21 @@ use crate::ffi::bo::{
 pub(crate) fn pin(lru: &BoLru<'_>) {
     lru.set_pin_count(lru.pin_count().saturating_add(1));
     lru.move_to(Lru::Pinned);
+}
+
+/// Keeps the BO's pages what they are, if it has any: neither swapped out nor purged. For pages to
+/// which page tables may lead although no VMA says so any more.
+pub(crate) fn keep(bo: &BoLocked<'_>) -> Option<Kept> {
+    bo.with_lru(|lru| {
+        let kept = Kept::new(lru)?;
+        lru.move_to(Lru::Pinned);
+        Some(kept)
+    })
+}
+
+/// Undoes [`keep`] of the same BO. Takes the LRU lock; may be called on the fence-signalling path.
+pub(crate) fn let_go(bo: &Bo, kept: Kept) {
+    bo.with_kept(kept, retire);
 }
 
 /// Undoes one [`pin`].

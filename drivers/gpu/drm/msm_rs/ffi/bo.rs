@@ -5,7 +5,7 @@
 //! - [`Bo`]: what never changes, and what has a lock or an atomic of its own.
 //! - [`BoLocked`]: its resv is locked. Pages, kernel mapping, pins for scanout; the madvise state to look at.
 //! - [`BoLru`]: its resv and the device's LRU lock are. Pin count, madvise state, LRU.
-//! - [`Retiring`]: only the LRU lock is, on the fence-signalling path. Pin count, LRU.
+//! - [`Retiring`]: only the LRU lock is, on the fence-signalling path, and the BO is pinned. Pin count, LRU.
 
 use core::{
     cell::UnsafeCell,
@@ -667,11 +667,25 @@ impl<'l> Deref for BoLru<'l> {
     }
 }
 
-/// A BO of a submit that the GPU begins with: unpinned on the fence-signalling path, without its resv.
+/// A pin of a BO that had its pages when it was made, and so has them as long as it is there. It isn't
+/// undone by dropping it, see [`Bo::with_kept`].
+pub(crate) struct Kept(());
+
+impl Kept {
+    /// Counts a pin, if the BO has its pages.
+    pub(crate) fn new(lru: &BoLru<'_>) -> Option<Self> {
+        lru.bo().is_backed().then(|| {
+            lru.set_pin_count(lru.pin_count().saturating_add(1));
+            Self(())
+        })
+    }
+}
+
+/// A BO that is unpinned on the fence-signalling path, without its resv.
 ///
 /// # Invariants
 ///
-/// As [`LruState`]; and the BO is pinned by the submit and its resv holds the submit's fence, so that it has its pages.
+/// As [`LruState`]; and the pin that is undone, a submit's or a [`Kept`], is there, so that the BO has its pages.
 pub(crate) struct Retiring<'l>(LruState<'l>);
 
 impl<'l> Retiring<'l> {
@@ -696,6 +710,13 @@ impl<'l> Deref for Retiring<'l> {
 }
 
 impl Bo {
+    /// Calls `f` with the LRU lock held, for it to undo `kept`, which was made for this BO.
+    pub(crate) fn with_kept<R>(&self, _kept: Kept, f: impl FnOnce(&Retiring<'_>) -> R) -> R {
+        let _lru = self.gem().lock_lru();
+        // SAFETY: Locked until `f` has returned, and pinned until `f` undoes it.
+        f(&unsafe { Retiring::assume(self) })
+    }
+
     /// Gives the BO its pages and a place in a kernel-managed VM, unless it has both. Returns the vm_bo and the iova.
     ///
     /// # Errors

@@ -288,6 +288,28 @@ impl Drop for TableList {
     }
 }
 
+/// Says that neither page tables nor the TLB lead to what was removed: by one change, or by the end
+/// of all tables of a VM. Only those two make one, when they have invalidated the TLB.
+pub(crate) struct Unreachable(());
+
+impl Unreachable {
+    /// For KUnit tests whose page tables are a model of their own.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn without_tables() -> Self {
+        Self(())
+    }
+}
+
+/// Says that a VM's page tables are gone.
+pub(crate) struct TornDown(());
+
+impl TornDown {
+    /// So nothing is reachable that any of its jobs would have removed.
+    pub(crate) fn unreachable(&self) -> Unreachable {
+        Unreachable(())
+    }
+}
+
 /// The page tables of a VM of its own, empty at first.
 pub(crate) struct VmTables {
     tables: PageTables,
@@ -346,9 +368,10 @@ impl VmTables {
     }
 
     /// Removes everything, also what is reserved.
-    pub(crate) fn teardown(&mut self) {
+    pub(crate) fn teardown(&mut self) -> TornDown {
+        // Then the last change has left nothing, and has invalidated the TLB.
         if self.root.smmu.counts(self.root.table).live == 0 {
-            return;
+            return TornDown(());
         }
         let mut freed = Freed {
             tables: TableList::new(self.smmu()),
@@ -369,6 +392,7 @@ impl VmTables {
         smmu.sync(root, 0, ENTRIES);
         smmu.set_counts(root, Counts::default());
         self.invalidate();
+        TornDown(())
     }
 
     fn invalidate(&self) {
@@ -461,9 +485,10 @@ impl Change<'_> {
         }
     }
 
-    /// Ends the change. The tables returned aren't reachable any more.
-    pub(crate) fn finish(mut self) -> Option<TableList> {
-        self.end()
+    /// Ends the change. What it has removed isn't reachable any more, and nor are the tables that
+    /// are returned.
+    pub(crate) fn finish(mut self) -> (Option<TableList>, Unreachable) {
+        (self.end(), Unreachable(()))
     }
 
     fn end(&mut self) -> Option<TableList> {

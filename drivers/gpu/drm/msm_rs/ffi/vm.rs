@@ -28,13 +28,21 @@ use kernel::{
 
 use super::{
     bindings,
+    bo::{
+        Bo,
+        BoLocked,
+        Kept, //
+    },
     jobs::Jobs,
     mmu::Mmu,
     root::{
         Given,
         Root, //
     },
-    tables::VmTables,
+    tables::{
+        Unreachable,
+        VmTables, //
+    },
     wq::{
         self,
         InUse, //
@@ -42,9 +50,13 @@ use super::{
 };
 use crate::{
     bind,
+    bo::pin,
     gpuvm_rs::{
         fence::Fence,
-        gem::ObjLocked,
+        gem::{
+            GemObject,
+            ObjLocked, //
+        },
         sched,
         va::GpuVaAlloc,
         vm::{
@@ -106,6 +118,8 @@ pub(crate) struct ManagedVa {
 #[repr(C)]
 pub(crate) struct BindVa {
     mapped: Flag,
+    /// Keeps the BO's pages, once the VMA was removed and until its page table entries are.
+    kept: Option<Kept>,
     /// The GEM handle that the MAP named, for the log; 0 for NULL mappings.
     handle: u32,
 }
@@ -129,6 +143,7 @@ impl BindVa {
     pub(crate) fn new(mapped: bool, handle: u32) -> Self {
         Self {
             mapped: Flag::new(mapped),
+            kept: None,
             handle,
         }
     }
@@ -223,9 +238,6 @@ struct BindMemory {
     state: BindState,
     /// Taken by `Bind::free()`.
     burial: ManuallyDrop<Pin<KBox<Burial>>>,
-    /// What its jobs and its end wait for may signal long after the file was closed. Whoever drops the last reference keeps the
-    /// module from being unloaded for longer: the file, a submit, or by being on the reaper.
-    _module: InUse,
 }
 
 /// Ends a VM_BIND VM's scheduler and gives the memory back.
@@ -237,6 +249,9 @@ struct Burial {
     #[pin]
     work: Work<Burial>,
     vm: *mut bindings::msm_gem_vm,
+    /// What the VM's jobs and its end wait for may signal long after the file was closed. Given up at the very end, on the reaper, which the
+    /// module's exit waits for.
+    _module: InUse,
 }
 
 // SAFETY: The VM is shared between threads.
@@ -255,6 +270,7 @@ impl Burial {
             pin_init!(Self {
                 work <- new_work!("msm_rs::burial"),
                 vm,
+                _module: InUse::new(),
             }),
             GFP_KERNEL,
         )
@@ -447,7 +463,6 @@ pub(super) unsafe fn create_bind(
             Ok(pin_init!(BindMemory {
                 state <- BindState::new(VmTables::new(root), log),
                 burial: ManuallyDrop::new(burial),
-                _module: InUse::new(),
             }))
         })
     }
@@ -522,6 +537,8 @@ unsafe fn release(c: *mut bindings::msm_gem_vm) {
 unsafe impl Driver for Managed {
     type Va = ManagedVa;
     type Step = ();
+    // No transactions: page tables change before the tree does.
+    type Unreachable = core::convert::Infallible;
 
     fn validate(_vm: &VmLocked<'_, Self>, _obj: &ObjLocked<'_>, _vm_bo: &VmBo<'_, Self>) -> Result {
         // A submit pins the BOs that it lists.
@@ -541,9 +558,25 @@ unsafe impl Driver for Managed {
 unsafe impl Driver for Bind {
     type Va = BindVa;
     type Step = bind::plan::Step;
+    type Unreachable = Unreachable;
 
     fn validate(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, Self>) -> Result {
         vma::restore(vm, obj, vm_bo)
+    }
+
+    fn removed(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, va: &mut BindVa) {
+        // Page tables don't lead to what was evicted.
+        if va.mapped.get(vm) {
+            // SAFETY: Only the driver's BOs are ever mapped.
+            va.kept = pin::keep(&unsafe { BoLocked::from_locked(obj.reborrow()) });
+        }
+    }
+
+    fn retired(obj: &GemObject, va: &mut BindVa) {
+        if let Some(kept) = va.kept.take() {
+            // SAFETY: Only the driver's BOs are ever mapped.
+            pin::let_go(unsafe { Bo::from_gem(obj) }, kept);
+        }
     }
 
     unsafe fn free(vm: NonNull<GpuVm<Self>>) {

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a bind job would unmap, when the job is cancelled or its VM has become unusable: it stays for as long as the GPU can
+//! reach it, and not longer.
+
+use harness::{ensure, ensure_eq, Context, Outcome, Test};
+use programs::{check_unpinned, eventually, fault, pattern, Census, Gpu, PATIENCE};
+use std::{
+    os::fd::AsFd,
+    process::ExitCode,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use uapi::{
+    abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
+    debugfs,
+    vadreno::{Translation, Vadreno},
+    Bo, HeldFence, Pm4, Submit, SubmitQueue, VmBind, PAGE,
+};
+
+const PAGES: u64 = 64;
+
+/// Where the BO that a bind takes away is mapped.
+const TARGET: u64 = 0x10_0000;
+
+/// A context whose bind job takes a BO's mapping away, and another context that sees what becomes of the BO.
+struct Scene {
+    gpu: Gpu,
+    witness: Gpu,
+    /// Its first dword lets the GPU go on.
+    gate: Bo,
+    seen_gate: Bo,
+    target: Bo,
+    seen_target: Bo,
+    /// For a MAP over `target`.
+    other: Bo,
+}
+
+/// Another context's handle for a BO.
+fn share(bo: &Bo, with: &Gpu) -> harness::Result<Bo> {
+    let dma_buf = bo.export()?;
+    Ok(Bo::import(&with.device, dma_buf.as_fd(), bo.size())?)
+}
+
+impl Scene {
+    fn new() -> harness::Result<Self> {
+        let (gpu, witness) = (Gpu::new()?, Gpu::new()?);
+        let (gate, target) = (gpu.bo(1, PAGE)?, gpu.bo(2, PAGES * PAGE)?);
+        gpu.map(&gate, gpu.iova(0))?;
+        gpu.map(&target, gpu.iova(TARGET))?;
+        let other = gpu.bo(3, PAGES * PAGE)?;
+        Ok(Self {
+            seen_gate: share(&gate, &witness)?,
+            seen_target: share(&target, &witness)?,
+            gpu,
+            witness,
+            gate,
+            target,
+            other,
+        })
+    }
+
+    /// Commands that wait until [`Self::seen_gate`] is opened, then write to each page of the target.
+    fn write_later(&self) -> Pm4 {
+        let wait = Pm4::new().wait_mem_eq(self.gpu.iova(0), 1, !0);
+        (0..PAGES)
+            .fold(wait, |commands, page| {
+                commands.mem_write(self.gpu.iova(TARGET + page * PAGE), &[0x0bad])
+            })
+            .barrier()
+    }
+
+    fn unmap(&self) -> VmBind<'_> {
+        self.gpu.bind().unmap(self.gpu.iova(TARGET), PAGES * PAGE)
+    }
+
+    fn map_over(&self) -> VmBind<'_> {
+        let at = self.gpu.iova(TARGET);
+        self.gpu.bind().map(&self.other, 0, at, PAGES * PAGE)
+    }
+}
+
+/// How a bind job takes the target away.
+type Take = for<'a> fn(&'a Scene) -> VmBind<'a>;
+
+/// When the SUBMIT that writes the target is sent, beside the bind.
+#[derive(Clone, Copy, PartialEq)]
+enum Sent {
+    Before,
+    After,
+}
+
+/// A bind waits while a SUBMIT runs that writes what it takes away. The file is closed, the bind's fence signals. The BO stays, with its
+/// pages, until the SUBMIT has ended.
+fn cancelled(take: Take, sent: Sent) -> Outcome {
+    let before = Census::new()?;
+    let scene = Scene::new()?;
+    let gate = scene.seen_gate.map()?;
+    let commands = scene.write_later();
+    let held = HeldFence::new().context("held fence")?;
+    let submit = || scene.gpu.start(&commands, |s| s).context("SUBMIT");
+    let early = (sent == Sent::Before).then(submit).transpose()?;
+    let job = take(&scene)
+        .after(held.file())
+        .send()
+        .context("bind that waits")?;
+    let late = (sent == Sent::After).then(submit).transpose()?;
+    let submitted = early.or(late).expect("one of the two");
+
+    let Scene {
+        gpu,
+        witness,
+        gate: gpu_gate,
+        seen_gate,
+        target,
+        seen_target,
+        other,
+    } = scene;
+    drop((gpu_gate, target, other, gpu));
+    // What the VM had mapped, and what the waiting bind holds.
+    let bos = debugfs::gem_total()?.0;
+    held.signal().context("the fence was held")?;
+    job.wait(PATIENCE).context("the cancelled bind's fence")?;
+
+    // Nothing says when the cancelled job has been freed.
+    seen_target.madvise(MSM_MADV_DONTNEED)?;
+    let end = Instant::now() + Duration::from_millis(500);
+    while Instant::now() < end {
+        debugfs::shrink(1 << 20)?;
+        ensure_eq!(debugfs::gem_total()?.0, bos, "BOs while the SUBMIT runs");
+        sleep(Duration::from_millis(20));
+    }
+    ensure!(
+        seen_target.madvise(MSM_MADV_WILLNEED)?,
+        "purged while the SUBMIT runs that writes it"
+    );
+    // What the pages would be given to, had they been freed.
+    let foreign = witness.bo(9, 8 * PAGES * PAGE)?;
+
+    gate.write(0, 1);
+    submitted.wait(PATIENCE).context("SUBMIT")?;
+    let written = seen_target.map()?;
+    for page in 0..PAGES as usize {
+        ensure_eq!(
+            written.read(page * 1024),
+            0x0bad,
+            "page {page} of the target"
+        );
+    }
+    drop(written);
+    let map = foreign.map()?;
+    for page in 0..foreign.size() / PAGE {
+        let index = page as usize * 1024;
+        ensure_eq!(
+            map.read(index),
+            pattern(9, index),
+            "page {page} of a BO that was never mapped"
+        );
+    }
+    drop((map, gate));
+    check_unpinned(&seen_target).context("after the VM's end")?;
+    drop((seen_gate, seen_target, foreign, witness));
+    before.restored()
+}
+
+fn cancelled_unmap(_: &mut Test) -> Outcome {
+    cancelled(Scene::unmap, Sent::Before)
+}
+
+fn cancelled_map_over(_: &mut Test) -> Outcome {
+    cancelled(Scene::map_over, Sent::Before)
+}
+
+/// A SUBMIT that is sent after the UNMAP's ioctl doesn't know the BO any more.
+fn cancelled_unmap_before_the_submit(_: &mut Test) -> Outcome {
+    cancelled(Scene::unmap, Sent::After)
+}
+
+fn cancelled_map_over_before_the_submit(_: &mut Test) -> Outcome {
+    cancelled(Scene::map_over, Sent::After)
+}
+
+/// A bind waits while its context faults. When its turn comes, what it takes away goes, and nothing new is mapped.
+fn unusable(take: Take) -> Outcome {
+    let before = Census::new()?;
+    let scene = Scene::new()?;
+    let vadreno = Vadreno::open().context("virtual Adreno")?;
+    // As the context that ran last.
+    ensure_eq!(
+        scene.gpu.read(scene.gpu.iova(TARGET), 1)?,
+        [pattern(2, 0)],
+        "the target"
+    );
+    let (ttbr0, _) = vadreno.current();
+    let held = HeldFence::new().context("held fence")?;
+    let job = take(&scene)
+        .after(held.file())
+        .send()
+        .context("bind that waits")?;
+    let fault = Pm4::new()
+        .mem_to_mem(scene.gpu.result_iova(0), scene.gpu.iova(1 << 32))
+        .barrier();
+    fault::provoke(&scene.gpu, &fault)?;
+    let at = |page: u64| vadreno.translate_in(ttbr0, scene.gpu.iova(TARGET + page * PAGE));
+    ensure!(
+        matches!(at(0)?, Translation::Mapped(_)),
+        "gone before its turn"
+    );
+    held.signal().context("the fence was held")?;
+    job.wait(PATIENCE).context("bind")?;
+    for page in 0..PAGES {
+        ensure_eq!(
+            at(page)?,
+            Translation::Unmapped,
+            "page {page} of the target"
+        );
+    }
+    // Nobody needs its pages any more: neither the job nor the VM.
+    drop(scene.target);
+    check_unpinned(&scene.seen_target).context("after the bind")?;
+    drop((scene.gate, scene.seen_gate, scene.seen_target, scene.other));
+    drop((scene.gpu, scene.witness));
+    before.restored()
+}
+
+fn unusable_unmap(_: &mut Test) -> Outcome {
+    unusable(Scene::unmap)
+}
+
+fn unusable_map_over(_: &mut Test) -> Outcome {
+    unusable(Scene::map_over)
+}
+
+/// A SUBMIT that was queued before its context faulted ends without having been run.
+fn defect_49_queued_submit_of_an_unusable_vm(_: &mut Test) -> Outcome {
+    let scene = Scene::new()?;
+    let held = HeldFence::new().context("held fence")?;
+    let write = Pm4::new()
+        .mem_write(scene.gpu.iova(TARGET), &[0x0bad])
+        .barrier();
+    // On a queue of another priority, so that it doesn't keep others back.
+    let queue = SubmitQueue::new(&scene.gpu.device, 2).context("second queue")?;
+    let queued = Submit::new(&queue)
+        .cmd_at(scene.gpu.place(&write), write.size())
+        .after(held.file())
+        .send()
+        .context("SUBMIT that waits")?;
+    let fault = Pm4::new()
+        .mem_to_mem(scene.gpu.result_iova(0), scene.gpu.iova(1 << 32))
+        .barrier();
+    fault::provoke(&scene.gpu, &fault)?;
+    held.signal().context("the fence was held")?;
+    queued.wait(PATIENCE).context("SUBMIT that waited")?;
+    ensure_eq!(
+        scene.seen_target.map()?.read(0),
+        pattern(2, 0),
+        "what the SUBMIT left"
+    );
+    Ok(())
+}
+
+/// Binds are cancelled again and again while their fences signal at the same moment: they run or they don't, and nothing is left.
+fn cancelled_or_run(_: &mut Test) -> Outcome {
+    let before = Census::new()?;
+    for round in 0..100u64 {
+        let scene = Scene::new()?;
+        let held = HeldFence::new().context("held fence")?;
+        let jobs = [scene.unmap(), scene.map_over(), scene.unmap()]
+            .map(|bind| bind.after(held.file()).send());
+        let letting_go = std::thread::spawn(move || {
+            sleep(Duration::from_micros(50 * (round % 20)));
+            held.signal()
+        });
+        let Scene {
+            gpu,
+            witness: _witness,
+            gate,
+            seen_gate: _,
+            target,
+            seen_target,
+            other,
+        } = scene;
+        // The last of them closes the file.
+        drop((gate, target, other, gpu));
+        letting_go
+            .join()
+            .expect("no panic")
+            .context("the fence was held")?;
+        for job in jobs {
+            job.context("bind")?
+                .wait(PATIENCE)
+                .context("bind's fence")?;
+        }
+        eventually("the target to be purged", || {
+            seen_target.madvise(MSM_MADV_DONTNEED)?;
+            debugfs::shrink(1 << 20)?;
+            Ok(!seen_target.madvise(MSM_MADV_WILLNEED)?)
+        })?;
+    }
+    before.restored()
+}
+
+fn main() -> ExitCode {
+    harness::main(harness::cases![
+        cancelled_unmap,
+        cancelled_map_over,
+        cancelled_unmap_before_the_submit,
+        cancelled_map_over_before_the_submit,
+        cancelled_or_run,
+        unusable_unmap,
+        unusable_map_over,
+        defect_49_queued_submit_of_an_unusable_vm,
+    ])
+}
