@@ -224,7 +224,8 @@ pub unsafe fn fini(sched: *mut bindings::drm_gpu_scheduler) {
 /// error once what they wait for is signalled.
 ///
 /// `drm_sched_entity_kill()` isn't enough: a job that is being taken from the entity at that moment puts the entity back
-/// into the run queue, and then the scheduler and the killer take the same jobs. So the scheduler rests meanwhile.
+/// into the run queue, and then the scheduler and the killer take the same jobs. So the scheduler rests meanwhile. Stopping it
+/// isn't enough either: a fence's callback that has found it running may queue its work after that. Disabled work can't be queued.
 ///
 /// Waits for the job that runs. To lockdep the jobs of all schedulers are one, so no lock may be held that any driver's
 /// job may wait for, not even indirectly: no resv, and nothing that is taken under one.
@@ -240,8 +241,12 @@ pub unsafe fn kill(entity: *mut bindings::drm_sched_entity) {
             return;
         }
         let sched = (*(*entity).rq).sched;
+        let run_job = &raw mut (*sched).work_run_job;
         bindings::drm_sched_wqueue_stop(sched);
+        bindings::disable_work_sync(run_job);
         bindings::drm_sched_entity_kill(entity);
+        bindings::enable_work(run_job);
+        // Queues it, too.
         bindings::drm_sched_wqueue_start(sched);
     }
 }
