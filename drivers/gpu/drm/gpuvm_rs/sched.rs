@@ -48,7 +48,7 @@ pub unsafe trait Backend: Sized + 'static {
     /// lock under which anybody allocates or waits for a fence.
     fn run(job: &mut Self::Job);
 
-    /// Takes the work out of an armed job that won't be pushed regularly.
+    /// An armed job wasn't pushed regularly. It will be run all the same: its work is to be taken away if it mustn't be done.
     fn abandon(job: &mut Self::Job);
 
     /// Where finished jobs wait to be dropped.

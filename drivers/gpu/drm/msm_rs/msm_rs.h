@@ -17,6 +17,12 @@ struct msm_rs_vm_log;
 int msm_rs_init(void);
 void msm_rs_exit(void);
 
+/*
+ * The GPU is about to be taken away, and all files are closed: waits until nothing of the closed VMs uses it any more. What is left of
+ * VMs whose bind jobs wait for fences has no mappings, and doesn't touch it.
+ */
+void msm_rs_flush(void);
+
 /* The file of a VM_BIND context is being closed: bind jobs that wait for a fence never run. */
 void msm_rs_vm_cancel(struct drm_gpuvm *vm);
 
@@ -36,6 +42,10 @@ static inline int msm_rs_init(void)
 }
 
 static inline void msm_rs_exit(void)
+{
+}
+
+static inline void msm_rs_flush(void)
 {
 }
 

@@ -58,6 +58,11 @@ unsafe extern "C" fn msm_rs_exit() {
 }
 
 #[no_mangle]
+unsafe extern "C" fn msm_rs_flush() {
+    wq::flush();
+}
+
+#[no_mangle]
 unsafe extern "C" fn msm_gem_vm_create(
     drm: *mut bindings::drm_device,
     mmu: *mut bindings::msm_mmu,
@@ -96,7 +101,7 @@ unsafe extern "C" fn msm_iommu_pagetable_create(
 ) -> *mut bindings::msm_mmu {
     let create = || {
         let domain = NonNull::new(parent).ok_or(EINVAL)?;
-        // SAFETY: C passes the GPU's own domain, which lives until all files are closed.
+        // SAFETY: C passes the GPU's own domain. It is a VM's, whose `Mmu` says when it goes.
         unsafe { Root::new(domain) }
     };
     match create() {

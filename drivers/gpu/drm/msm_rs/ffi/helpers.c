@@ -326,6 +326,11 @@ HELPER(struct workqueue_struct *, msm_rs_helper_msm_rs_alloc_wq, void)
 	return alloc_workqueue("msm_rs", WQ_UNBOUND, 0);
 }
 
+HELPER(void, msm_rs_helper_msm_rs_flush_wq, struct workqueue_struct *wq)
+{
+	flush_workqueue(wq);
+}
+
 HELPER(void, msm_rs_helper_msm_rs_module_get, void)
 {
 	__module_get(THIS_MODULE);
@@ -408,11 +413,13 @@ HELPER(int, msm_rs_helper_msm_rs_ttbr0_on, struct msm_mmu *domain, u64 root)
 	return priv->set_ttbr0_cfg(priv->cookie, &cfg);
 }
 
+/* Nothing is left to do when the GPU is gone, and what it is known by. */
 HELPER(void, msm_rs_helper_msm_rs_ttbr0_off, struct msm_mmu *domain)
 {
 	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
 
-	priv->set_ttbr0_cfg(priv->cookie, NULL);
+	if (priv)
+		priv->set_ttbr0_cfg(priv->cookie, NULL);
 }
 
 HELPER(bool, msm_rs_helper_msm_rs_smmu_has_prr, struct msm_mmu *domain)
@@ -427,18 +434,22 @@ HELPER(void, msm_rs_helper_msm_rs_prr_set, struct msm_mmu *domain, u64 page)
 {
 	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
 
+	if (!priv)
+		return;
 	if (page)
 		priv->set_prr_addr(priv->cookie, page);
 	priv->set_prr_bit(priv->cookie, page);
 }
 
-/* Invalidates the TLB and waits. Not when the SMMU sleeps: waking up invalidates it. */
+/* Invalidates the TLB and waits. Not when the SMMU sleeps: waking up invalidates it. Nor when the GPU is gone: nobody translates. */
 HELPER(void, msm_rs_helper_msm_rs_smmu_invalidate, struct msm_mmu *mmu)
 {
 	struct adreno_smmu_priv *priv = dev_get_drvdata(mmu->dev);
-	const struct io_pgtable_cfg *cfg = priv->get_ttbr1_cfg(priv->cookie);
+	const struct io_pgtable_cfg *cfg = priv ? priv->get_ttbr1_cfg(priv->cookie) : NULL;
 	int awake;
 
+	if (!cfg)
+		return;
 #ifdef CONFIG_PM_SLEEP
 	/* Nor between the system's suspend and resume, when runtime PM says nothing. */
 	if (cfg->iommu_dev->power.is_suspended)
@@ -777,6 +788,8 @@ struct msm_rs_test_device {
 	/* Bytes that are mapped; how often something was mapped and unmapped. */
 	atomic64_t mapped;
 	atomic_t maps, unmaps;
+	/* How often TTBR0 was set, on or off, and the TLB invalidated. */
+	atomic_t ttbr0_sets, flushes;
 	/* The next mapping fails. */
 	bool fail;
 	struct adreno_smmu_priv smmu;
@@ -844,11 +857,17 @@ static const struct io_pgtable_cfg *msm_rs_test_ttbr1_cfg(const void *cookie)
 
 static int msm_rs_test_set_ttbr0_cfg(const void *cookie, const struct io_pgtable_cfg *cfg)
 {
+	struct msm_rs_test_device *test = (void *)cookie;
+
+	atomic_inc(&test->ttbr0_sets);
 	return 0;
 }
 
 static void msm_rs_test_flush(void *cookie)
 {
+	struct msm_rs_test_device *test = cookie;
+
+	atomic_inc(&test->flushes);
 }
 
 static const struct iommu_flush_ops msm_rs_test_tlb = {
@@ -932,6 +951,21 @@ HELPER(s64, msm_rs_helper_msm_rs_test_device_free, struct msm_rs_test_device *te
 	/* The VM's memory goes after a grace period; it doesn't look at this any more. */
 	kfree(test);
 	return left;
+}
+
+/* The GPU is taken away: its domain, and what the SMMU is known by. */
+HELPER(void, msm_rs_helper_msm_rs_test_take_gpu_away, struct msm_rs_test_device *test)
+{
+	msm_rs_flush();
+	drm_gpuvm_put(test->kms.vm);
+	test->kms.vm = NULL;
+	dev_set_drvdata(&test->faux->dev, NULL);
+}
+
+/* What was asked of the SMMU. */
+HELPER(u32, msm_rs_helper_msm_rs_test_smmu_calls, struct msm_rs_test_device *test)
+{
+	return atomic_read(&test->ttbr0_sets) + atomic_read(&test->flushes);
 }
 
 HELPER(struct drm_device *, msm_rs_helper_msm_rs_test_drm, struct msm_rs_test_device *test)

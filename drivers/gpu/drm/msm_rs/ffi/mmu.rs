@@ -9,7 +9,8 @@ use kernel::prelude::*;
 
 use super::{
     bindings,
-    bo::Pages, //
+    bo::Pages,
+    root, //
 };
 use crate::gpuvm_rs::vm::VaRange;
 
@@ -65,6 +66,7 @@ impl Mmu {
 
 impl Drop for Mmu {
     fn drop(&mut self) {
+        root::domain_gone(self.0);
         if let Some(destroy) = self.funcs().destroy {
             // SAFETY: Owned; not used any more.
             unsafe { destroy(self.0.as_ptr()) };

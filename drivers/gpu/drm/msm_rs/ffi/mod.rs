@@ -38,6 +38,8 @@ pub(crate) mod mmu;
 pub(crate) mod queue;
 pub(crate) mod request;
 mod root;
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+mod root_test;
 #[cfg(CONFIG_DEBUG_FS)]
 pub(crate) mod seq;
 pub(crate) mod shrink;

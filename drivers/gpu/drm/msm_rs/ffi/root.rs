@@ -39,7 +39,11 @@ use crate::pgtable::{
 /// What the per-process page tables of a domain share. It is in [`DOMAINS`] while there are any, and TTBR0 is in use.
 struct Shared {
     next: Option<KBox<Shared>>,
-    domain: NonNull<bindings::msm_mmu>,
+    /// Gone when the domain is: a VM may end long after its GPU was taken away, when the fence of a
+    /// cancelled bind job signals.
+    domain: Option<NonNull<bindings::msm_mmu>>,
+    /// Which it is, since another domain may be where this one was.
+    id: u64,
     users: usize,
     /// Where TTBR0 points until the GPU sets it, also when the SMMU has slept: nothing is mapped there.
     idle: Table,
@@ -54,7 +58,26 @@ unsafe impl Send for Shared {}
 
 global_lock! {
     // SAFETY: `init()` is called before any device is there.
-    unsafe(uninit) static DOMAINS: Mutex<Option<KBox<Shared>>> = None;
+    unsafe(uninit) static DOMAINS: Mutex<Domains> = Domains {
+        first: None,
+        next_id: 0,
+    };
+}
+
+/// The domains with per-process page tables.
+struct Domains {
+    first: Option<KBox<Shared>>,
+    next_id: u64,
+}
+
+/// `domain` is about to be destroyed: nobody translates by its per-process page tables any more, of
+/// which there may be some that belong to nobody but the job that will drop them.
+pub(super) fn domain_gone(domain: NonNull<bindings::msm_mmu>) {
+    let mut list = DOMAINS.lock();
+    if let Some(shared) = list.find(|shared| shared.domain == Some(domain)) {
+        shared.off();
+        shared.domain = None;
+    }
 }
 
 /// Before anything else of the module runs.
@@ -90,7 +113,8 @@ impl Shared {
         };
         let shared = Self {
             next: None,
-            domain,
+            domain: Some(domain),
+            id: 0,
             users: 0,
             idle,
             null,
@@ -101,26 +125,27 @@ impl Shared {
 
     /// Has the SMMU use TTBR0. May wake it.
     fn on(&self) -> Result {
+        let domain = self.domain.ok_or(ENODEV)?.as_ptr();
         // SAFETY: The domain is alive, and the tables outlive their use: see `off()`.
         unsafe {
-            kernel::error::to_result(bindings::msm_rs_ttbr0_on(
-                self.domain.as_ptr(),
-                self.idle.address(),
-            ))?;
+            kernel::error::to_result(bindings::msm_rs_ttbr0_on(domain, self.idle.address()))?;
             if let Some((page, _)) = &self.null {
-                bindings::msm_rs_prr_set(self.domain.as_ptr(), page.address());
+                bindings::msm_rs_prr_set(domain, page.address());
             }
         }
         Ok(())
     }
 
-    /// Undoes [`Self::on`].
+    /// Undoes [`Self::on`], unless the domain is gone.
     fn off(&self) {
-        // SAFETY: The domain outlives its page tables.
+        let Some(domain) = self.domain.map(NonNull::as_ptr) else {
+            return;
+        };
+        // SAFETY: `domain_gone()` has not been called yet.
         unsafe {
-            bindings::msm_rs_ttbr0_off(self.domain.as_ptr());
+            bindings::msm_rs_ttbr0_off(domain);
             if self.null.is_some() {
-                bindings::msm_rs_prr_set(self.domain.as_ptr(), 0);
+                bindings::msm_rs_prr_set(domain, 0);
             }
         }
     }
@@ -128,7 +153,7 @@ impl Shared {
 
 /// A share in what the page tables of a domain have in common.
 struct Share {
-    domain: NonNull<bindings::msm_mmu>,
+    id: u64,
 }
 
 impl Share {
@@ -139,60 +164,64 @@ impl Share {
     /// `ENOMEM`; what the SMMU's driver says.
     fn new(domain: NonNull<bindings::msm_mmu>, smmu: Smmu) -> Result<(Self, Option<NullTables>)> {
         loop {
-            if let Some(null) = Self::join(domain) {
-                return Ok((Self { domain }, null));
+            if let Some(joined) = Self::join(domain) {
+                return Ok(joined);
             }
             // Allocated without the lock: reclaim may take it, when it drops a VM's last reference.
-            let mut shared = Shared::new(domain, smmu)?;
+            let shared = Shared::new(domain, smmu)?;
             let mut list = DOMAINS.lock();
-            let first: &mut Option<KBox<Shared>> = &mut list;
-            if Self::find(first, domain).is_none() {
+            if list.find(|shared| shared.domain == Some(domain)).is_none() {
                 shared.on()?;
-                shared.next = first.take();
-                *first = Some(shared);
+                list.add(shared);
             }
         }
     }
 
     /// Counts one user more, if there are any.
-    fn join(domain: NonNull<bindings::msm_mmu>) -> Option<Option<NullTables>> {
+    fn join(domain: NonNull<bindings::msm_mmu>) -> Option<(Self, Option<NullTables>)> {
         let mut list = DOMAINS.lock();
-        let shared = Self::find(&mut list, domain)?;
+        let shared = list.find(|shared| shared.domain == Some(domain))?;
         shared.users += 1;
-        Some(shared.null.as_ref().map(|(_, null)| *null))
+        let null = shared.null.as_ref().map(|(_, null)| *null);
+        Some((Self { id: shared.id }, null))
     }
+}
 
-    fn find(
-        first: &mut Option<KBox<Shared>>,
-        domain: NonNull<bindings::msm_mmu>,
-    ) -> Option<&mut Shared> {
-        let mut next = first.as_deref_mut();
+impl Domains {
+    fn find(&mut self, is_it: impl Fn(&Shared) -> bool) -> Option<&mut Shared> {
+        let mut next = self.first.as_deref_mut();
         while let Some(shared) = next {
-            if shared.domain == domain {
+            if is_it(shared) {
                 return Some(shared);
             }
             next = shared.next.as_deref_mut();
         }
         None
     }
+
+    fn add(&mut self, mut shared: KBox<Shared>) {
+        shared.id = self.next_id;
+        self.next_id += 1;
+        shared.next = self.first.take();
+        self.first = Some(shared);
+    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
         let mut list = DOMAINS.lock();
-        let first: &mut Option<KBox<Shared>> = &mut list;
-        let mut rest = first.take();
+        let mut rest = list.first.take();
         while let Some(mut shared) = rest {
             rest = shared.next.take();
-            if shared.domain == self.domain {
+            if shared.id == self.id {
                 shared.users -= 1;
                 if shared.users == 0 {
                     shared.off();
                     continue;
                 }
             }
-            shared.next = first.take();
-            *first = Some(shared);
+            shared.next = list.first.take();
+            list.first = Some(shared);
         }
     }
 }
@@ -241,7 +270,7 @@ impl Root {
     ///
     /// # Safety
     ///
-    /// `domain` is the `msm_mmu` of a domain, and outlives the result.
+    /// `domain` is the `msm_mmu` of a domain, and [`domain_gone`] is called before it goes.
     pub(super) unsafe fn new(domain: NonNull<bindings::msm_mmu>) -> Result<KBox<Self>> {
         // SAFETY: The caller's promise.
         let smmu = unsafe { Smmu::of(domain.as_ptr()) }.ok_or(ENODEV)?;

@@ -86,6 +86,18 @@ impl Device {
         }
     }
 
+    /// The GPU's domain goes, as when its driver is unbound. VMs for VM_BIND may go later.
+    pub(super) fn take_gpu_away(&self) {
+        // SAFETY: Alive; nobody uses the display's VM.
+        unsafe { bindings::msm_rs_test_take_gpu_away(self.0.as_ptr()) };
+    }
+
+    /// How often TTBR0 was set, or the TLB invalidated.
+    pub(super) fn smmu_calls(&self) -> u32 {
+        // SAFETY: Alive.
+        unsafe { bindings::msm_rs_test_smmu_calls(self.0.as_ptr()) }
+    }
+
     /// Bytes that are mapped, in all VMs.
     pub(super) fn mapped(&self) -> u64 {
         // SAFETY: Alive.

@@ -39,6 +39,15 @@ pub(super) fn exit() {
     }
 }
 
+/// Waits for what is queued now. What waits for a fence isn't queued.
+pub(super) fn flush() {
+    let wq = REAPER.load(Ordering::Acquire);
+    if !wq.is_null() {
+        // SAFETY: Destroyed only after the last device is gone, see `exit()`.
+        unsafe { bindings::msm_rs_flush_wq(wq) };
+    }
+}
+
 /// The queue. What runs there may sleep and take any lock, but nothing on the fence-signalling path
 /// waits for it.
 pub(crate) fn reaper() -> &'static Queue {
