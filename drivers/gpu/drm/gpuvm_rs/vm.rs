@@ -51,7 +51,8 @@ pub unsafe trait Driver: Sized + 'static {
     /// object's until then.
     fn removed(_vm: &VmLocked<'_, Self>, _obj: &ObjLocked<'_>, _data: &mut Self::Va) {}
 
-    /// Undoes [`Self::removed`]: nothing leads to the pages any more. No lock is held.
+    /// Undoes [`Self::removed`]: nothing leads to the pages any more. Called on the fence-signalling
+    /// path, or where page tables end; no resv is held.
     fn retired(_obj: &GemObject, _data: &mut Self::Va) {}
 
     /// Makes the VMAs of an evicted vm_bo usable again (`drm_gpuvm_validate()`).

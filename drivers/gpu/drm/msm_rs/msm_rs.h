@@ -9,6 +9,7 @@
 
 struct drm_gpuvm;
 struct drm_printer;
+struct msm_mmu;
 struct msm_rs_vm_log;
 
 #ifdef CONFIG_DRM_MSM_RS
@@ -22,6 +23,9 @@ void msm_rs_exit(void);
  * VMs whose bind jobs wait for fences has no mappings, and doesn't touch it.
  */
 void msm_rs_flush(void);
+
+/* The GPU's domain is about to be detached: nobody translates by its per-process page tables any more. */
+void msm_rs_domain_gone(struct msm_mmu *domain);
 
 /* The file of a VM_BIND context is being closed: bind jobs that wait for a fence never run. */
 void msm_rs_vm_cancel(struct drm_gpuvm *vm);
@@ -46,6 +50,10 @@ static inline void msm_rs_exit(void)
 }
 
 static inline void msm_rs_flush(void)
+{
+}
+
+static inline void msm_rs_domain_gone(struct msm_mmu *domain)
 {
 }
 

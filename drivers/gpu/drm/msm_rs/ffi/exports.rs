@@ -63,6 +63,13 @@ unsafe extern "C" fn msm_rs_flush() {
 }
 
 #[no_mangle]
+unsafe extern "C" fn msm_rs_domain_gone(domain: *mut bindings::msm_mmu) {
+    if let Some(domain) = NonNull::new(domain) {
+        root::domain_gone(domain);
+    }
+}
+
+#[no_mangle]
 unsafe extern "C" fn msm_gem_vm_create(
     drm: *mut bindings::drm_device,
     mmu: *mut bindings::msm_mmu,
@@ -101,7 +108,7 @@ unsafe extern "C" fn msm_iommu_pagetable_create(
 ) -> *mut bindings::msm_mmu {
     let create = || {
         let domain = NonNull::new(parent).ok_or(EINVAL)?;
-        // SAFETY: C passes the GPU's own domain. It is a VM's, whose `Mmu` says when it goes.
+        // SAFETY: C passes the GPU's own domain, and says when that goes: `msm_rs_domain_gone()`.
         unsafe { Root::new(domain) }
     };
     match create() {

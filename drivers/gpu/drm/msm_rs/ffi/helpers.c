@@ -957,6 +957,7 @@ HELPER(s64, msm_rs_helper_msm_rs_test_device_free, struct msm_rs_test_device *te
 HELPER(void, msm_rs_helper_msm_rs_test_take_gpu_away, struct msm_rs_test_device *test)
 {
 	msm_rs_flush();
+	msm_rs_domain_gone(&test->mmu);
 	drm_gpuvm_put(test->kms.vm);
 	test->kms.vm = NULL;
 	dev_set_drvdata(&test->faux->dev, NULL);

@@ -9,8 +9,7 @@ use kernel::prelude::*;
 
 use super::{
     bindings,
-    bo::Pages,
-    root, //
+    bo::Pages, //
 };
 use crate::gpuvm_rs::vm::VaRange;
 
@@ -66,7 +65,6 @@ impl Mmu {
 
 impl Drop for Mmu {
     fn drop(&mut self) {
-        root::domain_gone(self.0);
         if let Some(destroy) = self.funcs().destroy {
             // SAFETY: Owned; not used any more.
             unsafe { destroy(self.0.as_ptr()) };
