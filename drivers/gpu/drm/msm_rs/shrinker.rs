@@ -52,8 +52,7 @@ impl shrinker::Driver for Lrus {
     }
 
     fn evict(&self, obj: &AllLocked<'_>, fate: Fate) -> Result {
-        Bo::evict(obj, fate);
-        Ok(())
+        Bo::evict(obj, fate)
     }
 
     fn scanned(&self, asked: u64, freed: &Freed) {

@@ -186,16 +186,25 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
 }
 
 /// Removes the page table entries of a VM_BIND VMA that isn't used by any job, if there are any.
-pub(crate) fn unmap_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, op: LogOp) {
-    if va.data().mapped().get(vm) {
-        let mut guard = vm.state().page_tables.lock();
-        let pt = &mut *guard;
-        let mut change = pt.tables.change();
-        let result = change.unmap(va.range());
-        drop(change);
-        pt.log_now(op, &Described::new(va), result);
-        va.data().mapped().set(false, vm);
+///
+/// Reclaim does that. It doesn't wait for a job that changes the page tables at the moment, which
+/// may take as long as its ops do.
+///
+/// # Errors
+///
+/// `EBUSY` if somebody has the page tables. Nothing has changed.
+pub(crate) fn unmap_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, op: LogOp) -> Result {
+    if !va.data().mapped().get(vm) {
+        return Ok(());
     }
+    let mut guard = vm.state().page_tables.try_lock().ok_or(EBUSY)?;
+    let pt = &mut *guard;
+    let mut change = pt.tables.change();
+    let result = change.unmap(va.range());
+    drop(change);
+    pt.log_now(op, &Described::new(va), result);
+    va.data().mapped().set(false, vm);
+    Ok(())
 }
 
 /// Makes the VMAs of an evicted BO usable again, for a submit.

@@ -16,6 +16,8 @@ pub(crate) mod job;
 pub(crate) mod plan;
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
 mod plan_test;
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+mod reclaim_test;
 
 use core::num::NonZeroU32;
 

@@ -2,7 +2,10 @@
 
 //! Pages are taken away from BOs that are idle: swapped out, or thrown away.
 
-use kernel::warn_on;
+use kernel::{
+    prelude::*,
+    warn_on, //
+};
 
 use super::{
     backing,
@@ -32,26 +35,34 @@ pub(crate) fn fate(lru: &BoLru<'_>) -> Option<Fate> {
 }
 
 /// Throws the content of a BO away that may be, and is idle. A kernel mapping that nobody uses doesn't keep it. It never gets pages again.
-pub(crate) fn purge(bo: &AllMappings<'_>) {
-    if take_away(bo, Fate::Purge, LogOp::Purge) {
-        bo.with_lru(|lru| lru.set_madv(Madv::Purged));
-        bo.forget_content();
-    }
+///
+/// # Errors
+///
+/// As [`evict`].
+pub(crate) fn purge(bo: &AllMappings<'_>) -> Result {
+    take_away(bo, Fate::Purge, LogOp::Purge)?;
+    bo.with_lru(|lru| lru.set_madv(Madv::Purged));
+    bo.forget_content();
+    Ok(())
 }
 
 /// Lets the pages of a BO be swapped out that may be, and is idle. Whoever needs them next gets them back.
-pub(crate) fn evict(bo: &AllMappings<'_>) {
-    take_away(bo, Fate::Swap, LogOp::Evict);
+///
+/// # Errors
+///
+/// `EBUSY` if somebody changes page tables that lead to it, or if that isn't its fate. It has its pages and all of its content.
+pub(crate) fn evict(bo: &AllMappings<'_>) -> Result {
+    take_away(bo, Fate::Swap, LogOp::Evict)
 }
 
-/// Unmaps a BO everywhere and gives its pages back. Returns whether it did: nothing is done if that isn't its fate.
-fn take_away(bo: &AllMappings<'_>, expected: Fate, op: LogOp) -> bool {
+/// Unmaps a BO everywhere and gives its pages back. Errors as [`evict`].
+fn take_away(bo: &AllMappings<'_>, expected: Fate, op: LogOp) -> Result {
     vmap::unmap(bo);
     if warn_on!(bo.with_lru(fate) != Some(expected)) {
-        return false;
+        return Err(EBUSY);
     }
-    bo.unmap(op);
+    bo.unmap(op)?;
     bo.unmap_for_users();
     backing::release(bo);
-    true
+    Ok(())
 }

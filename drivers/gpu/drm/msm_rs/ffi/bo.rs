@@ -239,7 +239,11 @@ impl Bo {
     }
 
     /// Takes the BO's mappings away, then its pages. It is idle and not pinned.
-    pub(crate) fn evict(obj: &AllLocked<'_>, fate: Fate) {
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if somebody changes page tables that lead to it. It has its pages and all of its content.
+    pub(crate) fn evict(obj: &AllLocked<'_>, fate: Fate) -> Result {
         // SAFETY: Only the driver's BOs are in its LRUs.
         let bo = unsafe { AllMappings::of(obj) };
         match fate {

@@ -4,6 +4,8 @@
 
 use core::ops::Deref;
 
+use kernel::prelude::*;
+
 use super::{
     bo::BoLocked,
     vm::AnyVm, //
@@ -31,8 +33,17 @@ impl<'l> AllMappings<'l> {
     }
 
     /// Removes the page table entries of all VMAs. The VMAs keep their addresses.
-    pub(crate) fn unmap(&self, op: LogOp) {
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if somebody has the page tables of one of the VMs. Some entries may be gone then:
+    /// whoever uses the VMAs next puts them back, as after an eviction.
+    pub(crate) fn unmap(&self, op: LogOp) -> Result {
+        let mut result = Ok(());
         self.obj().for_each_va(|va| {
+            if result.is_err() {
+                return;
+            }
             let va = va.as_ptr();
             // SAFETY: In a VM of the kind that its functions say, which the caller has locked.
             unsafe {
@@ -41,11 +52,16 @@ impl<'l> AllMappings<'l> {
                         vma::unmap_managed(&VmLocked::assume(vm), GpuVa::from_raw(va));
                     }
                     AnyVm::Bind(vm) => {
-                        vma::unmap_bind(&VmLocked::assume(vm), GpuVa::from_raw(va), op);
+                        let vm = VmLocked::assume(vm);
+                        result = vma::unmap_bind(&vm, GpuVa::from_raw(va), op);
                     }
                 }
             }
         });
+        if result.is_err() {
+            self.obj().set_evicted();
+        }
+        result
     }
 }
 

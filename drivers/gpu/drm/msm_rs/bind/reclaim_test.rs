@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! KUnit test: reclaim comes while somebody changes page tables.
+
+use kernel::prelude::*;
+
+#[kunit_tests(msm_rs_bind_reclaim)]
+mod cases {
+    use core::num::NonZeroU32;
+
+    use kernel::{
+        prelude::*,
+        sync::aref::ARef, //
+    };
+
+    use crate::{
+        bind::{
+            lock,
+            plan::Plan,
+            BindOp, //
+        },
+        ffi::{
+            bo::Bo,
+            test_device::Device,
+            vm::Bind, //
+        },
+        gpuvm_rs::{
+            exec::Exec,
+            range::VaRange,
+            shrinker::{
+                self,
+                stages::Fate, //
+            },
+            trylock::AllLocked,
+            txn::{
+                Committed,
+                Transaction, //
+            },
+            vm::GpuVm, //
+        },
+        pure::ops::{
+            Kind,
+            Op,
+            PAGE_SIZE, //
+        },
+        vm,
+    };
+
+    const START: u64 = 0x10_0000;
+    const SIZE: u64 = 4 * PAGE_SIZE;
+
+    /// Maps the BO in the VM, as far as VMAs are concerned.
+    fn map(vm: &GpuVm<Bind>, bo: &ARef<Bo>) -> Result<Committed<Bind>> {
+        let mut ops = [BindOp {
+            op: Op {
+                kind: Kind::Map {
+                    handle: NonZeroU32::MIN,
+                    offset: 0,
+                    dump: false,
+                },
+                iova: START,
+                range: SIZE,
+            },
+            range: VaRange::new(START, SIZE).ok_or(EINVAL)?,
+            bo: Some(bo.clone()),
+            pages: None,
+        }];
+        pin_init::stack_pin_init!(let exec = Exec::interruptible(2));
+        let locked = exec.lock_all(|attempt| lock(attempt, vm, &ops))?;
+        let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
+        for op in &mut ops {
+            op.pages = Some(bo.pages(&locked.obj(bo.gem()).ok_or(EDEADLK)?)?);
+        }
+        let mut plan = Plan::new(Transaction::new(&vm_locked, &locked, 2)?, 1, 1);
+        ops.iter_mut().try_for_each(|op| plan.apply(op))?;
+        Ok(plan.commit(vm).0)
+    }
+
+    /// How many of the VM's VMAs have their entries, as far as VMAs say. With `restore`, after a submit has asked for all.
+    fn mapped(vm: &GpuVm<Bind>, restore: bool) -> Result<usize> {
+        pin_init::stack_pin_init!(let exec = Exec::interruptible(2));
+        let locked = exec.lock_all(|attempt| {
+            let vm = attempt.lock_vm(vm)?;
+            attempt.lock_extobjs(&vm)
+        })?;
+        let vm = locked.vm(vm).ok_or(EDEADLK)?;
+        if restore {
+            locked.validate(&vm)?;
+        }
+        let mut nr = 0;
+        vm.for_each_va(|va| nr += usize::from(va.data().mapped().get(&vm)));
+        Ok(nr)
+    }
+
+    /// What the shrinker does with the BO.
+    fn evict(bo: &Bo) -> Result {
+        shrinker::as_reclaim(|| {
+            let obj = bo.gem().try_lock().ok_or(EDEADLK)?;
+            let all = AllLocked::try_lock(&obj).ok_or(EDEADLK)?;
+            Bo::evict(&all, Fate::Swap)
+        })
+    }
+
+    /// Reclaim doesn't wait for who has the page tables of one of the BO's VMs. What it had taken away by then comes back.
+    #[test]
+    fn somebody_has_the_page_tables() -> Result {
+        let device = Device::new();
+        {
+            let new_vm = || device.new_bind_vm(START..START + SIZE, false);
+            let vms = [new_vm(), new_vm()];
+            let bo = device.sized_bo(SIZE as usize, None);
+            let jobs = [map(&vms[0], &bo)?, map(&vms[1], &bo)?];
+            for busy in &vms {
+                {
+                    let _page_tables = busy.state().page_tables.lock();
+                    assert_eq!(evict(&bo), Err(EBUSY));
+                }
+                assert!(bo.lock().is_backed());
+                for vm in &vms {
+                    assert!(!core::ptr::eq(&**vm, &**busy) || mapped(vm, false)? == 1);
+                    assert_eq!(mapped(vm, true)?, 1);
+                }
+            }
+            evict(&bo)?;
+            assert!(!bo.lock().is_backed());
+            for vm in &vms {
+                assert_eq!(mapped(vm, false)?, 0);
+                vm::close(vm);
+            }
+            drop(jobs);
+        }
+        assert_eq!(device.free(), 0);
+        Ok(())
+    }
+}
