@@ -91,3 +91,40 @@ proptest! {
         prop_assert_eq!(stride_valid(stride, 40), stride >= 40 && stride % 8 == 0);
     }
 }
+
+/// Ops of `range` bytes: MAP, MAP_NULL and UNMAP.
+fn three(range: u64) -> [Op; 3] {
+    [(OP_MAP, 1), (OP_MAP_NULL, 0), (OP_UNMAP, 0)].map(|(op, handle)| {
+        Op::parse(&RawOp {
+            op,
+            handle,
+            obj_offset: 0,
+            iova: 0,
+            range,
+            flags: 0,
+            pad: 0,
+        })
+        .expect("an op that is right")
+    })
+}
+
+#[test]
+fn entries_of_large_ops() {
+    const GIB: u64 = 1 << 30;
+    let [map, null, unmap] = three(64 * GIB);
+    assert_eq!(map.entries(0), 1 << 24);
+    // Next to nothing, unless tables are in the way.
+    assert!(null.entries(0) <= 4096 && unmap.entries(0) <= 256);
+    assert!(null.entries(1024) <= 4096 + 1024 * 512);
+    assert_eq!(null.entries(u64::MAX), 1 << 24);
+}
+
+proptest! {
+    #[test]
+    fn entries_are_no_more_than_pages(pages in 1..1u64 << 50, reserved: u64) {
+        let [map, null, unmap] = three(pages << 12);
+        prop_assert_eq!(map.entries(reserved), pages);
+        prop_assert!((1..=pages).contains(&null.entries(reserved)));
+        prop_assert!((1..=pages).contains(&unmap.entries(reserved)));
+    }
+}

@@ -50,6 +50,11 @@ impl Throttle {
         })
     }
 
+    /// How many tables can be in flight.
+    pub(crate) fn cap(&self) -> u64 {
+        self.cap
+    }
+
     /// Waits until `tables` more fit, and counts them in.
     ///
     /// # Errors

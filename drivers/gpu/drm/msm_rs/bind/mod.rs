@@ -73,6 +73,14 @@ use plan::Plan;
 /// No request may have more ops. Mesa sends a few thousand at most.
 const MAX_OPS: u32 = 1 << 16;
 
+/// No request of several ops may write more page-table entries: 16 Mi, as many as 64 GiB of memory take. A single op may: it
+/// writes none twice.
+///
+/// A job has the VM's page tables and a worker while it runs, and can't be stopped: this is some tens of milliseconds. Nobody who
+/// means well comes near it. Mesa sends one op for a residency buffer of any size, and binds memory once; refused with `ENOMEM`,
+/// it sends the ops one by one.
+const MAX_ENTRIES: u64 = 1 << 24;
+
 /// An op that has been looked up.
 pub(crate) struct BindOp {
     op: Op,
@@ -120,6 +128,8 @@ fn parse(req: &Request<'_>) -> Result<Ops> {
     }
     let vm = req.vm();
     let mut result = Ops::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
+    let reserved = vm.state().throttle.cap();
+    let mut entries = 0u64;
     for i in 0..nr {
         let op =
             Op::parse(&req.op(i)?).map_err(|why| req.invalid(fmt!("op {i}: invalid {why:x?}")))?;
@@ -155,6 +165,11 @@ fn parse(req: &Request<'_>) -> Result<Ops> {
                 Some(bo)
             }
         };
+        entries = entries.saturating_add(op.entries(reserved));
+        if nr > 1 && entries > MAX_ENTRIES {
+            req.note(fmt!("op {i}: more than {MAX_ENTRIES} page-table entries"));
+            return Err(ENOMEM);
+        }
         let op = BindOp {
             op,
             range,

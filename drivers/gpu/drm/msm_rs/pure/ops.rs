@@ -147,6 +147,24 @@ impl Op {
             kind,
         })
     }
+
+    /// What running it costs at most, counted in page-table entries written, if `reserved` tables of the VM are reserved then.
+    ///
+    /// A mapping of memory writes an entry per page. MAP_NULL and UNMAP change whole tables where they can: not
+    /// those that are reserved, and not at their ends. UNMAP looks at such a table, and clears what a MAP has written before.
+    pub fn entries(&self, reserved: u64) -> u64 {
+        /// Entries at both ends, on all levels.
+        const ENDS: u64 = 4 * 2 * 512;
+        /// To find a table takes as long as to write so many entries.
+        const FIND: u64 = 32;
+        let pages = self.range / PAGE_SIZE;
+        let most = reserved.saturating_mul(512).saturating_add(ENDS);
+        match self.kind {
+            Kind::Map { .. } => pages,
+            Kind::MapNull => pages.min(most),
+            Kind::Unmap => (pages.min(most) / (512 / FIND)).max(1),
+        }
+    }
 }
 
 /// Whether `range` bytes from `offset` lie in an object of `size` bytes.
