@@ -72,6 +72,12 @@ impl Fence {
         unsafe { bindings::dma_fence_is_signaled(self.as_raw()) }
     }
 
+    /// The timeline that it is on: of two fences of one timeline the later one signals last.
+    pub fn timeline(&self) -> u64 {
+        // SAFETY: By the type invariant the fence is initialised; its context never changes.
+        unsafe { (*self.as_raw()).context }
+    }
+
     /// Waits, not interruptibly, until the fence is signalled.
     pub fn wait(&self) {
         // SAFETY: By the type invariant the fence is initialised.

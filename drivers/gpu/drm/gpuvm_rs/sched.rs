@@ -288,6 +288,13 @@ impl<B: Backend> PendingJob<B> {
         self.0.base.get()
     }
 
+    /// The timeline that the job's fence will be on: that of its entity.
+    pub fn timeline(&self) -> u64 {
+        // SAFETY: A job that isn't armed has its entity, which is alive by the promise made to `new()`. Its fences are on two
+        // timelines, of which the second is of those that say that jobs have finished.
+        unsafe { (*(*self.0.base.get()).entity).fence_context + 1 }
+    }
+
     /// Lets the job wait for `fence`. A later fence of the same timeline replaces an earlier one.
     ///
     /// # Errors

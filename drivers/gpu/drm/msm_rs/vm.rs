@@ -69,7 +69,7 @@ pub(crate) struct BindState {
     pub(crate) page_tables: Mutex<PageTables>,
 }
 
-/// The iovas that a job changes. Sorted when they are first compared with another job's, which most never are.
+/// The iovas that a job changes. Sorted when that is first needed.
 pub(crate) struct Ranges {
     /// One per op; sorted and disjoint if `sorted`.
     list: SmallVec<VaRange, 1>,
@@ -109,7 +109,8 @@ impl Ranges {
         }
     }
 
-    fn sort(&mut self) -> &[VaRange] {
+    /// The same iovas as a set, see [`ranges`].
+    pub(crate) fn sort(&mut self) -> &[VaRange] {
         if !self.sorted {
             let len = ranges::sort_merge(&mut self.list).len();
             self.list.truncate(len);

@@ -9,10 +9,11 @@
 //! as it was.
 //!
 //! Jobs whose iovas overlap run in the order of their ioctls, whichever queues they came on: a job
-//! depends on every earlier one of the VM that changes an iova that it changes too and may not have
-//! run yet. Jobs that don't overlap don't wait for each other.
+//! runs after every earlier one of the VM that changes an iova that it changes too ([`order`]). Jobs
+//! that don't overlap don't wait for each other.
 
 pub(crate) mod job;
+mod order;
 pub(crate) mod plan;
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
 mod plan_test;
@@ -31,6 +32,7 @@ use kernel::{
 
 use crate::{
     ffi::{
+        self,
         bo::{
             Bo,
             Pages, //
@@ -131,6 +133,7 @@ fn parse(req: &Request<'_>) -> Result<Ops> {
     let reserved = vm.state().throttle.cap();
     let mut entries = 0u64;
     for i in 0..nr {
+        not_killed()?;
         let op =
             Op::parse(&req.op(i)?).map_err(|why| req.invalid(fmt!("op {i}: invalid {why:x?}")))?;
         let outside = || req.invalid(fmt!("op {i}: invalid range: {:x}, {:x}", op.iova, op.range));
@@ -195,14 +198,30 @@ fn reserve(req: &Request<'_>, ops: &[BindOp]) -> Result<Reservation> {
     })
 }
 
-/// Locks what `ops` may change: the VM, their BOs, and those that are mapped where they go.
-fn lock(attempt: &Attempt<'_>, vm: &GpuVm<Bind>, ops: &[BindOp]) -> Result {
+/// Nobody is left who could learn of the result: then a long request ends here.
+///
+/// Other signals don't end it. One that comes every few milliseconds, as a profiler's does, would have it begin again for ever.
+///
+/// # Errors
+///
+/// `ERESTARTSYS` if the caller was killed.
+fn not_killed() -> Result {
+    if ffi::is_killed() {
+        return Err(ERESTARTSYS);
+    }
+    Ok(())
+}
+
+/// Locks what `ops` may change: the VM, their BOs, and those that are mapped where they go, which is `ranges`, a set.
+fn lock(attempt: &Attempt<'_>, vm: &GpuVm<Bind>, ops: &[BindOp], ranges: &[VaRange]) -> Result {
     let vm = attempt.lock_vm(vm)?;
-    for op in ops {
-        if let Some(bo) = &op.bo {
-            attempt.lock(bo.gem())?;
-        }
-        attempt.lock_mapped(&vm, op.range)?;
+    for bo in ops.iter().filter_map(|op| op.bo.as_deref()) {
+        not_killed()?;
+        attempt.lock(bo.gem())?;
+    }
+    for &range in ranges {
+        not_killed()?;
+        attempt.lock_mapped(&vm, range)?;
     }
     Ok(())
 }
@@ -227,7 +246,7 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
     let queue_locked = queue.lock()?;
     pin_init::stack_pin_init!(let exec = Exec::interruptible(ops.len() + 1));
     let locked = exec
-        .lock_all(|attempt| lock(attempt, vm, &ops))?
+        .lock_all(|attempt| lock(attempt, vm, &ops, ranges.sort()))?
         .reserve_fences(Slots::One)?;
     let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
 
@@ -236,17 +255,14 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
     }
     for op in ops.iter_mut() {
         if let Some(bo) = &op.bo {
+            not_killed()?;
             op.pages = Some(bo.pages(&locked.obj(bo.gem()).ok_or(EDEADLK)?)?);
         }
     }
 
     let mut pending = vm.state().pending.lock();
     pending.prune();
-    for earlier in pending.jobs.iter_mut() {
-        if earlier.ranges.overlap(&mut ranges) {
-            job.add_dependency(earlier.fence.clone())?;
-        }
-    }
+    order::after_earlier(&mut job, &mut pending, &mut ranges)?;
     pending.jobs.reserve(1, GFP_KERNEL)?;
     let seqno = pending.seqno.wrapping_add(1).max(1);
 
@@ -256,6 +272,7 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
         seqno,
     );
     for op in ops.iter_mut() {
+        not_killed()?;
         plan.apply(op)?;
     }
 

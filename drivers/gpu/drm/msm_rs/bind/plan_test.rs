@@ -67,7 +67,10 @@ mod cases {
             Op,
             PAGE_SIZE, //
         },
-        vm,
+        vm::{
+            self,
+            Ranges, //
+        },
         vm_log::{
             LogEntry,
             LogOp,
@@ -577,10 +580,11 @@ mod cases {
             after: &Model,
             tree: &mut KVec<(Vma, usize)>,
         ) -> Result<Outcome> {
+            let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;
             pin_init::stack_pin_init!(let exec = Exec::interruptible(ops.len() + 1));
             let locked = exec.lock_all(|attempt| {
                 let Some(unlocked) = unlocked else {
-                    return lock(attempt, &self.vm, ops);
+                    return lock(attempt, &self.vm, ops, ranges.sort());
                 };
                 attempt.lock_vm(&self.vm)?;
                 let mut others = self.bos.iter().enumerate();

@@ -66,7 +66,7 @@ mod cases {
             pages: None,
         }];
         pin_init::stack_pin_init!(let exec = Exec::interruptible(2));
-        let locked = exec.lock_all(|attempt| lock(attempt, vm, &ops))?;
+        let locked = exec.lock_all(|attempt| lock(attempt, vm, &ops, &[ops[0].range]))?;
         let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
         for op in &mut ops {
             op.pages = Some(bo.pages(&locked.obj(bo.gem()).ok_or(EDEADLK)?)?);

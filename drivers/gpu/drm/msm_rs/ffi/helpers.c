@@ -275,6 +275,11 @@ HELPER(int, msm_rs_helper_msm_rs_current_tgid, void)
 	return current->flags & PF_KTHREAD ? 0 : task_tgid_nr(current);
 }
 
+HELPER(bool, msm_rs_helper_msm_rs_is_killed, void)
+{
+	return fatal_signal_pending(current);
+}
+
 HELPER(bool, msm_rs_helper_msm_rs_is_dying, void)
 {
 	return current->flags & (PF_EXITING | PF_KTHREAD) || fatal_signal_pending(current);

@@ -110,6 +110,12 @@ pub(crate) fn is_dying() -> bool {
     unsafe { bindings::msm_rs_is_dying() }
 }
 
+/// Whether the calling process was killed, and won't return to userspace.
+pub(crate) fn is_killed() -> bool {
+    // SAFETY: Reads the current task.
+    unsafe { bindings::msm_rs_is_killed() }
+}
+
 /// How many pages of RAM the machine has.
 pub(crate) fn total_ram_pages() -> u64 {
     // SAFETY: Reads a counter.

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Which earlier jobs a job waits for.
+
+use kernel::prelude::*;
+
+use crate::{
+    ffi::jobs::Jobs,
+    gpuvm_rs::{
+        sched,
+        small_vec::SmallVec, //
+    },
+    vm::{
+        PendingJobs,
+        Ranges, //
+    },
+};
+
+/// Lets `job` run after every job of the VM that changes one of its `ranges` and may not have run yet.
+///
+/// The jobs of a queue run in its order, and end in it, also when they are cancelled. So of each other queue the newest of those
+/// jobs is enough to wait for, and of the job's own none: what is older on that queue has ended by then. A job has as many
+/// dependencies as there are other queues at most.
+///
+/// The list is read once, from its end. The throttle keeps it, and the sum of its ranges, short enough to do that with locks held.
+///
+/// # Errors
+///
+/// `ENOMEM`. The job may wait for some of them then.
+pub(super) fn after_earlier(
+    job: &mut sched::PendingJob<Jobs>,
+    pending: &mut PendingJobs,
+    ranges: &mut Ranges,
+) -> Result {
+    let mine = job.timeline();
+    // The timelines of the queues that are done with, sorted.
+    let mut done = SmallVec::<u64, 4>::new();
+    for earlier in pending.jobs.iter_mut().rev() {
+        let timeline = earlier.fence.timeline();
+        if timeline == mine {
+            continue;
+        }
+        let Err(place) = done.binary_search(&timeline) else {
+            continue;
+        };
+        if earlier.ranges.overlap(ranges) {
+            job.add_dependency(earlier.fence.clone())?;
+            done.push(timeline, GFP_KERNEL)?;
+            if let Some(behind) = done.get_mut(place..) {
+                behind.rotate_right(1);
+            }
+        }
+    }
+    Ok(())
+}
