@@ -64,8 +64,9 @@ impl Reservation {
         } {
             let need = pool.available() + missing;
             if throttled {
-                // Not while holding on to a part, for which others may wait.
+                // Nothing is held while waiting: no room that others may wait for, and no tables, which are too few.
                 drop(ticket.take());
+                pool = TableList::new(state.smmu);
                 ticket = Some(Throttle::acquire(vm, need)?);
             }
             pool.fill(need)?;

@@ -150,11 +150,12 @@ impl BindState {
     pub(crate) fn new(tables: VmTables, log: VmLog) -> impl PinInit<Self> {
         let (geometry, smmu) = (tables.geometry(), tables.smmu());
         let has_log = log.enabled();
+        let gate = tables.gate();
         pin_init!(Self {
             geometry,
             smmu,
             has_log,
-            throttle <- Throttle::new(),
+            throttle <- Throttle::new(gate),
             pending <- new_mutex!(
                 PendingJobs {
                     jobs: KVVec::new(),

@@ -23,6 +23,7 @@
 #include <linux/pm_runtime.h>
 #include <linux/module.h>
 #include <linux/notifier.h>
+#include <linux/semaphore.h>
 #include <linux/seq_file.h>
 #include <linux/shmem_fs.h>
 #include <linux/shrinker.h>

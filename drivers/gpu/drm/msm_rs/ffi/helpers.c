@@ -336,6 +336,11 @@ HELPER(void, msm_rs_helper_msm_rs_flush_wq, struct workqueue_struct *wq)
 	flush_workqueue(wq);
 }
 
+HELPER(void, msm_rs_helper_msm_rs_line_init, struct semaphore *line)
+{
+	sema_init(line, 1);
+}
+
 HELPER(void, msm_rs_helper_msm_rs_module_get, void)
 {
 	__module_get(THIS_MODULE);
@@ -469,10 +474,13 @@ HELPER(void, msm_rs_helper_msm_rs_smmu_invalidate, struct msm_mmu *mmu)
 		pm_runtime_put_autosuspend(cfg->iommu_dev);
 }
 
-/* Tables are pages; which table is meant is said by its physical address. 0: no memory. */
+/*
+ * Tables are pages; which table is meant is said by its physical address. 0: no memory. They are charged to the caller, who
+ * is the client that wants something mapped: tables are allocated by ioctls only.
+ */
 HELPER(u64, msm_rs_helper_msm_rs_table_alloc, const struct msm_rs_smmu *smmu)
 {
-	struct page *page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	struct page *page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	dma_addr_t dma;
 
 	if (!page)

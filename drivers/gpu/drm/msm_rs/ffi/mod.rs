@@ -7,6 +7,7 @@
 //! - [`caller`]: who calls an ioctl, and what all requests may name.
 //! - [`debug`]: lines for the drm debug log.
 //! - [`jobs`]: bind jobs as the scheduler knows them.
+//! - [`line`]: tasks that wait for their turn.
 //! - [`mmu`]: C's page tables, of SMMU domains.
 //! - [`queue`]: submitqueues and their lock.
 //! - [`request`]: a VM_BIND request.
@@ -33,6 +34,7 @@ mod display_test;
 mod exports;
 mod gem;
 pub(crate) mod jobs;
+pub(crate) mod line;
 pub(crate) mod mappings;
 pub(crate) mod mmu;
 pub(crate) mod queue;

@@ -15,7 +15,10 @@ use core::{
 
 use kernel::{
     prelude::*,
-    sync::global_lock,
+    sync::{
+        global_lock,
+        Arc, //
+    },
     types::Opaque, //
 };
 
@@ -27,13 +30,16 @@ use super::{
     },
     vm::AnyVm,
 };
-use crate::pgtable::{
-    geometry::Geometry,
-    memory::{
-        Pool,
-        Table, //
+use crate::{
+    pgtable::{
+        geometry::Geometry,
+        memory::{
+            Pool,
+            Table, //
+        },
+        NullTables,
     },
-    NullTables,
+    throttle::Gate,
 };
 
 /// What the per-process page tables of a domain share. It is in [`DOMAINS`] while there are any, and TTBR0 is in use.
@@ -49,6 +55,8 @@ struct Shared {
     idle: Table,
     /// The PRR page and the tables that lead to it.
     null: Option<(Table, NullTables)>,
+    /// Limits the tables that are reserved.
+    gate: Arc<Gate>,
     /// Keeps the tables.
     _tables: TableList,
 }
@@ -118,6 +126,7 @@ impl Shared {
             users: 0,
             idle,
             null,
+            gate: Gate::of_device()?,
             _tables: tables,
         };
         Ok(KBox::new(shared, GFP_KERNEL)?)
@@ -157,12 +166,15 @@ struct Share {
 }
 
 impl Share {
-    /// Returns it with the NULL tables, if the SMMU has a PRR.
+    /// Returns it with the NULL tables, if the SMMU has a PRR, and what limits reserved tables.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; what the SMMU's driver says.
-    fn new(domain: NonNull<bindings::msm_mmu>, smmu: Smmu) -> Result<(Self, Option<NullTables>)> {
+    fn new(
+        domain: NonNull<bindings::msm_mmu>,
+        smmu: Smmu,
+    ) -> Result<(Self, Option<NullTables>, Arc<Gate>)> {
         loop {
             if let Some(joined) = Self::join(domain) {
                 return Ok(joined);
@@ -178,12 +190,12 @@ impl Share {
     }
 
     /// Counts one user more, if there are any.
-    fn join(domain: NonNull<bindings::msm_mmu>) -> Option<(Self, Option<NullTables>)> {
+    fn join(domain: NonNull<bindings::msm_mmu>) -> Option<(Self, Option<NullTables>, Arc<Gate>)> {
         let mut list = DOMAINS.lock();
         let shared = list.find(|shared| shared.domain == Some(domain))?;
         shared.users += 1;
         let null = shared.null.as_ref().map(|(_, null)| *null);
-        Some((Self { id: shared.id }, null))
+        Some((Self { id: shared.id }, null, shared.gate.clone()))
     }
 }
 
@@ -237,6 +249,8 @@ pub(crate) struct Root {
     pub(super) null: Option<NullTables>,
     pub(super) smmu: Smmu,
     pub(super) geometry: Geometry,
+    /// Limits the tables that are reserved, those of the domain's other VMs included.
+    pub(super) gate: Arc<Gate>,
     /// Keeps the table.
     _memory: TableList,
     /// Given up last.
@@ -280,7 +294,7 @@ impl Root {
         pool.fill(1)?;
         let table = pool.take().ok_or(ENOMEM)?;
         memory.push(table);
-        let (share, null) = Share::new(domain, smmu)?;
+        let (share, null, gate) = Share::new(domain, smmu)?;
         let base = bindings::msm_mmu {
             funcs: &FUNCS,
             // SAFETY: The caller's promise; the device never changes.
@@ -297,6 +311,7 @@ impl Root {
             null,
             smmu,
             geometry,
+            gate,
             _memory: memory,
             _share: share,
         };

@@ -9,7 +9,10 @@ use core::ops::{
     DerefMut, //
 };
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 use super::{
     bindings,
@@ -44,6 +47,7 @@ use crate::{
         },
         PageTables, //
     },
+    throttle::Gate,
 };
 
 /// A list of reaches that grows with GFP_KERNEL. One op has two at most.
@@ -232,9 +236,12 @@ impl TableList {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; what was allocated stays.
+    /// `ENOMEM`, `ERESTARTSYS` if the caller was killed; what was allocated stays.
     pub(crate) fn fill(&mut self, len: u64) -> Result {
         while self.len < len {
+            if super::is_killed() {
+                return Err(ERESTARTSYS);
+            }
             // SAFETY: The device outlives every VM.
             let table = unsafe { bindings::msm_rs_table_alloc(&self.smmu.0) };
             if table == 0 {
@@ -334,6 +341,11 @@ impl VmTables {
     /// How tables are allocated.
     pub(crate) fn smmu(&self) -> Smmu {
         self.root.smmu
+    }
+
+    /// What limits the tables that are reserved on its device.
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        self.root.gate.clone()
     }
 
     /// The entries that translate `iova`, by level.
