@@ -295,6 +295,12 @@ impl<B: Backend> PendingJob<B> {
         unsafe { (*(*self.0.base.get()).entity).fence_context + 1 }
     }
 
+    /// Whether the job waits for a fence that hasn't signalled.
+    pub fn waits(&self) -> bool {
+        // SAFETY: Initialised and not armed, so that its dependencies are ours.
+        unsafe { bindings::gpuvm_rs_job_waits(self.0.base.get()) }
+    }
+
     /// Lets the job wait for `fence`. A later fence of the same timeline replaces an earlier one.
     ///
     /// # Errors

@@ -22,10 +22,7 @@ use crate::{
         footprint::Touch,
         memory::Pool, //
     },
-    throttle::{
-        Throttle,
-        Ticket, //
-    },
+    throttle::Ticket,
 };
 
 /// Tables that are linked and pinned until this is released or dropped: the change can't run out of them, whatever
@@ -34,13 +31,13 @@ pub(crate) struct Reservation {
     vm: ARef<GpuVm<Bind>>,
     /// Gone once it is released.
     footprint: Option<JobFootprint>,
-    /// Counts the tables as in flight.
+    /// Counts the job, and its tables if it waits, as in flight.
     _ticket: Option<Ticket>,
 }
 
 impl Reservation {
-    /// Reserves the tables for a job with these operations. With `throttled`, waits until they fit beside those of
-    /// the jobs that wait already.
+    /// Reserves the tables for a job with these operations. If the job waits, as its ticket says, waits until they fit beside those
+    /// of the others that do. What is changed at once needs no ticket.
     ///
     /// Takes the page tables' lock, but allocates and waits without it.
     ///
@@ -51,23 +48,21 @@ impl Reservation {
     pub(crate) fn new(
         vm: &GpuVm<Bind>,
         ops: impl Iterator<Item = Touch>,
-        throttled: bool,
+        mut ticket: Option<Ticket>,
     ) -> Result<Self> {
         let state = vm.state();
         let footprint = tables::footprint(&state.geometry, ops)?;
         let mut pool = TableList::new(state.smmu);
-        let mut ticket = None;
         // Another job's end may remove tables while we allocate: then all over again.
         while let Err(missing) = {
             let pt = state.page_tables.lock();
             pt.tables.reserve(&footprint, &mut pool)
         } {
             let need = pool.available() + missing;
-            if throttled {
+            if let Some(ticket) = ticket.as_mut().filter(|ticket| ticket.waits()) {
                 // Nothing is held while waiting: no room that others may wait for, and no tables, which are too few.
-                drop(ticket.take());
                 pool = TableList::new(state.smmu);
-                ticket = Some(Throttle::acquire(vm, need)?);
+                ticket.wait_for_tables(need)?;
             }
             pool.fill(need)?;
         }

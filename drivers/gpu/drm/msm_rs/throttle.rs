@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What jobs that haven't run yet may hold: page tables that are allocated in advance.
+//! What jobs that haven't run yet may hold: page tables that are allocated in advance, and a place in the VM's list of pending jobs.
+//!
+//! # Tables
+//!
+//! They are limited for jobs that *wait*: for an in-fence that hasn't signalled when the job is asked for, or behind a job of the VM that
+//! waits. The tables of all others are in use, as page tables, as soon as a worker has time; that is memory like any other, charged
+//! to the client.
 //!
 //! There is a cap for all VMs of a device together. It is hard: a request waits until its tables fit beside those in
 //! flight, however many threads and files ask, and holds none meanwhile. It is twice as many tables as mapping all of RAM once
@@ -36,6 +42,13 @@ const PAGES_PER_TABLE: u64 = 512;
 
 /// The share of a VM is never lower than this, in tables.
 const MIN_SHARE: u64 = 1024;
+
+/// How much may be pending in a VM, of jobs that wait and as much of jobs that don't, in ops. The list of pending jobs is read with
+/// locks held that others wait for. It is twice what the largest request has.
+const MAX_PENDING: u64 = 1 << 17;
+
+/// What a job counts for beside its ops: no more than 2 Ki jobs of either kind are pending.
+const JOB: u64 = 63;
 
 /// How many tables one VM may have in flight.
 fn share() -> u64 {
@@ -130,6 +143,12 @@ impl Gate {
 /// What a VM has in flight.
 #[pin_data]
 pub(crate) struct Throttle {
+    /// Ops of jobs that wait.
+    #[pin]
+    waiting: Gate,
+    /// Ops of jobs that run as soon as a worker has time.
+    #[pin]
+    ready: Gate,
     /// Its tables.
     #[pin]
     own: Gate,
@@ -141,6 +160,8 @@ impl Throttle {
     /// A throttle with nothing in flight.
     pub(crate) fn new(device: Arc<Gate>) -> impl PinInit<Self> {
         pin_init!(Self {
+            waiting <- Gate::new(MAX_PENDING),
+            ready <- Gate::new(MAX_PENDING),
             own <- Gate::new(share()),
             device,
         })
@@ -151,37 +172,76 @@ impl Throttle {
         self.own.cap
     }
 
-    /// Waits until `tables` more fit, and counts them in.
+    /// Waits until one more job of `ops` ops can be pending, and counts it in. The job `waits`, or runs as soon as a worker has time.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if they can never fit, `ERESTARTSYS` for a signal.
-    pub(crate) fn acquire(vm: &GpuVm<Bind>, tables: u64) -> Result<Ticket> {
-        let this = &vm.state().throttle;
+    /// `ERESTARTSYS` for a signal; `ENOMEM` for more ops than there are ever room for.
+    pub(crate) fn admit(vm: &GpuVm<Bind>, ops: usize, waits: bool) -> Result<Ticket> {
         let mut ticket = Ticket {
             vm: vm.into(),
+            waits,
+            ops: 0,
             own: 0,
             device: 0,
         };
-        this.own.enter(tables)?;
-        ticket.own = tables;
-        this.device.enter(tables)?;
-        ticket.device = tables;
+        let ops = ops as u64 + JOB;
+        ticket.jobs().enter(ops)?;
+        ticket.ops = ops;
         Ok(ticket)
     }
 }
 
-/// Tables that count as in flight until this is dropped.
+/// A job that counts as in flight until this is dropped, with tables that may be reserved for it.
 pub(crate) struct Ticket {
     vm: ARef<GpuVm<Bind>>,
+    waits: bool,
+    ops: u64,
     own: u64,
     device: u64,
 }
 
+impl Ticket {
+    fn jobs(&self) -> &Gate {
+        let throttle = &self.vm.state().throttle;
+        if self.waits {
+            &throttle.waiting
+        } else {
+            &throttle.ready
+        }
+    }
+
+    /// Whether its job waits, and so may have only as many tables as [`Self::wait_for_tables`] has waited for.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// Waits until `tables` fit, instead of those that there was room for before.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if they can never fit, `ERESTARTSYS` for a signal. There is room for none then.
+    pub(crate) fn wait_for_tables(&mut self, tables: u64) -> Result {
+        self.leave();
+        let vm = self.vm.clone();
+        let throttle = &vm.state().throttle;
+        throttle.own.enter(tables)?;
+        self.own = tables;
+        throttle.device.enter(tables)?;
+        self.device = tables;
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        let throttle = &self.vm.state().throttle;
+        throttle.device.leave(core::mem::take(&mut self.device));
+        throttle.own.leave(core::mem::take(&mut self.own));
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let throttle = &self.vm.state().throttle;
-        throttle.device.leave(self.device);
-        throttle.own.leave(self.own);
+        self.leave();
+        self.jobs().leave(self.ops);
     }
 }

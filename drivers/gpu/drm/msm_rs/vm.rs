@@ -122,17 +122,27 @@ impl Ranges {
 
 /// See [`BindState::pending`].
 pub(crate) struct PendingJobs {
+    /// Some of them may have run.
     pub(crate) jobs: KVVec<PendingJob>,
+    /// How many there are when it is time to look which have.
+    prune_at: usize,
     /// How many jobs there ever were: the newest one's sequence number.
     pub(crate) seqno: u32,
 }
 
+/// Fewer pending jobs than this are looked at each time.
+const PRUNE_MIN: usize = 16;
+
 /// A job that may not have run yet.
 pub(crate) struct PendingJob {
+    /// The fence's, here for who reads the list.
+    pub(crate) timeline: u64,
     /// Signalled when it has run.
     pub(crate) fence: ARef<Fence>,
     /// The iovas that it changes.
     pub(crate) ranges: Ranges,
+    /// Whether it waits for more than a worker, or did when it was asked for. See [`crate::throttle`].
+    pub(crate) waits: bool,
     /// Its work.
     pub(crate) slot: Arc<Slot>,
 }
@@ -159,6 +169,7 @@ impl BindState {
             pending <- new_mutex!(
                 PendingJobs {
                     jobs: KVVec::new(),
+                    prune_at: 0,
                     seqno: 0,
                 },
                 "msm_rs::pending"
@@ -175,11 +186,21 @@ impl BindState {
     }
 }
 
+impl PendingJob {
+    /// Whether it waits for more than a worker, as far as anybody knows.
+    pub(crate) fn still_waits(&self) -> bool {
+        self.waits && !self.fence.is_signaled()
+    }
+}
+
 impl PendingJobs {
-    /// Forgets the jobs that have run. A job that was cancelled, or in vain, is kept, with its work.
+    /// Forgets the jobs that have run, if they may be half of the list. A job that was cancelled, or in vain, is kept, with its work.
     pub(crate) fn prune(&mut self) {
-        self.jobs
-            .retain(|job| !job.fence.is_signaled() || !job.slot.is_over());
+        if self.jobs.len() >= self.prune_at {
+            self.jobs
+                .retain(|job| !job.fence.is_signaled() || !job.slot.is_over());
+            self.prune_at = PRUNE_MIN.max(2 * self.jobs.len());
+        }
     }
 }
 

@@ -172,7 +172,7 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
         return Ok(());
     }
     let touch = tables::touch(va.range(), true);
-    let mut reservation = Reservation::new(vm, core::iter::once(touch), false)?;
+    let mut reservation = Reservation::new(vm, core::iter::once(touch), None)?;
     let mut guard = vm.state().page_tables.lock();
     let pt = &mut *guard;
     let mut change = pt.tables.change();

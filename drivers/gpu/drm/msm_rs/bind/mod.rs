@@ -3,8 +3,8 @@
 //! The VM_BIND ioctl.
 //!
 //! A request goes through stages, each of which consumes the one before and undoes what it did when
-//! it is dropped: parsed and looked up ([`BindOp`]) → reserved ([`Reservation`]: page
-//! tables, counted by the throttle) → locked, with pages and fence slots → planned (a transaction on the VMA tree)
+//! it is dropped: parsed and looked up ([`BindOp`]) → admitted and reserved ([`Reservation`]: page
+//! tables, counted by the throttle if the job waits) → locked, with pages and fence slots → planned (a transaction on the VMA tree)
 //! → armed → pushed. After arming, nothing can fail. An error anywhere before leaves the VM exactly
 //! as it was.
 //!
@@ -61,6 +61,7 @@ use crate::{
         Op, //
     },
     reserve::Reservation,
+    throttle::Throttle,
     vm::{
         PendingJob,
         Ranges, //
@@ -184,12 +185,13 @@ fn parse(req: &Request<'_>) -> Result<Ops> {
     Ok(result)
 }
 
-/// Reserves the page tables that `ops` may need, in any order.
-fn reserve(req: &Request<'_>, ops: &[BindOp]) -> Result<Reservation> {
+/// Reserves the page tables that `ops` may need, in any order, for a job that `waits` or doesn't.
+fn reserve(req: &Request<'_>, ops: &[BindOp], waits: bool) -> Result<Reservation> {
     let touches = ops
         .iter()
         .map(|op| tables::touch(op.range, matches!(op.op.kind, Kind::Map { .. })));
-    Reservation::new(req.vm(), touches, true).inspect_err(|&e| {
+    let ticket = Throttle::admit(req.vm(), ops.len(), waits)?;
+    Reservation::new(req.vm(), touches, Some(ticket)).inspect_err(|&e| {
         if e == ENOMEM {
             req.note(fmt!(
                 "no memory for page tables, or more than may be in flight"
@@ -241,63 +243,78 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
     let told = req.sync(&mut job)?;
 
     let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;
-    let reservation = reserve(req, &ops)?;
 
-    let queue_locked = queue.lock()?;
-    pin_init::stack_pin_init!(let exec = Exec::interruptible(ops.len() + 1));
-    let locked = exec
-        .lock_all(|attempt| lock(attempt, vm, &ops, ranges.sort()))?
-        .reserve_fences(Slots::One)?;
-    let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
+    // Whether it can run as soon as a worker has time. That may have changed by the time that it gets its place in the order: then
+    // it has to do with the tables that a job may have that waits.
+    let fenced = job.waits();
+    let mut waits = {
+        let mut pending = vm.state().pending.lock();
+        pending.prune();
+        order::after_earlier(&mut job, &mut pending, &mut ranges)? || fenced
+    };
+    loop {
+        let reservation = reserve(req, &ops, waits)?;
 
-    if vm.is_unusable() {
-        return Err(EPIPE);
-    }
-    for op in ops.iter_mut() {
-        if let Some(bo) = &op.bo {
-            not_killed()?;
-            op.pages = Some(bo.pages(&locked.obj(bo.gem()).ok_or(EDEADLK)?)?);
+        let queue_locked = queue.lock()?;
+        pin_init::stack_pin_init!(let exec = Exec::interruptible(ops.len() + 1));
+        let locked = exec
+            .lock_all(|attempt| lock(attempt, vm, &ops, ranges.sort()))?
+            .reserve_fences(Slots::One)?;
+        let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
+
+        if vm.is_unusable() {
+            return Err(EPIPE);
         }
+        for op in ops.iter_mut() {
+            if let Some(bo) = &op.bo {
+                not_killed()?;
+                op.pages = Some(bo.pages(&locked.obj(bo.gem()).ok_or(EDEADLK)?)?);
+            }
+        }
+
+        let mut pending = vm.state().pending.lock();
+        if order::after_earlier(&mut job, &mut pending, &mut ranges)? && !waits {
+            waits = true;
+            continue;
+        }
+        pending.jobs.reserve(1, GFP_KERNEL)?;
+        let seqno = pending.seqno.wrapping_add(1).max(1);
+
+        let mut plan = Plan::new(
+            Transaction::new(&vm_locked, &locked, 2 * ops.len())?,
+            queue.id(),
+            seqno,
+        );
+        for op in ops.iter_mut() {
+            not_killed()?;
+            plan.apply(op)?;
+        }
+
+        // Nothing below can fail.
+        let (steps, log_entries) = plan.commit(vm);
+        pending.seqno = seqno;
+        slot.fill(Work {
+            queue: Some(queue.another()),
+            steps,
+            log_entries,
+            reservation,
+            freed: None,
+        });
+        let armed = job.arm();
+        let fence = armed.finished();
+        let _ = pending.jobs.push_within_capacity(PendingJob {
+            timeline: fence.timeline(),
+            fence: fence.clone(),
+            ranges,
+            waits,
+            slot,
+        });
+        drop(pending);
+        locked.attach_bookkeep(&fence);
+        armed.push();
+
+        req.tell(told, fence);
+        drop(queue_locked);
+        return Ok(());
     }
-
-    let mut pending = vm.state().pending.lock();
-    pending.prune();
-    order::after_earlier(&mut job, &mut pending, &mut ranges)?;
-    pending.jobs.reserve(1, GFP_KERNEL)?;
-    let seqno = pending.seqno.wrapping_add(1).max(1);
-
-    let mut plan = Plan::new(
-        Transaction::new(&vm_locked, &locked, 2 * ops.len())?,
-        queue.id(),
-        seqno,
-    );
-    for op in ops.iter_mut() {
-        not_killed()?;
-        plan.apply(op)?;
-    }
-
-    // Nothing below can fail.
-    let (steps, log_entries) = plan.commit(vm);
-    pending.seqno = seqno;
-    slot.fill(Work {
-        queue: Some(queue.another()),
-        steps,
-        log_entries,
-        reservation,
-        freed: None,
-    });
-    let armed = job.arm();
-    let fence = armed.finished();
-    let _ = pending.jobs.push_within_capacity(PendingJob {
-        fence: fence.clone(),
-        ranges,
-        slot,
-    });
-    drop(pending);
-    locked.attach_bookkeep(&fence);
-    armed.push();
-
-    req.tell(told, fence);
-    drop(queue_locked);
-    Ok(())
 }

@@ -24,6 +24,8 @@ use crate::{
 ///
 /// The list is read once, from its end. The throttle keeps it, and the sum of its ranges, short enough to do that with locks held.
 ///
+/// Returns whether one of those that it comes after waits for a fence, or comes itself after such a job.
+///
 /// # Errors
 ///
 /// `ENOMEM`. The job may wait for some of them then.
@@ -31,25 +33,28 @@ pub(super) fn after_earlier(
     job: &mut sched::PendingJob<Jobs>,
     pending: &mut PendingJobs,
     ranges: &mut Ranges,
-) -> Result {
+) -> Result<bool> {
+    let mut waits = false;
     let mine = job.timeline();
     // The timelines of the queues that are done with, sorted.
     let mut done = SmallVec::<u64, 4>::new();
     for earlier in pending.jobs.iter_mut().rev() {
-        let timeline = earlier.fence.timeline();
-        if timeline == mine {
+        if earlier.timeline == mine {
+            waits = waits || earlier.still_waits();
             continue;
         }
-        let Err(place) = done.binary_search(&timeline) else {
+        let Err(place) = done.binary_search(&earlier.timeline) else {
             continue;
         };
         if earlier.ranges.overlap(ranges) {
+            // If one of that queue does that is older, so does this one.
+            waits = waits || earlier.still_waits();
             job.add_dependency(earlier.fence.clone())?;
-            done.push(timeline, GFP_KERNEL)?;
+            done.push(earlier.timeline, GFP_KERNEL)?;
             if let Some(behind) = done.get_mut(place..) {
                 behind.rotate_right(1);
             }
         }
     }
-    Ok(())
+    Ok(waits)
 }
