@@ -184,7 +184,11 @@ impl<B: Backend> Job<B> {
     }
 }
 
-/// Sets up a scheduler for jobs of kind `B`, which run one at a time.
+/// Sets up a scheduler for jobs of kind `B`, which run one at a time, on `queue`.
+///
+/// Many schedulers may share a queue, which needn't be an ordered one. A scheduler has two work items. The one that runs jobs runs
+/// one of them at a time: a work item doesn't run twice at once. The other frees jobs that have finished, maybe while the first is not
+/// quite done with one; but that doesn't touch a job any more once the job's fence has signalled, and [`fini`] waits for both.
 ///
 /// # Errors
 ///
@@ -197,9 +201,11 @@ pub unsafe fn init<B: Backend>(
     sched: *mut bindings::drm_gpu_scheduler,
     dev: *mut bindings::device,
     name: &'static CStr,
+    queue: &'static Queue,
 ) -> Result {
     let mut args: bindings::drm_sched_init_args = pin_init::zeroed();
     args.ops = &Job::<B>::OPS;
+    args.submit_wq = core::ptr::from_ref(queue).cast_mut().cast();
     args.num_rqs = 1;
     args.credit_limit = 1;
     args.timeout = kernel::ffi::c_long::MAX;
@@ -216,8 +222,13 @@ pub unsafe fn init<B: Backend>(
 /// `sched` was set up by [`init`]; all its entities and jobs are gone. Not called from the
 /// scheduler's own workqueue.
 pub unsafe fn fini(sched: *mut bindings::drm_gpu_scheduler) {
-    // SAFETY: The caller's promise.
-    unsafe { bindings::drm_sched_fini(sched) };
+    // SAFETY: The caller's promise. Each of the two work items may be about to queue the other, which `drm_sched_fini()`, were it called
+    // alone, could have cancelled by then. What is disabled isn't queued any more.
+    unsafe {
+        bindings::disable_work_sync(&raw mut (*sched).work_free_job);
+        bindings::disable_work_sync(&raw mut (*sched).work_run_job);
+        bindings::drm_sched_fini(sched);
+    }
 }
 
 /// Takes the jobs of `entity` off its scheduler. Those that haven't run never will; their fences are signalled with an

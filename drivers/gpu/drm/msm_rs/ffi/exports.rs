@@ -153,6 +153,7 @@ unsafe extern "C" fn msm_iommu_pagetable_walk(
 unsafe extern "C" fn msm_gem_vm_close(gpuvm: *mut bindings::drm_gpuvm) {
     // SAFETY: C holds a reference. VMAs of managed VMs go with their handles.
     if let AnyVm::Bind(bind) = unsafe { AnyVm::from_raw(gpuvm) } {
+        bind.closed().set();
         vm::close(bind);
     }
 }

@@ -326,9 +326,9 @@ HELPER(unsigned long, msm_rs_helper_totalram_pages, void)
 	return totalram_pages();
 }
 
-HELPER(struct workqueue_struct *, msm_rs_helper_msm_rs_alloc_wq, void)
+HELPER(struct workqueue_struct *, msm_rs_helper_msm_rs_alloc_wq, const char *name, bool reclaim)
 {
-	return alloc_workqueue("msm_rs", WQ_UNBOUND, 0);
+	return alloc_workqueue("%s", WQ_UNBOUND | (reclaim ? WQ_MEM_RECLAIM : 0), 0, name);
 }
 
 HELPER(void, msm_rs_helper_msm_rs_flush_wq, struct workqueue_struct *wq)

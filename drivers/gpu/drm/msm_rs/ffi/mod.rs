@@ -5,6 +5,7 @@
 //! - [`bo`]: a `msm_gem_object`, and who may touch what of it.
 //! - [`backing`]: its pages. [`gem`]: its beginning and its end. [`mappings`]: its VMAs.
 //! - [`caller`]: who calls an ioctl, and what all requests may name.
+//! - [`closed`]: how many closed VMs there are.
 //! - [`debug`]: lines for the drm debug log.
 //! - [`jobs`]: bind jobs as the scheduler knows them.
 //! - [`line`]: tasks that wait for their turn.
@@ -18,7 +19,7 @@
 //! - [`sync`]: in- and out-fences, syncobjs.
 //! - [`tables`]: the memory behind our page tables, and the TLB.
 //! - [`vm`]: the VM that C and Rust share.
-//! - [`wq`]: where things are dropped late.
+//! - [`wq`]: where things are dropped late, and where bind jobs run.
 //! - [`exports`], [`bo_exports`]: the functions that C calls.
 
 pub(crate) mod backing;
@@ -27,6 +28,7 @@ mod bo_exports;
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
 mod bo_test;
 pub(crate) mod caller;
+mod closed;
 mod debug;
 // The display's stub is for kernels without one.
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]

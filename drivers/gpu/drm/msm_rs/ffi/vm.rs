@@ -33,6 +33,7 @@ use super::{
         BoLocked,
         Kept, //
     },
+    closed::Closed,
     jobs::Jobs,
     mmu::Mmu,
     root::{
@@ -238,6 +239,7 @@ struct BindMemory {
     state: BindState,
     /// Taken by `Bind::free()`.
     burial: ManuallyDrop<Pin<KBox<Burial>>>,
+    closed: Closed,
 }
 
 /// Ends a VM_BIND VM's scheduler and gives the memory back.
@@ -306,6 +308,12 @@ impl GpuVm<Bind> {
     pub(crate) fn state(&self) -> &BindState {
         // SAFETY: All VMs with these callbacks are in a `Vm<BindMemory>`, see `create()`.
         unsafe { &(*self.as_raw().cast::<Vm<BindMemory>>()).state.state }
+    }
+
+    /// Whether its file was closed.
+    pub(super) fn closed(&self) -> &Closed {
+        // SAFETY: As in `state()`.
+        unsafe { &(*self.as_raw().cast::<Vm<BindMemory>>()).state.closed }
     }
 
     /// Whether something went wrong in it that can't be undone.
@@ -453,16 +461,19 @@ pub(super) unsafe fn create_bind(
     config: &Config,
     root: KBox<Root>,
 ) -> Result<NonNull<bindings::drm_gpuvm>> {
+    Closed::room()?;
     // SAFETY: Reads a module parameter.
     let log = VmLog::new(unsafe { bindings::msm_rs_vm_log_shift() })?;
     // SAFETY: The caller's promise. The scheduler stays where it is until `free()` stops it.
     unsafe {
         create::<Bind, _, _>(config, root.as_raw(), false, |c| {
             let burial = Burial::new(c)?;
-            sched::init::<Jobs>(&raw mut (*c).sched, (*config.drm).dev, c"msm-vm-bind")?;
+            let (sched, dev) = (&raw mut (*c).sched, (*config.drm).dev);
+            sched::init::<Jobs>(sched, dev, c"msm-vm-bind", wq::binds())?;
             Ok(pin_init!(BindMemory {
                 state <- BindState::new(VmTables::new(root), log),
                 burial: ManuallyDrop::new(burial),
+                closed: Closed::not_yet(),
             }))
         })
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The module's own workqueue, on which finished jobs and closed VMs are dropped.
+//! The module's own workqueues: one on which finished jobs and closed VMs are dropped, one on which bind jobs run.
 
 use core::sync::atomic::{
     AtomicPtr,
@@ -17,46 +17,83 @@ use kernel::{
 
 use super::bindings;
 
-static REAPER: AtomicPtr<bindings::workqueue_struct> = AtomicPtr::new(core::ptr::null_mut());
+/// A workqueue that is there while the module is.
+struct Wq(AtomicPtr<bindings::workqueue_struct>);
 
-/// Makes the queue; before anything else of the module runs.
+impl Wq {
+    const fn new() -> Self {
+        Self(AtomicPtr::new(core::ptr::null_mut()))
+    }
+
+    fn make(&self, name: &'static CStr, reclaim: bool) -> Result {
+        // SAFETY: Has no preconditions.
+        let wq = unsafe { bindings::msm_rs_alloc_wq(name.as_char_ptr().cast(), reclaim) };
+        if wq.is_null() {
+            return Err(ENOMEM);
+        }
+        self.0.store(wq, Ordering::Release);
+        Ok(())
+    }
+
+    fn destroy(&self) {
+        let wq = self.0.swap(core::ptr::null_mut(), Ordering::AcqRel);
+        if !wq.is_null() {
+            // SAFETY: From `make()`; nothing is queued any more, and destroying waits for what was.
+            unsafe { bindings::destroy_workqueue(wq) };
+        }
+    }
+
+    fn flush(&self) {
+        let wq = self.0.load(Ordering::Acquire);
+        if !wq.is_null() {
+            // SAFETY: Destroyed only after the last device is gone, see `exit()`.
+            unsafe { bindings::msm_rs_flush_wq(wq) };
+        }
+    }
+
+    fn queue(&self) -> &'static Queue {
+        let wq = self.0.load(Ordering::Acquire);
+        if wq.is_null() {
+            return workqueue::system_unbound();
+        }
+        // SAFETY: Destroyed only after the last user is gone, see `exit()`.
+        unsafe { Queue::from_raw(wq.cast()) }
+    }
+}
+
+static REAPER: Wq = Wq::new();
+static BINDS: Wq = Wq::new();
+
+/// Makes the queues; before anything else of the module runs.
 pub(super) fn init() -> Result {
-    // SAFETY: Has no preconditions.
-    let wq = unsafe { bindings::msm_rs_alloc_wq() };
-    if wq.is_null() {
-        return Err(ENOMEM);
-    }
-    REAPER.store(wq, Ordering::Release);
-    Ok(())
+    REAPER.make(c"msm_rs", false)?;
+    BINDS
+        .make(c"msm_rs_binds", true)
+        .inspect_err(|_| REAPER.destroy())
 }
 
-/// Waits for what is queued and destroys the queue; after everything else of the module ended.
+/// Waits for what is queued and destroys the queues; after everything else of the module ended. What is on the reaper may still
+/// end schedulers.
 pub(super) fn exit() {
-    let wq = REAPER.swap(core::ptr::null_mut(), Ordering::AcqRel);
-    if !wq.is_null() {
-        // SAFETY: From `init()`; nothing is queued any more, and destroying waits for what was.
-        unsafe { bindings::destroy_workqueue(wq) };
-    }
+    REAPER.destroy();
+    BINDS.destroy();
 }
 
-/// Waits for what is queued now. What waits for a fence isn't queued.
+/// Waits for what is to be dropped now. What waits for a fence isn't queued.
 pub(super) fn flush() {
-    let wq = REAPER.load(Ordering::Acquire);
-    if !wq.is_null() {
-        // SAFETY: Destroyed only after the last device is gone, see `exit()`.
-        unsafe { bindings::msm_rs_flush_wq(wq) };
-    }
+    REAPER.flush();
 }
 
-/// The queue. What runs there may sleep and take any lock, but nothing on the fence-signalling path
+/// The queue for what is dropped. What runs there may sleep and take any lock, but nothing on the fence-signalling path
 /// waits for it.
 pub(crate) fn reaper() -> &'static Queue {
-    let wq = REAPER.load(Ordering::Acquire);
-    if wq.is_null() {
-        return workqueue::system_unbound();
-    }
-    // SAFETY: Destroyed only after the last user is gone, see `exit()`.
-    unsafe { Queue::from_raw(wq.cast()) }
+    REAPER.queue()
+}
+
+/// The queue for the schedulers of all VM_BIND VMs. What runs there is on the fence-signalling path: it waits for nothing else
+/// that runs there, nor for memory, so that the one worker that there always is gets all of it done.
+pub(super) fn binds() -> &'static Queue {
+    BINDS.queue()
 }
 
 /// Keeps the module from being unloaded.
