@@ -88,6 +88,14 @@ impl Group {
         Ok(result)
     }
 
+    /// Bytes that the kernel has allocated for the group's processes.
+    pub fn kernel(&self) -> io::Result<u64> {
+        let text = fs::read_to_string(self.0.join("memory.stat"))?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("kernel ")?.parse().ok())
+            .ok_or_else(|| io::Error::other("no kernel in memory.stat"))
+    }
+
     /// Bytes of the group's that are in swap.
     pub fn swapped(&self) -> io::Result<u64> {
         let text = fs::read_to_string(self.0.join("memory.swap.current"))?;
