@@ -57,6 +57,9 @@ struct Shared {
     null: Option<(Table, NullTables)>,
     /// Limits the tables that are reserved.
     gate: Arc<Gate>,
+    /// Empty roots, for VMs to come. A VM's root is given back to them and not freed when the VM ends:
+    /// TTBR0 keeps the address until the GPU switches to another context, and walkers may go there.
+    roots: TableList,
     /// Keeps the tables.
     _tables: TableList,
 }
@@ -127,6 +130,7 @@ impl Shared {
             idle,
             null,
             gate: Gate::of_device()?,
+            roots: TableList::new(smmu),
             _tables: tables,
         };
         Ok(KBox::new(shared, GFP_KERNEL)?)
@@ -160,24 +164,26 @@ impl Shared {
     }
 }
 
-/// A share in what the page tables of a domain have in common.
+/// A share in what the page tables of a domain have in common, and a root of one's own.
 struct Share {
     id: u64,
+    /// Nothing is mapped by it when this is dropped.
+    root: Table,
+    /// What else was known when this was made.
+    null: Option<NullTables>,
+    gate: Arc<Gate>,
 }
 
 impl Share {
-    /// Returns it with the NULL tables, if the SMMU has a PRR, and what limits reserved tables.
-    ///
     /// # Errors
     ///
     /// `ENOMEM`; what the SMMU's driver says.
-    fn new(
-        domain: NonNull<bindings::msm_mmu>,
-        smmu: Smmu,
-    ) -> Result<(Self, Option<NullTables>, Arc<Gate>)> {
+    fn new(domain: NonNull<bindings::msm_mmu>, smmu: Smmu) -> Result<Self> {
+        let mut pool = TableList::new(smmu);
+        pool.fill(1)?;
         loop {
-            if let Some(joined) = Self::join(domain) {
-                return Ok(joined);
+            if let Some(share) = Self::join(domain, &mut pool) {
+                return Ok(share);
             }
             // Allocated without the lock: reclaim may take it, when it drops a VM's last reference.
             let shared = Shared::new(domain, smmu)?;
@@ -189,13 +195,18 @@ impl Share {
         }
     }
 
-    /// Counts one user more, if there are any.
-    fn join(domain: NonNull<bindings::msm_mmu>) -> Option<(Self, Option<NullTables>, Arc<Gate>)> {
+    /// Counts one user more, if there are any. Without an empty root it gets that of `pool`.
+    fn join(domain: NonNull<bindings::msm_mmu>, pool: &mut TableList) -> Option<Self> {
         let mut list = DOMAINS.lock();
         let shared = list.find(|shared| shared.domain == Some(domain))?;
+        let root = shared.roots.take().or_else(|| pool.take())?;
         shared.users += 1;
-        let null = shared.null.as_ref().map(|(_, null)| *null);
-        Some((Self { id: shared.id }, null, shared.gate.clone()))
+        Some(Self {
+            id: shared.id,
+            root,
+            null: shared.null.as_ref().map(|(_, null)| *null),
+            gate: shared.gate.clone(),
+        })
     }
 }
 
@@ -226,6 +237,7 @@ impl Drop for Share {
         while let Some(mut shared) = rest {
             rest = shared.next.take();
             if shared.id == self.id {
+                shared.roots.push(self.root);
                 shared.users -= 1;
                 if shared.users == 0 {
                     shared.off();
@@ -251,9 +263,7 @@ pub(crate) struct Root {
     pub(super) geometry: Geometry,
     /// Limits the tables that are reserved, those of the domain's other VMs included.
     pub(super) gate: Arc<Gate>,
-    /// Keeps the table.
-    _memory: TableList,
-    /// Given up last.
+    /// Keeps the table. Given up last.
     _share: Share,
 }
 
@@ -289,12 +299,7 @@ impl Root {
         // SAFETY: The caller's promise.
         let smmu = unsafe { Smmu::of(domain.as_ptr()) }.ok_or(ENODEV)?;
         let geometry = smmu.geometry().ok_or(ENODEV)?;
-        let mut pool = TableList::new(smmu);
-        let mut memory = TableList::new(smmu);
-        pool.fill(1)?;
-        let table = pool.take().ok_or(ENOMEM)?;
-        memory.push(table);
-        let (share, null, gate) = Share::new(domain, smmu)?;
+        let share = Share::new(domain, smmu)?;
         let base = bindings::msm_mmu {
             funcs: &FUNCS,
             // SAFETY: The caller's promise; the device never changes.
@@ -307,12 +312,11 @@ impl Root {
         let root = Self {
             base: Opaque::new(base),
             vm: AtomicPtr::new(core::ptr::null_mut()),
-            table,
-            null,
+            table: share.root,
+            null: share.null,
             smmu,
             geometry,
-            gate,
-            _memory: memory,
+            gate: share.gate.clone(),
             _share: share,
         };
         Ok(KBox::new(root, GFP_KERNEL)?)
