@@ -475,8 +475,9 @@ HELPER(void, msm_rs_helper_msm_rs_smmu_invalidate, struct msm_mmu *mmu)
 }
 
 /*
- * Tables are pages; which table is meant is said by its physical address. 0: no memory. They are charged to the caller, who
- * is the client that wants something mapped: tables are allocated by ioctls only.
+ * Tables are pages; which table is meant is said by its physical address. 0: no memory. Whoever has something lead to a table publishes it
+ * (msm_rs_table_sync), so the cache isn't cleaned here. They are charged to the caller, who is the client that wants something mapped:
+ * tables are allocated by ioctls only.
  */
 HELPER(u64, msm_rs_helper_msm_rs_table_alloc, const struct msm_rs_smmu *smmu)
 {
@@ -487,14 +488,15 @@ HELPER(u64, msm_rs_helper_msm_rs_table_alloc, const struct msm_rs_smmu *smmu)
 		return 0;
 	set_page_private(page, 0);
 	if (!smmu->coherent) {
-		dma = dma_map_single(smmu->dev, page_address(page), PAGE_SIZE, DMA_TO_DEVICE);
+		dma = dma_map_single_attrs(smmu->dev, page_address(page), PAGE_SIZE, DMA_TO_DEVICE,
+					   DMA_ATTR_SKIP_CPU_SYNC);
 		if (dma_mapping_error(smmu->dev, dma)) {
 			__free_page(page);
 			return 0;
 		}
 		/* The walker uses physical addresses, whatever the DMA layer thinks. */
 		if (WARN_ON_ONCE(dma != page_to_phys(page))) {
-			dma_unmap_single(smmu->dev, dma, PAGE_SIZE, DMA_TO_DEVICE);
+			dma_unmap_single_attrs(smmu->dev, dma, PAGE_SIZE, DMA_TO_DEVICE, DMA_ATTR_SKIP_CPU_SYNC);
 			__free_page(page);
 			return 0;
 		}
@@ -507,7 +509,7 @@ HELPER(void, msm_rs_helper_msm_rs_table_free, const struct msm_rs_smmu *smmu, u6
 	struct page *page = phys_to_page(table);
 
 	if (!smmu->coherent)
-		dma_unmap_single(smmu->dev, table, PAGE_SIZE, DMA_TO_DEVICE);
+		dma_unmap_single_attrs(smmu->dev, table, PAGE_SIZE, DMA_TO_DEVICE, DMA_ATTR_SKIP_CPU_SYNC);
 	set_page_private(page, 0);
 	__free_page(page);
 }
@@ -518,6 +520,11 @@ HELPER(unsigned long *, msm_rs_helper_msm_rs_table_link, u64 table)
 	return (unsigned long *)&phys_to_page(table)->lru.next;
 }
 
+/*
+ * What was stored in the entries becomes visible to the walkers before what is stored later: a descriptor that leads here, an
+ * invalidation, a fence. io-pgtable has the same dma_wmb() ahead of each link; the wmb() at its end stands for drivers that start the
+ * device by a relaxed store, which nobody does to the GPU.
+ */
 HELPER(void, msm_rs_helper_msm_rs_table_sync, const struct msm_rs_smmu *smmu, u64 table, u32 first, u32 count)
 {
 	if (smmu->coherent)

@@ -33,11 +33,8 @@ use super::{
 use crate::{
     pgtable::{
         geometry::Geometry,
-        memory::{
-            Pool,
-            Table, //
-        },
-        NullTables,
+        memory::Table,
+        NullTables, //
     },
     throttle::Gate,
 };
@@ -109,8 +106,9 @@ impl Shared {
         let mut pool = TableList::new(smmu);
         let mut tables = TableList::new(smmu);
         pool.fill(if prr { 5 } else { 1 })?;
+        // `NullTables::new()` publishes its tables again, once they are filled.
         let mut take = || -> Result<Table> {
-            let table = pool.take().ok_or(ENOMEM)?;
+            let table = pool.take_published().ok_or(ENOMEM)?;
             tables.push(table);
             Ok(table)
         };
@@ -199,7 +197,10 @@ impl Share {
     fn join(domain: NonNull<bindings::msm_mmu>, pool: &mut TableList) -> Option<Self> {
         let mut list = DOMAINS.lock();
         let shared = list.find(|shared| shared.domain == Some(domain))?;
-        let root = shared.roots.take().or_else(|| pool.take())?;
+        let root = shared
+            .roots
+            .take_published()
+            .or_else(|| pool.take_published())?;
         shared.users += 1;
         Some(Self {
             id: shared.id,

@@ -159,6 +159,10 @@ impl Memory for Smmu {
         };
     }
 
+    fn publish(&self, table: Table) {
+        self.sync(table, 0, ENTRIES);
+    }
+
     fn counts(&self, table: Table) -> Counts {
         // SAFETY: The word is the table's, and guarded by the page tables' lock.
         let word = unsafe { *self.word(table) };
@@ -250,6 +254,13 @@ impl TableList {
             self.link(table);
         }
         Ok(())
+    }
+
+    /// Takes a table that nothing links out, as [`Pool::take`], and publishes it as it is: all zero, for an SMMU's register to lead to.
+    pub(super) fn take_published(&mut self) -> Option<Table> {
+        let table = self.take()?;
+        self.smmu.publish(table);
+        Some(table)
     }
 
     /// Adds a table that nothing links.

@@ -69,8 +69,8 @@ pub trait Entries {
 
 /// The memory that tables live in.
 ///
-/// Whoever has one holds the VM's mmu_lock; that is why nothing here takes `&mut self`. Only tables that
-/// [`super::PageTables`] was given are ever named.
+/// Whoever has one holds the lock of the VM's page tables, or its tables aren't anybody else's yet; that is why nothing here takes
+/// `&mut self`. Only tables that [`super::PageTables`] was given are ever named.
 pub trait Memory {
     /// See [`Memory::entries`].
     type Entries<'a>: Entries
@@ -84,6 +84,11 @@ pub trait Memory {
     /// coherent walker a write barrier, otherwise a clean to the point of coherency. Called once per run of entries.
     fn sync(&self, table: Table, first: usize, count: usize);
 
+    /// Makes a whole table visible to the walkers, before anything that is stored later is: called once for each table, when its contents
+    /// are as they shall be and before a descriptor or TTBR0 leads to it. For a coherent walker a write barrier, otherwise a clean of
+    /// the table.
+    fn publish(&self, table: Table);
+
     /// What was last set; `Counts::default()` for a table fresh from the pool.
     fn counts(&self, table: Table) -> Counts;
 
@@ -96,7 +101,7 @@ pub trait Pool {
     /// How many are left.
     fn available(&self) -> u64;
 
-    /// Takes one: all zero, visible as such to the walkers, with default counts.
+    /// Takes one: all zero, with default counts. The walkers may still see what was in its memory before: [`Memory::publish`].
     fn take(&mut self) -> Option<Table>;
 }
 

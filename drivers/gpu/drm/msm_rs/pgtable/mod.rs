@@ -11,7 +11,7 @@
 //!
 //! # Locks
 //!
-//! Everything here runs under the VM's mmu_lock, which whoever has the [`Memory`] holds. Nothing here sleeps or
+//! Everything here runs under the lock of the VM's page tables, which whoever has the [`Memory`] holds. Nothing here sleeps or
 //! allocates, so the lock may be taken on the fence path.
 //!
 //! # Layout
@@ -68,7 +68,7 @@
 //!   fence, which signals after the invalidation. Both pages stay allocated until then.
 //! - *A table unlinked*: its contents are left alone until the invalidation, as a walker that cached the descriptor reads them. Only
 //!   then is it reused.
-//! - *A table linked*: its contents are synced before the descriptor is written. Walkers don't cache invalid descriptors,
+//! - *A table linked*: it is published before the descriptor is written. Walkers don't cache invalid descriptors,
 //!   so a new mapping needs no invalidation.
 
 pub mod footprint;
@@ -124,7 +124,8 @@ impl NullTables {
         for (table, entry) in entries {
             let view = mem.entries(table);
             (0..ENTRIES).for_each(|at| view.set(at, entry));
-            mem.sync(table, 0, ENTRIES);
+            // Before the next one leads to it.
+            mem.publish(table);
         }
         Self(tables)
     }
@@ -217,7 +218,7 @@ pub struct PageTables {
 }
 
 impl PageTables {
-    /// Tables with nothing mapped. `root` is all zero with default counts. Without `null` there are no NULL mappings.
+    /// Tables with nothing mapped. `root` is all zero, published, with default counts. Without `null` there are no NULL mappings.
     pub const fn new(geometry: Geometry, root: Table, null: Option<NullTables>) -> Self {
         Self {
             root,
@@ -380,10 +381,11 @@ impl PageTables {
                 let from = mem.entries(null.table(level));
                 let to = mem.entries(table);
                 (0..ENTRIES).for_each(|at| to.set(at, from.get(at)));
-                mem.sync(table, 0, ENTRIES);
                 // CAST: 512.
                 counts.live = ENTRIES as u16;
             }
+            // A walker that sees the descriptor mustn't find what was in this memory before.
+            mem.publish(table);
             mem.set_counts(table, counts);
             run.set(&view, at, old, pte::table(table));
         }
