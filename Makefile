@@ -24,13 +24,14 @@ help:
 #:   make module           msm.ko for Debian's arm64 kernel: build/module/msm.ko
 #:                           KERNEL=debug   for the debugging kernel instead
 #:                           VARIANT=stock  with the C memory manager, for comparing
+#:                           KDIR=DIR       for the kernel of that prepared object tree; its pages have to be of 4 KiB
 #:                           CLIPPY=1       check the Rust code with clippy, warnings are errors
 .PHONY: setup module
 setup:
 	@scripts/setup
 
 module:
-	@scripts/module --kernel $(KERNEL) --variant $(VARIANT) $(kbuild-args)
+	@KDIR='$(KDIR)' scripts/module --kernel $(KERNEL) --variant $(VARIANT) $(kbuild-args)
 
 #:   make lint             rustfmt, clippy, sparse, modpost, shellcheck; fmt-check for rustfmt alone
 #:   make fmt              format all Rust code

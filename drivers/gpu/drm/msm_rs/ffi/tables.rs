@@ -50,6 +50,12 @@ use crate::{
     throttle::Gate,
 };
 
+// Kconfig and `make module` say it before.
+const _: () = assert!(
+    kernel::page::PAGE_SIZE as u64 == PAGE_SIZE && PAGE_SIZE == crate::pure::ops::PAGE_SIZE,
+    "msm_rs needs a kernel with pages of 4 KiB"
+);
+
 /// A list of reaches that grows with GFP_KERNEL. One op has two at most.
 #[derive(Default)]
 pub(crate) struct Reaches(SmallVec<Reach, 2>);
