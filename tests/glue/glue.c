@@ -4,10 +4,11 @@
  * to it unchanged.
  *
  * The PCI driver applies an overlay to the device tree (vadreno.dtso). The driver of the overlay's bus node then
- * provides what a SoC has around a GPU: interrupts (each is one MSI-X vector) and the power domains CX and GX, and
+ * provides what a SoC has around a GPU: interrupts (each is one MSI-X vector), the power domains CX and GX, the SMMU's clock, and
  * creates the devices on the bus. There is one virtual Adreno, and it stays until the machine ends.
  */
 
+#include <linux/clk-provider.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
 #include <linux/interrupt.h>
@@ -40,6 +41,7 @@
 #define VADRENO_POWER		0x110
 #define VADRENO_POWER_CX	BIT_ULL(0)
 #define VADRENO_POWER_GX	BIT_ULL(1)
+#define VADRENO_POWER_SMMU_CLK	BIT_ULL(2)
 
 /* What stands for BAR0's address in the overlay. */
 #define VADRENO_PLACEHOLDER	0x76616472656e6f21ULL
@@ -63,6 +65,7 @@ struct vadreno {
 	u64 power, power_awake;
 	void __iomem *ctl;
 
+	struct clk_hw smmu_clk;
 	struct vadreno_domain cx, gx;
 	struct generic_pm_domain *domains[2];
 	struct genpd_onecell_data provider;
@@ -123,6 +126,36 @@ static int vadreno_init_domain(struct vadreno *va, struct vadreno_domain *domain
 	return pm_genpd_init(&domain->genpd, NULL, true);
 }
 
+/* The SMMU's clock. Without it the device doesn't let anybody reach the registers, and says so. */
+
+static int vadreno_clk_enable(struct clk_hw *hw)
+{
+	vadreno_set_power(container_of(hw, struct vadreno, smmu_clk), 0, VADRENO_POWER_SMMU_CLK);
+	return 0;
+}
+
+static void vadreno_clk_disable(struct clk_hw *hw)
+{
+	vadreno_set_power(container_of(hw, struct vadreno, smmu_clk), VADRENO_POWER_SMMU_CLK, 0);
+}
+
+static int vadreno_add_clk(struct vadreno *va, struct device *dev)
+{
+	static const struct clk_ops ops = {
+		.enable = vadreno_clk_enable,
+		.disable = vadreno_clk_disable,
+	};
+	static const struct clk_init_data init = {
+		.name = "vadreno-smmu",
+		.ops = &ops,
+	};
+	int ret;
+
+	va->smmu_clk.init = &init;
+	ret = devm_clk_hw_register(dev, &va->smmu_clk);
+	return ret ?: devm_of_clk_add_hw_provider(dev, of_clk_hw_simple_get, &va->smmu_clk);
+}
+
 /* Interrupts */
 
 static int vadreno_irq_map(struct irq_domain *irqs, unsigned int virq, irq_hw_number_t vector)
@@ -177,7 +210,9 @@ static int vadreno_request_irqs(struct vadreno *va)
 #ifdef CONFIG_PM_SLEEP
 /*
  * System sleep of the GPU and its SMMU alone. The machine stays awake, with the processes that look at what happens: what the PM core does
- * to these two in its phases, consumer first, and no power in the end. Tests write 1 and 0 to the bus device's `asleep`.
+ * to these two in its phases, consumer first, and no power in the end. Tests write 1 and 0 to the bus device's `asleep`. Writing 2 in between
+ * stops in the middle of waking up: there is power, runtime PM is on again and the PM core has begun with the SMMU, but its driver's
+ * turn hasn't come. It comes late on hardware when the SMMU has to wait for what it depends on.
  */
 
 static int vadreno_suspend_device(struct device *dev)
@@ -197,17 +232,27 @@ static int vadreno_suspend_device(struct device *dev)
 	return ret;
 }
 
-static int vadreno_resume_device(struct device *dev)
+static void vadreno_begin_resume(struct device *dev)
+{
+	pm_runtime_enable(dev);
+	dev->power.is_suspended = false;
+}
+
+static int vadreno_end_resume(struct device *dev)
 {
 	int ret;
 
-	pm_runtime_enable(dev);
 	device_lock(dev);
 	ret = dev->driver->pm->resume(dev);
-	dev->power.is_suspended = false;
 	device_unlock(dev);
 	pm_runtime_put(dev);
 	return ret;
+}
+
+static int vadreno_resume_device(struct device *dev)
+{
+	vadreno_begin_resume(dev);
+	return vadreno_end_resume(dev);
 }
 
 static struct device *vadreno_device(struct device *bus, const char *compatible)
@@ -226,21 +271,24 @@ static struct device *vadreno_device(struct device *bus, const char *compatible)
 static ssize_t asleep_store(struct device *bus, struct device_attribute *attr, const char *buf, size_t len)
 {
 	static DEFINE_MUTEX(lock);
-	static bool asleep;
+	enum { AWAKE, ASLEEP, WAKING };
+	static unsigned int state;
 	struct device *gpu, *smmu;
-	bool sleep;
+	unsigned int wanted;
 	int ret;
 
-	ret = kstrtobool(buf, &sleep);
+	ret = kstrtouint(buf, 0, &wanted);
 	if (ret)
 		return ret;
 	guard(mutex)(&lock);
-	if (sleep == asleep)
+	if (wanted == state)
 		return len;
+	if (wanted > WAKING || (wanted == ASLEEP && state != AWAKE) || (wanted == WAKING && state != ASLEEP))
+		return -EINVAL;
 	gpu = vadreno_device(bus, "qcom,adreno");
 	smmu = vadreno_device(bus, "qcom,adreno-smmu");
 	ret = gpu && smmu ? 0 : -ENODEV;
-	if (!ret && sleep) {
+	if (!ret && wanted == ASLEEP) {
 		ret = vadreno_suspend_device(gpu);
 		if (!ret) {
 			ret = vadreno_suspend_device(smmu);
@@ -253,13 +301,18 @@ static ssize_t asleep_store(struct device *bus, struct device_attribute *attr, c
 			vadreno_set_power(vadreno, VADRENO_POWER_CX | VADRENO_POWER_GX, 0);
 		}
 	} else if (!ret) {
-		vadreno_set_power(vadreno, 0, vadreno->power_awake);
-		ret = vadreno_resume_device(smmu);
-		if (!ret)
-			ret = vadreno_resume_device(gpu);
+		if (state == ASLEEP) {
+			vadreno_set_power(vadreno, 0, vadreno->power_awake);
+			vadreno_begin_resume(smmu);
+		}
+		if (wanted == AWAKE) {
+			ret = vadreno_end_resume(smmu);
+			if (!ret)
+				ret = vadreno_resume_device(gpu);
+		}
 	}
 	if (!ret)
-		asleep = sleep;
+		state = wanted;
 	if (gpu)
 		put_device(gpu);
 	if (smmu)
@@ -305,6 +358,8 @@ static int vadreno_bus_probe(struct platform_device *bus)
 	va->provider.domains = va->domains;
 	va->provider.num_domains = ARRAY_SIZE(va->domains);
 	ret = of_genpd_add_provider_onecell(dev->of_node, &va->provider);
+	if (!ret)
+		ret = vadreno_add_clk(va, dev);
 	if (!ret)
 		ret = vadreno_add_asleep(dev);
 	if (ret)

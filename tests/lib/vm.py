@@ -32,7 +32,7 @@ CMD is looked for among the guest programs (tests/guest) and in busybox. It star
 
 exit status:
   CMD's own, or
-  70   the kernel's log shows a splat, which is printed
+  70   the kernel's log shows a splat, or the virtual Adreno says that it was used in a way that isn't allowed; that is printed
   124  CMD took longer than --timeout, or was silent for longer than --silence; what the kernel says of blocked tasks is printed
   125  the guest could not be started, or CMD could not be started in it
 
@@ -214,6 +214,13 @@ class Log:
                 self.splats.append(len(self.lines) - 1)
                 self.first = self.first or time.monotonic()
 
+    def found(self, text):
+        """A complaint that doesn't come from the kernel."""
+        self.lines += [text, "---[ end trace"]
+        if not self.allowed(text):
+            self.splats.append(len(self.lines) - 2)
+            self.first = self.first or time.monotonic()
+
     def allowed(self, text):
         return any(pattern.search(text) for pattern in self.expected)
 
@@ -249,6 +256,7 @@ class Guest:
         self.leaks = []
         self.leaks_since = None
         self.ctl_rest = b""
+        self.device_said = 0
         self.children = []
         self.channels = {}
         self.selector = selectors.DefaultSelector()
@@ -384,11 +392,21 @@ class Guest:
                     self.take(key.data, data)
                 else:
                     self.selector.unregister(key.fileobj)
+            self.hear_device()
             if self.log.first and not self.args.keep_going and self.ended is None:
                 # time for the rest of the splat, and for a command that ends by itself
                 until = min(until, self.log.first + 10)
         self.qemu.wait()
         return False
+
+    def hear_device(self):
+        """What the device has found."""
+        text = (self.dir / "device.log").read_bytes()
+        end = text.rfind(b"\n") + 1
+        for line in text[self.device_said : end].decode(errors="replace").splitlines():
+            if line.startswith("BUG: "):
+                self.log.found(line)
+        self.device_said = end
 
     def patience(self):
         """Until when the command may go on as it does."""
@@ -433,10 +451,11 @@ class Guest:
         return self.verdict(timed_out)
 
     def verdict(self, timed_out):
+        self.hear_device()
         if self.args.kmemleak and self.status is not None:
             self.check_leaks()
         if self.log.splats:
-            say("the kernel has complained:")
+            say("the kernel has complained, or the device:")
             self.log.report()
             return SPLAT
         if timed_out:

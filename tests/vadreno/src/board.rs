@@ -7,7 +7,9 @@ use crate::chance::Chance;
 use crate::counters::Counters;
 use crate::irq::Irqs;
 use crate::mem::Memory;
+use crate::trace;
 use crate::trace::Trace;
+use std::fmt::Arguments;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -51,6 +53,21 @@ impl Board {
             trace,
             chance: Chance::new(seed),
             settings: Settings::default(),
+        }
+    }
+
+    /// Software did what it may never do: counts it, and says so on standard error, where `tests/vm` looks for it. Not more often than
+    /// anybody reads.
+    pub fn find(&self, counter: usize, what: Arguments<'_>) {
+        const SAID: u64 = 10;
+        trace!(self.trace, "finding {what}");
+        self.counters.bump(counter);
+        if self
+            .counters
+            .get(counter)
+            .is_some_and(|count| count <= SAID)
+        {
+            eprintln!("BUG: vadreno: {what}");
         }
     }
 

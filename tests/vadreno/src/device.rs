@@ -61,7 +61,8 @@ impl Block {
     fn domain(self) -> u64 {
         match self {
             Self::Gpu(_) => power::GX,
-            Self::Gmu(_) | Self::Smmu(_) => power::CX,
+            Self::Gmu(_) => power::CX,
+            Self::Smmu(_) => power::CX | power::SMMU_CLOCK,
         }
     }
 }
@@ -74,16 +75,24 @@ impl Device {
             smmu: Smmu::default(),
             gpu: Gpu::default(),
             mailbox: Mailbox::default(),
-            power: AtomicU64::new(power::CX | power::GX),
+            power: AtomicU64::new(power::ALL),
         }
     }
 
     /// The block at an offset of BAR0, if it has power.
     fn powered(&self, offset: u64) -> Option<Block> {
         let block = Block::at(offset)?;
-        if self.power() & block.domain() == 0 {
+        if self.power() & block.domain() != block.domain() {
             self.board.counters.bump(counter::OFF_ACCESSES);
             trace!(self.board.trace, "off-access offset={offset:#x}");
+            if let Block::Smmu(register) = block {
+                self.board.find(
+                    counter::SMMU_OFF,
+                    format_args!(
+                        "the SMMU's register {register:#x} is accessed without its power or clock"
+                    ),
+                );
+            }
             return None;
         }
         Some(block)
@@ -138,11 +147,12 @@ impl Device {
 
     /// Switches power domains; what goes off loses its registers.
     pub fn set_power(&self, on: u64) {
-        let on = on & (power::CX | power::GX);
+        let on = on & power::ALL;
         let off = self.power.swap(on, Relaxed) & !on;
         trace!(self.board.trace, "power on={on} off={off}");
         if off & power::GX != 0 {
             self.gpu.power_off();
+            self.smmu.gpu_off();
         }
         if off & power::CX != 0 {
             self.gpu.gmu_power_off();
@@ -154,7 +164,7 @@ impl Device {
     pub fn reset(&self) {
         trace!(self.board.trace, "reset");
         self.board.settings.hold_cp.store(false, Relaxed);
-        self.power.store(power::CX | power::GX, Relaxed);
+        self.power.store(power::ALL, Relaxed);
         self.gpu.power_off();
         self.gpu.gmu_power_off();
         self.smmu.reset();
@@ -192,12 +202,12 @@ mod tests {
         device.bar0_write(0x8c00 * 4, 5);
         device.bar0_write(gmu, 6);
         device.bar0_write(SMMU + 0x8020, 7);
-        device.set_power(power::CX);
+        device.set_power(power::CX | power::SMMU_CLOCK);
         assert_eq!(device.reg_read(0x8c00), 0);
         assert_eq!(device.bar0_read(gmu), 6);
         assert_eq!(device.bar0_read(SMMU + 0x8020), 7);
         device.set_power(0);
-        device.set_power(power::CX | power::GX);
+        device.set_power(power::ALL);
         assert_eq!(device.bar0_read(gmu), 0);
         assert_eq!(device.bar0_read(SMMU + 0x8020), 0);
         // Without power nothing is read or written.

@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
+pub mod bbm;
 pub mod blit;
 pub mod board;
 pub mod chance;

@@ -10,6 +10,7 @@
 //! Register offsets are bytes. Facts: Arm SMMU architecture 2 (IHI 0062), Linux's
 //! `drivers/iommu/arm/arm-smmu/arm-smmu.h`.
 
+use crate::bbm::{needs_break, Used};
 use crate::board::Board;
 use crate::irq;
 use crate::regs::RegFile;
@@ -197,6 +198,8 @@ enum Stream {
 #[derive(Debug, Default)]
 struct State {
     tlb: Tlb,
+    /// What jobs have used, for break before make.
+    used: Used,
     /// Invalidations that wait for a sync, with their bank; `None` for global ones.
     pending: Vec<(Option<u32>, Scope)>,
     /// A sync that is not done before an instant.
@@ -370,8 +373,13 @@ impl Smmu {
                 );
             }
         }
+        let mut state = self.state();
+        // Global ones come from the SMMU's reset, before the stream is let through.
+        if let Some(bank) = bank {
+            self.check_broken(board, &state, bank, scope);
+        }
+        state.used.forget(scope);
         if !board.settings.ignore_tlbi.load(Relaxed) {
-            let mut state = self.state();
             if !state.pending.contains(&(bank, scope)) {
                 state.pending.push((bank, scope));
             }
@@ -380,6 +388,42 @@ impl Smmu {
                 state.complete(None);
             }
         }
+    }
+
+    /// Software asks for an invalidation: what it names may have gone, but not have become something else yet.
+    fn check_broken(&self, board: &Board, state: &State, bank: u32, scope: Scope) {
+        if !matches!(self.stream(), Stream::Bank(used) if used == bank)
+            || self.bank(bank, SCTLR) & SCTLR_M == 0
+        {
+            return;
+        }
+        let asid = self.asid(bank);
+        for (iova, old) in state.used.named(asid, scope) {
+            let regime = self.regime(bank, iova >> 48 != 0);
+            let fresh = regime
+                .root(iova)
+                .and_then(|root| walk(&board.memory, &regime, root, iova, |_| {}));
+            if let Some(new) = fresh.ok().filter(|new| needs_break(&old, new)) {
+                self.unbroken(board, iova, &old, &new);
+            }
+        }
+    }
+
+    fn unbroken(&self, board: &Board, iova: u64, old: &Leaf, new: &Leaf) {
+        board.find(
+            counter::UNBROKEN,
+            format_args!(
+                "no break before make at iova {iova:#x}: descriptor {:#x} of level {} became {:#x} of level {} with no invalidation \
+                 between, ttbr0 {:#x}",
+                old.desc, old.level, new.desc, new.level, self.current().0
+            ),
+        );
+    }
+
+    /// The GPU loses power.
+    pub fn gpu_off(&self) {
+        let asid = self.asid(self.gpu_bank());
+        self.state().used.forget_contexts(asid);
     }
 
     fn sync(&self, board: &Board, bank: Option<u32>) {
@@ -421,6 +465,7 @@ impl Smmu {
         self.regs.set(bank_reg(bank, CONTEXTIDR) / 4, contextidr);
         let asid = (ttbr0 >> 48) as u16;
         state.tlb.invalidate(Scope::LowerHalf(asid));
+        state.used.forget_contexts(asid);
         state.watch.remember(self.regime(bank, false));
         board.counters.bump(counter::SWITCHES);
         trace!(
@@ -488,13 +533,14 @@ impl Smmu {
             >> 48) as u16
     }
 
-    /// Translates for an access, through the TLB.
+    /// Translates for an access of a job, or a speculative one, through the TLB.
     fn translate(
         &self,
         board: &Board,
         state: &mut State,
         bank: u32,
         iova: u64,
+        job: bool,
     ) -> Result<Leaf, WalkFault> {
         let regime = self.regime(bank, iova >> 48 != 0);
         let asid = self.asid(bank);
@@ -532,10 +578,12 @@ impl Smmu {
                 (found, kept.is_some())
             }
         };
+        let mut now = found;
         if cached {
             let fresh = regime
                 .root(iova)
                 .and_then(|root| walk(&board.memory, &regime, root, iova, |_| {}));
+            now = fresh;
             let stale = match (&found, &fresh) {
                 (Ok(old), Ok(new)) => !old.agrees(new),
                 (Err(_), Err(_)) => false,
@@ -560,16 +608,32 @@ impl Smmu {
                 );
             }
         }
+        if let Some(new) = now.ok().filter(|_| job) {
+            if let Some(old) = state.used.note(asid, iova, new) {
+                self.unbroken(board, iova, &old, &new);
+            }
+        }
         found
     }
 
-    /// One access of the GPU, which must not cross a 4 KiB boundary.
+    /// One access of the GPU for a job, which must not cross a 4 KiB boundary.
     pub fn access(
         &self,
         board: &Board,
         client: Client,
         iova: u64,
         access: Access<'_>,
+    ) -> Result<(), Fault> {
+        self.access_for(board, client, iova, access, true)
+    }
+
+    fn access_for(
+        &self,
+        board: &Board,
+        client: Client,
+        iova: u64,
+        access: Access<'_>,
+        job: bool,
     ) -> Result<(), Fault> {
         let iova = iova & IOVA_MASK;
         let write = access.writes();
@@ -589,7 +653,7 @@ impl Smmu {
             Stream::Bank(n) => {
                 bank = n;
                 let leaf = self
-                    .translate(board, &mut state, bank, iova)
+                    .translate(board, &mut state, bank, iova, job)
                     .map_err(|why| fault(Some((bank, why))))?;
                 level = leaf.level;
                 if write && !leaf.writable() {
@@ -712,7 +776,7 @@ impl Smmu {
             board.counters.bump(counter::SPECULATIVE);
             let mut word = [0; 4];
             // A speculative access that finds nothing is dropped without a fault.
-            let _ = self.access(board, Client::Cp, iova, Access::Read(&mut word));
+            let _ = self.access_for(board, Client::Cp, iova, Access::Read(&mut word), false);
         }
     }
 
@@ -749,11 +813,13 @@ impl Smmu {
         let mut state = self.state();
         // Where there is no memory, nothing changes.
         if board.memory.write(at, &desc.to_le_bytes()).is_ok() {
-            state.tlb.invalidate(Scope::Va {
+            let scope = Scope::Va {
                 asid: None,
                 iova: iova & IOVA_MASK & !0xfff,
                 last_level: true,
-            });
+            };
+            state.tlb.invalidate(scope);
+            state.used.forget(scope);
         }
     }
 

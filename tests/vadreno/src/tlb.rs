@@ -100,6 +100,17 @@ impl Tlb {
         })
     }
 
+    /// The leaves of an ASID, global ones included, by the first address that they translate.
+    pub fn leaves(&self, asid: u16) -> impl Iterator<Item = (u64, Leaf)> + '_ {
+        let levels = self.leaves.iter().enumerate();
+        levels.flat_map(move |(level, leaves)| {
+            leaves
+                .iter()
+                .filter(move |(key, _)| key.asid.is_none_or(|tag| tag == asid))
+                .map(move |(key, leaf)| (key.page << shift(level as u8), *leaf))
+        })
+    }
+
     /// Keeps a leaf.
     pub fn keep_leaf(&mut self, asid: u16, iova: u64, leaf: Leaf) {
         self.make_room();

@@ -55,7 +55,7 @@ pub mod cp_state {
     pub const HUNG: u64 = 4;
 }
 
-/// Power domains that are on: a combination of [`power`] bits, both after reset. The guest's
+/// Power domains and clocks that are on: a combination of [`power`] bits, all after reset. The guest's
 /// power-domain driver writes it; a bit that goes from 1 to 0 makes the registers in that domain
 /// lose their state.
 pub const POWER: usize = 0x110;
@@ -67,6 +67,10 @@ pub mod power {
     pub const CX: u64 = 1 << 0;
     /// GX: the GPU's registers and the CP.
     pub const GX: u64 = 1 << 1;
+    /// The SMMU's clock. Without it its registers keep their state, and can't be reached.
+    pub const SMMU_CLOCK: u64 = 1 << 2;
+    /// Everything.
+    pub const ALL: u64 = CX | GX | SMMU_CLOCK;
 }
 
 /// While not 0, every TLB invalidation is counted and then ignored (a negative control: a test
@@ -144,8 +148,14 @@ pub mod counter {
     pub const WATCH_LIVE: usize = BASE + 0xb8;
     /// Accesses by the CPU to registers whose power domain was off: dropped, and read as 0.
     pub const OFF_ACCESSES: usize = BASE + 0xc0;
+    /// Of these, accesses to the SMMU's registers, without its power or its clock. On hardware they may stop the whole
+    /// system, so each is a finding: the device says `BUG: …` on standard error.
+    pub const SMMU_OFF: usize = BASE + 0xc8;
+    /// Translations that jobs used and which became others without an invalidation between, where the architecture demands a break before
+    /// make. Each is a finding.
+    pub const UNBROKEN: usize = BASE + 0xd0;
     /// Number of counters.
-    pub const COUNT: usize = 25;
+    pub const COUNT: usize = 27;
     /// Names of the counters in the order of their offsets.
     pub const NAMES: [&str; COUNT] = [
         "tlbi_all",
@@ -173,6 +183,8 @@ pub mod counter {
         "crash_dumps",
         "watch_live",
         "off_accesses",
+        "smmu_off",
+        "unbroken",
     ];
 }
 
@@ -332,7 +344,7 @@ mod tests {
     fn counters_have_one_name_each() {
         assert_eq!(
             counter::BASE + 8 * (counter::COUNT - 1),
-            counter::OFF_ACCESSES
+            counter::UNBROKEN
         );
         for (i, name) in counter::NAMES.iter().enumerate() {
             assert!(!counter::NAMES[..i].contains(name), "{name} twice");

@@ -519,7 +519,7 @@ fn prr_page_reads_and_drops_writes() {
     // A suspend keeps it, and nothing else.
     device.set_power(0);
     assert_eq!(device.bar0_read(BANK), 0);
-    device.set_power(3);
+    device.set_power(ctl::power::ALL);
     assert_eq!(device.bar0_read(BANK), 0);
     assert_eq!(device.bar0_read(BANK + 0x4), 1 << 5);
     assert_eq!(device.reg_read(gpu::CP_RB_BASE), 0);
@@ -667,7 +667,7 @@ proptest! {
             crate::ctl::write(&device, (offset & 0xfff8) as usize, value.into());
             crate::ctl::read(&device, (offset & 0xfff8) as usize);
         }
-        device.set_power(3);
+        device.set_power(ctl::power::ALL);
         let _ = device.smmu.access(&device.board, Client::Cp, DATA, Access::Read(&mut [0; 4]));
     }
 }

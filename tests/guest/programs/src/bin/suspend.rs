@@ -35,6 +35,11 @@ impl Asleep {
         bail!("this kernel can't sleep");
     }
 
+    /// Power is back, and the SMMU's driver is about to be told.
+    fn begin_waking(&self) -> io::Result<()> {
+        fs::write(&self.0, "2")
+    }
+
     fn wake(self) -> io::Result<()> {
         fs::write(&self.0, "0")
     }
@@ -95,6 +100,64 @@ fn defect_30_bind_runs_asleep(_: &mut Test) -> Outcome {
     Ok(())
 }
 
+/// Runtime PM leaves the SMMU alone until this is dropped, so that the system's sleep finds it awake.
+struct StaysActive(PathBuf);
+
+impl StaysActive {
+    fn new() -> harness::Result<Self> {
+        for device in fs::read_dir("/sys/bus/platform/drivers/arm-smmu")? {
+            let control = device?.path().join("power/control");
+            if control.exists() {
+                fs::write(&control, "on").context("power/control")?;
+                return Ok(Self(control));
+            }
+        }
+        bail!("no SMMU");
+    }
+}
+
+impl Drop for StaysActive {
+    fn drop(&mut self) {
+        let _ = fs::write(&self.0, "auto");
+    }
+}
+
+/// A bind whose fence signals when the sleep is over and the SMMU's clock isn't back yet: nothing reaches for its registers.
+fn defect_42_bind_runs_before_the_clock_is_back(_: &mut Test) -> Outcome {
+    let vadreno = Vadreno::open().context("virtual Adreno")?;
+    let _active = StaysActive::new()?;
+    let gpu = Gpu::new()?;
+    let bos = [gpu.bo(1, PAGE)?, gpu.bo(2, PAGE)?];
+    gpu.map(&bos[0], gpu.iova(0))?;
+    ensure_eq!(gpu.read(gpu.iova(0), 1)?, [pattern(1, 0)], "at first");
+    let before = vadreno.read(counter::SMMU_OFF);
+    let held = HeldFence::new().context("held fence")?;
+    let (remapped, submitted) = remap_and_write(&gpu, &bos[1], &held)?;
+    let asleep = Asleep::new()?;
+    asleep.begin_waking()?;
+    held.signal().context("the fence was held")?;
+    // The bind may wait until the SMMU can be reached.
+    let begin = Instant::now();
+    while !remapped.is_signaled()? && begin.elapsed() < Duration::from_secs(2) {
+        sleep(Duration::from_millis(10));
+    }
+    ensure!(
+        !submitted.fence.is_signaled()?,
+        "a SUBMIT ran without a GPU"
+    );
+    asleep.wake()?;
+    remapped.wait(PATIENCE).context("MAP")?;
+    submitted.wait(PATIENCE).context("SUBMIT")?;
+    check_written(&bos)?;
+    ensure_eq!(gpu.read(gpu.iova(0), 1)?, [pattern(2, 0)], "afterwards");
+    ensure_eq!(
+        vadreno.read(counter::SMMU_OFF) - before,
+        0,
+        "accesses to the SMMU without a clock"
+    );
+    Ok(())
+}
+
 /// The file is closed in the sleep, with a bind and a SUBMIT that wait.
 fn closed_asleep(_: &mut Test) -> Outcome {
     let bos = Census::new()?;
@@ -130,5 +193,6 @@ fn main() -> ExitCode {
         waiting_requests_wait_on,
         closed_asleep,
         defect_30_bind_runs_asleep,
+        defect_42_bind_runs_before_the_clock_is_back,
     ])
 }
