@@ -5,7 +5,7 @@
 //! Jobs of random operations are reserved, and run or cancelled in their order, as many as like pending at a time. After each
 //! step a walker that sees only what was synced must find what the map says; every table must be linked
 //! exactly once, counted right, and in use; and what was removed must have been reported. At each store, a table that is linked must
-//! be one that walkers already see as it is.
+//! be one that walkers already see as it is, and an entry may not take the place of another that a TLB may know.
 
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 use pure::{
@@ -15,7 +15,7 @@ use pure::{
         geometry::{entry_shift, index, table_shift, Geometry, ENTRIES, LEAF, PAGE_SIZE},
         memory::{Counts, Entries, Gather, Memory, Pool, Table},
         pte::Prot,
-        NullTables, PageTables,
+        Error, NullTables, PageTables,
     },
 };
 use std::{
@@ -44,6 +44,8 @@ const BEFORE: u64 = 0xdead_beef_dead_bee0;
 struct Ram {
     pages: RefCell<BTreeMap<u64, Rc<Page>>>,
     allocated: Cell<u64>,
+    /// What was removed since the last invalidation, by its table and index.
+    removed: RefCell<BTreeMap<(Table, usize), u64>>,
 }
 
 impl Ram {
@@ -71,6 +73,31 @@ impl Ram {
         Rc::clone(pages.get(&table.address()).expect("an allocated table"))
     }
 
+    /// The TLB forgets.
+    fn invalidate(&self) {
+        self.removed.borrow_mut().clear();
+    }
+
+    /// An entry of `table` changes: break before make.
+    fn changes(&self, table: Table, index: usize, old: u64, entry: u64) {
+        let mut removed = self.removed.borrow_mut();
+        let known = match old {
+            0 => removed.get(&(table, index)).copied().unwrap_or(0),
+            old => old,
+        };
+        if entry == 0 && old != 0 {
+            removed.insert((table, index), old);
+        }
+        let is_table = |entry: u64| entry & ADDRESS >= TABLES;
+        let page = |entry: u64| self.page(Table::at(entry & ADDRESS).expect("an address"));
+        let alike =
+            || is_table(known) && is_table(entry) && page(known).entries == page(entry).entries;
+        assert!(
+            entry == 0 || known == 0 || known == entry || alike(),
+            "an entry takes the place of one that a TLB may know"
+        );
+    }
+
     /// From now on a walker may enter the table that `entry` leads to, if that is one.
     fn linked(&self, entry: u64) {
         if entry & 1 == 0 || entry & ADDRESS < TABLES {
@@ -87,16 +114,22 @@ impl Ram {
 /// An entry's address.
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
-struct View<'a>(Rc<Page>, &'a Ram);
+struct View<'a> {
+    page: Rc<Page>,
+    table: Table,
+    ram: &'a Ram,
+}
 
 impl Entries for View<'_> {
     fn get(&self, index: usize) -> u64 {
-        self.0.entries.get(index).expect("512 entries").get()
+        self.page.entries.get(index).expect("512 entries").get()
     }
 
     fn set(&self, index: usize, entry: u64) {
-        self.1.linked(entry);
-        self.0.entries.get(index).expect("512 entries").set(entry);
+        self.ram.linked(entry);
+        self.ram.changes(self.table, index, self.get(index), entry);
+        let place = self.page.entries.get(index);
+        place.expect("512 entries").set(entry);
     }
 
     fn fill(&self, first: usize, count: usize, entry: u64, step: u64) {
@@ -110,7 +143,11 @@ impl Memory for Ram {
     type Entries<'a> = View<'a>;
 
     fn entries(&self, table: Table) -> View<'_> {
-        View(self.page(table), self)
+        View {
+            page: self.page(table),
+            table,
+            ram: self,
+        }
     }
 
     fn sync(&self, table: Table, first: usize, count: usize) {
@@ -157,21 +194,29 @@ impl Pool for Spare {
 struct Report {
     tables: Vec<Table>,
     removed_live: bool,
+    /// Since the last invalidation.
+    pending: bool,
+    invalidations: u32,
 }
 
 impl Report {
-    fn invalidates(&self) -> bool {
-        self.removed_live || !self.tables.is_empty()
+    fn invalidate(&mut self, ram: &Ram) {
+        if std::mem::take(&mut self.pending) {
+            self.invalidations += 1;
+            ram.invalidate();
+        }
     }
 }
 
 impl Gather for Report {
     fn table(&mut self, table: Table) {
         self.tables.push(table);
+        self.pending = true;
     }
 
     fn removed_live(&mut self) {
         self.removed_live = true;
+        self.pending = true;
     }
 }
 
@@ -323,10 +368,12 @@ struct Machine {
     prr: Table,
     map: Map,
     pending: VecDeque<Job>,
+    /// A job unmaps whatever it changes before it maps.
+    first_unmap: bool,
 }
 
 impl Machine {
-    fn new(ias: u32) -> Self {
+    fn new(ias: u32, first_unmap: bool) -> Self {
         let ram = Ram::default();
         let [root, a, b, c] = [(); 4].map(|()| ram.alloc());
         ram.publish(root);
@@ -340,6 +387,7 @@ impl Machine {
             prr,
             map: Map::default(),
             pending: VecDeque::new(),
+            first_unmap,
             ram,
         }
     }
@@ -379,15 +427,16 @@ impl Machine {
         };
         let mut report = Report::default();
         let (mut changed, mut met) = (false, false);
+        // All that goes, before the first that comes.
+        for op in job.ops.iter().filter(|_| run && self.first_unmap) {
+            let result = self.tables.unmap(&self.ram, op.range(), &mut report);
+            prop_assert_eq!(result, Ok(()), "unmap for {:?}", op);
+        }
         for op in job.ops.iter().filter(|_| run) {
             let before = self.map.clone();
             let result = match op {
-                Op::Map(range, _, _, prot) => {
-                    self.tables
-                        .map(&self.ram, *range, op.chunks(), *prot, &mut report)
-                }
-                Op::Null(range) => self.tables.map_null(&self.ram, *range, &mut report),
                 Op::Unmap(range) => self.tables.unmap(&self.ram, *range, &mut report),
+                _ => self.map_op(op, &mut report),
             };
             prop_assert_eq!(result, Ok(()), "{:?}", op);
             self.map.apply(op);
@@ -400,13 +449,45 @@ impl Machine {
                     .any(|&at| before.entry(at, self.prr) != self.map.entry(at, self.prr));
             }
         }
+        let apart = |n: usize, op: &Op| {
+            let mut others = job.ops.iter().take(n);
+            !others.any(|other| other.range().overlaps(&op.range()))
+        };
+        if self.first_unmap && job.ops.iter().enumerate().all(|(n, op)| apart(n, op)) {
+            prop_assert!(report.invalidations <= 1, "one does for all operations");
+        }
         self.tables.release(&self.ram, &job.footprint, &mut report);
-        prop_assert!(!changed || report.invalidates(), "a removal isn't reported");
+        report.invalidate(&self.ram);
+        prop_assert!(
+            self.ram.removed.borrow().is_empty(),
+            "a removal isn't reported"
+        );
+        prop_assert!(
+            !changed || report.invalidations > 0,
+            "a change isn't reported"
+        );
         prop_assert!(met || !report.removed_live, "nothing was there to remove");
         for table in report.tables {
             prop_assert!(self.ram.free(table), "given back twice");
         }
         self.check()
+    }
+
+    /// A MAP or MAP_NULL, as a job does it: what is in its way is unmapped, and never is anything mapped before the TLB has
+    /// forgotten what was unmapped.
+    fn map_op(&self, op: &Op, report: &mut Report) -> Result<(), Error> {
+        let write = || match op {
+            Op::Map(range, _, _, prot) => self.tables.map(&self.ram, *range, op.chunks(), *prot),
+            _ => self.tables.map_null(&self.ram, op.range()),
+        };
+        report.invalidate(&self.ram);
+        match write() {
+            Err(Error::Live) => {}
+            result => return result,
+        }
+        self.tables.unmap(&self.ram, op.range(), report)?;
+        report.invalidate(&self.ram);
+        write()
     }
 
     /// Compares tables and map.
@@ -565,8 +646,8 @@ fn story() -> impl Strategy<Value = (u32, Vec<Event>)> {
 
 proptest! {
     #[test]
-    fn tables_translate_what_is_mapped((ias, events) in story()) {
-        let mut machine = Machine::new(ias);
+    fn tables_translate_what_is_mapped((ias, events) in story(), first_unmap: bool) {
+        let mut machine = Machine::new(ias, first_unmap);
         for event in events {
             match event {
                 Event::Submit(ops) => machine.submit(ops)?,

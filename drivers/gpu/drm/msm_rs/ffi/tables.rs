@@ -45,6 +45,7 @@ use crate::{
             Pool,
             Table, //
         },
+        Error as TableError,
         PageTables, //
     },
     throttle::Gate,
@@ -439,7 +440,16 @@ impl Drop for VmTables {
 /// What a change has left over.
 struct Freed {
     tables: TableList,
+    /// Something was removed since the last invalidation.
     invalidate: bool,
+}
+
+/// What has become of a mapping.
+#[derive(PartialEq)]
+enum Written {
+    All,
+    /// A part of it at most: something else is in the way.
+    MetLive,
 }
 
 impl Gather for Freed {
@@ -471,7 +481,11 @@ impl Gather for Teardown<'_> {
     }
 }
 
-/// A change of page tables in progress. Its end invalidates the TLB, once, if anything live was removed.
+/// A change of page tables in progress.
+///
+/// Nothing is mapped in place of what a TLB may still know (see "Break before make" in [`crate::pgtable`]): [`Self::map`] invalidates first if
+/// something was unmapped since the last time. So a job that replaces mappings needs one invalidation if it unmaps all of them before it maps
+/// the first. The end of the change invalidates if anything was removed since.
 pub(crate) struct Change<'a> {
     vm: &'a mut VmTables,
     /// There until the end.
@@ -481,17 +495,45 @@ pub(crate) struct Change<'a> {
 impl Change<'_> {
     /// Maps `at` to the pages of a BO from byte `offset`, or to the PRR page. The tables are reserved.
     ///
+    /// Something else that is mapped there is unmapped, which takes an invalidation of its own.
+    ///
     /// # Errors
     ///
     /// `EINVAL` if they aren't, or for a range that the BO or the address space doesn't have.
     pub(crate) fn map(&mut self, at: VaRange, pages: Option<&Pages>, offset: u64) -> Result {
-        let freed = self.freed.as_mut().ok_or(EINVAL)?;
-        let (tables, mem) = (&self.vm.tables, &self.vm.root.smmu);
-        match pages {
-            Some(pages) => tables.map(mem, at, pages.runs(offset, at.len())?, pages.prot(), freed),
-            None => tables.map_null(mem, at, freed),
+        self.invalidate();
+        if self.write(at, pages, offset)? == Written::All {
+            return Ok(());
         }
-        .map_err(|_| EINVAL)
+        self.unmap(at)?;
+        self.invalidate();
+        match self.write(at, pages, offset)? {
+            Written::All => Ok(()),
+            Written::MetLive => Err(EINVAL),
+        }
+    }
+
+    /// Writes entries where there are none.
+    fn write(&mut self, at: VaRange, pages: Option<&Pages>, offset: u64) -> Result<Written> {
+        let (tables, mem) = (&self.vm.tables, &self.vm.root.smmu);
+        let written = match pages {
+            Some(pages) => tables.map(mem, at, pages.runs(offset, at.len())?, pages.prot()),
+            None => tables.map_null(mem, at),
+        };
+        match written {
+            Ok(()) => Ok(Written::All),
+            Err(TableError::Live) => Ok(Written::MetLive),
+            Err(_) => Err(EINVAL),
+        }
+    }
+
+    /// Has the TLB forget what was removed since the last time.
+    fn invalidate(&mut self) {
+        if let Some(freed) = &mut self.freed {
+            if core::mem::take(&mut freed.invalidate) {
+                self.vm.invalidate();
+            }
+        }
     }
 
     /// Removes what is mapped in `at`. Tables that a NULL mapping shares are reserved.
@@ -521,11 +563,8 @@ impl Change<'_> {
     }
 
     fn end(&mut self) -> Option<TableList> {
-        let freed = self.freed.take()?;
-        if freed.invalidate {
-            self.vm.invalidate();
-        }
-        Some(freed.tables)
+        self.invalidate();
+        Some(self.freed.take()?.tables)
     }
 }
 

@@ -113,7 +113,7 @@ pub trait Gather {
     /// invalidation, then it is the caller's.
     fn table(&mut self, table: Table);
 
-    /// A translation that the TLB may hold was removed or changed. The pages behind it may not be freed before the
-    /// invalidation.
+    /// A translation that the TLB may hold was removed. The pages behind it may not be freed, and nothing else may be mapped in its
+    /// place, before the invalidation.
     fn removed_live(&mut self);
 }

@@ -32,7 +32,8 @@
 //! 3. *Run.* [`map`](PageTables::map), [`map_null`](PageTables::map_null), [`unmap`](PageTables::unmap) in any order.
 //!    No table is needed any more, so nothing can run out.
 //! 4. *Release*, also of a job that was cancelled: [`PageTables::release`] unpins. Tables that are empty then are unlinked.
-//! 5. One invalidation, if the [`Gather`] was called at all; then the tables gathered are freed, and the fence signals.
+//! 5. An invalidation, if the [`Gather`] was called since the last one; then the tables gathered are freed, and the fence signals. A job
+//!    that maps over something unmaps that first, for all its operations, and invalidates before it maps: see below.
 //!
 //! So the number of tables is exact by construction: what is reserved is what is linked. A table that exists and is
 //! pinned can't vanish, whatever jobs run in between and in whatever order, and a table that an earlier job reserved is
@@ -55,19 +56,27 @@
 //! mapping links these wherever it covers a whole table's reach: an entry per GiB or, with four levels, per 512 GiB.
 //! Tables that are linked there and aren't pinned are dropped whole; pinned ones stay and are filled, since a job may rely on them.
 //!
-//! # Break-before-make, and why one invalidation per job is enough
+//! # Break before make
 //!
+//! The Arm ARM (DDI 0487, "Using break-before-make when updating translation table entries") demands it wherever several agents use the tables,
+//! as the clients of a GPU do, and a valid entry gives way to a valid one with another memory type, cacheability or shareability, another
+//! output address if either of the two can be written, or another size. Otherwise a TLB may hold both, and what it then makes of them may
+//! be neither: not even the page that an access reaches is certain. FEAT_BBM's levels are about the size alone. The SMMU (IHI
+//! 0062) has the tables' rules by reference and no way to say that it is more tolerant. arm64's `pgattr_change_is_safe()` reads the list in the
+//! same way; io-pgtable refuses to map over a live entry.
+//!
+//! - *A page descriptor*: [`map`](PageTables::map) and [`map_null`](PageTables::map_null) replace nothing but invalid entries; where
+//!   something else is live they say [`Error::Live`]. Whoever wants it replaced unmaps, invalidates, and maps. So it is with a table
+//!   descriptor that gives way to a shared table.
 //! - *A shared table replaced by its copy*: the descriptor changes from one valid table to another in one 64-bit
-//!   store. Both translate every address to the same page with the same attributes and size, so a walker or TLB that
-//!   mixes the two can't tell. The shared table is never freed. Once the copy is changed, a walk cache
+//!   store. None of what the list names changes for any address: each translates to the same page with the same attributes and size,
+//!   whichever of the two tables a walk goes through. To break here would take NULL mappings away, for a moment, that nobody has asked to
+//!   change, under submits that use them. The shared table is never freed. Once the copy is changed, a walk cache
 //!   may still lead to the shared table: every page in its reach was a live NULL mapping, so any change there
-//!   is the removal of a live translation, is reported to the gather, and is followed by the job's invalidation (of walk caches too).
-//! - *A page descriptor replaced by another in one job* (unmap, then map): all translations are of 4 KiB pages, so there are
-//!   never two of different size for one address, the case that can raise a TLB conflict. Until the invalidation an
-//!   access may use either page, and nothing orders accesses of jobs already running against the bind but the
-//!   fence, which signals after the invalidation. Both pages stay allocated until then.
+//!   is the removal of a live translation, is reported to the gather, and is followed by an invalidation (of walk caches too) before
+//!   anything else is mapped there.
 //! - *A table unlinked*: its contents are left alone until the invalidation, as a walker that cached the descriptor reads them. Only
-//!   then is it reused.
+//!   then is it reused, and only then is another one linked in its place.
 //! - *A table linked*: it is published before the descriptor is written. Walkers don't cache invalid descriptors,
 //!   so a new mapping needs no invalidation.
 
@@ -98,6 +107,8 @@ pub enum Error {
     Unreserved,
     /// There are no NULL tables: the SMMU has no PRR.
     NoNull,
+    /// Something else is mapped there, and has to be unmapped, and the TLB invalidated, before.
+    Live,
 }
 
 /// The pool had too few tables; nothing was changed.
@@ -447,18 +458,17 @@ impl PageTables {
     /// Maps `range` to the memory that `pages` gives: (physical address, bytes), in order, whole pages each; what
     /// exceeds the range isn't used. One walk and one sync per 2 MiB.
     ///
-    /// The range should have been unmapped first. What is mapped there all the same is replaced and reported to the gather.
+    /// Since the range was unmapped, if ever, the TLB has been invalidated. An entry that is there already, and the same, is left alone.
     ///
     /// # Errors
     ///
     /// See [`Error`].
-    pub fn map<M: Memory, G: Gather>(
+    pub fn map<M: Memory>(
         &self,
         mem: &M,
         range: VaRange,
         pages: impl IntoIterator<Item = (u64, u64)>,
         prot: Prot,
-        gather: &mut G,
     ) -> Result<(), Error> {
         self.geometry.check(&range)?;
         let mut pages = pages.into_iter();
@@ -472,11 +482,10 @@ impl PageTables {
             let view = mem.entries(table);
             let mut at = span.first;
             let mut added = 0u16;
-            let mut replaced = false;
             // Most long mappings are made where nothing was.
             let long = span.end.wrapping_sub(span.first) >= LONG;
             let blank = long && mem.counts(table).live == 0;
-            while at < span.end {
+            'span: while at < span.end {
                 if left == 0 {
                     match self.next_run(&mut pages) {
                         Ok((address, count)) => (entry, left) = (prot.page(address), count),
@@ -497,10 +506,17 @@ impl PageTables {
                     at = end;
                 }
                 while at < end {
-                    let old = view.get(at);
-                    added = added.wrapping_add(u16::from(old == 0));
-                    replaced |= old != 0 && old != entry;
-                    view.set(at, entry);
+                    match view.get(at) {
+                        0 => {
+                            view.set(at, entry);
+                            added = added.wrapping_add(1);
+                        }
+                        old if old == entry => {}
+                        _ => {
+                            result = Err(Error::Live);
+                            break 'span;
+                        }
+                    }
                     entry = entry.wrapping_add(PAGE_SIZE);
                     at = at.wrapping_add(1);
                 }
@@ -512,9 +528,6 @@ impl PageTables {
                 removed: 0,
             }
             .finish(mem);
-            if replaced {
-                gather.removed_live();
-            }
             result?;
         }
         Ok(())
@@ -538,17 +551,12 @@ impl PageTables {
 
     /// Maps `range` to the PRR page. Costs an entry per table's reach that is covered whole, and the entries at the ends.
     ///
-    /// What is mapped there is replaced and reported to the gather.
+    /// Since the range was unmapped, if ever, the TLB has been invalidated. NULL mappings that are there already are left alone.
     ///
     /// # Errors
     ///
     /// See [`Error`].
-    pub fn map_null<M: Memory, G: Gather>(
-        &self,
-        mem: &M,
-        range: VaRange,
-        gather: &mut G,
-    ) -> Result<(), Error> {
+    pub fn map_null<M: Memory>(&self, mem: &M, range: VaRange) -> Result<(), Error> {
         self.geometry.check(&range)?;
         let null = self.null.ok_or(Error::NoNull)?;
         let mut iova = range.addr();
@@ -561,7 +569,6 @@ impl PageTables {
             };
             let view = mem.entries(table);
             let mut run = Run::new(table);
-            let mut replaced = false;
             let mut down = None;
             let mut result = Ok(());
             for piece in Pieces::new(iova, range.end(), level) {
@@ -576,15 +583,11 @@ impl PageTables {
                             down = Some(child);
                             break;
                         }
-                        Child::Own(child) => {
-                            run.set(&view, piece.index, old, entry);
-                            self.gather_tree(mem, child, level.wrapping_add(1), gather);
-                            replaced = true;
+                        _ if old != 0 => {
+                            result = Err(Error::Live);
+                            break;
                         }
-                        _ if piece.whole => {
-                            run.set(&view, piece.index, old, entry);
-                            replaced |= old != 0;
-                        }
+                        _ if piece.whole => run.set(&view, piece.index, old, entry),
                         _ => {
                             result = Err(Error::Unreserved);
                             break;
@@ -594,9 +597,6 @@ impl PageTables {
                 iova = piece.end;
             }
             run.finish(mem);
-            if replaced {
-                gather.removed_live();
-            }
             result?;
             (table, level) = match down {
                 Some(child) => (child, level.wrapping_add(1)),
