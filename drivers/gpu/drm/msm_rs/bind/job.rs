@@ -97,8 +97,16 @@ impl Work {
         };
         let mut removed = Ok(());
         let mut change = pt.tables.change();
+        // All that goes, in every state, before the first that comes: one invalidation in between
+        // does for all of them.
+        for step in self.steps.steps().filter(|step| step.removes) {
+            removed = removed.and(change.unmap(step.range));
+        }
+        // In the order of the ops: what one maps another may take away.
+        let mut mapped = false;
         for step in self.steps.steps() {
             if let What::Map { pages, offset } = &step.what {
+                mapped = true;
                 if written.is_ok() {
                     written = change.map(step.range, pages.as_ref(), *offset);
                 }
@@ -106,7 +114,9 @@ impl Work {
                     continue;
                 }
             }
-            removed = removed.and(change.unmap(step.range));
+            if mapped {
+                removed = removed.and(change.unmap(step.range));
+            }
         }
         self.reservation.release(&mut change);
         let (freed, unreachable) = change.finish();

@@ -54,6 +54,8 @@ use crate::{
 /// A page-table step.
 pub(crate) struct Step {
     pub(crate) range: VaRange,
+    /// Whether something was mapped there, by an earlier job or by this one.
+    pub(crate) removes: bool,
     pub(crate) what: What,
 }
 
@@ -103,6 +105,7 @@ impl<'l> Plan<'l> {
             op,
             kept: false,
             dirty: false,
+            removes: false,
         };
         let what = match op.request() {
             None => {
@@ -117,9 +120,11 @@ impl<'l> Plan<'l> {
                 }
             }
         };
-        if steps.dirty {
+        let (dirty, removes) = (steps.dirty, steps.removes);
+        if dirty {
             self.txn.step(Step {
                 range: op.range,
+                removes,
                 what,
             })?;
         }
@@ -162,6 +167,8 @@ struct OpSteps<'p, 'l> {
     kept: bool,
     /// Whether the page tables have to change.
     dirty: bool,
+    /// Whether entries have to be removed.
+    removes: bool,
 }
 
 impl<'l> OpSteps<'_, 'l> {
@@ -191,6 +198,7 @@ impl<'l> OpSteps<'_, 'l> {
     /// Records that the entries of `hole` in `va` go.
     fn unmapped(&mut self, va: &GpuVa<Bind>, hole: VaRange, partial: bool) -> Result {
         self.dirty = true;
+        self.removes = true;
         let op = if self.is_map() {
             LogOp::Replace
         } else {
