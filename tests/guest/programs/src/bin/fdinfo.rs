@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What `/proc/PID/fdinfo` says of a DRM file: whose it is, what its BOs take, and how much the GPU has done for it.
+
+use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
+use programs::{eventually, Gpu, Legacy, PATIENCE};
+use std::{
+    collections::HashMap,
+    fs,
+    os::fd::{AsFd, AsRawFd},
+    process::ExitCode,
+};
+use uapi::{
+    abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED, MSM_SUBMIT_BO_WRITE as WRITE},
+    debugfs, Bo, Device, HeldFence, Pm4, Submit, PAGE,
+};
+
+const MIB: u64 = 1 << 20;
+
+/// The fields of a file, sizes in bytes, times in ns.
+struct Fdinfo(HashMap<String, String>);
+
+impl Fdinfo {
+    fn of(device: &Device) -> harness::Result<Self> {
+        let path = format!("/proc/self/fdinfo/{}", device.as_fd().as_raw_fd());
+        let text = fs::read_to_string(&path).context(path)?;
+        let fields = text.lines().filter_map(|line| line.split_once(':'));
+        Ok(Self(
+            fields
+                .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
+                .collect(),
+        ))
+    }
+
+    fn text(&self, key: &str) -> harness::Result<&str> {
+        Ok(self.0.get(key).with_context(|| format!("no {key}"))?)
+    }
+
+    fn number(&self, key: &str) -> harness::Result<u64> {
+        let text = self.text(key)?;
+        let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+        let factor = match unit {
+            "" | "ns" | "Hz" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            unit => bail!("{key} in {unit}"),
+        };
+        Ok(number
+            .parse::<u64>()
+            .with_context(|| format!("{key}: {text}"))?
+            * factor)
+    }
+
+    /// Bytes of that kind. Kinds that no BO is of aren't printed.
+    fn memory(&self, kind: &str) -> harness::Result<u64> {
+        let key = format!("drm-{kind}-memory");
+        match self.0.contains_key(&key) {
+            true => self.number(&key),
+            false => Ok(0),
+        }
+    }
+}
+
+/// How many bytes more there are, of each kind, than at first.
+struct Memory<'a> {
+    device: &'a Device,
+    before: [u64; 5],
+}
+
+/// Total, shared, resident, purgeable, active.
+const NONE: [u64; 5] = [0; 5];
+
+impl<'a> Memory<'a> {
+    fn new(device: &'a Device) -> harness::Result<Self> {
+        let mut memory = Self {
+            device,
+            before: NONE,
+        };
+        memory.before = memory.more()?;
+        Ok(memory)
+    }
+
+    fn more(&self) -> harness::Result<[u64; 5]> {
+        let info = Fdinfo::of(self.device)?;
+        let mut more = NONE;
+        let kinds = ["total", "shared", "resident", "purgeable", "active"];
+        for (i, kind) in kinds.into_iter().enumerate() {
+            more[i] = info
+                .memory(kind)?
+                .checked_sub(self.before[i])
+                .with_context(|| format!("{kind} has become less"))?;
+        }
+        Ok(more)
+    }
+}
+
+fn client(_: &mut Test) -> Outcome {
+    let (one, other) = (Device::open()?, Device::open()?);
+    let (first, second) = (Fdinfo::of(&one)?, Fdinfo::of(&other)?);
+    ensure_eq!(first.text("drm-driver")?, "msm", "drm-driver");
+    ensure!(
+        first.number("drm-client-id")? != second.number("drm-client-id")?,
+        "two files have the same drm-client-id"
+    );
+    ensure_eq!(first.memory("total")?, 0, "without BOs, drm-total-memory");
+    ensure_eq!(first.number("drm-engine-gpu")?, 0, "without work, ns");
+    ensure_eq!(first.number("drm-cycles-gpu")?, 0, "without work, cycles");
+    first.number("drm-maxfreq-gpu")?;
+    Ok(())
+}
+
+/// From the making of a BO to its end.
+fn memory(_: &mut Test) -> Outcome {
+    const SIZE: u64 = 3 * MIB + 5 * PAGE;
+    let gpu = Gpu::new()?;
+    let other = Gpu::new()?;
+    let memory = Memory::new(&gpu.device)?;
+    let strangers = Memory::new(&other.device)?;
+    let bo = Bo::new(&gpu.device, SIZE)?;
+    ensure_eq!(memory.more()?, [SIZE, 0, 0, 0, 0], "a new BO");
+    bo.map()?.write(0, 1);
+    ensure_eq!(memory.more()?, [SIZE, 0, SIZE, 0, 0], "with pages");
+    gpu.map(&bo, gpu.iova(0))?;
+    gpu.map(&bo, gpu.iova(1 << 30))?;
+    ensure_eq!(memory.more()?, [SIZE, 0, SIZE, 0, 0], "mapped twice");
+    gpu.unmap(gpu.iova(0), SIZE)?;
+    gpu.unmap(gpu.iova(1 << 30), SIZE)?;
+    bo.madvise(MSM_MADV_DONTNEED)?;
+    ensure_eq!(memory.more()?, [SIZE, 0, SIZE, SIZE, 0], "not needed");
+    eventually("the BO to be purged", || {
+        debugfs::shrink(1 << 20)?;
+        Ok(memory.more()?[2] == 0)
+    })?;
+    ensure_eq!(memory.more()?, [SIZE, 0, 0, 0, 0], "purged");
+    ensure!(!bo.madvise(MSM_MADV_WILLNEED)?, "it wasn't purged");
+    drop(bo);
+    ensure_eq!(memory.more()?, NONE, "after GEM_CLOSE");
+    ensure_eq!(strangers.more()?, NONE, "in another file");
+    Ok(())
+}
+
+/// Shared: with a dma-buf, or a handle in another file.
+fn shared(_: &mut Test) -> Outcome {
+    let (one, other) = (Device::open()?, Device::open()?);
+    let (here, there) = (Memory::new(&one)?, Memory::new(&other)?);
+    let bo = Bo::new(&one, MIB)?;
+    let exported = bo.export()?;
+    let imported = Bo::import(&other, exported.as_fd(), MIB)?;
+    ensure_eq!(here.more()?[..2], [MIB, MIB], "the exporter's");
+    ensure_eq!(there.more()?[..2], [MIB, MIB], "the importer's");
+    drop(imported);
+    ensure_eq!(there.more()?, NONE, "the importer's, closed");
+    drop(bo);
+    ensure_eq!(here.more()?, NONE, "the exporter's, closed");
+    Ok(())
+}
+
+/// Active: while a SUBMIT that names the BO waits or runs.
+fn active(_: &mut Test) -> Outcome {
+    let gpu = Legacy::new()?;
+    let bo = gpu.bo(1, MIB)?;
+    let device = bo.device();
+    let memory = Memory::new(device)?;
+    let held = HeldFence::new().context("held fence")?;
+    let submitted = Submit::new(&gpu.queue)
+        .bo(&bo, WRITE)
+        .after(held.file())
+        .send()?;
+    ensure_eq!(memory.more()?[4], MIB, "a BO that a SUBMIT uses");
+    bo.madvise(MSM_MADV_DONTNEED)?;
+    ensure_eq!(memory.more()?[3], 0, "an active BO can't be purged");
+    bo.madvise(MSM_MADV_WILLNEED)?;
+    held.signal().context("the fence was held")?;
+    submitted.wait(PATIENCE)?;
+    ensure_eq!(memory.more()?, NONE, "afterwards");
+    Ok(())
+}
+
+/// Time and cycles are those of the file's own work.
+fn engine(_: &mut Test) -> Outcome {
+    let (gpu, idle) = (Gpu::new()?, Gpu::new()?);
+    let numbers = |gpu: &Gpu| -> harness::Result<(u64, u64)> {
+        let info = Fdinfo::of(&gpu.device)?;
+        Ok((
+            info.number("drm-engine-gpu")?,
+            info.number("drm-cycles-gpu")?,
+        ))
+    };
+    let mut last = numbers(&gpu)?;
+    for _ in 0..3 {
+        gpu.run(&Pm4::new().nop(1000).barrier())?;
+        // It is counted when the kernel retires the work, a little later.
+        eventually("time to be counted", || Ok(numbers(&gpu)?.0 > last.0))?;
+        let now = numbers(&gpu)?;
+        ensure!(now.1 >= last.1, "cycles have become less");
+        last = now;
+    }
+    ensure!(
+        last.0 < 60_000_000_000,
+        "three short SUBMITs took {} ns",
+        last.0
+    );
+    ensure_eq!(numbers(&idle)?, (0, 0), "of a file without work");
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    harness::main(harness::cases![client, memory, shared, active, engine])
+}
