@@ -9,6 +9,7 @@
 
 struct drm_gpuvm;
 struct drm_printer;
+struct msm_gpu;
 struct msm_mmu;
 struct msm_rs_vm_log;
 
@@ -29,6 +30,13 @@ void msm_rs_domain_gone(struct msm_mmu *domain);
 
 /* The file of a VM_BIND context is being closed: bind jobs that wait for a fence never run. */
 void msm_rs_vm_cancel(struct drm_gpuvm *vm);
+
+/*
+ * The GPU sleeps with the system, or until it is bound again: it has no power, but its SMMU still has its clocks. And before it
+ * has power again.
+ */
+void msm_rs_gpu_asleep(struct msm_gpu *gpu);
+void msm_rs_gpu_awake(void);
 
 /*
  * The VM log for a devcoredump: copied when the GPU faults, printed when it is read. NULL if there is none. fault: when the
@@ -58,6 +66,14 @@ static inline void msm_rs_domain_gone(struct msm_mmu *domain)
 }
 
 static inline void msm_rs_vm_cancel(struct drm_gpuvm *vm)
+{
+}
+
+static inline void msm_rs_gpu_asleep(struct msm_gpu *gpu)
+{
+}
+
+static inline void msm_rs_gpu_awake(void)
 {
 }
 

@@ -7,6 +7,7 @@
 #include "../../gpuvm_rs/helpers.c"
 #include <trace/events/gpu_mem.h>
 #include <linux/mm_inline.h>
+#include <linux/rwsem.h>
 #include "msm_gpu_trace.h"
 
 #define HELPER(ret, name, ...) ret name(__VA_ARGS__); ret name(__VA_ARGS__)
@@ -451,20 +452,22 @@ HELPER(void, msm_rs_helper_msm_rs_prr_set, struct msm_mmu *domain, u64 page)
 	priv->set_prr_bit(priv->cookie, page);
 }
 
-/* Invalidates the TLB and waits. Not when the SMMU sleeps: waking up invalidates it. Nor when the GPU is gone: nobody translates. */
-HELPER(void, msm_rs_helper_msm_rs_smmu_invalidate, struct msm_mmu *mmu)
+/*
+ * Whether the GPU sleeps with the system. Then it has no power, and so nobody translates; the TLB is empty, and stays so. When in this time
+ * the SMMU's clocks are off and on again, neither runtime PM says nor the PM core's flags, which change before or after the fact.
+ */
+static bool msm_rs_is_asleep;
+static DECLARE_RWSEM(msm_rs_sleep_lock);
+
+/* As long as the system is awake, runtime PM knows whether the SMMU has its clocks. Having them back invalidates its TLB. */
+static void msm_rs_smmu_flush(const struct adreno_smmu_priv *priv)
 {
-	struct adreno_smmu_priv *priv = dev_get_drvdata(mmu->dev);
 	const struct io_pgtable_cfg *cfg = priv ? priv->get_ttbr1_cfg(priv->cookie) : NULL;
 	int awake;
 
+	/* Nobody translates when the GPU is gone. */
 	if (!cfg)
 		return;
-#ifdef CONFIG_PM_SLEEP
-	/* Nor between the system's suspend and resume, when runtime PM says nothing. */
-	if (cfg->iommu_dev->power.is_suspended)
-		return;
-#endif
 	awake = pm_runtime_get_if_active(cfg->iommu_dev);
 	if (!awake)
 		return;
@@ -472,6 +475,38 @@ HELPER(void, msm_rs_helper_msm_rs_smmu_invalidate, struct msm_mmu *mmu)
 	/* Without runtime PM there is no reference. */
 	if (awake > 0)
 		pm_runtime_put_autosuspend(cfg->iommu_dev);
+}
+
+/* Invalidates the TLB and waits. Not when the SMMU sleeps. */
+HELPER(void, msm_rs_helper_msm_rs_smmu_invalidate, struct msm_mmu *mmu)
+{
+	/* The entries are written before it is asked who sleeps: who wakes up then finds the new ones. */
+	mb();
+	down_read(&msm_rs_sleep_lock);
+	if (!msm_rs_is_asleep)
+		msm_rs_smmu_flush(dev_get_drvdata(mmu->dev));
+	up_read(&msm_rs_sleep_lock);
+}
+
+void msm_rs_gpu_asleep(struct msm_gpu *gpu)
+{
+	const struct adreno_smmu_priv *priv = dev_get_drvdata(&gpu->pdev->dev);
+
+	/* Who invalidates now has done so before the SMMU falls asleep. */
+	down_write(&msm_rs_sleep_lock);
+	if (priv && priv->cookie)
+		msm_rs_smmu_flush(priv);
+	msm_rs_is_asleep = true;
+	up_write(&msm_rs_sleep_lock);
+}
+
+void msm_rs_gpu_awake(void)
+{
+	if (!READ_ONCE(msm_rs_is_asleep))
+		return;
+	down_write(&msm_rs_sleep_lock);
+	msm_rs_is_asleep = false;
+	up_write(&msm_rs_sleep_lock);
 }
 
 /*
