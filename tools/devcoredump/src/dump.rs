@@ -219,6 +219,19 @@ pub struct Bo {
     pub name: Option<Box<str>>,
     /// Its content: [`Block::index`].
     pub block: Option<u64>,
+    /// Why its content isn't here, though it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub absent: Option<Absent>,
+}
+
+/// Why the content of a mapping isn't in the dump.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Absent {
+    /// It is that of another mapping, at this address.
+    At(#[serde(serialize_with = "hex")] u64),
+    /// It was left out, for this reason.
+    Omitted(Box<str>),
 }
 
 /// MSM_BO_GPU_READONLY (include/uapi/drm/msm_drm.h).

@@ -546,6 +546,13 @@ impl Document {
                 }
                 true
             }
+            "data-at" => number(value)
+                .map(|n| bo.absent = Some(Absent::At(n)))
+                .is_some(),
+            "data-omitted" => {
+                bo.absent = Some(Absent::Omitted(clean(value, MAX_NAME)));
+                true
+            }
             _ => true,
         };
         if !good {

@@ -134,6 +134,19 @@ fn diff_tells_what_differs() {
 }
 
 #[test]
+fn bos_says_where_content_is_that_is_not_there() {
+    let listed = "    flags: 0x20000\n    name: below\n";
+    let at = DUMP.replace(
+        listed,
+        &format!("{listed}    data-at: 0x0000000100002000\n"),
+    );
+    let omitted = DUMP.replace(listed, &format!("{listed}    data-omitted: no memory\n"));
+    assert!(stdout(&["bos"], &at, 0).contains("below content at 0x0000000100002000"));
+    assert!(stdout(&["bos"], &omitted, 0).contains("below content left out: no memory"));
+    assert_eq!(stdout(&["check"], &at, 0), stdout(&["check"], DUMP, 0));
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_trouble() {
     let place = TempDir::new().unwrap();
     let file = place.path().join("many");

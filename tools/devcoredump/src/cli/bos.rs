@@ -16,6 +16,7 @@ use clap::{
     ValueEnum, //
 };
 use msm_devcoredump::dump::{
+    Absent,
     Bo,
     BO_GPU_READONLY,
     BO_MAP_PRIV, //
@@ -86,6 +87,11 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
                 if bo.flags & bit != 0 {
                     write!(out, " {DIM}{name}{RESET}")?;
                 }
+            }
+            match &bo.absent {
+                Some(Absent::At(iova)) => write!(out, " {DIM}content at {iova:#018x}{RESET}")?,
+                Some(Absent::Omitted(why)) => write!(out, " {DIM}content left out: {why}{RESET}")?,
+                None => {}
             }
             let fault = dump.fault.as_ref().map(|fault| fault.address());
             if fault.is_some_and(|addr| bo.range().contains(&addr)) {
