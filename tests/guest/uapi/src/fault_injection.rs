@@ -6,7 +6,10 @@
 //! `Documentation/fault-injection/fault-injection.rst`.
 
 use nix::mount::{mount, MsFlags};
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 /// Whether this kernel can do it.
 pub fn available() -> bool {
@@ -63,4 +66,39 @@ pub fn failing_nth<T>(n: u32, call: impl FnOnce() -> T) -> io::Result<(T, bool)>
         .parse()
         .map_err(io::Error::other)?;
     Ok((result, left == 0))
+}
+
+/// A thread of the kernel's, in which allocations can fail as well.
+#[derive(Debug)]
+pub struct KernelThread(PathBuf);
+
+impl KernelThread {
+    /// All threads of a name. (It is cut to 15 characters.)
+    pub fn all(wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Self>> {
+        let mut threads = Vec::new();
+        for process in fs::read_dir("/proc")? {
+            let path = process?.path();
+            // Processes come and go.
+            let Ok(name) = fs::read_to_string(path.join("comm")) else {
+                continue;
+            };
+            if wanted(name.trim_end()) {
+                threads.push(Self(path.join("fail-nth")));
+            }
+        }
+        Ok(threads)
+    }
+
+    /// Has the thread's `n`-th allocation from now on fail; 0 for none.
+    pub fn fail_nth(&self, n: u32) -> io::Result<()> {
+        fs::write(&self.0, n.to_string())
+    }
+
+    /// How many allocations there are still to come, with the one that fails; 0 if it has failed.
+    pub fn left(&self) -> io::Result<u32> {
+        fs::read_to_string(&self.0)?
+            .trim()
+            .parse()
+            .map_err(io::Error::other)
+    }
 }
