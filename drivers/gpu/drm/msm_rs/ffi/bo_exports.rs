@@ -28,14 +28,10 @@ use super::{
     bo::{
         Bo,
         BoLocked,
-        BoLru,
         Retiring, //
     },
     gem,
-    vm::{
-        AnyVm,
-        Managed, //
-    },
+    vm::AnyVm,
 };
 use crate::{
     bo::{
@@ -48,11 +44,7 @@ use crate::{
         vmap,
         Madv, //
     },
-    gpuvm_rs::{
-        from_result,
-        va::GpuVa,
-        vm::VmLocked, //
-    },
+    gpuvm_rs::from_result,
     scanout,
 };
 
@@ -249,51 +241,6 @@ unsafe extern "C" fn msm_gem_set_iova(
 ) -> c_int {
     // SAFETY: C holds references to both.
     from_result(unsafe { AnyVm::managed(vm).and_then(|vm| iova::set(Bo::from_raw(obj), vm, iova)) })
-}
-
-/// C's submit, which has locked `vm`, too.
-#[no_mangle]
-unsafe extern "C" fn msm_gem_get_vma_locked(
-    obj: *mut bindings::drm_gem_object,
-    vm: *mut bindings::drm_gpuvm,
-) -> *mut bindings::drm_gpuva {
-    // SAFETY: C holds references and locks.
-    unsafe {
-        let get = || {
-            let vm = VmLocked::<Managed>::assume(AnyVm::managed(vm)?);
-            let bo = BoLocked::assume(obj);
-            let va = iova::obtain(&vm, &bo, Window::ANY)?.va().as_raw();
-            Ok(va)
-        };
-        get().unwrap_or_else(|e: Error| e.to_ptr())
-    }
-}
-
-/// C's submit, which has locked the VMA's VM, too.
-#[no_mangle]
-unsafe extern "C" fn msm_gem_pin_vma_locked(
-    obj: *mut bindings::drm_gem_object,
-    va: *mut bindings::drm_gpuva,
-) -> c_int {
-    // SAFETY: C holds references and locks.
-    from_result(unsafe {
-        AnyVm::managed((*va).vm).and_then(|vm| {
-            let vm = VmLocked::assume(vm);
-            iova::map(&vm, &BoLocked::assume(obj), GpuVa::from_raw(va))
-        })
-    })
-}
-
-#[no_mangle]
-unsafe extern "C" fn msm_gem_pin_obj_locked(obj: *mut bindings::drm_gem_object) {
-    // SAFETY: C holds a reference, the BO's lock and the LRU lock.
-    unsafe { pin::pin(&BoLru::assume(&BoLocked::assume(obj))) };
-}
-
-#[no_mangle]
-unsafe extern "C" fn msm_gem_unpin_locked(obj: *mut bindings::drm_gem_object) {
-    // SAFETY: C holds a reference and the lock.
-    unsafe { BoLocked::assume(obj) }.with_lru(pin::unpin);
 }
 
 #[no_mangle]

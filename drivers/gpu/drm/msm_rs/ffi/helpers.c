@@ -114,11 +114,6 @@ HELPER(void, msm_rs_helper_msm_rs_submit_free, struct msm_gem_submit *submit)
 	kfree(submit);
 }
 
-HELPER(void, msm_rs_helper_msm_gem_submit_get, struct msm_gem_submit *submit)
-{
-	msm_gem_submit_get(submit);
-}
-
 HELPER(void, msm_rs_helper_msm_gem_submit_put, struct msm_gem_submit *submit)
 {
 	msm_gem_submit_put(submit);
@@ -1061,11 +1056,6 @@ HELPER(u32, msm_rs_helper_msm_rs_test_vm_refs, struct drm_gpuvm *vm)
 HELPER(u32, msm_rs_helper_msm_rs_test_refs, struct drm_gem_object *obj)
 {
 	return kref_read(&obj->refcount);
-}
-
-HELPER(struct drm_file *, msm_rs_helper_msm_rs_test_file, struct msm_rs_test_device *test)
-{
-	return &test->file;
 }
 
 HELPER(u64, msm_rs_helper_msm_rs_test_mapped, struct msm_rs_test_device *test)
