@@ -205,9 +205,11 @@ impl<'a> Request<'a> {
     pub(crate) fn sync(&self, job: &mut PendingJob<Jobs>) -> Result<Told> {
         let args = &self.args;
         let has = |flag| args.flags & flag != 0;
+        // Unlike SUBMIT, VM_BIND has no flags for the arrays: at address 0 there is none, whatever
+        // the count says.
         let array = |addr, nr| SyncobjArray {
             addr,
-            nr,
+            nr: if addr == 0 { 0 } else { nr },
             stride: args.syncobj_stride,
         };
         let named = Named {

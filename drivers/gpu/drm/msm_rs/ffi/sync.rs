@@ -76,7 +76,7 @@ impl Drop for OutFence {
 /// An array of `struct drm_msm_syncobj` in userspace; by default an empty one.
 #[derive(Clone, Copy, Default)]
 pub(super) struct SyncobjArray {
-    /// Address; zero for none.
+    /// Address.
     pub(super) addr: u64,
     /// How many.
     pub(super) nr: u32,
@@ -106,7 +106,7 @@ impl InSyncobjs {
         job: *mut bindings::drm_sched_job,
         from: SyncobjArray,
     ) -> Result<Option<Self>> {
-        if from.addr == 0 || from.nr == 0 {
+        if from.nr == 0 {
             return Ok(None);
         }
         // SAFETY: The caller's promise.
@@ -159,7 +159,7 @@ impl OutSyncobjs {
         file: *mut bindings::drm_file,
         from: SyncobjArray,
     ) -> Result<Option<Self>> {
-        if from.addr == 0 || from.nr == 0 {
+        if from.nr == 0 {
             return Ok(None);
         }
         // SAFETY: The caller's promise.

@@ -394,7 +394,7 @@ fn syncobjs(_: &mut Test) -> Outcome {
             "the other out-syncobj of {what}"
         );
     }
-    for address in &BAD_ADDRESSES[1..] {
+    for address in &BAD_ADDRESSES {
         t.refuses(
             Errno::EFAULT,
             &format!("in-syncobjs at {address:#x}"),
