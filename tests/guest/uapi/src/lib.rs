@@ -6,9 +6,10 @@
 //! [`Submit`], [`Syncobj`], [`SyncFile`]. Every request can also be sent raw (see [`abi`]), since a hostile test must be
 //! able to send any bytes. Nothing is retried: `EINTR` comes back as what it is.
 //!
-//! Around it: [`HeldFence`] (a fence that signals when the test says so), [`pm4`] (command streams), [`devcoredump`],
-//! [`debugfs`], [`fault_injection`], [`module`] (parameters), [`memory`] (what the system
-//! has left), [`swap`] and [`Tracepoint`].
+//! Around it: [`HeldFence`] (a fence that signals when the test says so), [`HeldPage`] (memory
+//! whose reader waits as long), [`pm4`] (command streams), [`devcoredump`], [`debugfs`],
+//! [`fault_injection`], [`module`] (parameters), [`memory`] (what the system has left), [`swap`]
+//! and [`Tracepoint`].
 
 pub mod abi;
 mod bind;
@@ -18,6 +19,7 @@ pub mod devcoredump;
 mod device;
 pub mod fault_injection;
 mod held_fence;
+mod held_page;
 pub mod memory;
 pub mod module;
 pub mod pm4;
@@ -33,6 +35,7 @@ pub use bind::VmBind;
 pub use bo::{Bo, Mapping};
 pub use device::Device;
 pub use held_fence::HeldFence;
+pub use held_page::HeldPage;
 pub use nix::errno::Errno;
 pub use pm4::Pm4;
 pub use queue::SubmitQueue;

@@ -134,6 +134,13 @@ impl<'a> Submit<'a> {
         self
     }
 
+    /// The command buffers as they are in memory.
+    pub fn cmds_as_bytes(&self) -> &[u8] {
+        let (cmds, len) = (self.cmds.as_ptr().cast(), size_of_val(&*self.cmds));
+        // SAFETY: the structures are integers without padding.
+        unsafe { std::slice::from_raw_parts(cmds, len) }
+    }
+
     /// The request. It points into `self`.
     pub fn request(&self) -> abi::drm_msm_gem_submit {
         let mut flags = self.flags | abi::MSM_SUBMIT_FENCE_FD_OUT;

@@ -2,6 +2,9 @@
 
 //! BOs in VMs that the kernel manages: those of the kernel itself, of the display, and of contexts without VM_BIND. A BO has at
 //! most one VMA in each, of all its pages.
+//!
+//! A VMA keeps its BO alive, so that it always needs an [`Owner`] who takes it away. It is made
+//! with VM and BO locked, and so does its owner take it away: one who looks for it later finds it.
 
 use kernel::prelude::*;
 
@@ -51,31 +54,43 @@ impl Window {
     }
 }
 
+/// Who takes a VMA away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Whoever gives up the last handle that a context of the VM has, see [`super::parting`]. There
+    /// has to be one.
+    Handles,
+    /// Whoever undoes the pin that it is made for.
+    Pin,
+}
+
 /// The BO's VMA in `vm`.
 fn find<'v>(vm: &'v VmLocked<'_, Managed>, bo: &BoLocked<'_>) -> Option<VaCursor<'v, Managed>> {
     VmBo::first_va_of(vm, bo.obj())
 }
 
-/// The BO's VMA in `vm`, made at free addresses in `window` if there is none.
+/// The BO's VMA in `vm`, made at free addresses in `window` if there is none. Then it is `owner`'s.
 ///
 /// # Errors
 ///
-/// `ENOSPC`, `ENOMEM`; `EINVAL` for a BO that may only be mapped elsewhere; `EBUSY` if it has a VMA that isn't in `window`.
+/// `ENOSPC`, `ENOMEM`; `EINVAL` for a BO that may only be mapped elsewhere; `EBUSY` if it has a VMA
+/// that isn't in `window`; `ENOENT` if it has none, and would belong to handles, of which there are
+/// none.
 #[inline]
 pub(crate) fn obtain<'v>(
     vm: &'v VmLocked<'_, Managed>,
     bo: &BoLocked<'_>,
     window: Window,
+    owner: Owner,
 ) -> Result<VaCursor<'v, Managed>> {
     if let Some(va) = find(vm, bo) {
-        va.va().data().leaving().set(false, vm);
         return if window.contains(va.va()) {
             Ok(va)
         } else {
             Err(EBUSY)
         };
     }
-    make(vm, bo, window)
+    make(vm, bo, window, owner)
 }
 
 #[cold]
@@ -83,7 +98,12 @@ fn make<'v>(
     vm: &'v VmLocked<'_, Managed>,
     bo: &BoLocked<'_>,
     window: Window,
+    owner: Owner,
 ) -> Result<VaCursor<'v, Managed>> {
+    if owner == Owner::Handles && !bo.has_handle_in(vm) {
+        bo.note(fmt!("its handle is gone"));
+        return Err(ENOENT);
+    }
     vma::new_managed(vm, bo, window)?;
     find(vm, bo).ok_or(ENOMEM)
 }
@@ -106,7 +126,8 @@ pub(crate) fn map(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>, va: &GpuVa<Mana
 /// As [`obtain`].
 pub(crate) fn get(bo: &Bo, vm: &GpuVm<Managed>) -> Result<u64> {
     bo.with_vm(vm, |vm, bo| {
-        Ok(obtain(vm, bo, Window::ANY)?.va().range().addr())
+        let va = obtain(vm, bo, Window::ANY, Owner::Handles)?;
+        Ok(va.va().range().addr())
     })
 }
 
@@ -125,7 +146,7 @@ pub(crate) fn set(bo: &Bo, vm: &GpuVm<Managed>, iova: u64) -> Result {
             start: iova,
             end: iova.checked_add(bo.gem().size()).ok_or(ENOSPC)?,
         };
-        obtain(vm, bo, window)
+        obtain(vm, bo, window, Owner::Handles)
             .map(drop)
             .inspect_err(|e| bo.note(fmt!("iova {iova:x}: {e:?}")))
     })
@@ -141,7 +162,7 @@ pub(crate) fn pin(bo: &Bo, vm: &GpuVm<Managed>, window: Window) -> Result<u64> {
         return Err(EINVAL);
     }
     bo.with_vm(vm, |vm, bo| {
-        let cursor = obtain(vm, bo, window)?;
+        let cursor = obtain(vm, bo, window, Owner::Pin)?;
         let va = cursor.va();
         map(vm, bo, va)?;
         bo.with_lru(pin::pin);
@@ -175,19 +196,5 @@ pub(crate) fn close(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) {
         if va.remove(Some(bo.obj())).is_err() {
             break;
         }
-    }
-}
-
-/// Says that nobody wants the BO's VMA in `vm` any more: [`close_leaving`] closes it, unless it is asked for before.
-pub(crate) fn leave(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) {
-    if let Some(va) = find(vm, bo) {
-        va.va().data().leaving().set(true, vm);
-    }
-}
-
-/// Closes the BO's VMA if still nobody wants it.
-pub(crate) fn close_leaving(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) {
-    if find(vm, bo).is_some_and(|va| va.va().data().leaving().get(vm)) {
-        close(vm, bo);
     }
 }

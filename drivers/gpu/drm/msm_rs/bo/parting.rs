@@ -35,7 +35,7 @@ use crate::{
 /// How long a fatal signal may go unnoticed, in ms.
 const NOTICE: u32 = 50;
 
-/// A VMA that goes when its BO is idle, unless somebody wants it again.
+/// A VMA that goes when its BO is idle, unless a handle wants it again.
 struct Parting {
     bo: ARef<Bo>,
     vm: ARef<GpuVm<Managed>>,
@@ -49,14 +49,7 @@ impl WhenIdle for Parting {
     }
 
     fn run(self) -> Option<Self> {
-        let done = self.bo.with_vm(&self.vm, |vm, bo| {
-            let idle = bo.gem().is_idle();
-            if idle {
-                iova::close_leaving(vm, bo);
-            }
-            idle
-        });
-        (!done).then_some(self)
+        (!part(&self.bo, &self.vm)).then_some(self)
     }
 
     fn queue() -> &'static Queue {
@@ -64,11 +57,25 @@ impl WhenIdle for Parting {
     }
 }
 
-/// The context of `vm` has given its handle of `bo` up.
+/// Closes the BO's VMA in `vm` if it belongs to no handle any more. Returns whether there is nothing left to be done; otherwise it is
+/// in use.
+fn part(bo: &Bo, vm: &GpuVm<Managed>) -> bool {
+    bo.with_vm(vm, |vm, bo| {
+        if bo.has_handle_in(vm) {
+            return true;
+        }
+        let idle = bo.gem().is_idle();
+        if idle {
+            iova::close(vm, bo);
+        }
+        idle
+    })
+}
+
+/// A context of `vm` has given a handle of `bo` up.
 pub(crate) fn handle_closed(bo: &Bo, vm: &GpuVm<Managed>) {
-    while !bo.gem().is_idle() {
+    while !part(bo, vm) {
         if ffi::is_dying() {
-            bo.with_vm(vm, iova::leave);
             let parting = Parting {
                 bo: bo.into(),
                 vm: vm.into(),
@@ -81,5 +88,4 @@ pub(crate) fn handle_closed(bo: &Bo, vm: &GpuVm<Managed>) {
         bo.gem()
             .wait_idle_timeout(msecs_to_jiffies(NOTICE) as usize);
     }
-    bo.with_vm(vm, iova::close);
 }

@@ -36,6 +36,7 @@ use kernel::{
 use super::{
     backing::Backing,
     bindings, debug,
+    holders::Holders,
     mappings::AllMappings,
     vm::{
         AnyVm,
@@ -81,6 +82,7 @@ pub(crate) const NAME_LEN: usize = 32;
 #[repr(C)]
 pub(super) struct BoMemory {
     pub(super) c: Opaque<bindings::msm_gem_object>,
+    pub(super) holders: Holders,
     /// How often the VMA of the kms VM is pinned. Guarded by the BO's resv.
     scanout_pins: UnsafeCell<u32>,
 }
@@ -306,6 +308,18 @@ impl Bo {
                 _ => None,
             }
         }
+    }
+
+    /// The contexts that have handles.
+    pub(super) fn holders(&self) -> &Holders {
+        // SAFETY: Bos are in a `BoMemory`, which is initialised and lives as long as they do.
+        unsafe { &(*self.raw().cast::<BoMemory>()).holders }
+    }
+
+    /// Whether a context whose VM is `vm` has a handle. If it gives its last one up now, it locks
+    /// VM and BO after that.
+    pub(crate) fn has_handle_in<T: Driver>(&self, vm: &GpuVm<T>) -> bool {
+        self.holders().any_in(vm)
     }
 
     fn scanout_refs(&self) -> &Atomic<i32> {
@@ -725,14 +739,17 @@ impl Bo {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `EINVAL` if it may only be mapped elsewhere, `ENOSPC`, `ENOMEM`.
+    /// `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `EINVAL` if it may only be mapped elsewhere or
+    /// its handle is gone, `ENOSPC`, `ENOMEM`.
     pub(crate) fn place<'l>(
         &self,
         vm: &VmLocked<'_, Managed>,
         obj: &ObjLocked<'l>,
     ) -> Result<(VmBo<'l, Managed>, u64)> {
         let bo = BoLocked::of(self, obj).ok_or(EINVAL)?;
-        let va = iova::obtain(vm, &bo, iova::Window::ANY)?;
+        let va = iova::obtain(vm, &bo, iova::Window::ANY, iova::Owner::Handles)
+            // As for a handle that isn't known.
+            .map_err(|e| if e == ENOENT { EINVAL } else { e })?;
         iova::map(vm, &bo, va.va())?;
         let vm_bo = VmBo::of_va(va.va(), obj).ok_or(EDEADLK)?;
         Ok((vm_bo, va.va().range().addr()))

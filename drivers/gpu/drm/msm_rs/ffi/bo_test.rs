@@ -25,7 +25,7 @@ mod cases {
             test_device::{
                 export,
                 release,
-                ContextVm,
+                Client,
                 Device,
                 SIZE, //
             },
@@ -45,6 +45,8 @@ mod cases {
         Map(usize),
         /// Its address in a VM is given up.
         Unmap(usize),
+        /// The context of a VM gives its handle up; the next time it gets one.
+        Handle(usize),
         /// The kernel maps it; the next time it is done with that.
         Vmap,
         /// Somebody else's device attaches itself; the next time it detaches.
@@ -57,11 +59,12 @@ mod cases {
         Vunmap,
     }
 
-    const OPS: [Op; 11] = [
+    const OPS: [Op; 13] = [
         Op::Madvise(Madv::DontNeed),
         Op::Madvise(Madv::WillNeed),
         Op::Map(0),
         Op::Unmap(0),
+        Op::Handle(0),
         Op::Vmap,
         Op::Attach,
         Op::Export,
@@ -69,17 +72,20 @@ mod cases {
         Op::Vunmap,
         Op::Map(1),
         Op::Unmap(1),
+        Op::Handle(1),
     ];
 
     /// Those without the second VM.
-    const IN_ONE_VM: usize = 9;
+    const IN_ONE_VM: usize = 10;
 
     /// A BO, and what should be true of it.
     struct Subject {
         bo: ARef<Bo>,
         madv: Madv,
         backed: bool,
-        /// By VM: whether it has an address there, and page table entries.
+        /// By VM: whether its context has a handle, and whether it has an address there, and page
+        /// table entries.
+        handle: [bool; 2],
         placed: [bool; 2],
         mapped: [bool; 2],
         vmapped: bool,
@@ -94,9 +100,12 @@ mod cases {
     const MARK: u64 = 0x6d61_726b_6d61_726b;
 
     impl Subject {
-        fn new(device: &Device) -> Self {
+        fn new(device: &Device, clients: &[Client; 2]) -> Self {
+            let bo = device.bo();
+            clients.iter().for_each(|client| client.open(&bo));
             Self {
-                bo: device.bo(),
+                bo,
+                handle: [true; 2],
                 madv: Madv::WillNeed,
                 backed: false,
                 placed: [false; 2],
@@ -130,7 +139,7 @@ mod cases {
             Ok(())
         }
 
-        fn do_op(&mut self, vms: &[ContextVm; 2], op: Op) {
+        fn do_op(&mut self, clients: &[Client; 2], op: Op) {
             let bo = self.bo.clone();
             match op {
                 Op::Madvise(madv) => {
@@ -141,16 +150,32 @@ mod cases {
                     }
                 }
                 Op::Map(vm) => {
-                    let result = bo.with_vm(&vms[vm], |vm, bo| bo.place(vm, bo.obj()).map(|_| ()));
+                    let result = bo.with_vm(clients[vm].vm(), |vm, bo| {
+                        bo.place(vm, bo.obj()).map(|_| ())
+                    });
+                    if !self.placed[vm] && !self.handle[vm] {
+                        assert_eq!(result, Err(EINVAL));
+                        return;
+                    }
                     self.placed[vm] = true;
                     let expected = self.needs_pages();
                     self.mapped[vm] |= expected.is_ok();
                     assert_eq!(result, expected);
                 }
                 Op::Unmap(vm) => {
-                    bo.with_vm(&vms[vm], iova::close);
+                    bo.with_vm(clients[vm].vm(), iova::close);
                     self.placed[vm] = false;
                     self.mapped[vm] = false;
+                }
+                Op::Handle(vm) => {
+                    if self.handle[vm] {
+                        clients[vm].close(&bo);
+                        self.placed[vm] = false;
+                        self.mapped[vm] = false;
+                    } else {
+                        clients[vm].open(&bo);
+                    }
+                    self.handle[vm] = !self.handle[vm];
                 }
                 Op::Vmap if self.vmapped => {
                     vmap::put(&bo.lock());
@@ -227,28 +252,38 @@ mod cases {
             assert_eq!(lock.with_lru(|lru| lru.pin_count()), pins);
             assert_eq!(lock.vmap_count(), u8::from(self.vmapped));
             assert_eq!(lock.vaddr().is_some(), self.vaddr);
-            assert_eq!(lock.scanout_users(), i32::from(self.dma_buf.is_some()));
+            let handles = self.handle.iter().filter(|&&there| there).count() as i32;
+            let users = handles + i32::from(self.dma_buf.is_some());
+            assert_eq!(lock.scanout_users(), users);
             assert_eq!(lock.obj().is_mapped(), self.placed != [false; 2]);
             // Page tables reach pages that are there only.
             assert!(self.backed || self.mapped == [false; 2]);
         }
 
         /// Undoes everything that can be undone: no pages, no address, no pin.
-        fn undo(&mut self, vms: &[ContextVm; 2]) {
+        fn undo(&mut self, clients: &[Client; 2]) {
             for (there, op) in [
                 (self.vmapped, Op::Vmap),
                 (self.attached, Op::Attach),
                 (self.dma_buf.is_some(), Op::Export),
                 (self.placed[0], Op::Unmap(0)),
                 (self.placed[1], Op::Unmap(1)),
+                (!self.handle[0], Op::Handle(0)),
+                (!self.handle[1], Op::Handle(1)),
                 (self.madv == Madv::DontNeed, Op::Madvise(Madv::WillNeed)),
             ] {
                 if there {
-                    self.do_op(vms, op);
+                    self.do_op(clients, op);
                 }
             }
-            self.do_op(vms, Op::Reclaim);
+            self.do_op(clients, Op::Reclaim);
             self.check();
+        }
+
+        /// Nobody has a handle any more, after [`Self::undo`].
+        fn end(mut self, clients: &[Client; 2]) {
+            self.do_op(clients, Op::Handle(0));
+            self.do_op(clients, Op::Handle(1));
         }
     }
 
@@ -262,22 +297,27 @@ mod cases {
 
     struct Pair {
         device: Device,
-        vms: [ContextVm; 2],
+        clients: [Client; 2],
         bos: [Subject; 2],
     }
 
     impl Pair {
         fn new() -> Self {
             let device = Device::new();
+            let clients = [device.new_client(), device.new_client()];
+            let bos = [
+                Subject::new(&device, &clients),
+                Subject::new(&device, &clients),
+            ];
             Self {
                 device,
-                vms: [device.new_vm(), device.new_vm()],
-                bos: [Subject::new(&device), Subject::new(&device)],
+                clients,
+                bos,
             }
         }
 
         fn step(&mut self, bo: usize, op: Op) {
-            self.bos[bo].do_op(&self.vms, op);
+            self.bos[bo].do_op(&self.clients, op);
             self.bos.iter().for_each(Subject::check);
             let bytes = |count: usize| (count * SIZE) as u64;
             let mapped = self.bos.iter().flat_map(|bo| bo.mapped);
@@ -293,16 +333,22 @@ mod cases {
         /// As at the beginning.
         fn again(&mut self) {
             for bo in &mut self.bos {
-                bo.undo(&self.vms);
+                bo.undo(&self.clients);
                 if bo.madv == Madv::Purged {
-                    *bo = Subject::new(&self.device);
+                    let new = Subject::new(&self.device, &self.clients);
+                    core::mem::replace(bo, new).end(&self.clients);
                 }
             }
         }
 
         fn end(self) {
-            let Self { device, vms, bos } = self;
-            drop((bos, vms));
+            let Self {
+                device,
+                clients,
+                bos,
+            } = self;
+            bos.into_iter().for_each(|bo| bo.end(&clients));
+            drop(clients);
             assert_eq!(device.free(), 0);
         }
     }

@@ -24,6 +24,7 @@ use super::{
         BoMemory, //
     },
     debug,
+    holders::Holders,
     vm::AnyVm,
 };
 use crate::{
@@ -34,6 +35,7 @@ use crate::{
         vmap,
         Madv, //
     },
+    gpuvm_rs::from_result,
     pure::ops,
     scanout,
 };
@@ -93,9 +95,12 @@ impl NewBo {
                 return Err(EINVAL);
             }
         }
-        let memory = KBox::<BoMemory>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
-        // SAFETY: All fields may be zero.
-        let memory = unsafe { memory.assume_init() };
+        let mut memory = KBox::<BoMemory>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
+        // SAFETY: Within the allocation, from which it doesn't move. All other fields may be zero.
+        let memory = unsafe {
+            pin_init::raw_init(&raw mut (*memory.as_mut_ptr()).holders, Holders::new());
+            memory.assume_init()
+        };
         let bo = memory.c.get();
         // SAFETY: Ours alone.
         unsafe {
@@ -297,12 +302,27 @@ unsafe extern "C" fn open(
     obj: *mut bindings::drm_gem_object,
     file: *mut bindings::drm_file,
 ) -> c_int {
-    // SAFETY: Both are alive.
+    // SAFETY: Both are alive, and so is the file's context for as long as it has handles.
     unsafe {
-        scanout::hold(Bo::from_raw(obj));
-        bindings::msm_rs_charge_context(file, (*obj).size as i64);
+        let bo = Bo::from_raw(obj);
+        let open = || {
+            bo.holders().add(context(file)?)?;
+            scanout::hold(bo);
+            bindings::msm_rs_charge_context(file, (*obj).size as i64);
+            Ok(())
+        };
+        from_result(open())
     }
-    0
+}
+
+/// The context of an open file.
+///
+/// # Safety
+///
+/// `file` is alive.
+unsafe fn context(file: *mut bindings::drm_file) -> Result<NonNull<bindings::msm_context>> {
+    // SAFETY: The caller's promise. Every file has one.
+    NonNull::new(unsafe { (*file).driver_priv }.cast()).ok_or(EINVAL)
 }
 
 /// # Safety
@@ -315,7 +335,13 @@ unsafe extern "C" fn close(obj: *mut bindings::drm_gem_object, file: *mut bindin
         bindings::msm_rs_charge_context(file, -((*obj).size as i64));
         scanout::release(bo);
 
-        let ctx: *mut bindings::msm_context = (*file).driver_priv.cast();
+        let Ok(ctx) = context(file) else {
+            return;
+        };
+        // What asks for the handle with VM and BO locked finds it gone, or has done so before they
+        // are locked below.
+        bo.holders().remove(ctx);
+        let ctx = ctx.as_ptr();
         // VM_BIND's VMAs don't go with handles. Without a VM there are none.
         if (*ctx).vm.is_null() || bindings::msm_context_is_vmbind(ctx) {
             return;

@@ -1029,10 +1029,44 @@ HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_vm, struct msm_rs_test_devi
 	return test->kms.vm;
 }
 
-/* Another VM, whose page tables count with the first. */
-HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_new_vm, struct msm_rs_test_device *test)
+/* Another file with handles, whose context has a VM. Its page tables count with the first. */
+struct msm_rs_test_client {
+	struct msm_context ctx;
+	struct drm_file file;
+};
+
+HELPER(struct msm_rs_test_client *, msm_rs_helper_msm_rs_test_client_new,
+       struct msm_rs_test_device *test)
 {
-	return msm_gem_vm_create(test->drm, &test->mmu, "test", SZ_4K, SZ_1G, true);
+	struct msm_rs_test_client *client = kzalloc(sizeof(*client), GFP_KERNEL);
+
+	if (!client)
+		return NULL;
+	client->ctx.vm = msm_gem_vm_create(test->drm, &test->mmu, "test", SZ_4K, SZ_1G, true);
+	if (IS_ERR(client->ctx.vm)) {
+		kfree(client);
+		return NULL;
+	}
+	client->file.driver_priv = &client->ctx;
+	rcu_assign_pointer(client->file.pid, get_pid(task_tgid(current)));
+	return client;
+}
+
+HELPER(void, msm_rs_helper_msm_rs_test_client_free, struct msm_rs_test_client *client)
+{
+	drm_gpuvm_put(client->ctx.vm);
+	put_pid(rcu_dereference_protected(client->file.pid, true));
+	kfree(client);
+}
+
+HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_client_vm, struct msm_rs_test_client *client)
+{
+	return client->ctx.vm;
+}
+
+HELPER(struct drm_file *, msm_rs_helper_msm_rs_test_client_file, struct msm_rs_test_client *client)
+{
+	return &client->file;
 }
 
 /* One for VM_BIND, with page tables of its own, and with the longest log or none. */
@@ -1073,14 +1107,19 @@ HELPER(void, msm_rs_helper_msm_rs_test_fail, struct msm_rs_test_device *test)
 	test->fail = true;
 }
 
-HELPER(int, msm_rs_helper_msm_rs_test_open, struct msm_rs_test_device *test, struct drm_gem_object *obj)
+HELPER(struct drm_file *, msm_rs_helper_msm_rs_test_file, struct msm_rs_test_device *test)
 {
-	return obj->funcs->open(obj, &test->file);
+	return &test->file;
 }
 
-HELPER(void, msm_rs_helper_msm_rs_test_close, struct msm_rs_test_device *test, struct drm_gem_object *obj)
+HELPER(int, msm_rs_helper_msm_rs_test_open, struct drm_file *file, struct drm_gem_object *obj)
 {
-	obj->funcs->close(obj, &test->file);
+	return obj->funcs->open(obj, file);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_test_close, struct drm_file *file, struct drm_gem_object *obj)
+{
+	obj->funcs->close(obj, file);
 }
 
 HELPER(void, msm_rs_helper_msm_rs_test_dma_buf_put, struct dma_buf *dma_buf)

@@ -3,7 +3,8 @@
 //! Where Rust and C meet. Outside this room and `gpuvm_rs` there is no `unsafe`.
 //!
 //! - [`bo`]: a `msm_gem_object`, and who may touch what of it.
-//! - [`backing`]: its pages. [`gem`]: its beginning and its end. [`mappings`]: its VMAs.
+//! - [`backing`]: its pages. [`gem`]: its beginning and its end. [`holders`]: who has handles.
+//!   [`mappings`]: its VMAs.
 //! - [`caller`]: who calls an ioctl, and what all requests may name.
 //! - [`closed`]: how many closed VMs there are.
 //! - [`debug`]: lines for the drm debug log.
@@ -35,6 +36,7 @@ mod debug;
 mod display_test;
 mod exports;
 mod gem;
+mod holders;
 pub(crate) mod jobs;
 pub(crate) mod line;
 pub(crate) mod mappings;

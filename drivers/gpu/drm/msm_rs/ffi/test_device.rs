@@ -68,11 +68,10 @@ impl Device {
         unsafe { AnyVm::managed(bindings::msm_rs_test_vm(self.0.as_ptr())) }.unwrap()
     }
 
-    /// Another VM, such as a context has that isn't for VM_BIND.
-    pub(super) fn new_vm(&self) -> ContextVm {
+    /// A file with a context that isn't for VM_BIND.
+    pub(super) fn new_client(&self) -> Client {
         // SAFETY: The device is alive.
-        let vm = unsafe { bindings::msm_rs_test_new_vm(self.0.as_ptr()) };
-        ContextVm(kernel::error::from_err_ptr(vm).unwrap())
+        Client(NonNull::new(unsafe { bindings::msm_rs_test_client_new(self.0.as_ptr()) }).unwrap())
     }
 
     /// A VM for VM_BIND at `iovas`, with a log or without. It goes before its device does.
@@ -140,17 +139,16 @@ impl Device {
         unsafe { bindings::msm_rs_test_fail(self.0.as_ptr()) }
     }
 
-    /// A handle for the BO.
+    /// A handle for the BO, of a file whose context has no VM.
     pub(super) fn open(&self, bo: &Bo) {
-        // SAFETY: Both are alive.
-        let ret = unsafe { bindings::msm_rs_test_open(self.0.as_ptr(), bo.gem().as_raw()) };
-        assert_eq!(ret, 0);
+        // SAFETY: The device is alive.
+        open(unsafe { bindings::msm_rs_test_file(self.0.as_ptr()) }, bo);
     }
 
     /// The handle goes.
     pub(super) fn close(&self, bo: &Bo) {
-        // SAFETY: Both are alive.
-        unsafe { bindings::msm_rs_test_close(self.0.as_ptr(), bo.gem().as_raw()) };
+        // SAFETY: The device is alive.
+        close(unsafe { bindings::msm_rs_test_file(self.0.as_ptr()) }, bo);
     }
 
     /// Ends the device, and says what is left of its BOs.
@@ -183,22 +181,50 @@ pub(crate) fn plan_ops() -> (u32, u32) {
     }
 }
 
-/// A reference to a VM. It goes before its device does.
-pub(super) struct ContextVm(*mut bindings::drm_gpuvm);
+/// `file`, of a test device that is alive, gets a handle for the BO.
+fn open(file: *mut bindings::drm_file, bo: &Bo) {
+    // SAFETY: Both are alive.
+    let ret = unsafe { bindings::msm_rs_test_open(file, bo.gem().as_raw()) };
+    assert_eq!(ret, 0);
+}
 
-impl core::ops::Deref for ContextVm {
-    type Target = GpuVm<Managed>;
+/// The handle goes.
+fn close(file: *mut bindings::drm_file, bo: &Bo) {
+    // SAFETY: Both are alive.
+    unsafe { bindings::msm_rs_test_close(file, bo.gem().as_raw()) };
+}
 
-    fn deref(&self) -> &GpuVm<Managed> {
-        // SAFETY: Ours.
-        unsafe { AnyVm::managed(self.0) }.unwrap()
+/// A file with a context, whose VM the kernel manages. It goes before its device does, and its
+/// handles before it.
+pub(super) struct Client(NonNull<bindings::msm_rs_test_client>);
+
+impl Client {
+    /// The context's VM.
+    pub(super) fn vm(&self) -> &GpuVm<Managed> {
+        // SAFETY: Alive, with a reference to the VM.
+        unsafe { AnyVm::managed(bindings::msm_rs_test_client_vm(self.0.as_ptr())) }.unwrap()
+    }
+
+    fn file(&self) -> *mut bindings::drm_file {
+        // SAFETY: Alive.
+        unsafe { bindings::msm_rs_test_client_file(self.0.as_ptr()) }
+    }
+
+    /// A handle for the BO.
+    pub(super) fn open(&self, bo: &Bo) {
+        open(self.file(), bo);
+    }
+
+    /// A handle goes.
+    pub(super) fn close(&self, bo: &Bo) {
+        close(self.file(), bo);
     }
 }
 
-impl Drop for ContextVm {
+impl Drop for Client {
     fn drop(&mut self) {
         // SAFETY: Ours; nobody maps anything any more.
-        unsafe { bindings::drm_gpuvm_put(self.0) };
+        unsafe { bindings::msm_rs_test_client_free(self.0.as_ptr()) };
     }
 }
 

@@ -112,7 +112,6 @@ impl Flag {
 pub(crate) struct ManagedVa {
     mapped: Flag,
     node: Opaque<bindings::drm_mm_node>,
-    leaving: Flag,
 }
 
 /// What a VMA of a [`Bind`] VM carries. C reads `mapped`.
@@ -167,7 +166,6 @@ impl ManagedVa {
         Self {
             mapped: Flag::new(false),
             node: Opaque::zeroed(),
-            leaving: Flag::new(false),
         }
     }
 
@@ -204,11 +202,6 @@ impl ManagedVa {
     /// Whether the page table entries are in place.
     pub(crate) fn mapped(&self) -> &Flag {
         &self.mapped
-    }
-
-    /// Whether its context's handle is gone.
-    pub(crate) fn leaving(&self) -> &Flag {
-        &self.leaving
     }
 }
 

@@ -4,10 +4,13 @@
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
 use programs::{pattern, Census, Legacy, PATIENCE};
-use std::{os::fd::AsFd, process::ExitCode};
+use std::{
+    os::fd::{AsFd, FromRawFd, OwnedFd},
+    process::ExitCode,
+};
 use uapi::{
     abi::{self, MSM_SUBMIT_BO_READ as READ, MSM_SUBMIT_BO_WRITE as WRITE},
-    debugfs, Bo, Errno, HeldFence, Pm4, Submit, PAGE,
+    debugfs, Bo, Device, Errno, HeldFence, HeldPage, Pm4, Submit, PAGE,
 };
 
 /// The GPU copies from one BO to another, both at addresses that the kernel chose.
@@ -252,6 +255,84 @@ fn come_and_go(test: &mut Test) -> Outcome {
     before.restored()
 }
 
+/// How often a handle goes while a request that names it is under way.
+const RACES: usize = 1000;
+
+/// A handle goes when a SUBMIT has looked it up: nothing is left that belongs to nobody.
+fn defect_35_submit_races_close(_: &mut Test) -> Outcome {
+    let before = Census::new()?;
+    {
+        let gpu = Legacy::new()?;
+        let commands = Pm4::new().nop(4).barrier();
+        gpu.place(&commands)?;
+        // The commands are read after the lookup.
+        let mut page = HeldPage::new().context("userfaultfd")?;
+        let mut refused = 0;
+        for round in 0..RACES {
+            let bo = Bo::new(&gpu.device, PAGE)?;
+            let submit = Submit::new(&gpu.queue)
+                .bo(&gpu.cmds, READ)
+                .bo(&bo, READ)
+                .cmd_in(0, 0, commands.size());
+            let mut request = submit.request();
+            request.cmds = page.address();
+            let sent = std::thread::scope(|scope| -> harness::Result<_> {
+                let sender = scope.spawn(|| gpu.device.submit_raw(&mut request));
+                page.wait_for_reader(PATIENCE)
+                    .context("SUBMIT doesn't read its commands")?;
+                drop(bo);
+                page.release(submit.cmds_as_bytes())?;
+                Ok(sender.join().expect("the sender's thread"))
+            })?;
+            match sent {
+                // SAFETY: the kernel just installed this descriptor for us.
+                Ok(()) => drop(unsafe { OwnedFd::from_raw_fd(request.fence_fd) }),
+                Err(Errno::EINVAL) => refused += 1,
+                Err(e) => harness::bail!("round {round}: {e}"),
+            }
+            page.hold()?;
+        }
+        println!("# {refused} of {RACES} SUBMITs were refused");
+        gpu.run(&commands, &[]).context("a SUBMIT afterwards")?;
+    }
+    before.restored()
+}
+
+/// A handle goes while GET_IOVA makes an address for its BO.
+fn defect_35_get_iova_races_close(_: &mut Test) -> Outcome {
+    let before = Census::new()?;
+    {
+        let device = Device::open()?;
+        // The context has its VM.
+        Bo::new(&device, PAGE)?.iova()?;
+        let mut refused = 0;
+        for round in 0..RACES {
+            let bo = Bo::new(&device, PAGE)?;
+            let start = std::sync::Barrier::new(2);
+            let got = std::thread::scope(|scope| {
+                let sender = scope.spawn(|| {
+                    start.wait();
+                    bo.iova()
+                });
+                start.wait();
+                // One of them is earlier, by a different time in each round.
+                for _ in 0..round % 100 {
+                    std::hint::spin_loop();
+                }
+                device.close_handle(bo.handle()).map(|()| sender.join())
+            })?;
+            bo.leave_open();
+            match got.expect("the sender's thread") {
+                Ok(_) => {}
+                Err(Errno::ENOENT) => refused += 1,
+                Err(e) => harness::bail!("round {round}: {e}"),
+            }
+        }
+        println!("# {refused} of {RACES} GET_IOVAs were refused");
+    }
+    before.restored()
+}
+
 /// A legacy context may list a private BO.
 fn defect_18_no_share_in_bo_table(_: &mut Test) -> Outcome {
     let gpu = Legacy::new()?;
@@ -277,5 +358,7 @@ fn main() -> ExitCode {
         come_and_go,
         defect_18_no_share_in_bo_table,
         defect_26_set_another_iova,
+        defect_35_submit_races_close,
+        defect_35_get_iova_races_close,
     ])
 }
