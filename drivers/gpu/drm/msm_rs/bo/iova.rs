@@ -156,18 +156,23 @@ pub(crate) fn set(bo: &Bo, vm: &GpuVm<Managed>, iova: u64) -> Result {
 ///
 /// # Errors
 ///
-/// As [`obtain`] and [`map`]; `EINVAL` for a BO that is private to a VM.
+/// As [`obtain`] and [`map`], and nothing has changed; `EINVAL` for a BO that is private to a VM.
 pub(crate) fn pin(bo: &Bo, vm: &GpuVm<Managed>, window: Window) -> Result<u64> {
     if bo.is_no_share() {
         return Err(EINVAL);
     }
     bo.with_vm(vm, |vm, bo| {
-        let cursor = obtain(vm, bo, window, Owner::Pin)?;
-        let va = cursor.va();
-        map(vm, bo, va)?;
+        let is_new = find(vm, bo).is_none();
+        let va = obtain(vm, bo, window, Owner::Pin)?;
+        let mapped = map(vm, bo, va.va()).map(|()| va.va().range().addr());
+        if mapped.is_err() && is_new {
+            // There is no pin to take it away.
+            close(vm, bo);
+        }
+        let iova = mapped?;
         bo.with_lru(pin::pin);
         scanout::pinned(vm, bo);
-        Ok(va.range().addr())
+        Ok(iova)
     })
 }
 

@@ -185,6 +185,34 @@ mod cases {
         assert_eq!(device.free(), 0);
     }
 
+    /// A BO that couldn't be pinned has no address that keeps it, unless it had one before: not for
+    /// the display's sake, nor for a context's.
+    #[test]
+    fn failed_pin() {
+        let device = Device::new();
+        let client = device.new_client();
+        for vm in [device.vm(), client.vm()] {
+            let bo = device.bo();
+            device.fail();
+            assert_eq!(iova::pin(&bo, vm, Window::ANY), Err(ENOMEM));
+            assert!(!bo.lock().obj().is_mapped());
+            assert!(iova::pin(&bo, vm, Window::ANY).is_ok());
+            iova::unpin(&bo, vm);
+        }
+        // An address that belongs to a handle stays.
+        let bo = device.bo();
+        client.open(&bo);
+        let iova = iova::get(&bo, client.vm());
+        device.fail();
+        assert_eq!(iova::pin(&bo, client.vm(), Window::ANY), Err(ENOMEM));
+        assert!(bo.lock().obj().is_mapped());
+        assert_eq!(iova::get(&bo, client.vm()), iova);
+        client.close(&bo);
+        assert!(!bo.lock().obj().is_mapped());
+        drop((bo, client));
+        assert_eq!(device.free(), 0);
+    }
+
     /// Mapped for the kernel and for the display, in every order.
     #[test]
     fn vmap_and_pins() {
