@@ -16,6 +16,7 @@ use super::{
         BoLocked, //
     },
 };
+use crate::pure::ops;
 
 /// All pages of a BO, pinned in its shmem file.
 struct PageArray<'b> {
@@ -73,15 +74,35 @@ impl<'b> Backing<'b> {
         if bo.gem().is_imported() {
             return Err(EINVAL);
         }
-        // SAFETY: Alive, with a file; no more pages than fit an `unsigned int` (sizes are limited by shmem, and an array of
-        // 2^32 pointers by kvmalloc).
+        // All of them are in memory at the same time: those of a BO that is larger never are, and
+        // for the attempt everybody else's memory would be taken away.
+        // SAFETY: Reads a counter.
+        let nr = u32::try_from(bo.gem().size() / ops::PAGE_SIZE)
+            .ok()
+            .filter(|&nr| u64::from(nr) <= unsafe { bindings::totalram_pages() } as u64)
+            .ok_or(ENOMEM)?;
+        // SAFETY: Alive, with a file. Nobody else looks into that: who does has the BO's lock.
+        let was_empty = unsafe { bindings::msm_rs_is_empty(bo.gem().as_raw()) };
+        Self::get(bo, nr).inspect_err(|_| {
+            if was_empty {
+                // What was allocated is zeroes, and would stay in the file, for which there may be
+                // no swap.
+                // SAFETY: As above; no pages are used.
+                unsafe { bindings::msm_rs_truncate(bo.gem().as_raw()) };
+            }
+        })
+    }
+
+    /// Gets the BO's `nr` pages. Errors as [`Self::new`], but those that were there before one
+    /// couldn't be had stay in the file.
+    fn get(bo: &'b Bo, nr: u32) -> Result<Self> {
+        // SAFETY: Alive, with a file.
         unsafe {
             let pages = from_err_ptr(bindings::drm_gem_get_pages(bo.gem().as_raw()))?;
             let pages = PageArray {
                 bo,
                 pages: NonNull::new(pages).ok_or(ENOMEM)?,
             };
-            let nr = (bo.gem().size() / crate::pure::ops::PAGE_SIZE) as u32;
             let sgt = from_err_ptr(bindings::drm_prime_pages_to_sg(
                 bo.device(),
                 pages.pages.as_ptr(),

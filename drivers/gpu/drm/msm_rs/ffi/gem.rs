@@ -171,8 +171,7 @@ pub(super) unsafe fn create(
         let result = bindings::drm_gem_object_init(dev, gem, size);
         let bo = new.initialised();
         kernel::error::to_result(result)?;
-        // The pages are pinned for long: not from movable memory.
-        bindings::msm_rs_no_movable_pages(gem);
+        bindings::msm_rs_choose_pages(gem);
         announce(&bo)?;
         Ok(bo)
     }
@@ -372,7 +371,10 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t
         let bo = Bo::from_raw(bindings::msm_rs_fault_object(vmf));
         let insert = || {
             let locked = bo.lock_interruptible()?;
-            backing::ensure(&locked, Madv::WillNeed)?;
+            let ensure = || backing::ensure(&locked, Madv::WillNeed);
+            // There is no error to return to userspace. It may have been the worst of moments: a
+            // second attempt, then SIGBUS.
+            ensure().or_else(|e| if e == ENOMEM { ensure() } else { Err(e) })?;
             let page = locked
                 .page(bindings::msm_rs_fault_index(vmf))
                 .ok_or(EINVAL)?;

@@ -618,9 +618,24 @@ HELPER(void, msm_rs_helper_msm_rs_forget_bo, struct drm_gem_object *obj)
 	mutex_unlock(&priv->obj_lock);
 }
 
-HELPER(void, msm_rs_helper_msm_rs_no_movable_pages, struct drm_gem_object *obj)
+/*
+ * Pages are pinned for long: not movable ones. When there aren't enough, whoever asks is told, and
+ * nobody else killed.
+ */
+HELPER(void, msm_rs_helper_msm_rs_choose_pages, struct drm_gem_object *obj)
 {
-	mapping_set_gfp_mask(obj->filp->f_mapping, GFP_HIGHUSER);
+	mapping_set_gfp_mask(obj->filp->f_mapping, GFP_HIGHUSER | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
+}
+
+/* Whether the BO never had content: none of its pages was ever allocated. */
+HELPER(bool, msm_rs_helper_msm_rs_is_empty, struct drm_gem_object *obj)
+{
+	return !READ_ONCE(SHMEM_I(file_inode(obj->filp))->alloced);
+}
+
+HELPER(void, msm_rs_helper_msm_rs_truncate, struct drm_gem_object *obj)
+{
+	shmem_truncate_range(file_inode(obj->filp), 0, (loff_t)-1);
 }
 
 /* The pages of another driver's table. */
@@ -786,10 +801,13 @@ HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_insert, struct vm_fault *vmf, stru
 	return vmf_insert_pfn(vmf->vma, vmf->address, page_to_pfn(page));
 }
 
-/* After a signal the access is tried again. */
+/*
+ * After a signal the access is tried again. Not for want of memory: VM_FAULT_OOM is for who has had
+ * the OOM killer called, or the access is tried again for ever.
+ */
 HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_error, int err)
 {
-	return err == -EINTR || err == -ERESTARTSYS ? VM_FAULT_NOPAGE : vmf_error(err);
+	return err == -EINTR || err == -ERESTARTSYS ? VM_FAULT_NOPAGE : VM_FAULT_SIGBUS;
 }
 
 HELPER(void, msm_rs_helper_msm_rs_seq_print, struct seq_file *m, const void *args)
