@@ -84,4 +84,10 @@ impl Fence {
         // An uninterruptible wait without a timeout can't fail.
         unsafe { bindings::dma_fence_wait(self.as_raw(), false) };
     }
+
+    /// As [`Self::wait`], for `jiffies` at most.
+    pub fn wait_timeout(&self, jiffies: usize) {
+        // SAFETY: By the type invariant the fence is initialised.
+        unsafe { bindings::dma_fence_wait_timeout(self.as_raw(), false, jiffies as isize) };
+    }
 }

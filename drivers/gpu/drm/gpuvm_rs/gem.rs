@@ -109,6 +109,12 @@ impl GemObject {
         unsafe { Fence::from_owned(bindings::gpuvm_rs_resv_busy(self.resv())) }
     }
 
+    /// As [`Self::busy`], of the fences that belong to jobs of the DRM client `client`.
+    pub fn busy_of(&self, client: u64) -> Option<ARef<Fence>> {
+        // SAFETY: Alive; the call returns a reference or NULL.
+        unsafe { Fence::from_owned(bindings::gpuvm_rs_resv_busy_of(self.resv(), client)) }
+    }
+
     /// Waits up to `jiffies` for what somebody who reads (or writes) has to wait for, by implicit synchronisation.
     ///
     /// Returns whether it came to that.

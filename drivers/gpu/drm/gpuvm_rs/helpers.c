@@ -241,6 +241,26 @@ GPUVM_RS_HELPER(struct dma_fence *, gpuvm_rs_helper_gpuvm_rs_resv_busy, struct d
 	return fence;
 }
 
+/* As above, of those that belong to jobs of a DRM client. */
+GPUVM_RS_HELPER(struct dma_fence *, gpuvm_rs_helper_gpuvm_rs_resv_busy_of, struct dma_resv *resv,
+		u64 client)
+{
+	struct dma_resv_iter cursor;
+	struct dma_fence *fence;
+
+	dma_resv_iter_begin(&cursor, resv, DMA_RESV_USAGE_BOOKKEEP);
+	dma_resv_for_each_fence_unlocked(&cursor, fence) {
+		struct drm_sched_fence *job = to_drm_sched_fence(fence);
+
+		if (job && job->drm_client_id == client) {
+			dma_fence_get(fence);
+			break;
+		}
+	}
+	dma_resv_iter_end(&cursor);
+	return fence;
+}
+
 GPUVM_RS_HELPER(bool, gpuvm_rs_helper_drm_gem_is_imported, struct drm_gem_object *obj)
 {
 	return drm_gem_is_imported(obj);

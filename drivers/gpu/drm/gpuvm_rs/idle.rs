@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What is to be done once an object is idle, without a thread that waits for it: a fence may take for ever.
+//! What is to be done once something is idle, without a thread that waits for it: a fence may take
+//! for ever.
 
 use kernel::{
     new_work,
@@ -15,25 +16,23 @@ use kernel::{
     },
 };
 
-use super::{
-    fence::Fence,
-    gem::GemObject, //
-};
+use super::fence::Fence;
 use crate::bindings;
 
 /// What is to be done.
 pub trait WhenIdle: Send + Sized + 'static {
-    /// The object.
-    fn obj(&self) -> &GemObject;
+    /// One of the fences that it waits for, and which isn't signalled, if there is any.
+    fn busy(&self) -> Option<ARef<Fence>>;
 
-    /// Does it, on the queue. Its fences were signalled a moment ago; if it has others by now, returns itself to wait for them.
+    /// Does it, on the queue. The fences were signalled a moment ago; if it has others by now,
+    /// returns itself to wait for them.
     fn run(self) -> Option<Self>;
 
     /// Where it is done. The queue lives for as long as anything waits.
     fn queue() -> &'static Queue;
 }
 
-/// Waits for one of the object's fences, in the fence's list of callbacks or in the queue.
+/// Waits for one of the fences, in the fence's list of callbacks or in the queue.
 #[pin_data]
 struct Waiter<T: WhenIdle> {
     #[pin]
@@ -64,7 +63,7 @@ impl<T: WhenIdle> WorkItem for Waiter<T> {
             let Some(then) = waiter.then.take() else {
                 return;
             };
-            let Some(fence) = then.obj().busy() else {
+            let Some(fence) = then.busy() else {
                 waiter.then = then.run();
                 continue;
             };
@@ -110,7 +109,7 @@ impl<T: WhenIdle> Waiter<T> {
     }
 }
 
-/// Has `then` run on its queue when its object is idle.
+/// Has `then` run on its queue when there is nothing left that it waits for.
 ///
 /// # Errors
 ///

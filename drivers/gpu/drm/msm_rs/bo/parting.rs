@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What becomes of a BO's VMA when a context whose VM the kernel manages gives its handle up.
+//! What becomes of a BO's VMA when a context whose VM the kernel manages gives its last handle up.
 //!
-//! Submits may use it still, so its addresses are free when they have ended: when the ioctl returns. A fence that a submit waits for
-//! may take for ever, and a process that dies can't: then the VMA goes later, or with the VM.
+//! Submits of that context may use it still, so its addresses are free when they have ended: when
+//! the ioctl returns. A fence that a submit waits for may take for ever, and a process that dies
+//! can't: then the VMA goes later, or with the VM. Others who share the BO use it at addresses of
+//! their own, and nobody waits for them.
 
 use kernel::{
     sync::aref::ARef,
@@ -23,7 +25,7 @@ use crate::{
         },
     },
     gpuvm_rs::{
-        gem::GemObject,
+        fence::Fence,
         idle::{
             self,
             WhenIdle, //
@@ -35,21 +37,44 @@ use crate::{
 /// How long a fatal signal may go unnoticed, in ms.
 const NOTICE: u32 = 50;
 
-/// A VMA that goes when its BO is idle, unless a handle wants it again.
+/// Whose submits use the VMAs of a VM.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Users {
+    /// The DRM client's whose VM it is.
+    Client(u64),
+    /// Those of several: GPUs without per-process page tables have one VM.
+    Many,
+}
+
+impl Users {
+    /// The fence of one that uses `bo` and hasn't ended, if there is any. For [`Users::Many`] it
+    /// may be somebody else's.
+    fn busy(self, bo: &Bo) -> Option<ARef<Fence>> {
+        match self {
+            Self::Client(id) => bo.gem().busy_of(id),
+            Self::Many => bo.gem().busy(),
+        }
+    }
+}
+
+/// A VMA that goes when no submit uses it, unless a handle wants it again.
 struct Parting {
     bo: ARef<Bo>,
     vm: ARef<GpuVm<Managed>>,
+    users: Users,
     /// The fence may signal long after the file was closed.
     _module: InUse,
 }
 
 impl WhenIdle for Parting {
-    fn obj(&self) -> &GemObject {
-        self.bo.gem()
+    fn busy(&self) -> Option<ARef<Fence>> {
+        self.users.busy(&self.bo)
     }
 
     fn run(self) -> Option<Self> {
-        (!part(&self.bo, &self.vm)).then_some(self)
+        part(&self.bo, &self.vm, self.users)
+            .is_err()
+            .then_some(self)
     }
 
     fn queue() -> &'static Queue {
@@ -57,35 +82,37 @@ impl WhenIdle for Parting {
     }
 }
 
-/// Closes the BO's VMA in `vm` if it belongs to no handle any more. Returns whether there is nothing left to be done; otherwise it is
-/// in use.
-fn part(bo: &Bo, vm: &GpuVm<Managed>) -> bool {
+/// Closes the BO's VMA in `vm`, unless it belongs to a handle.
+///
+/// # Errors
+///
+/// The fence of a submit that uses it.
+fn part(bo: &Bo, vm: &GpuVm<Managed>, users: Users) -> Result<(), ARef<Fence>> {
     bo.with_vm(vm, |vm, bo| {
         if bo.has_handle_in(vm) {
-            return true;
+            return Ok(());
         }
-        let idle = bo.gem().is_idle();
-        if idle {
-            iova::close(vm, bo);
-        }
-        idle
+        // With both locked, no submit can attach its fence any more.
+        users.busy(bo).map_or(Ok(()), Err)?;
+        iova::close(vm, bo);
+        Ok(())
     })
 }
 
 /// A context of `vm` has given a handle of `bo` up.
-pub(crate) fn handle_closed(bo: &Bo, vm: &GpuVm<Managed>) {
-    while !part(bo, vm) {
+pub(crate) fn handle_closed(bo: &Bo, vm: &GpuVm<Managed>, users: Users) {
+    while let Err(fence) = part(bo, vm, users) {
         if ffi::is_dying() {
             let parting = Parting {
                 bo: bo.into(),
                 vm: vm.into(),
+                users,
                 _module: InUse::new(),
             };
             if idle::when_idle(parting).is_ok() {
                 return;
             }
         }
-        bo.gem()
-            .wait_idle_timeout(msecs_to_jiffies(NOTICE) as usize);
+        fence.wait_timeout(msecs_to_jiffies(NOTICE) as usize);
     }
 }

@@ -31,7 +31,10 @@ use crate::{
     bo::{
         backing,
         iova,
-        parting,
+        parting::{
+            self,
+            Users, //
+        },
         vmap,
         Madv, //
     },
@@ -346,7 +349,13 @@ unsafe extern "C" fn close(obj: *mut bindings::drm_gem_object, file: *mut bindin
             return;
         }
         if let AnyVm::Managed(vm) = AnyVm::from_raw((*ctx).vm) {
-            parting::handle_closed(bo, vm);
+            let gpu = (*super::private((*obj).dev)).gpu;
+            let users = if !gpu.is_null() && (*gpu).vm == (*ctx).vm {
+                Users::Many
+            } else {
+                Users::Client((*file).client_id)
+            };
+            parting::handle_closed(bo, vm, users);
         }
     }
 }

@@ -163,6 +163,35 @@ fn handle_closed_while_busy(_: &mut Test) -> Outcome {
     other.set_iova(from).context("the address that was freed")
 }
 
+/// GEM_CLOSE frees the address, and doesn't wait for somebody else who shares the BO and waits
+/// himself.
+fn defect_38_close_while_others_are_busy(_: &mut Test) -> Outcome {
+    let (a, b) = (Legacy::new()?, Legacy::new()?);
+    let (bo, dst) = (a.bo(1, PAGE)?, b.bo(2, PAGE)?);
+    let import = Bo::import(&b.device, bo.export()?.as_fd(), PAGE)?;
+    let iova = bo.iova()?;
+    a.run(
+        &Pm4::new().mem_write(iova + 4, &[7]).barrier(),
+        &[(&bo, WRITE)],
+    )?;
+    let held = HeldFence::new().context("held fence")?;
+    let reader = b.start(
+        &Pm4::new()
+            .mem_to_mem(dst.iova()?, import.iova()? + 4)
+            .barrier(),
+        &[(&import, READ), (&dst, WRITE)],
+        Some(held.file()),
+    )?;
+    drop(bo);
+    ensure!(!reader.fence.is_signaled()?, "GEM_CLOSE waited");
+    let other = a.bo(3, PAGE)?;
+    other.set_iova(iova).context("the address that was freed")?;
+    held.signal().context("the fence was held")?;
+    reader.wait(PATIENCE)?;
+    ensure_eq!(dst.map()?.read(0), 7, "what the other one read");
+    Ok(())
+}
+
 /// A BO whose pages went under memory pressure is refused, one that is needed comes back.
 fn purged(_: &mut Test) -> Outcome {
     let gpu = Legacy::new()?;
@@ -358,6 +387,7 @@ fn main() -> ExitCode {
         come_and_go,
         defect_18_no_share_in_bo_table,
         defect_26_set_another_iova,
+        defect_38_close_while_others_are_busy,
         defect_35_submit_races_close,
         defect_35_get_iova_races_close,
     ])
