@@ -236,6 +236,24 @@ impl<'l> ObjLocked<'l> {
         }
     }
 
+    /// Whether the VM at `vm` maps the object, which may be a stale pointer: if it does, it is
+    /// alive for as long as the object is locked.
+    pub fn is_mapped_in(&self, vm: *const bindings::drm_gpuvm) -> bool {
+        // SAFETY: The list is guarded by the lock, and a vm_bo on it is alive.
+        unsafe {
+            let head = &raw mut (*self.as_raw()).gpuva.list;
+            let mut entry = (*head).next;
+            while entry != head {
+                let vm_bo = kernel::container_of!(entry, bindings::drm_gpuvm_bo, list.entry.gem);
+                if core::ptr::eq((*vm_bo).vm, vm) {
+                    return true;
+                }
+                entry = (*entry).next;
+            }
+        }
+        false
+    }
+
     /// Calls `f` for each VMA of the object, in whichever VM. They are alive for the call.
     pub fn for_each_va(&self, mut f: impl FnMut(NonNull<bindings::drm_gpuva>)) {
         // SAFETY: Both lists are guarded by the lock, and `f` gets no token with which to remove a VMA.

@@ -7,6 +7,9 @@
 //! neither is left. Whoever takes the last of either away looks at both under the locks of VM and BO, under which pins
 //! come: a pin that comes meanwhile finds the VMA, or makes a new one.
 //!
+//! The display may go before its BOs do. Its VM lives on for as long as there are VMAs in it, and
+//! it is by its VMA alone that a BO leads to it: the device's pointer may be stale.
+//!
 //! The VMA refers to the BO, so that a BO without users whose VMA stayed would never be freed.
 
 use crate::{
@@ -30,15 +33,14 @@ pub(crate) fn hold(bo: &Bo) {
 pub(crate) fn release(bo: &Bo) {
     if bo.remove_scanout_user() == 0 {
         if let Some(vm) = bo.kms_vm() {
-            bo.with_vm(vm, close_if_unused);
+            bo.with_vm(&vm, close_if_unused);
         }
     }
 }
 
 /// Whether `vm` is the display's.
 pub(crate) fn is_kms(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) -> bool {
-    bo.kms_vm()
-        .is_some_and(|kms| core::ptr::eq::<crate::gpuvm_rs::vm::GpuVm<Managed>>(kms, &**vm))
+    bo.is_kms_vm(vm)
 }
 
 /// The BO was pinned in `vm`.

@@ -297,17 +297,27 @@ impl Bo {
         })
     }
 
-    /// The VM of the display, if this device has one. It lives as long as the device's display does, which is as long as there
-    /// are framebuffers, handles and dma-bufs to ask for it.
-    pub(crate) fn kms_vm(&self) -> Option<&GpuVm<Managed>> {
-        // SAFETY: The device is alive. All but VM_BIND contexts' VMs are managed.
-        unsafe {
-            let vm = bindings::msm_rs_kms_vm(self.device());
-            match (!vm.is_null()).then(|| AnyVm::from_raw(vm)) {
-                Some(AnyVm::Managed(vm)) => Some(vm),
-                _ => None,
-            }
+    /// Whether `vm` is the display's. A VM that came to its place in memory after the display's
+    /// went is taken for it.
+    pub(crate) fn is_kms_vm(&self, vm: &GpuVm<Managed>) -> bool {
+        // SAFETY: The device is alive. The pointer is compared only, for the VM may be gone: C
+        // doesn't always clear it.
+        unsafe { bindings::msm_rs_kms_vm(self.device()) == vm.as_raw() }
+    }
+
+    /// The VM of the display, if it maps the BO, and so is there.
+    pub(crate) fn kms_vm(&self) -> Option<ARef<GpuVm<Managed>>> {
+        // SAFETY: As above.
+        let vm = unsafe { bindings::msm_rs_kms_vm(self.device()) };
+        if vm.is_null() {
+            return None;
         }
+        let locked = self.lock();
+        if !locked.obj().is_mapped_in(vm) {
+            return None;
+        }
+        // SAFETY: The vm_bo refers to it, and stays for as long as the BO is locked.
+        unsafe { AnyVm::managed(vm) }.ok().map(ARef::from)
     }
 
     /// The contexts that have handles.

@@ -185,6 +185,31 @@ mod cases {
         assert_eq!(device.free(), 0);
     }
 
+    /// Handles outlive the display: what they do then doesn't touch its VM, but for BOs that are
+    /// mapped in it, and so keep it.
+    #[test]
+    fn display_goes_first() {
+        for mapped in [false, true] {
+            let device = Device::new();
+            let bos = [device.bo(), device.bo()];
+            bos.iter().for_each(|bo| device.open(bo));
+            if mapped {
+                prepare(&device, &bos[0]).unwrap();
+                cleanup(&device, &bos[0]);
+            }
+            device.unbind_display();
+            let client = device.new_client();
+            assert!(iova::pin(&bos[1], client.vm(), Window::ANY).is_ok());
+            iova::unpin(&bos[1], client.vm());
+            let unmaps = device.unmaps();
+            bos.iter().for_each(|bo| device.close(bo));
+            assert_eq!(device.unmaps(), unmaps + u32::from(mapped));
+            assert_eq!(device.mapped(), 0);
+            drop((bos, client));
+            assert_eq!(device.free(), 0);
+        }
+    }
+
     /// A BO that couldn't be pinned has no address that keeps it, unless it had one before: not for
     /// the display's sake, nor for a context's.
     #[test]

@@ -860,6 +860,8 @@ struct msm_rs_test_device {
 	atomic_t ttbr0_sets, flushes;
 	/* The next mapping fails. */
 	bool fail;
+	/* The display is gone; the pointer to its VM isn't. */
+	bool no_display;
 	struct adreno_smmu_priv smmu;
 	struct io_pgtable_cfg ttbr1;
 	struct device_dma_parameters dma;
@@ -1012,7 +1014,8 @@ HELPER(s64, msm_rs_helper_msm_rs_test_device_free, struct msm_rs_test_device *te
 
 	left = list_count_nodes(&test->priv.objects) + atomic64_read(&test->mapped) + atomic64_read(&test->priv.total_mem) +
 	       atomic64_read(&test->ctx.ctx_mem);
-	drm_gpuvm_put(test->kms.vm);
+	if (!test->no_display)
+		drm_gpuvm_put(test->kms.vm);
 	put_pid(rcu_dereference_protected(test->file.pid, true));
 	drm_dev_put(test->drm);
 	faux_device_destroy(test->faux);
@@ -1045,6 +1048,20 @@ HELPER(struct drm_device *, msm_rs_helper_msm_rs_test_drm, struct msm_rs_test_de
 HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_vm, struct msm_rs_test_device *test)
 {
 	return test->kms.vm;
+}
+
+/*
+ * Unbinds the display, as mdp5_kms_destroy() does. If its VM is gone with it, the stale pointer is
+ * one that faults.
+ */
+HELPER(void, msm_rs_helper_msm_rs_test_display_gone, struct msm_rs_test_device *test)
+{
+	bool last = kref_read(&test->kms.vm->kref) == 1;
+
+	test->no_display = true;
+	drm_gpuvm_put(test->kms.vm);
+	if (last)
+		test->kms.vm = (void *)LIST_POISON1;
 }
 
 /* Another file with handles, whose context has a VM. Its page tables count with the first. */

@@ -139,6 +139,12 @@ impl Device {
         unsafe { bindings::msm_rs_test_fail(self.0.as_ptr()) }
     }
 
+    /// The display is unbound. Nothing may be pinned for it any more.
+    pub(super) fn unbind_display(&self) {
+        // SAFETY: Alive. Called once.
+        unsafe { bindings::msm_rs_test_display_gone(self.0.as_ptr()) }
+    }
+
     /// A handle for the BO, of a file whose context has no VM.
     pub(super) fn open(&self, bo: &Bo) {
         // SAFETY: The device is alive.
