@@ -377,6 +377,23 @@ mod cases {
         every_order(2, &OPS, 2);
     }
 
+    /// A dma-buf whose table has pages for a part of it, or for more, can't be imported: pages are
+    /// looked up by the BO's size.
+    #[test]
+    fn tables_of_imports() {
+        let device = Device::new();
+        let bo = device.bo();
+        let dma_buf = export(&bo);
+        let pages = (SIZE / 4096) as u32;
+        for nr in [1, pages - 1, pages + 1] {
+            assert_eq!(device.import(dma_buf, nr), Err(EINVAL));
+        }
+        assert_eq!(device.import(dma_buf, pages), Ok(()));
+        release(dma_buf);
+        drop(bo);
+        assert_eq!(device.free(), 0);
+    }
+
     /// The same each time.
     #[test]
     fn long_walks() {

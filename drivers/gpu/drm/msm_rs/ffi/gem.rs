@@ -184,7 +184,8 @@ pub(super) unsafe fn create(
 ///
 /// # Errors
 ///
-/// `ENOMEM`; the attachment and its table are still the caller's.
+/// `ENOMEM`; `EINVAL` if the table has more or fewer pages than the dma-buf. The attachment and its
+/// table are still the caller's.
 ///
 /// # Safety
 ///

@@ -638,12 +638,19 @@ HELPER(void, msm_rs_helper_msm_rs_truncate, struct drm_gem_object *obj)
 	shmem_truncate_range(file_inode(obj->filp), 0, (loff_t)-1);
 }
 
-/* The pages of another driver's table. */
+/* The pages of another driver's table, which has to have as many as its dma-buf. */
 HELPER(struct page **, msm_rs_helper_msm_rs_page_array, struct sg_table *sgt, size_t nr)
 {
-	struct page **pages = kvmalloc_array(nr, sizeof(*pages), GFP_KERNEL);
-	int ret;
+	struct scatterlist *sg;
+	struct page **pages;
+	size_t found = 0;
+	int ret, i;
 
+	for_each_sgtable_sg(sgt, sg, i)
+		found += PFN_UP((u64)sg->offset + sg->length);
+	if (found != nr)
+		return ERR_PTR(-EINVAL);
+	pages = kvmalloc_array(nr, sizeof(*pages), GFP_KERNEL);
 	if (!pages)
 		return ERR_PTR(-ENOMEM);
 	ret = drm_prime_sg_to_page_array(sgt, pages, nr);
@@ -1155,6 +1162,32 @@ HELPER(int, msm_rs_helper_msm_rs_test_open, struct drm_file *file, struct drm_ge
 HELPER(void, msm_rs_helper_msm_rs_test_close, struct drm_file *file, struct drm_gem_object *obj)
 {
 	obj->funcs->close(obj, file);
+}
+
+/* Imports a dma-buf by a table of @nr pages, whatever its size, and gives the BO back. */
+HELPER(int, msm_rs_helper_msm_rs_test_import, struct msm_rs_test_device *test,
+       struct dma_buf *dma_buf, u32 nr)
+{
+	struct dma_buf_attachment attachment = { .dmabuf = dma_buf };
+	struct drm_gem_object *obj;
+	struct scatterlist *sg;
+	struct sg_table sgt;
+	int ret, i;
+
+	ret = sg_alloc_table(&sgt, nr, GFP_KERNEL);
+	if (ret)
+		return ret;
+	for_each_sgtable_sg(&sgt, sg, i)
+		sg_set_page(sg, ZERO_PAGE(0), PAGE_SIZE, 0);
+	obj = msm_gem_import(test->drm, &attachment, &sgt);
+	ret = PTR_ERR_OR_ZERO(obj);
+	if (!ret) {
+		/* Attachment and table are ours: it doesn't end them. */
+		to_msm_bo(obj)->sgt = NULL;
+		drm_gem_object_put(obj);
+	}
+	sg_free_table(&sgt);
+	return ret;
 }
 
 HELPER(void, msm_rs_helper_msm_rs_test_dma_buf_put, struct dma_buf *dma_buf)

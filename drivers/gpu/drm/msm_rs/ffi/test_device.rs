@@ -7,7 +7,10 @@ use core::{
     ptr::NonNull, //
 };
 
-use kernel::sync::aref::ARef;
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
 
 use super::{
     bindings,
@@ -155,6 +158,14 @@ impl Device {
     pub(super) fn close(&self, bo: &Bo) {
         // SAFETY: The device is alive.
         close(unsafe { bindings::msm_rs_test_file(self.0.as_ptr()) }, bo);
+    }
+
+    /// Imports a dma-buf by a table of `pages` pages, for a moment.
+    pub(super) fn import(&self, dma_buf: *mut bindings::dma_buf, pages: u32) -> Result {
+        // SAFETY: Both are alive.
+        kernel::error::to_result(unsafe {
+            bindings::msm_rs_test_import(self.0.as_ptr(), dma_buf, pages)
+        })
     }
 
     /// Ends the device, and says what is left of its BOs.
