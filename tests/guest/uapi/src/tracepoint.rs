@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The driver's tracepoints.
+//! Tracepoints: the driver's, and others.
 
 use nix::mount::{mount, MsFlags};
 use std::{fs, io, path::Path};
 
 const ROOT: &str = "/sys/kernel/tracing";
 
-/// One of the driver's tracepoints, recording while this lives. Nobody else may use the trace buffer meanwhile.
+/// A tracepoint, recording while this lives. Nobody else may use the trace buffer meanwhile.
 #[derive(Debug)]
-pub struct Tracepoint(&'static str);
+pub struct Tracepoint {
+    group: &'static str,
+    name: &'static str,
+}
 
 impl Tracepoint {
-    /// Empties the trace buffer and records events `name` of the group `drm_msm_gpu`.
+    /// Empties the trace buffer and records events `name` of the driver.
     pub fn new(name: &'static str) -> io::Result<Self> {
+        Self::of("drm_msm_gpu", name)
+    }
+
+    /// Empties the trace buffer and records events `name` of that group.
+    pub fn of(group: &'static str, name: &'static str) -> io::Result<Self> {
         if !Path::new(ROOT).join("trace").exists() {
             mount(
                 Some("tracefs"),
@@ -23,7 +31,7 @@ impl Tracepoint {
                 None::<&str>,
             )?;
         }
-        let this = Self(name);
+        let this = Self { group, name };
         fs::write(format!("{ROOT}/trace"), "")?;
         this.switch("1")?;
         Ok(this)
@@ -31,7 +39,7 @@ impl Tracepoint {
 
     fn switch(&self, value: &str) -> io::Result<()> {
         fs::write(
-            format!("{ROOT}/events/drm_msm_gpu/{}/enable", self.0),
+            format!("{ROOT}/events/{}/{}/enable", self.group, self.name),
             value,
         )
     }
@@ -39,7 +47,7 @@ impl Tracepoint {
     /// What was recorded: what each event says behind its name.
     pub fn events(&self) -> io::Result<Vec<String>> {
         let text = fs::read_to_string(format!("{ROOT}/trace"))?;
-        let mark = format!(" {}: ", self.0);
+        let mark = format!(" {}: ", self.name);
         Ok(text
             .lines()
             .filter_map(|line| Some(line.split_once(&mark)?.1.to_owned()))

@@ -33,8 +33,19 @@ impl Drop for PageArray<'_> {
     }
 }
 
-/// The table of the pages. If the BO is write-combined, it is also mapped for the device, which is how the DMA API cleans
-/// CPU caches: neither GPU nor display snoop them.
+/// The table of the pages. Unless the BO is coherent, the GPU doesn't snoop CPU caches, nor does
+/// the display ever; then it is also mapped for the device, which is how the DMA API maintains
+/// them:
+///
+/// - when the pages come, they are cleaned. New pages were zeroed, and others read from swap,
+///   through caches: without that the GPU would find what a previous owner has left in memory, or
+///   CPUs' uncached accesses would.
+/// - when they go, they are invalidated, or the kernel would find in caches, and write to swap,
+///   what was there before the GPU wrote. A cached BO's are cleaned before that, since userspace
+///   may have written through caches and not have flushed them yet: that is to be lost as little as
+///   what the GPU wrote.
+///
+/// In between it is up to userspace, which can flush and invalidate caches on arm64.
 ///
 /// # Invariants
 ///
@@ -48,7 +59,13 @@ struct Table<'b> {
 impl Drop for Table<'_> {
     fn drop(&mut self) {
         // SAFETY: From `drm_prime_pages_to_sg()`, and used no more.
-        unsafe { bindings::msm_rs_sgt_free(self.bo.device(), self.sgt.as_ptr()) };
+        unsafe {
+            bindings::msm_rs_sgt_free(
+                self.bo.device(),
+                self.sgt.as_ptr(),
+                !self.bo.is_write_combined(),
+            );
+        }
     }
 }
 
@@ -109,8 +126,8 @@ impl<'b> Backing<'b> {
                 nr,
             ))?;
             let sgt = NonNull::new(sgt).ok_or(ENOMEM)?;
-            bindings::msm_rs_sgt_clean(bo.device(), sgt.as_ptr(), bo.is_write_combined());
-            // INVARIANT: `msm_rs_sgt_clean()` sees to `nents`.
+            bindings::msm_rs_sgt_map(bo.device(), sgt.as_ptr(), !bo.is_coherent());
+            // INVARIANT: `msm_rs_sgt_map()` sees to `nents`.
             Ok(Self {
                 table: Table { bo, sgt },
                 pages,

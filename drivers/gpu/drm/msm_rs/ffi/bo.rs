@@ -207,7 +207,12 @@ impl Bo {
         self.flags() & bindings::MSM_BO_GPU_READONLY != 0
     }
 
-    /// Whether CPUs access it uncached, so that its pages must be clean.
+    /// Whether the GPU snoops CPU caches for it.
+    pub(super) fn is_coherent(&self) -> bool {
+        self.flags() & bindings::MSM_BO_CACHED_COHERENT != 0
+    }
+
+    /// Whether CPUs access it uncached.
     pub(crate) fn is_write_combined(&self) -> bool {
         self.flags() & bindings::MSM_BO_WC != 0
     }
@@ -217,7 +222,7 @@ impl Bo {
         Prot {
             write: !self.is_readonly(),
             privileged: self.flags() & bindings::MSM_BO_MAP_PRIV != 0,
-            cached: self.flags() & bindings::MSM_BO_CACHED_COHERENT != 0,
+            cached: self.is_coherent(),
         }
     }
 

@@ -377,6 +377,45 @@ mod cases {
         every_order(2, &OPS, 2);
     }
 
+    /// What is done about CPU caches when pages come and go.
+    #[test]
+    fn caches() {
+        let device = Device::new();
+        device.watch_dma(true);
+        let letters = |text: &str| {
+            let mut bytes = [0; 8];
+            bytes[..text.len()].copy_from_slice(text.as_bytes());
+            bytes
+        };
+        for (flags, come, go) in [
+            (bindings::MSM_BO_WC, "m", "u"),
+            (bindings::MSM_BO_CACHED, "m", "su"),
+            (bindings::MSM_BO_CACHED_COHERENT, "", ""),
+        ] {
+            let bo = device.bo_with(flags);
+            assert_eq!(device.dma_asked(), letters(""));
+            // From nowhere, to swap, and from there; thrown away; freed.
+            for fate in [Fate::Swap, Fate::Purge] {
+                assert!(vmap::get(&bo.lock(), Madv::WillNeed).is_ok());
+                vmap::put(&bo.lock());
+                assert_eq!(device.dma_asked(), letters(come));
+                if fate == Fate::Purge {
+                    pin::madvise(&bo.lock(), Madv::DontNeed);
+                }
+                assert_eq!(reclaim(&bo), Some(fate));
+                assert_eq!(device.dma_asked(), letters(go));
+            }
+            let bo = device.bo_with(flags);
+            assert!(vmap::get(&bo.lock(), Madv::WillNeed).is_ok());
+            vmap::put(&bo.lock());
+            assert_eq!(device.dma_asked(), letters(come));
+            drop(bo);
+            assert_eq!(device.dma_asked(), letters(go));
+        }
+        device.watch_dma(false);
+        assert_eq!(device.free(), 0);
+    }
+
     /// A dma-buf whose table has pages for a part of it, or for more, can't be imported: pages are
     /// looked up by the BO's size.
     #[test]

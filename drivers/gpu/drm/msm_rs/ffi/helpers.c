@@ -684,17 +684,25 @@ void msm_gem_object_set_name(struct drm_gem_object *obj, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* Pages that CPUs will access uncached must not be in their caches. What isn't mapped has no @nents. */
-HELPER(void, msm_rs_helper_msm_rs_sgt_clean, struct drm_device *dev, struct sg_table *sgt, bool clean)
+/*
+ * Pages that the GPU accesses behind the CPUs' caches are cleaned of what is in these. What isn't
+ * mapped has no @nents.
+ */
+HELPER(void, msm_rs_helper_msm_rs_sgt_map, struct drm_device *dev, struct sg_table *sgt, bool map)
 {
-	if (!clean || dma_map_sgtable(dev->dev, sgt, DMA_BIDIRECTIONAL, 0))
+	if (!map || dma_map_sgtable(dev->dev, sgt, DMA_BIDIRECTIONAL, 0))
 		sgt->nents = 0;
 }
 
-HELPER(void, msm_rs_helper_msm_rs_sgt_free, struct drm_device *dev, struct sg_table *sgt)
+/* Unmapping invalidates CPU caches. What is @dirty there is written back first. */
+HELPER(void, msm_rs_helper_msm_rs_sgt_free, struct drm_device *dev, struct sg_table *sgt,
+       bool dirty)
 {
-	if (sgt->nents)
+	if (sgt->nents) {
+		if (dirty)
+			dma_sync_sgtable_for_device(dev->dev, sgt, DMA_BIDIRECTIONAL);
 		dma_unmap_sgtable(dev->dev, sgt, DMA_BIDIRECTIONAL, 0);
+	}
 	sg_free_table(sgt);
 	kfree(sgt);
 }
@@ -847,6 +855,7 @@ HELPER(void, msm_rs_helper_msm_rs_seq_va, struct seq_file *m, struct drm_gpuva *
 #include <linux/device/faux.h>
 #include <linux/dma-mapping.h>
 #include <linux/file.h>
+#include <linux/tracepoint.h>
 
 /*
  * A device with a display, as far as BOs know: a DRM device that nobody can open, a VM whose page tables only count, and one
@@ -872,6 +881,9 @@ struct msm_rs_test_device {
 	struct adreno_smmu_priv smmu;
 	struct io_pgtable_cfg ttbr1;
 	struct device_dma_parameters dma;
+	/* What the DMA API was asked for since the last look: m(ap), s(ync for the device), u(nmap). */
+	char asked[8];
+	struct tracepoint *map, *sync, *unmap;
 };
 
 static uint plan_ops = 10000;
@@ -979,6 +991,7 @@ HELPER(struct msm_rs_test_device *, msm_rs_helper_msm_rs_test_device_new, void)
 	if (IS_ERR(test->drm))
 		goto destroy;
 	test->drm->dev_private = &test->priv;
+	test->priv.has_cached_coherent = true;
 	mutex_init(&test->priv.obj_lock);
 	INIT_LIST_HEAD(&test->priv.objects);
 	drm_gem_lru_init(&test->priv.lru.unbacked);
@@ -1055,6 +1068,71 @@ HELPER(struct drm_device *, msm_rs_helper_msm_rs_test_drm, struct msm_rs_test_de
 HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_vm, struct msm_rs_test_device *test)
 {
 	return test->kms.vm;
+}
+
+static void msm_rs_test_asked(struct msm_rs_test_device *test, struct device *dev, char what)
+{
+	size_t len = strlen(test->asked);
+
+	if (dev == &test->faux->dev && len + 1 < sizeof(test->asked))
+		test->asked[len] = what;
+}
+
+static void msm_rs_test_dma_map(void *test, struct device *dev, struct scatterlist *sgl, int nents,
+				int ents, enum dma_data_direction dir, unsigned long attrs)
+{
+	msm_rs_test_asked(test, dev, 'm');
+}
+
+static void msm_rs_test_dma_sync(void *test, struct device *dev, struct scatterlist *sgl, int nents,
+				 enum dma_data_direction dir)
+{
+	msm_rs_test_asked(test, dev, 's');
+}
+
+static void msm_rs_test_dma_unmap(void *test, struct device *dev, struct scatterlist *sgl, int nents,
+				  enum dma_data_direction dir, unsigned long attrs)
+{
+	msm_rs_test_asked(test, dev, 'u');
+}
+
+static void msm_rs_test_find_tracepoint(struct tracepoint *tp, void *data)
+{
+	struct msm_rs_test_device *test = data;
+
+	if (!strcmp(tp->name, "dma_map_sg"))
+		test->map = tp;
+	else if (!strcmp(tp->name, "dma_sync_sg_for_device"))
+		test->sync = tp;
+	else if (!strcmp(tp->name, "dma_unmap_sg"))
+		test->unmap = tp;
+}
+
+/* Whether what the DMA API is asked for is kept from now on. False if this kernel can't. */
+HELPER(bool, msm_rs_helper_msm_rs_test_watch_dma, struct msm_rs_test_device *test, bool on)
+{
+	if (on) {
+		for_each_kernel_tracepoint(msm_rs_test_find_tracepoint, test);
+		return test->map && test->sync && test->unmap &&
+		       !tracepoint_probe_register(test->map, msm_rs_test_dma_map, test) &&
+		       !tracepoint_probe_register(test->sync, msm_rs_test_dma_sync, test) &&
+		       !tracepoint_probe_register(test->unmap, msm_rs_test_dma_unmap, test);
+	}
+	tracepoint_probe_unregister(test->map, msm_rs_test_dma_map, test);
+	tracepoint_probe_unregister(test->sync, msm_rs_test_dma_sync, test);
+	tracepoint_probe_unregister(test->unmap, msm_rs_test_dma_unmap, test);
+	tracepoint_synchronize_unregister();
+	return true;
+}
+
+/* The letters, as a number: the first is the lowest byte. They are forgotten. */
+HELPER(u64, msm_rs_helper_msm_rs_test_dma_asked, struct msm_rs_test_device *test)
+{
+	u64 asked;
+
+	memcpy(&asked, test->asked, sizeof(asked));
+	memset(test->asked, 0, sizeof(test->asked));
+	return asked;
 }
 
 /*

@@ -53,6 +53,12 @@ impl Device {
         self.sized_bo(SIZE, None)
     }
 
+    /// A BO with `MSM_BO_x` flags. The device has coherent ones.
+    pub(super) fn bo_with(&self, flags: u32) -> ARef<Bo> {
+        // SAFETY: The device is alive.
+        unsafe { gem::create(self.drm(), SIZE, flags, core::ptr::null_mut()) }.unwrap()
+    }
+
     /// A BO of `size` bytes, perhaps a private one.
     pub(crate) fn sized_bo(&self, size: usize, private_to: Option<&GpuVm<Bind>>) -> ARef<Bo> {
         let mut flags = bindings::MSM_BO_WC;
@@ -158,6 +164,18 @@ impl Device {
     pub(super) fn close(&self, bo: &Bo) {
         // SAFETY: The device is alive.
         close(unsafe { bindings::msm_rs_test_file(self.0.as_ptr()) }, bo);
+    }
+
+    /// Starts or stops to keep what the DMA API is asked for.
+    pub(super) fn watch_dma(&self, on: bool) {
+        // SAFETY: Alive. Stopped once after it was started.
+        assert!(unsafe { bindings::msm_rs_test_watch_dma(self.0.as_ptr(), on) });
+    }
+
+    /// What it was asked for since the last look: `m`ap, `s`ync for the device, `u`nmap.
+    pub(super) fn dma_asked(&self) -> [u8; 8] {
+        // SAFETY: Alive.
+        unsafe { bindings::msm_rs_test_dma_asked(self.0.as_ptr()) }.to_le_bytes()
     }
 
     /// Imports a dma-buf by a table of `pages` pages, for a moment.

@@ -9,7 +9,7 @@ use uapi::{
     abi::{self, MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
     debugfs, module,
     vgem::{Buffer, Importer},
-    Bo, Device, Errno, HeldFence, Pm4, PAGE,
+    Bo, Device, Errno, HeldFence, Pm4, Tracepoint, PAGE,
 };
 
 const PAGES: u64 = 4;
@@ -52,6 +52,30 @@ fn defect_25_access_to_what_is_not_needed(_: &mut Test) -> Outcome {
     debugfs::shrink(1 << 20)?;
     ensure!(!bo.madvise(MSM_MADV_WILLNEED)?, "not purged");
     ensure_errno!(map.try_read(5), Errno::EFAULT, "purged");
+    Ok(())
+}
+
+/// Pages that the GPU accesses behind the CPUs' caches are cleaned when they come, and invalidated
+/// when they go.
+fn defect_40_cached_pages_are_maintained(_: &mut Test) -> Outcome {
+    // Of the GPU alone: other devices either read or write.
+    let count = |tracepoint: &Tracepoint| -> harness::Result<usize> {
+        let events = tracepoint.events()?;
+        Ok(events.iter().filter(|e| e.contains("BIDIR")).count())
+    };
+    let device = Device::open()?;
+    for (flags, name) in [(abi::MSM_BO_WC, "WC"), (abi::MSM_BO_CACHED, "CACHED")] {
+        let bo = Bo::with_flags(&device, PAGES * PAGE, flags)?;
+        let maps = Tracepoint::of("dma", "dma_map_sg").context("tracing")?;
+        bo.fill(|i| pattern(1, i))?;
+        ensure_eq!(count(&maps)?, 1, "a new {name} BO");
+        drop(maps);
+        let unmaps = Tracepoint::of("dma", "dma_unmap_sg").context("tracing")?;
+        bo.madvise(MSM_MADV_DONTNEED)?;
+        debugfs::shrink(1 << 20)?;
+        ensure!(!bo.madvise(MSM_MADV_WILLNEED)?, "not purged");
+        ensure_eq!(count(&unmaps)?, 1, "a purged {name} BO");
+    }
     Ok(())
 }
 
@@ -480,6 +504,7 @@ fn main() -> ExitCode {
         defect_23_part_of_a_mapping,
         defect_24_private_mapping,
         defect_25_access_to_what_is_not_needed,
+        defect_40_cached_pages_are_maintained,
         defect_28_every_order,
         defect_28_any_order,
     ])
