@@ -15,7 +15,7 @@ use core::sync::atomic::{
 use kernel::prelude::*;
 
 /// While there are so many, there is no new VM. A VM is some kilobytes, as far as it isn't charged to its process.
-const MAX: usize = 1024;
+pub(super) const MAX: usize = 1024;
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 

@@ -30,6 +30,8 @@ mod bo_exports;
 mod bo_test;
 pub(crate) mod caller;
 mod closed;
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+mod closed_test;
 mod debug;
 // The display's stub is for kernels without one.
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
