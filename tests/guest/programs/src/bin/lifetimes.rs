@@ -60,9 +60,13 @@ impl Scene {
         })
     }
 
-    /// Commands that wait until [`Self::seen_gate`] is opened, then write to each page of the target.
+    /// Commands that say that they have begun, by the second dword of the gate, wait until its first is 1, then write to each page of the
+    /// target.
     fn write_later(&self) -> Pm4 {
-        let wait = Pm4::new().wait_mem_eq(self.gpu.iova(0), 1, !0);
+        let wait = Pm4::new()
+            .mem_write(self.gpu.iova(4), &[1])
+            .barrier()
+            .wait_mem_eq(self.gpu.iova(0), 1, !0);
         (0..PAGES)
             .fold(wait, |commands, page| {
                 commands.mem_write(self.gpu.iova(TARGET + page * PAGE), &[0x0bad])
@@ -106,6 +110,8 @@ fn cancelled(take: Take, sent: Sent) -> Outcome {
         .context("bind that waits")?;
     let late = (sent == Sent::After).then(submit).transpose()?;
     let submitted = early.or(late).expect("one of the two");
+    // What the GPU hasn't begun when the file is closed has no commands.
+    eventually("the SUBMIT to begin", || Ok(gate.read(1) == 1))?;
 
     let Scene {
         gpu,
