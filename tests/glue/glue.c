@@ -3,9 +3,10 @@
  * Makes a PCI device, the virtual Adreno, look like the Adreno and SMMU of a Qualcomm SoC, so that their drivers bind
  * to it unchanged.
  *
- * The PCI driver applies an overlay to the device tree (vadreno.dtso). The driver of the overlay's bus node then
- * provides what a SoC has around a GPU: interrupts (each is one MSI-X vector), the power domains CX and GX, the SMMU's clock, and
- * creates the devices on the bus. There is one virtual Adreno, and it stays until the machine ends.
+ * The PCI driver applies an overlay to the device tree (vadreno.dtso). The driver of the overlay's
+ * bus node then provides what a SoC has around a GPU: interrupts (each is one MSI-X vector), the
+ * power domains CX and GX, the SMMU's clock, and creates the devices on the bus. There is one
+ * virtual Adreno, and it stays until the machine ends.
  */
 
 #include <linux/clk-provider.h>
@@ -209,10 +210,12 @@ static int vadreno_request_irqs(struct vadreno *va)
 
 #ifdef CONFIG_PM_SLEEP
 /*
- * System sleep of the GPU and its SMMU alone. The machine stays awake, with the processes that look at what happens: what the PM core does
- * to these two in its phases, consumer first, and no power in the end. Tests write 1 and 0 to the bus device's `asleep`. Writing 2 in between
- * stops in the middle of waking up: there is power, runtime PM is on again and the PM core has begun with the SMMU, but its driver's
- * turn hasn't come. It comes late on hardware when the SMMU has to wait for what it depends on.
+ * System sleep of the GPU and its SMMU alone. The machine stays awake, with the processes that look
+ * at what happens: what the PM core does to these two in its phases, consumer first, and no power
+ * in the end. Tests write 1 and 0 to the bus device's `asleep`. Writing 2 in between stops in the
+ * middle of waking up: there is power, runtime PM is on again and the PM core has begun with the
+ * SMMU, but its driver's turn hasn't come. It comes late on hardware when the SMMU has to wait for
+ * what it depends on.
  */
 
 static int vadreno_suspend_device(struct device *dev)

@@ -2,10 +2,11 @@
 
 //! Page tables against a map of what is mapped where.
 //!
-//! Jobs of random operations are reserved, and run or cancelled in their order, as many as like pending at a time. After each
-//! step a walker that sees only what was synced must find what the map says; every table must be linked
-//! exactly once, counted right, and in use; and what was removed must have been reported. At each store, a table that is linked must
-//! be one that walkers already see as it is, and an entry may not take the place of another that a TLB may know.
+//! Jobs of random operations are reserved, and run or cancelled in their order, as many as like
+//! pending at a time. After each step a walker that sees only what was synced must find what the
+//! map says; every table must be linked exactly once, counted right, and in use; and what was
+//! removed must have been reported. At each store, a table that is linked must be one that walkers
+//! already see as it is, and an entry may not take the place of another that a TLB may know.
 
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 use pure::{
@@ -33,7 +34,8 @@ struct Page {
     counts: Cell<Counts>,
 }
 
-/// Tables are above this, the memory that is mapped below. So an entry says which of them it leads to.
+/// Tables are above this, the memory that is mapped below. So an entry says which of them it leads
+/// to.
 const TABLES: u64 = 1 << 44;
 
 /// What walkers see of a table until it is published: what was in its memory before.
@@ -473,8 +475,8 @@ impl Machine {
         self.check()
     }
 
-    /// A MAP or MAP_NULL, as a job does it: what is in its way is unmapped, and never is anything mapped before the TLB has
-    /// forgotten what was unmapped.
+    /// A MAP or MAP_NULL, as a job does it: what is in its way is unmapped, and never is anything
+    /// mapped before the TLB has forgotten what was unmapped.
     fn map_op(&self, op: &Op, report: &mut Report) -> Result<(), Error> {
         let write = || match op {
             Op::Map(range, _, _, prot) => self.tables.map(&self.ram, *range, op.chunks(), *prot),

@@ -2,10 +2,11 @@
 
 //! Break before make: which changes of a translation need an invalidation in between.
 //!
-//! Arm ARM (DDI 0487), "Using break-before-make when updating translation table entries". The device sees tables only when it walks, so it
-//! can't see each change. What it can know for sure: a job has used a translation, no invalidation that covers it was asked for
-//! since, and now the same tables lead somewhere else. [`Used`] keeps the first, [`needs_break`] says whether that
-//! was allowed.
+//! Arm ARM (DDI 0487), "Using break-before-make when updating translation table entries". The
+//! device sees tables only when it walks, so it can't see each change. What it can know for sure: a
+//! job has used a translation, no invalidation that covers it was asked for since, and now the same
+//! tables lead somewhere else. [`Used`] keeps the first, [`needs_break`] says whether that was
+//! allowed.
 
 use crate::tlb::{Scope, Tlb};
 use crate::walk::Leaf;
@@ -15,7 +16,8 @@ const ATTRIBUTES: u64 = 0b111 << 2;
 const SHAREABILITY: u64 = 0b11 << 8;
 const ADDRESS: u64 = 0xffff_ffff_f000;
 
-/// Whether a valid entry must be broken before the other takes its place. Permissions may change without.
+/// Whether a valid entry must be broken before the other takes its place. Permissions may change
+/// without.
 pub fn needs_break(old: &Leaf, new: &Leaf) -> bool {
     let changed = old.desc ^ new.desc;
     let moved = changed & ADDRESS != 0 && (old.writable() || new.writable());
@@ -27,13 +29,15 @@ pub fn needs_break(old: &Leaf, new: &Leaf) -> bool {
 
 /// Translations that jobs have used and software hasn't asked to invalidate.
 ///
-/// Speculative reads aren't counted: they also walk the tables of a context that has ended, whose memory may be anything by then. A job
-/// runs on tables that are alive; when they end, software removes what is mapped and invalidates that, as ever.
+/// Speculative reads aren't counted: they also walk the tables of a context that has ended, whose
+/// memory may be anything by then. A job runs on tables that are alive; when they end, software
+/// removes what is mapped and invalidates that, as ever.
 #[derive(Debug, Default)]
 pub struct Used(Tlb);
 
 impl Used {
-    /// A job used `leaf`, which is what the tables say. Returns what it used before, if a break would have been needed.
+    /// A job used `leaf`, which is what the tables say. Returns what it used before, if a break
+    /// would have been needed.
     pub fn note(&mut self, asid: u16, iova: u64, leaf: Leaf) -> Option<Leaf> {
         let before = self.0.leaf(asid, iova);
         if before != Some(leaf) {
@@ -42,12 +46,14 @@ impl Used {
         before.filter(|before| needs_break(before, &leaf))
     }
 
-    /// Software asks for an invalidation. What it covers may be changed when that is done; a change before isn't seen here.
+    /// Software asks for an invalidation. What it covers may be changed when that is done; a change
+    /// before isn't seen here.
     pub fn forget(&mut self, scope: Scope) {
         self.0.invalidate(scope);
     }
 
-    /// The GPU has lost power: it uses no context's tables before it has loaded them again, and what they say meanwhile doesn't matter.
+    /// The GPU has lost power: it uses no context's tables before it has loaded them again, and
+    /// what they say meanwhile doesn't matter.
     pub fn forget_contexts(&mut self, asid: u16) {
         self.0.invalidate(Scope::LowerHalf(asid));
     }

@@ -56,8 +56,8 @@ impl Board {
         }
     }
 
-    /// Software did what it may never do: counts it, and says so on standard error, where `tests/vm` looks for it. Not more often than
-    /// anybody reads.
+    /// Software did what it may never do: counts it, and says so on standard error, where
+    /// `tests/vm` looks for it. Not more often than anybody reads.
     pub fn find(&self, counter: usize, what: Arguments<'_>) {
         const SAID: u64 = 10;
         trace!(self.trace, "finding {what}");

@@ -390,7 +390,8 @@ impl Smmu {
         }
     }
 
-    /// Software asks for an invalidation: what it names may have gone, but not have become something else yet.
+    /// Software asks for an invalidation: what it names may have gone, but not have become
+    /// something else yet.
     fn check_broken(&self, board: &Board, state: &State, bank: u32, scope: Scope) {
         if !matches!(self.stream(), Stream::Bank(used) if used == bank)
             || self.bank(bank, SCTLR) & SCTLR_M == 0
@@ -413,8 +414,8 @@ impl Smmu {
         board.find(
             counter::UNBROKEN,
             format_args!(
-                "no break before make at iova {iova:#x}: descriptor {:#x} of level {} became {:#x} of level {} with no invalidation \
-                 between, ttbr0 {:#x}",
+                "no break before make at iova {iova:#x}: descriptor {:#x} of level {} became {:#x} \
+                 of level {} with no invalidation between, ttbr0 {:#x}",
                 old.desc, old.level, new.desc, new.level, self.current().0
             ),
         );

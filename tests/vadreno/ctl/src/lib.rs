@@ -55,9 +55,9 @@ pub mod cp_state {
     pub const HUNG: u64 = 4;
 }
 
-/// Power domains and clocks that are on: a combination of [`power`] bits, all after reset. The guest's
-/// power-domain driver writes it; a bit that goes from 1 to 0 makes the registers in that domain
-/// lose their state.
+/// Power domains and clocks that are on: a combination of [`power`] bits, all after reset. The
+/// guest's power-domain driver writes it; a bit that goes from 1 to 0 makes the registers in that
+/// domain lose their state.
 pub const POWER: usize = 0x110;
 
 /// Bits of [`POWER`].
@@ -148,11 +148,11 @@ pub mod counter {
     pub const WATCH_LIVE: usize = BASE + 0xb8;
     /// Accesses by the CPU to registers whose power domain was off: dropped, and read as 0.
     pub const OFF_ACCESSES: usize = BASE + 0xc0;
-    /// Of these, accesses to the SMMU's registers, without its power or its clock. On hardware they may stop the whole
-    /// system, so each is a finding: the device says `BUG: …` on standard error.
+    /// Of these, accesses to the SMMU's registers, without its power or its clock. On hardware they
+    /// may stop the whole system, so each is a finding: the device says `BUG: …` on standard error.
     pub const SMMU_OFF: usize = BASE + 0xc8;
-    /// Translations that jobs used and which became others without an invalidation between, where the architecture demands a break before
-    /// make. Each is a finding.
+    /// Translations that jobs used and which became others without an invalidation between, where
+    /// the architecture demands a break before make. Each is a finding.
     pub const UNBROKEN: usize = BASE + 0xd0;
     /// Number of counters.
     pub const COUNT: usize = 27;

@@ -505,9 +505,10 @@ void msm_rs_gpu_awake(void)
 }
 
 /*
- * Tables are pages; which table is meant is said by its physical address. 0: no memory. Whoever has something lead to a table publishes it
- * (msm_rs_table_sync), so the cache isn't cleaned here. They are charged to the caller, who is the client that wants something mapped:
- * tables are allocated by ioctls only.
+ * Tables are pages; which table is meant is said by its physical address. 0: no memory. Whoever has
+ * something lead to a table publishes it (msm_rs_table_sync), so the cache isn't cleaned here. They
+ * are charged to the caller, who is the client that wants something mapped: only ioctls allocate
+ * tables.
  */
 HELPER(u64, msm_rs_helper_msm_rs_table_alloc, const struct msm_rs_smmu *smmu)
 {
@@ -551,9 +552,10 @@ HELPER(unsigned long *, msm_rs_helper_msm_rs_table_link, u64 table)
 }
 
 /*
- * What was stored in the entries becomes visible to the walkers before what is stored later: a descriptor that leads here, an
- * invalidation, a fence. io-pgtable has the same dma_wmb() ahead of each link; the wmb() at its end stands for drivers that start the
- * device by a relaxed store, which nobody does to the GPU.
+ * What was stored in the entries becomes visible to the walkers before what is stored later: a
+ * descriptor that leads here, an invalidation, a fence. io-pgtable has the same dma_wmb() ahead of
+ * each link; the wmb() at its end stands for drivers that start the device by a relaxed store,
+ * which nobody does to the GPU.
  */
 HELPER(void, msm_rs_helper_msm_rs_table_sync, const struct msm_rs_smmu *smmu, u64 table, u32 first, u32 count)
 {

@@ -263,7 +263,8 @@ impl TableList {
         Ok(())
     }
 
-    /// Takes a table that nothing links out, as [`Pool::take`], and publishes it as it is: all zero, for an SMMU's register to lead to.
+    /// Takes a table that nothing links out, as [`Pool::take`], and publishes it as it is: all
+    /// zero, for an SMMU's register to lead to.
     pub(super) fn take_published(&mut self) -> Option<Table> {
         let table = self.take()?;
         self.smmu.publish(table);
@@ -483,9 +484,10 @@ impl Gather for Teardown<'_> {
 
 /// A change of page tables in progress.
 ///
-/// Nothing is mapped in place of what a TLB may still know (see "Break before make" in [`crate::pgtable`]): [`Self::map`] invalidates first if
-/// something was unmapped since the last time. So a job that replaces mappings needs one invalidation if it unmaps all of them before it maps
-/// the first. The end of the change invalidates if anything was removed since.
+/// Nothing is mapped in place of what a TLB may still know (see "Break before make" in
+/// [`crate::pgtable`]): [`Self::map`] invalidates first if something was unmapped since the last
+/// time. So a job that replaces mappings needs one invalidation if it unmaps all of them before it
+/// maps the first. The end of the change invalidates if anything was removed since.
 pub(crate) struct Change<'a> {
     vm: &'a mut VmTables,
     /// There until the end.

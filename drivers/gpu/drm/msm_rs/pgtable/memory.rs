@@ -69,8 +69,9 @@ pub trait Entries {
 
 /// The memory that tables live in.
 ///
-/// Whoever has one holds the lock of the VM's page tables, or its tables aren't anybody else's yet; that is why nothing here takes
-/// `&mut self`. Only tables that [`super::PageTables`] was given are ever named.
+/// Whoever has one holds the lock of the VM's page tables, or its tables aren't anybody else's yet;
+/// that is why nothing here takes `&mut self`. Only tables that [`super::PageTables`] was given are
+/// ever named.
 pub trait Memory {
     /// See [`Memory::entries`].
     type Entries<'a>: Entries
@@ -84,9 +85,9 @@ pub trait Memory {
     /// coherent walker a write barrier, otherwise a clean to the point of coherency. Called once per run of entries.
     fn sync(&self, table: Table, first: usize, count: usize);
 
-    /// Makes a whole table visible to the walkers, before anything that is stored later is: called once for each table, when its contents
-    /// are as they shall be and before a descriptor or TTBR0 leads to it. For a coherent walker a write barrier, otherwise a clean of
-    /// the table.
+    /// Makes a whole table visible to the walkers, before anything that is stored later is: called
+    /// once for each table, when its contents are as they shall be and before a descriptor or TTBR0
+    /// leads to it. For a coherent walker a write barrier, otherwise a clean of the table.
     fn publish(&self, table: Table);
 
     /// What was last set; `Counts::default()` for a table fresh from the pool.
@@ -101,7 +102,8 @@ pub trait Pool {
     /// How many are left.
     fn available(&self) -> u64;
 
-    /// Takes one: all zero, with default counts. The walkers may still see what was in its memory before: [`Memory::publish`].
+    /// Takes one: all zero, with default counts. The walkers may still see what was in its memory
+    /// before: [`Memory::publish`].
     fn take(&mut self) -> Option<Table>;
 }
 
@@ -113,7 +115,7 @@ pub trait Gather {
     /// invalidation, then it is the caller's.
     fn table(&mut self, table: Table);
 
-    /// A translation that the TLB may hold was removed. The pages behind it may not be freed, and nothing else may be mapped in its
-    /// place, before the invalidation.
+    /// A translation that the TLB may hold was removed. The pages behind it may not be freed, and
+    /// nothing else may be mapped in its place, before the invalidation.
     fn removed_live(&mut self);
 }

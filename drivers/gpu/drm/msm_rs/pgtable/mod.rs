@@ -11,8 +11,8 @@
 //!
 //! # Locks
 //!
-//! Everything here runs under the lock of the VM's page tables, which whoever has the [`Memory`] holds. Nothing here sleeps or
-//! allocates, so the lock may be taken on the fence path.
+//! Everything here runs under the lock of the VM's page tables, which whoever has the [`Memory`]
+//! holds. Nothing here sleeps or allocates, so the lock may be taken on the fence path.
 //!
 //! # Layout
 //!
@@ -32,8 +32,9 @@
 //! 3. *Run.* [`map`](PageTables::map), [`map_null`](PageTables::map_null), [`unmap`](PageTables::unmap) in any order.
 //!    No table is needed any more, so nothing can run out.
 //! 4. *Release*, also of a job that was cancelled: [`PageTables::release`] unpins. Tables that are empty then are unlinked.
-//! 5. An invalidation, if the [`Gather`] was called since the last one; then the tables gathered are freed, and the fence signals. A job
-//!    that maps over something unmaps that first, for all its operations, and invalidates before it maps: see below.
+//! 5. An invalidation, if the [`Gather`] was called since the last one; then the tables gathered
+//!    are freed, and the fence signals. A job that maps over something unmaps that first, for all
+//!    its operations, and invalidates before it maps: see below.
 //!
 //! So the number of tables is exact by construction: what is reserved is what is linked. A table that exists and is
 //! pinned can't vanish, whatever jobs run in between and in whatever order, and a table that an earlier job reserved is
@@ -58,27 +59,32 @@
 //!
 //! # Break before make
 //!
-//! The Arm ARM (DDI 0487, "Using break-before-make when updating translation table entries") demands it wherever several agents use the tables,
-//! as the clients of a GPU do, and a valid entry gives way to a valid one with another memory type, cacheability or shareability, another
-//! output address if either of the two can be written, or another size. Otherwise a TLB may hold both, and what it then makes of them may
-//! be neither: not even the page that an access reaches is certain. FEAT_BBM's levels are about the size alone. The SMMU (IHI
-//! 0062) has the tables' rules by reference and no way to say that it is more tolerant. arm64's `pgattr_change_is_safe()` reads the list in the
-//! same way; io-pgtable refuses to map over a live entry.
+//! The Arm ARM (DDI 0487, "Using break-before-make when updating translation table entries")
+//! demands it wherever several agents use the tables, as the clients of a GPU do, and a valid entry
+//! gives way to a valid one with another memory type, cacheability or shareability, another output
+//! address if either of the two can be written, or another size. Otherwise a TLB may hold both, and
+//! what it then makes of them may be neither: not even the page that an access reaches is certain.
+//! FEAT_BBM's levels are about the size alone. The SMMU (IHI 0062) has the tables' rules by
+//! reference and no way to say that it is more tolerant. arm64's `pgattr_change_is_safe()` reads
+//! the list in the same way; io-pgtable refuses to map over a live entry.
 //!
-//! - *A page descriptor*: [`map`](PageTables::map) and [`map_null`](PageTables::map_null) replace nothing but invalid entries; where
-//!   something else is live they say [`Error::Live`]. Whoever wants it replaced unmaps, invalidates, and maps. So it is with a table
-//!   descriptor that gives way to a shared table.
-//! - *A shared table replaced by its copy*: the descriptor changes from one valid table to another in one 64-bit
-//!   store. None of what the list names changes for any address: each translates to the same page with the same attributes and size,
-//!   whichever of the two tables a walk goes through. To break here would take NULL mappings away, for a moment, that nobody has asked to
-//!   change, under submits that use them. The shared table is never freed. Once the copy is changed, a walk cache
-//!   may still lead to the shared table: every page in its reach was a live NULL mapping, so any change there
-//!   is the removal of a live translation, is reported to the gather, and is followed by an invalidation (of walk caches too) before
-//!   anything else is mapped there.
+//! - *A page descriptor*: [`map`](PageTables::map) and [`map_null`](PageTables::map_null) replace
+//!   nothing but invalid entries; where something else is live they say [`Error::Live`]. Whoever
+//!   wants it replaced unmaps, invalidates, and maps. So it is with a table descriptor that gives
+//!   way to a shared table.
+//! - *A shared table replaced by its copy*: the descriptor changes from one valid table to another
+//!   in one 64-bit store. None of what the list names changes for any address: each translates to
+//!   the same page with the same attributes and size, whichever of the two tables a walk goes
+//!   through. To break here would take NULL mappings away, for a moment, that nobody has asked to
+//!   change, under submits that use them. The shared table is never freed. Once the copy is
+//!   changed, a walk cache may still lead to the shared table: every page in its reach was a live
+//!   NULL mapping, so any change there is the removal of a live translation, is reported to the
+//!   gather, and is followed by an invalidation (of walk caches too) before anything else is mapped
+//!   there.
 //! - *A table unlinked*: its contents are left alone until the invalidation, as a walker that cached the descriptor reads them. Only
 //!   then is it reused, and only then is another one linked in its place.
-//! - *A table linked*: it is published before the descriptor is written. Walkers don't cache invalid descriptors,
-//!   so a new mapping needs no invalidation.
+//! - *A table linked*: it is published before the descriptor is written. Walkers don't cache
+//!   invalid descriptors, so a new mapping needs no invalidation.
 
 pub mod footprint;
 pub mod geometry;
@@ -229,7 +235,8 @@ pub struct PageTables {
 }
 
 impl PageTables {
-    /// Tables with nothing mapped. `root` is all zero, published, with default counts. Without `null` there are no NULL mappings.
+    /// Tables with nothing mapped. `root` is all zero, published, with default counts. Without
+    /// `null` there are no NULL mappings.
     pub const fn new(geometry: Geometry, root: Table, null: Option<NullTables>) -> Self {
         Self {
             root,
@@ -458,7 +465,8 @@ impl PageTables {
     /// Maps `range` to the memory that `pages` gives: (physical address, bytes), in order, whole pages each; what
     /// exceeds the range isn't used. One walk and one sync per 2 MiB.
     ///
-    /// Since the range was unmapped, if ever, the TLB has been invalidated. An entry that is there already, and the same, is left alone.
+    /// Since the range was unmapped, if ever, the TLB has been invalidated. An entry that is there
+    /// already, and the same, is left alone.
     ///
     /// # Errors
     ///
@@ -551,7 +559,8 @@ impl PageTables {
 
     /// Maps `range` to the PRR page. Costs an entry per table's reach that is covered whole, and the entries at the ends.
     ///
-    /// Since the range was unmapped, if ever, the TLB has been invalidated. NULL mappings that are there already are left alone.
+    /// Since the range was unmapped, if ever, the TLB has been invalidated. NULL mappings that are
+    /// there already are left alone.
     ///
     /// # Errors
     ///

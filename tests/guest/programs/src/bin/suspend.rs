@@ -100,7 +100,8 @@ fn defect_30_bind_runs_asleep(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// Runtime PM leaves the SMMU alone until this is dropped, so that the system's sleep finds it awake.
+/// Runtime PM leaves the SMMU alone until this is dropped, so that the system's sleep finds it
+/// awake.
 struct StaysActive(PathBuf);
 
 impl StaysActive {
@@ -122,7 +123,8 @@ impl Drop for StaysActive {
     }
 }
 
-/// A bind whose fence signals when the sleep is over and the SMMU's clock isn't back yet: nothing reaches for its registers.
+/// A bind whose fence signals when the sleep is over and the SMMU's clock isn't back yet: nothing
+/// reaches for its registers.
 fn defect_42_bind_runs_before_the_clock_is_back(_: &mut Test) -> Outcome {
     let vadreno = Vadreno::open().context("virtual Adreno")?;
     let _active = StaysActive::new()?;
