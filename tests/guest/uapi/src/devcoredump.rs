@@ -3,7 +3,8 @@
 //! The GPU's crash dumps as the kernel hands them out (`/sys/class/devcoredump`).
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::PathBuf,
     thread::sleep,
     time::{Duration, Instant},
@@ -62,6 +63,13 @@ impl Devcoredump {
     /// The whole text.
     pub fn read(&self) -> io::Result<String> {
         Ok(String::from_utf8_lossy(&fs::read(&self.data)?).into_owned())
+    }
+
+    /// The beginning of the text. For this, too, the kernel goes through the whole dump; reading all of the text takes it many times.
+    pub fn head(&self) -> io::Result<String> {
+        let mut head = [0; 4096];
+        let len = fs::File::open(&self.data)?.read(&mut head)?;
+        Ok(String::from_utf8_lossy(&head[..len]).into_owned())
     }
 
     /// Lets the kernel forget the dump, and waits until it has. It can take another one then.
