@@ -294,7 +294,7 @@ impl<'a> Cp<'a> {
 
     /// Runs the ring from rptr to `wptr`.
     fn run_ring(&self, rptr: u32, wptr: u32) -> Result<(), Stop> {
-        let size = 1u32 << ((self.reg(gpu::CP_RB_CNTL) & 0x3f) + 1).min(28);
+        let size = gpu::ring_size(self.reg(gpu::CP_RB_CNTL));
         let left = wptr.wrapping_sub(rptr) % size;
         let base = self.reg64(gpu::CP_RB_BASE);
         let mut ring = Stream::new(base, size, rptr % size, left);

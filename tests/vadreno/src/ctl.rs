@@ -4,6 +4,7 @@
 
 use crate::device::Device;
 use crate::gpu::Activity;
+use crate::pending;
 use crate::trace;
 use crate::walk::Kind;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -103,6 +104,18 @@ pub fn read(device: &Device, offset: usize) -> u64 {
         watch::CONTEXTS => device.smmu.watch(|watch| watch.contexts() as u64),
         watch::HIT_IOVA => device.smmu.watch(|watch| watch.hit.0),
         watch::HIT_PAGE => device.smmu.watch(|watch| watch.hit.1),
+        freed::LIST => device.smmu.freed(|freed| freed.list),
+        freed::CHECK => device
+            .smmu
+            .check_freed(&device.board, &pending::roots(device)),
+        freed::PAGE => device.smmu.freed(|freed| freed.finding.page),
+        freed::HOW => device.smmu.freed(|freed| freed.finding.how),
+        freed::IOVA => device.smmu.freed(|freed| freed.finding.iova),
+        freed::TTBR0 => device.smmu.freed(|freed| freed.finding.ttbr0),
+        freed::LENIENT => device.smmu.freed(|freed| freed.lenient).into(),
+        freed::CHECKED => device.smmu.freed(|freed| freed.checked),
+        freed::DEAD_ROOTS => device.smmu.freed(|freed| freed.dead_roots),
+        freed::BARE_TABLES => device.smmu.freed(|freed| freed.bare_tables),
         _ => device.board.counters.get(offset).unwrap_or(0),
     }
 }
@@ -151,6 +164,8 @@ pub fn write(device: &Device, offset: usize, value: u64) {
         watch::PAGE => device.smmu.reach(board, value),
         watch::FORGET => device.smmu.watch(|watch| watch.forget(value)),
         watch::ADD => device.smmu.watch(|watch| watch.add(value)),
+        freed::LIST => device.smmu.freed(|freed| freed.list = value & !0xfff),
+        freed::LENIENT => device.smmu.freed(|freed| freed.lenient = value != 0),
         watch::REMOVE => device.smmu.watch(|watch| watch.remove(value)),
         _ => {}
     }

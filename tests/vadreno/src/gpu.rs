@@ -40,6 +40,10 @@ const GBIF_HALT_ACK: u32 = 0x3c46;
 pub const CP_RB_BASE: u32 = 0x800;
 /// Size of the ring and flags.
 pub const CP_RB_CNTL: u32 = 0x802;
+/// Dwords of a ring, from [`CP_RB_CNTL`].
+pub fn ring_size(cntl: u32) -> u32 {
+    1 << ((cntl & 0x3f) + 1).min(28)
+}
 /// Where the CP writes rptr.
 pub const CP_RB_RPTR_ADDR: u32 = 0x804;
 const CP_RB_RPTR: u32 = 0x806;

@@ -76,6 +76,10 @@ impl Tables for Memory {
         self.read(pa, &mut buf).ok()?;
         Some(u64::from_le_bytes(buf))
     }
+
+    fn copy(&self, pa: u64, buf: &mut [u8]) -> Option<()> {
+        self.read(pa, buf).ok()
+    }
 }
 
 #[cfg(test)]

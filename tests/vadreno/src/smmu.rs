@@ -12,11 +12,12 @@
 
 use crate::bbm::{needs_break, Used};
 use crate::board::Board;
+use crate::freed::{Block, Freed, Hardware};
 use crate::irq;
 use crate::regs::RegFile;
 use crate::tlb::{Scope, Tlb};
 use crate::trace;
-use crate::walk::{random_address, walk, Kind, Leaf, Regime, Table, WalkFault, IOVA_MASK};
+use crate::walk::{random_address, walk, Kind, Leaf, Regime, Table, Tables, WalkFault, IOVA_MASK};
 use crate::watch::{Reach, Watch};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -206,6 +207,9 @@ struct State {
     syncing: Option<(Option<u32>, Instant)>,
     stale: Stale,
     watch: Watch,
+    freed: Freed,
+    /// Invalidations that the settings had us ignore, and which nothing has made good for since.
+    ignored: Vec<Scope>,
 }
 
 /// The SMMU.
@@ -327,6 +331,12 @@ impl Smmu {
                     self.invalidate_va(board, bank, reg - 4, value);
                 }
             }
+            SCTLR => {
+                self.regs.set(offset / 4, value);
+                for regime in self.loaded(bank) {
+                    self.state().freed.load(regime);
+                }
+            }
             _ => self.regs.set(offset / 4, value),
         }
         None
@@ -379,7 +389,13 @@ impl Smmu {
             self.check_broken(board, &state, bank, scope);
         }
         state.used.forget(scope);
-        if !board.settings.ignore_tlbi.load(Relaxed) {
+        if board.settings.ignore_tlbi.load(Relaxed) {
+            if state.ignored.len() == 64 {
+                state.ignored = vec![Scope::All];
+            } else if !state.ignored.contains(&scope) {
+                state.ignored.push(scope);
+            }
+        } else {
             if !state.pending.contains(&(bank, scope)) {
                 state.pending.push((bank, scope));
             }
@@ -467,7 +483,9 @@ impl Smmu {
         let asid = (ttbr0 >> 48) as u16;
         state.tlb.invalidate(Scope::LowerHalf(asid));
         state.used.forget_contexts(asid);
-        state.watch.remember(self.regime(bank, false));
+        let regime = self.regime(bank, false);
+        state.watch.remember(regime);
+        state.freed.switch(&regime);
         board.counters.bump(counter::SWITCHES);
         trace!(
             board.trace,
@@ -524,6 +542,16 @@ impl Smmu {
             granule_4k: (fields >> 14) & 3 == granule,
             disabled: fields & (1 << 7) != 0,
         }
+    }
+
+    /// The tables that a context bank translates by.
+    fn loaded(&self, bank: u32) -> impl Iterator<Item = Regime> + '_ {
+        let on = self.bank(bank, SCTLR) & SCTLR_M != 0;
+        [false, true]
+            .into_iter()
+            .filter(move |_| on)
+            .map(move |upper| self.regime(bank, upper))
+            .filter(|regime| !regime.disabled)
     }
 
     fn asid(&self, bank: u32) -> u16 {
@@ -875,6 +903,60 @@ impl Smmu {
         state.watch.answer = reach;
     }
 
+    /// The guest gives back the pages of its list, see [`vadreno_ctl::freed`]. Returns 0, or the number of the first entry to which
+    /// something leads. `pending`: the roots that the CP is going to load.
+    pub fn check_freed(&self, board: &Board, pending: &[u64]) -> u64 {
+        let mut state = self.state();
+        let State {
+            tlb,
+            watch,
+            freed,
+            ignored,
+            ..
+        } = &mut *state;
+        let on = self.get(SCR0) & SCR0_CLIENTPD == 0;
+        let loaded: Vec<Regime> = (0..BANK_COUNT)
+            .filter(|_| on)
+            .flat_map(|bank| self.loaded(bank))
+            .collect();
+        let hardware = Hardware {
+            // What it holds against the kernel's will isn't the kernel's mistake.
+            tlb: (on && ignored.is_empty()).then_some(tlb),
+            loaded: &loaded,
+            pending,
+        };
+        let word = |at| board.memory.descriptor(freed.list + 8 * at);
+        let count = word(0).unwrap_or(0).min(vadreno_ctl::freed::MAX);
+        let blocks: Vec<Block> = (1..=count)
+            .filter_map(word)
+            .map(|entry| Block {
+                pa: entry & !0xfff,
+                order: (entry & 0xff) as u32,
+            })
+            .collect();
+        let dead_roots = freed.dead_roots;
+        let found = freed.check(&board.memory, watch, &hardware, &blocks);
+        if found.is_some() {
+            trace!(
+                board.trace,
+                "watch-freed page={:#x} how={} iova={:#x} ttbr0={:#x}",
+                freed.finding.page,
+                freed.finding.how,
+                freed.finding.iova,
+                freed.finding.ttbr0
+            );
+        }
+        if freed.dead_roots != dead_roots {
+            trace!(board.trace, "watch-dead-root count={}", freed.dead_roots);
+        }
+        found.map_or(0, |number| number as u64 + 1)
+    }
+
+    /// Runs `f` on what is known for pages that are given back.
+    pub fn freed<R>(&self, f: impl FnOnce(&mut Freed) -> R) -> R {
+        f(&mut self.state().freed)
+    }
+
     /// After a job: counts the watched pages that live tables lead to.
     pub fn check_watched(&self, board: &Board) {
         let state = self.state();
@@ -891,11 +973,12 @@ impl Smmu {
 impl State {
     /// Carries out what a sync of `bank` completes; `None`: all.
     fn complete(&mut self, bank: Option<u32>) {
-        let tlb = &mut self.tlb;
+        let (tlb, ignored) = (&mut self.tlb, &mut self.ignored);
         self.pending.retain(|(from, scope)| {
             let done = bank.is_none() || *from == bank;
             if done {
                 tlb.invalidate(*scope);
+                ignored.retain(|ignored| *scope != Scope::All && ignored != scope);
             }
             !done
         });

@@ -20,6 +20,7 @@
 //! - Losing power keeps the entries: after reset the contents of a TLB are unknown, and the SMMU driver
 //!   invalidates before it enables a context bank (`arm_smmu_device_reset()`).
 
+use crate::index::Pages;
 use crate::walk::{shift, Leaf, Table, IOVA_MASK, LAST_LEVEL};
 use std::collections::HashMap;
 
@@ -67,6 +68,8 @@ pub struct Tlb {
     leaves: [HashMap<Key, Leaf>; 4],
     /// By the level of the table.
     tables: [HashMap<Key, Table>; 4],
+    /// What all of these lead to.
+    pages: Pages,
 }
 
 /// Low bit of the addresses that share one table of `level`.
@@ -118,7 +121,10 @@ impl Tlb {
             asid: (!leaf.global()).then_some(asid),
             page: iova >> shift(leaf.level),
         };
-        self.leaves[usize::from(leaf.level & 3)].insert(key, leaf);
+        self.pages.add_leaf(leaf.level, leaf.pa(0));
+        if let Some(old) = self.leaves[usize::from(leaf.level & 3)].insert(key, leaf) {
+            self.pages.remove_leaf(old.level, old.pa(0));
+        }
     }
 
     /// Keeps a table on the way to `iova`.
@@ -127,7 +133,10 @@ impl Tlb {
             asid: Some(asid),
             page: iova >> table_shift(table.level),
         };
-        self.tables[usize::from(table.level & 3)].insert(key, table);
+        self.pages.add_table(table.pa);
+        if let Some(old) = self.tables[usize::from(table.level & 3)].insert(key, table) {
+            self.pages.remove_table(old.pa);
+        }
     }
 
     /// Empties the TLB when it is full.
@@ -154,15 +163,20 @@ impl Tlb {
                 for (level, leaves) in self.leaves.iter_mut().enumerate() {
                     let page = iova >> shift(level as u8);
                     for asid in [Some(asid), None] {
-                        leaves.remove(&Key { asid, page });
+                        if let Some(leaf) = leaves.remove(&Key { asid, page }) {
+                            self.pages.remove_leaf(leaf.level, leaf.pa(0));
+                        }
                     }
                 }
                 if !last_level {
                     for (level, tables) in self.tables.iter_mut().enumerate() {
-                        tables.remove(&Key {
+                        let removed = tables.remove(&Key {
                             asid: Some(asid),
                             page: iova >> table_shift(level as u8),
                         });
+                        if let Some(table) = removed {
+                            self.pages.remove_table(table.pa);
+                        }
                     }
                 }
             }
@@ -171,24 +185,41 @@ impl Tlb {
                 iova,
                 last_level,
             } => {
-                for (level, leaves) in self.leaves.iter_mut().enumerate() {
-                    leaves.retain(|key, _| key.page != iova >> shift(level as u8));
-                }
+                let keep = |key: &Key, shift| key.page != iova >> shift;
+                self.retain_leaves(keep);
                 if !last_level {
-                    for (level, tables) in self.tables.iter_mut().enumerate() {
-                        tables.retain(|key, _| key.page != iova >> table_shift(level as u8));
-                    }
+                    self.retain_tables(keep);
                 }
             }
         }
     }
 
     fn retain(&mut self, keep: impl Fn(&Key, u32) -> bool) {
+        self.retain_leaves(&keep);
+        self.retain_tables(&keep);
+    }
+
+    fn retain_leaves(&mut self, keep: impl Fn(&Key, u32) -> bool) {
         for (level, leaves) in self.leaves.iter_mut().enumerate() {
-            leaves.retain(|key, _| keep(key, shift(level as u8)));
+            leaves.retain(|key, leaf| {
+                let keep = keep(key, shift(level as u8));
+                if !keep {
+                    self.pages.remove_leaf(leaf.level, leaf.pa(0));
+                }
+                keep
+            });
         }
+    }
+
+    fn retain_tables(&mut self, keep: impl Fn(&Key, u32) -> bool) {
         for (level, tables) in self.tables.iter_mut().enumerate() {
-            tables.retain(|key, _| keep(key, table_shift(level as u8)));
+            tables.retain(|key, table| {
+                let keep = keep(key, table_shift(level as u8));
+                if !keep {
+                    self.pages.remove_table(table.pa);
+                }
+                keep
+            });
         }
     }
 
@@ -203,6 +234,21 @@ impl Tlb {
                 .sum()
         }
         (of(&self.leaves, asid), of(&self.tables, asid))
+    }
+
+    /// What all entries lead to.
+    pub fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// The first address for which the walk cache has a table that lies in the 4 KiB page at `pa`.
+    pub fn find_table(&self, pa: u64) -> Option<u64> {
+        self.tables.iter().enumerate().find_map(|(level, tables)| {
+            tables
+                .iter()
+                .find(|(_, table)| table.pa & !0xfff == pa)
+                .map(|(key, _)| key.page << table_shift(level as u8))
+        })
     }
 
     /// The first address whose entry leads to the 4 KiB page at `pa`.

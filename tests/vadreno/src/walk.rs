@@ -29,6 +29,14 @@ const SOFTWARE: u64 = 0xf << 55;
 pub trait Tables {
     /// The descriptor at a physical address; `None` when there is no memory.
     fn descriptor(&self, pa: u64) -> Option<u64>;
+
+    /// Copies a table of `buf.len() / 8` descriptors; `None` when a part of it isn't there.
+    fn copy(&self, pa: u64, buf: &mut [u8]) -> Option<()> {
+        for (at, bytes) in (pa..).step_by(8).zip(buf.chunks_exact_mut(8)) {
+            bytes.copy_from_slice(&self.descriptor(at)?.to_le_bytes());
+        }
+        Some(())
+    }
 }
 
 /// Low bit of the input address that a descriptor of `level` translates.
@@ -180,13 +188,13 @@ impl Regime {
     }
 
     /// Number of descriptors in the root table.
-    fn root_entries(&self) -> u64 {
+    pub(crate) fn root_entries(&self) -> u64 {
         let bits = self.bits() - 12;
         1 << (bits - 9 * (bits.div_ceil(9) - 1))
     }
 
     /// The first address of this half.
-    fn base(&self) -> u64 {
+    pub(crate) fn base(&self) -> u64 {
         if self.upper {
             IOVA_MASK & !((1 << self.bits()) - 1)
         } else {
@@ -196,12 +204,12 @@ impl Regime {
 }
 
 /// What one descriptor says.
-enum Step {
+pub(crate) enum Step {
     Down(Table),
     Leaf(Leaf),
 }
 
-fn step(desc: u64, table: Table) -> Result<Step, WalkFault> {
+pub(crate) fn step(desc: u64, table: Table) -> Result<Step, WalkFault> {
     let level = table.level;
     let fault = |kind| WalkFault { kind, level, desc };
     if desc & VALID == 0 || level > LAST_LEVEL {
@@ -265,11 +273,23 @@ pub enum Item {
 
 /// Visits all that can be reached from the root of `regime`. A table that occurs more than once (a guest
 /// may write loops) is entered once per level.
-pub fn visit_all(tables: &impl Tables, regime: &Regime, mut visit: impl FnMut(Item)) {
+pub fn visit_all(tables: &impl Tables, regime: &Regime, visit: impl FnMut(Item)) {
     let base = regime.base();
-    let Ok(root) = regime.root(base) else { return };
+    if let Ok(root) = regime.root(base) {
+        visit_from(tables, root, base, regime.root_entries(), visit);
+    }
+}
+
+/// As [`visit_all`], from a table with so many `entries`, the first of which translates `base`.
+pub fn visit_from(
+    tables: &impl Tables,
+    table: Table,
+    base: u64,
+    entries: u64,
+    mut visit: impl FnMut(Item),
+) {
     let mut seen = HashSet::new();
-    let mut todo = vec![(root, base, regime.root_entries())];
+    let mut todo = vec![(table, base, entries)];
     while let Some((table, base, entries)) = todo.pop() {
         if !seen.insert((table.level, table.pa)) {
             continue;

@@ -49,6 +49,16 @@ impl Watch {
             .retain(|known| ttbr0 != vadreno_ctl::watch::ALL && known.ttbr != ttbr0);
     }
 
+    /// Forgets the contexts whose root is said to be gone.
+    pub fn forget_root(&mut self, gone: impl Fn(&Regime) -> bool) {
+        self.contexts.retain(|known| !gone(known));
+    }
+
+    /// The contexts that are remembered.
+    pub fn known(&self) -> impl Iterator<Item = &Regime> {
+        self.contexts.iter()
+    }
+
     /// Number of contexts that are remembered.
     pub fn contexts(&self) -> usize {
         self.contexts.len()

@@ -315,6 +315,44 @@ pub mod watch {
     pub const IS_TABLE: u64 = 1 << 2;
 }
 
+/// Mailbox of the guest's kernel: pages that it is about to give back. See Documentation/testing.rst, "The watch".
+///
+/// The kernel writes the physical address of a page to [`LIST`](freed::LIST), once. Whenever pages are freed it puts them there: their
+/// number, at most [`MAX`](freed::MAX), as a 64-bit word, then a word for each, the physical address with the order (the
+/// number of pages as a power of two) in the low 8 bits. Then it reads [`CHECK`](freed::CHECK).
+pub mod freed {
+    /// Write the physical address of the page for the lists.
+    pub const LIST: usize = 0x600;
+    /// Reading it looks up the pages of the list, in the tables as they are now and in the TLB. It gives 0, or the number,
+    /// from 1 on, of the first entry to which something leads; the other registers then say what.
+    /// A root of tables that is in the list ends them: they aren't looked at any more.
+    pub const CHECK: usize = 0x608;
+    /// Read-only: the page.
+    pub const PAGE: usize = 0x610;
+    /// Read-only: what leads there, a combination of [`watch::BY_TABLE`](super::watch::BY_TABLE),
+    /// [`watch::BY_TLB`](super::watch::BY_TLB), [`watch::IS_TABLE`](super::watch::IS_TABLE) and [`TABLE_IN_TLB`].
+    pub const HOW: usize = 0x618;
+    /// Read-only: the first iova that leads there (0 for a table that only tables lead to).
+    pub const IOVA: usize = 0x620;
+    /// Read-only: the root of that iova's tables (0 for the TLB).
+    pub const TTBR0: usize = 0x628;
+    /// Not 0: a table may be freed while a table leads there, if no leaf is below it, and a root while it is loaded. The
+    /// kernel's own msm.ko does that at the end of each context.
+    pub const LENIENT: usize = 0x630;
+    /// Read-only: how many pages were looked up.
+    pub const CHECKED: usize = 0x638;
+    /// Read-only: how many roots were freed while they were loaded, and let pass.
+    pub const DEAD_ROOTS: usize = 0x640;
+    /// Read-only: how many tables [`LENIENT`] has let pass, roots left out.
+    pub const BARE_TABLES: usize = 0x648;
+
+    /// Most entries of a list.
+    pub const MAX: u64 = 511;
+
+    /// Bit of [`HOW`]: the walk cache leads into the page, which is a table.
+    pub const TABLE_IN_TLB: u64 = 1 << 3;
+}
+
 /// Mailbox: what a row of up to 64 pages of a context looks like, in one go.
 ///
 /// Write [`TTBR0`](row::TTBR0), [`ASID`](row::ASID) and [`COUNT`](row::COUNT), then

@@ -438,6 +438,82 @@ fn freed_table_is_seen_through_the_walk_cache() {
 }
 
 #[test]
+fn roots_that_wait_in_the_ring() {
+    let device = mapped_device();
+    let (a, b) = (RAM + 0x10_0000, RAM + 0x10_1000);
+    let mut ring = pkt7(op::SMMU_TABLE_UPDATE, &[low(a), 5 << 16, 0, 0]);
+    ring.extend(pkt7(op::MEM_WRITE, &[low(DATA), 0, 1]));
+    ring.extend(pkt7(op::SMMU_TABLE_UPDATE, &[low(b), 0, 0, 0]));
+    fill_ring(&device, &ring);
+    assert_eq!(crate::pending::roots(&device), [a, b]);
+    device.gpu.control().rptr = 5;
+    assert_eq!(crate::pending::roots(&device), [b]);
+    device.gpu.control().rptr = ring.len() as u32;
+    assert!(crate::pending::roots(&device).is_empty());
+}
+
+/// What the guest's kernel asks when it frees pages.
+#[test]
+fn freed_pages() {
+    let device = mapped_device();
+    let (root, list) = (RAM + 0x10_0000, RAM + 0x18_0000);
+    let (page, iova) = (DATA + 0x3000, 5u64 << 39);
+    write64(&device, root + 40, (RAM + 0x10_1000) | 3);
+    write64(&device, RAM + 0x10_1000, (RAM + 0x10_2000) | 3);
+    write64(&device, RAM + 0x10_2000, (RAM + 0x10_3000) | 3);
+    write64(&device, RAM + 0x10_3000, page | PAGE);
+    let mut ring = pkt7(op::SMMU_TABLE_UPDATE, &[low(root), 0, 0, 0]);
+    ring.extend(pkt7(op::MEM_WRITE, &[0, high(iova), 2]));
+    assert_eq!(run_dwords(&device, &ring), Ok(()));
+    device.gpu.control().rptr = ring.len() as u32;
+
+    crate::ctl::write(&device, ctl::freed::LIST, list);
+    let ask = |pages: &[u64]| {
+        write64(&device, list, pages.len() as u64);
+        for (at, page) in (list + 8..).step_by(8).zip(pages) {
+            write64(&device, at, *page);
+        }
+        crate::ctl::read(&device, ctl::freed::CHECK)
+    };
+    let answer = || {
+        use ctl::freed::*;
+        [PAGE, HOW, IOVA, TTBR0].map(|at| crate::ctl::read(&device, at))
+    };
+    let (by_table, by_tlb, is_table, in_tlb) = (
+        ctl::watch::BY_TABLE,
+        ctl::watch::BY_TLB,
+        ctl::watch::IS_TABLE,
+        ctl::freed::TABLE_IN_TLB,
+    );
+    assert_eq!(ask(&[DATA + 0x5000, page, DATA + 0x6000]), 2);
+    assert_eq!(answer(), [page, by_table | by_tlb, iova, root]);
+    assert_eq!(ask(&[RAM + 0x10_3000]), 1);
+    assert_eq!(answer()[1], is_table | in_tlb);
+
+    // Unmapped, but not flushed; then flushed; a TLB that was told to ignore that says nothing.
+    write64(&device, root + 40, 0);
+    assert_eq!(ask(&[page]), 1);
+    assert_eq!(answer(), [page, by_tlb, iova, 0]);
+    assert_eq!(ask(&[RAM + 0x10_3000]), 1);
+    assert_eq!(answer()[1], in_tlb);
+    crate::ctl::write(&device, ctl::IGNORE_TLBI, 1);
+    device.bar0_write(BANK + 0x610, 0);
+    device.bar0_write(BANK + 0x7f0, 0);
+    assert_eq!(ask(&[page]), 0);
+    crate::ctl::write(&device, ctl::IGNORE_TLBI, 0);
+    device.bar0_write(BANK + 0x610, 0);
+    device.bar0_write(BANK + 0x7f0, 0);
+    assert_eq!(ask(&[page, RAM + 0x10_3000]), 0);
+
+    // The root goes while it is loaded, empty; then it is nobody's any more.
+    assert_eq!(ask(&[root]), 0);
+    assert_eq!(crate::ctl::read(&device, ctl::freed::DEAD_ROOTS), 1);
+    write64(&device, root + 40, (RAM + 0x10_1000) | 3);
+    assert_eq!(ask(&[page]), 0);
+    assert_eq!(crate::ctl::read(&device, ctl::freed::CHECKED), 11);
+}
+
+#[test]
 fn table_update_switches_contexts() {
     let device = mapped_device();
     // A second root with the same tables but for one page.
