@@ -31,6 +31,7 @@
 #include <linux/soc/qcom/ubwc.h>
 
 #include "msm_gpu.h"
+#include "watch.h"
 
 /* Interrupts of the overlay: the GPU, the SMMU as a whole, and its eight context banks. */
 #define VADRENO_VECTORS		10
@@ -428,6 +429,7 @@ static int vadreno_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	va->ctl = pcim_iomap(pdev, VADRENO_BAR_CTL, 0);
 	if (!va->ctl)
 		return dev_err_probe(&pdev->dev, -ENODEV, "no control BAR\n");
+	vadreno_watch_start(va->ctl);
 
 	overlay = kmemdup(__dtbo_vadreno_begin, size, GFP_KERNEL);
 	if (!overlay)
@@ -546,7 +548,7 @@ MODULE_PARM_DESC(use_dma_buf, "write a file descriptor: its dma-buf is attached 
  * Userspace of GPUs before Adreno 6xx sends relocations; those of others aren't accepted. For what the kernel does with them, the GPU
  * makes no difference.
  */
-static struct msm_gpu *vadreno_gpu(struct device **dev)
+struct msm_gpu *vadreno_gpu(struct device **dev)
 {
 	struct device_node *node = of_find_compatible_node(NULL, NULL, "qcom,adreno");
 	struct platform_device *pdev = of_find_device_by_node(node);

@@ -37,7 +37,7 @@ def measure(module, scenario, size, number, kept_since):
     if kept_since and figures.exists() and figures.stat().st_mtime > kept_since:
         return json.loads(figures.read_text())
     figures.unlink(missing_ok=True)
-    argv = [str(TOP / "tests/vm"), "--module", module, "--kernel", "stock", "--icount", "--timeout", "1800", "--append", QUIET]
+    argv = [str(TOP / "tests/vm"), "--module", module, "--kernel", "stock", "--icount", "--no-watch", "--timeout", "1800", "--append", QUIET]
     argv += ["--mem", scenario.get("mem", "1G"), "--log", f"{name}.kernel", "--", "bench", scenario["name"], str(size)]
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     Path(f"{name}.log").write_text(done.stdout + done.stderr)

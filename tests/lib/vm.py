@@ -32,7 +32,8 @@ CMD is looked for among the guest programs (tests/guest) and in busybox. It star
 
 exit status:
   CMD's own, or
-  70   the kernel's log shows a splat, or the virtual Adreno says that it was used in a way that isn't allowed; that is printed
+  70   the kernel's log shows a splat, a page was freed that the GPU can reach (the watch), or the virtual Adreno says that
+       it was used in a way that isn't allowed; that is printed
   124  CMD took longer than --timeout, or was silent for longer than --silence; what the kernel says of blocked tasks is printed
   125  the guest could not be started, or CMD could not be started in it
 
@@ -69,6 +70,7 @@ def arguments():
     add("--append", action="append", default=[], metavar="WORDS", help="add to the kernel's command line")
     add("--expect-splat", action="append", default=[], metavar="REGEX", help="splats that match are not counted")
     add("--keep-going", action="store_true", help="let CMD go on for as long as it likes after a splat")
+    add("--no-watch", dest="watch", action="store_false", help="don't look whether the GPU can reach pages that are freed")
     add("--kmemleak", action=argparse.BooleanOptionalAction, help="look for leaks at the end (default: debug kernel)")
     add("--device-arg", action="append", default=[], metavar="ARG", help="argument for the virtual Adreno; repeatable")
     add("--counters", metavar="FILE", help="write the virtual Adreno's counters there, as JSON")
@@ -133,6 +135,13 @@ def depends(data):
     return [name for name in names if name not in ("", "ubwc_config")]
 
 
+def watch(args, data):
+    """The glue module's parameter of that name. The C memory manager frees tables that tables lead to when a context ends."""
+    if not args.watch or not data:
+        return 0
+    return 1 if b"msm_rs" in data else 2
+
+
 def cpio(files):
     """An initramfs (newc) with {path: (mode, bytes)}; the kernel unpacks it after the first."""
     out = bytearray()
@@ -154,10 +163,15 @@ def cpio(files):
 def initrd(args, shares):
     """The guest's root of that kernel, and what is this run's own."""
     data = module(args)
+    parameters = ["separate_gpu_kms=1"]
+    if args.watch:
+        # for what it prints
+        parameters.append("vm_log_shift=5")
     config = {
         "gpu": "1" if data else "",
+        "watch": str(watch(args, data)),
         "modules": " ".join(depends(data)) if data else "",
-        "parameters": " ".join(["separate_gpu_kms=1", *args.modparam]),
+        "parameters": " ".join([*parameters, *args.modparam]),
         "shares": " ".join(tag for tag in shares if tag != "rootfs"),
         "rootfs": "1" if args.rootfs else "",
         "kmemleak": "1" if args.kmemleak else "",
