@@ -57,6 +57,18 @@ pub fn use_dma_buf(dma_buf: BorrowedFd<'_>) -> Result<()> {
         .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(Errno::EIO as i32)))
 }
 
+/// The physical address of a page that the guest's glue module has, until [`free_spare_page`].
+pub fn spare_page() -> std::io::Result<u64> {
+    parameter("vadreno_glue", "spare_page")?
+        .parse()
+        .map_err(std::io::Error::other)
+}
+
+/// Has the guest's glue module give that page back.
+pub fn free_spare_page() -> std::io::Result<()> {
+    set_parameter("vadreno_glue", "spare_page", "0")
+}
+
 /// While this lives, SUBMITs may have relocations, as with GPUs before Adreno 6xx.
 #[derive(Debug)]
 pub struct Relocations(());

@@ -218,6 +218,19 @@ impl Vadreno {
     /// # Errors
     /// `ENOENT`: nothing is mapped there.
     pub fn lose(&self, iova: u64) -> Result<LostEntry<'_>> {
+        self.change(iova, |_| 0)
+    }
+
+    /// Has a page-table entry of the context that ran last lead to the physical page `page`, until the guard is dropped.
+    ///
+    /// # Errors
+    /// `ENOENT`: nothing is mapped there.
+    pub fn divert(&self, iova: u64, page: u64) -> Result<LostEntry<'_>> {
+        const ADDRESS: u64 = 0xffff_ffff_f000;
+        self.change(iova, |entry| (entry & !ADDRESS) | (page & ADDRESS))
+    }
+
+    fn change(&self, iova: u64, to: impl FnOnce(u64) -> u64) -> Result<LostEntry<'_>> {
         use ctl::translate::*;
         let ttbr0 = self.read(ctl::current::TTBR0);
         self.exclusively(|| {
@@ -226,7 +239,7 @@ impl Vadreno {
                 return Err(Errno::ENOENT);
             }
             let entry = self.read(PTE);
-            self.write(STORE, 0);
+            self.write(STORE, to(entry));
             Ok(LostEntry {
                 device: self,
                 iova,
@@ -289,7 +302,7 @@ impl Vadreno {
     }
 }
 
-/// While this lives, a page-table entry is missing. To be dropped before the kernel looks for the entry.
+/// While this lives, a page-table entry is missing or another one. To be dropped before the kernel looks for the entry.
 #[derive(Debug)]
 pub struct LostEntry<'a> {
     device: &'a Vadreno,
