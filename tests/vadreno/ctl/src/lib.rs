@@ -380,10 +380,7 @@ mod tests {
 
     #[test]
     fn counters_have_one_name_each() {
-        assert_eq!(
-            counter::BASE + 8 * (counter::COUNT - 1),
-            counter::UNBROKEN
-        );
+        assert_eq!(counter::BASE + 8 * (counter::COUNT - 1), counter::UNBROKEN);
         for (i, name) in counter::NAMES.iter().enumerate() {
             assert!(!counter::NAMES[..i].contains(name), "{name} twice");
         }
