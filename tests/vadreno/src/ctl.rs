@@ -3,7 +3,7 @@
 //! The control BAR: carries out what [`vadreno_ctl`] describes.
 
 use crate::device::Device;
-use crate::gpu::Activity;
+use crate::gpu::{int, Activity};
 use crate::pending;
 use crate::trace;
 use crate::walk::Kind;
@@ -135,6 +135,7 @@ pub fn write(device: &Device, offset: usize, value: u64) {
         DELAY => settings.delay.store(value, Relaxed),
         SPECULATE => settings.speculate.store(value, Relaxed),
         SEED => board.chance.reseed(value),
+        HANG => device.gpu.raise(board, int::HANG_DETECT),
         COUNTERS_RESET if value == 1 => {
             board.counters.reset();
             device.smmu.clear_stale();

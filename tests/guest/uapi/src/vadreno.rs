@@ -8,6 +8,7 @@ use nix::fcntl::{Flock, FlockArg};
 use std::{
     fs::{self, File, OpenOptions},
     io,
+    marker::PhantomData,
 };
 use vadreno_ctl as ctl;
 
@@ -52,6 +53,17 @@ pub enum Translation {
     Denied,
     /// Something that ends the walk otherwise: the `STATUS` register.
     Other(u64),
+}
+
+/// How the GPU can reach a physical page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// A combination of the `watch` bits; 0 when it can't.
+    pub how: u64,
+    /// The first address that leads there.
+    pub iova: u64,
+    /// The context of that address; 0 when it was found in the TLB, or is the kernel's.
+    pub ttbr0: u64,
 }
 
 /// What a row of pages looks like; bit n is page n's.
@@ -207,9 +219,18 @@ impl Vadreno {
 
     /// How the GPU can reach a physical page: a combination of the `watch` bits, 0 when it can't.
     pub fn reachable(&self, page: u64) -> Result<u64> {
+        Ok(self.reach(page)?.how)
+    }
+
+    /// How, and by which address, the GPU can reach a physical page.
+    pub fn reach(&self, page: u64) -> Result<Reach> {
         self.exclusively(|| {
             self.write(ctl::watch::PAGE, page);
-            self.read(ctl::watch::REACHABLE)
+            Reach {
+                how: self.read(ctl::watch::REACHABLE),
+                iova: self.read(ctl::watch::IOVA),
+                ttbr0: self.read(ctl::watch::TTBR0),
+            }
         })
     }
 
@@ -295,10 +316,31 @@ impl Vadreno {
         }
     }
 
+    /// Has the hang detector find the GPU hung. It doesn't recover while it isn't [allowed to sleep](Self::let_sleep).
+    pub fn hang(&self) {
+        self.write(ctl::HANG, 1);
+    }
+
+    /// Lets the GPU sleep when it is idle, until the guard is dropped.
+    pub fn let_sleep(&self) -> io::Result<Sleepy<'_>> {
+        keep_awake(false)?;
+        Ok(Sleepy(PhantomData))
+    }
+
     /// Stops the CP before its next packet until the guard is dropped.
     pub fn hold_cp(&self) -> HeldCp<'_> {
         self.write(ctl::HOLD_CP, 1);
         HeldCp { device: self }
+    }
+}
+
+/// While this lives, the GPU may sleep.
+#[derive(Debug)]
+pub struct Sleepy<'a>(PhantomData<&'a Vadreno>);
+
+impl Drop for Sleepy<'_> {
+    fn drop(&mut self) {
+        let _ = keep_awake(true);
     }
 }
 

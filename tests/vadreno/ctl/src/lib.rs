@@ -92,6 +92,10 @@ pub const SEED: usize = 0x130;
 /// Write 1: all counters become 0.
 pub const COUNTERS_RESET: usize = 0x138;
 
+/// Write any value: the hang detector finds the GPU hung, whatever it does. A driver is told at once, where the device's own
+/// hangs may have to wait for its next check.
+pub const HANG: usize = 0x158;
+
 /// Counters, each 64 bits, read-only, since start or [`COUNTERS_RESET`]. The JSON that the device prints at exit
 /// names them as [`NAMES`](counter::NAMES) does.
 pub mod counter {
