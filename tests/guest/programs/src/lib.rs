@@ -9,6 +9,7 @@ mod gpu;
 pub mod hang;
 mod legacy;
 pub mod model;
+pub mod orders;
 mod tolerance;
 
 pub use census::Census;

@@ -3,7 +3,13 @@
 //! The GPU's files in debugfs.
 
 use nix::mount::{mount, MsFlags};
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    time::Duration,
+};
 
 const ROOT: &str = "/sys/kernel/debug";
 
@@ -82,8 +88,49 @@ pub fn gem_kernel_mappings() -> io::Result<usize> {
         .count())
 }
 
+/// The list of all BOs, for looking at it often.
+#[derive(Debug)]
+pub struct GemList {
+    file: File,
+    text: Vec<u8>,
+}
+
+impl GemList {
+    /// Opens it.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self {
+            file: File::open(directory()?.join("gem"))?,
+            text: vec![0; 64 << 10],
+        })
+    }
+
+    /// The bytes of all BOs, and of those that have pages. BOs that somebody has locked may be missing.
+    pub fn bytes(&mut self) -> io::Result<(u64, u64)> {
+        let mut len = 0;
+        loop {
+            let read = self.file.read_at(&mut self.text[len..], len as u64)?;
+            len += read;
+            if read == 0 || len == self.text.len() {
+                break;
+            }
+        }
+        let text = String::from_utf8_lossy(&self.text[..len]);
+        Ok((sum(&text, "Total:")?.1, sum(&text, "Resident:")?.1))
+    }
+}
+
+/// How long the SMMU won't stall on a fault, after the last one.
+pub fn stall_reenable_time() -> io::Result<Duration> {
+    let text = fs::read_to_string(directory()?.join("stall_reenable_time_us"))?;
+    let time = text.trim().parse().map_err(io::Error::other)?;
+    Ok(Duration::from_micros(time))
+}
+
 fn gem_sum(title: &str) -> io::Result<(u64, u64)> {
-    let text = gem()?;
+    sum(&gem()?, title)
+}
+
+fn sum(text: &str, title: &str) -> io::Result<(u64, u64)> {
     let line = text
         .lines()
         // Behind the indentation of a BO that was locked, and so left out.

@@ -7,8 +7,8 @@ use std::{
     fs::{File, OpenOptions},
     ops::Range,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-    path::PathBuf,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// An open file of the msm driver: one context, with one VM of its own.
@@ -19,8 +19,35 @@ pub struct Device {
     file: Arc<OwnedFd>,
 }
 
+/// Where nodes were found last. To look for one opens those of other drivers, which do much for that.
+static FOUND: Mutex<Vec<(String, String, PathBuf)>> = Mutex::new(Vec::new());
+
 /// Opens the first DRM node of `prefix` ("renderD", "card") whose driver is called `driver`.
 pub(crate) fn open_node(prefix: &str, driver: &str) -> Result<File> {
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_it = |(p, d, _): &&(String, String, PathBuf)| p == prefix && d == driver;
+    if let Some((_, _, path)) = found.iter().find(is_it) {
+        if let Ok(file) = open_if(path, driver) {
+            return Ok(file);
+        }
+    }
+    let (path, file) = find_node(prefix, driver)?;
+    found.retain(|known| !is_it(&known));
+    found.push((prefix.into(), driver.into(), path));
+    Ok(file)
+}
+
+fn open_if(path: &Path, driver: &str) -> Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.map_err(|_| Errno::ENODEV)?;
+    if driver_name(&file)? == driver {
+        Ok(file)
+    } else {
+        Err(Errno::ENODEV)
+    }
+}
+
+fn find_node(prefix: &str, driver: &str) -> Result<(PathBuf, File)> {
     let mut nodes: Vec<PathBuf> = std::fs::read_dir("/dev/dri")
         .map_err(|_| Errno::ENODEV)?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -30,15 +57,10 @@ pub(crate) fn open_node(prefix: &str, driver: &str) -> Result<File> {
         })
         .collect();
     nodes.sort();
-    for path in nodes {
-        let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else {
-            continue;
-        };
-        if driver_name(&file).is_ok_and(|name| name == driver) {
-            return Ok(file);
-        }
-    }
-    Err(Errno::ENODEV)
+    nodes
+        .into_iter()
+        .find_map(|path| Some((path.clone(), open_if(&path, driver).ok()?)))
+        .ok_or(Errno::ENODEV)
 }
 
 fn driver_name(file: &File) -> Result<String> {

@@ -239,6 +239,12 @@ impl From<OwnedFd> for SyncFile {
     }
 }
 
+impl From<SyncFile> for OwnedFd {
+    fn from(file: SyncFile) -> Self {
+        file.fd
+    }
+}
+
 impl AsFd for SyncFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
