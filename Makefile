@@ -82,12 +82,14 @@ overlay-remove:
 #:   make golden           new dumps for its tests, from runs with both modules
 #:   tests/vm -- CMD       a command of your own in a guest, see tests/vm --help
 #:   make differential     random programs of ioctls, on both modules; SEED=N for others than in make test, COUNT=N
+#:   make orders           all orders of up to six events around a bind that waits, on both kernels; make test plays a share
+#:                           of them, which SEED=N chooses. tests/orders/run --help for more
 #:   make soak             random programs on and on, with signals, failing allocations, sleep, kills, faults and hangs of others,
 #:                           on the debug kernel (KERNEL=stock for Debian's) from SEED=N on; MINUTES=N for an end
 #:   make properties       the pure modules' properties, each in a million cases, and the planner's with a million ops; CASES=N
 #:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
 #:   make mutants          breaks the module on purpose, in ten ways, and says which test notices
-.PHONY: run test host-test defects fuzz golden differential soak properties coverage mutants
+.PHONY: run test host-test defects fuzz golden differential orders soak properties coverage mutants
 run:
 	@tests/run
 
@@ -108,6 +110,9 @@ golden:
 
 differential:
 	@tests/differential/run $(if $(SEED),--from $(SEED)) $(if $(COUNT),--count $(COUNT))
+
+orders:
+	@tests/orders/run
 
 soak: KERNEL = debug
 soak:
