@@ -3,6 +3,8 @@
 //! Every allocation of the crash capture, of slabs or of pages, fails once, in the thread that captures: the SMMU's for a fault, the GPU's
 //! worker for a hang. The fence signals all the same, and if that dump is lost, the next crash has one.
 //!
+//! A run tries a share of them, which changes with the seed; with `FAILSLAB_CRASH=all` in the environment it tries all.
+//!
 //! Needs a kernel with fault injection. What is leaked, `tests/vm` finds at the end (`--kernel debug`).
 
 use harness::{bail, ensure, Context, Outcome, Test};
@@ -48,10 +50,21 @@ fn take_dump() -> harness::Result<bool> {
     Ok(present)
 }
 
-fn each_allocation(threads: &[KernelThread], commands: impl Fn(&Gpu) -> Pm4) -> Outcome {
+/// One of so many allocations is in a share.
+const SHARE: u32 = 40;
+
+fn each_allocation(
+    test: &mut Test,
+    threads: &[KernelThread],
+    commands: impl Fn(&Gpu) -> Pm4,
+) -> Outcome {
     ensure!(!threads.is_empty(), "no such thread");
     take_dump()?;
-    let (mut n, mut lost) = (1, 0);
+    let step = match std::env::var("FAILSLAB_CRASH").as_deref() {
+        Ok("all") => 1,
+        _ => SHARE,
+    };
+    let (mut n, mut tried, mut lost) = (test.rng.u32(1..=step), 0, 0);
     while n < ENDLESS {
         let gpu = context()?;
         threads.iter().try_for_each(|thread| thread.fail_nth(n))?;
@@ -78,35 +91,31 @@ fn each_allocation(threads: &[KernelThread], commands: impl Fn(&Gpu) -> Pm4) -> 
         if left != 0 {
             ensure!(dumped, "no dump, though nothing failed");
             ensure!(n > 20, "only {n} allocations");
-            println!(
-                "# {} allocations, without {lost} of them there is no dump",
-                n - 1
-            );
+            println!("# {tried} of fewer than {n} allocations failed, without {lost} of them there is no dump");
             return Ok(());
         }
-        if n % 10 == 0 {
-            println!("# {n} allocations, so far");
-        }
-        n += 1;
+        tried += 1;
+        println!("# allocation {n}");
+        n += step;
     }
     bail!("{ENDLESS} allocations and no end");
 }
 
-fn defect_34_fault(_: &mut Test) -> Outcome {
+fn defect_34_fault(test: &mut Test) -> Outcome {
     fault_injection::set_up().context("failslab")?;
     // It is there once the GPU has been used.
     drop(Gpu::new()?);
     let threads = KernelThread::all(|name| name.starts_with("irq/") && name.contains("arm-smmu"))?;
-    each_allocation(&threads, fault_of)
+    each_allocation(test, &threads, fault_of)
 }
 
-fn defect_34_hang(_: &mut Test) -> Outcome {
+fn defect_34_hang(test: &mut Test) -> Outcome {
     fault_injection::set_up().context("failslab")?;
     drop(Gpu::new()?);
     let threads = KernelThread::all(|name| name == "gpu-worker")?;
     // Nothing else runs that could be taken for hung.
     debugfs::set_hangcheck_period(Duration::from_secs(1))?;
-    let outcome = each_allocation(&threads, |gpu| hang::commands(gpu, 1));
+    let outcome = each_allocation(test, &threads, |gpu| hang::commands(gpu, 1));
     debugfs::set_hangcheck_period(Duration::from_secs(6))?;
     outcome
 }

@@ -268,7 +268,11 @@ fn defect_49_queued_submit_of_an_unusable_vm(_: &mut Test) -> Outcome {
 /// Binds are cancelled again and again while their fences signal at the same moment: they run or they don't, and nothing is left.
 fn cancelled_or_run(_: &mut Test) -> Outcome {
     let before = Census::new()?;
+    let end = Instant::now() + Duration::from_secs(15);
     for round in 0..100u64 {
+        if round >= 5 && Instant::now() > end {
+            break;
+        }
         let scene = Scene::new()?;
         let held = HeldFence::new().context("held fence")?;
         let jobs = [scene.unmap(), scene.map_over(), scene.unmap()]
