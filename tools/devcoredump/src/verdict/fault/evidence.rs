@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What speaks for a finding.
+
+use super::*;
+use crate::verdict::Evidence;
+
+impl<'a> Case<'a> {
+    pub(super) fn evidence(&self) -> Vec<Evidence> {
+        let mut out = Vec::new();
+        let mut say = |line: Option<u64>, text: String| out.push(Evidence { line, text });
+        let section = |name: &str| {
+            self.dump
+                .sections
+                .iter()
+                .find(|s| &*s.name == name)
+                .map(|s| s.line)
+        };
+        if let Some(table) = &self.dump.page_table {
+            let line = section("pgtable-fault-info");
+            if table.table() != 0 {
+                let same = if table.table() == self.fault.table() {
+                    "the tables the GPU used are the blamed context's"
+                } else {
+                    "the tables the GPU used are not the blamed context's"
+                };
+                say(
+                    line,
+                    format!(
+                        "{same} (ttbr0 {:#x}, {:#x})",
+                        self.fault.table(),
+                        table.table()
+                    ),
+                );
+            }
+            match self.walk {
+                Some(Walk::Mapped(leaf)) => say(
+                    line,
+                    format!(
+                        "tables: a {} page at {:#x}, {}{}, entry {:#x}",
+                        size(leaf.size()),
+                        leaf.address(),
+                        if leaf.read_only() {
+                            "read-only"
+                        } else {
+                            "writable"
+                        },
+                        if leaf.unprivileged() {
+                            ""
+                        } else {
+                            ", privileged"
+                        },
+                        leaf.pte
+                    ),
+                ),
+                Some(Walk::Unmapped { level }) => {
+                    say(line, format!("tables: no entry at level {level}"))
+                }
+                Some(Walk::Nothing) => say(line, "tables: no entry at the first level".into()),
+                Some(Walk::Malformed { pte }) => {
+                    say(line, format!("tables: malformed entry {pte:#x}"))
+                }
+                None => {}
+            }
+        } else {
+            say(None, "this kernel doesn't dump page tables".into());
+        }
+        if let Some((_, bo)) = self.bo {
+            say(
+                Some(bo.line),
+                format!("BO list: {} at {}", describe(bo), range(&bo.range())),
+            );
+        } else if !self.dump.bos.is_empty() {
+            say(
+                section("bos"),
+                format!("BO list: none of {} is there", self.dump.bos.len()),
+            );
+        }
+        match self.log {
+            None => say(
+                None,
+                "no VM log: msm was loaded with vm_log_shift=0, or the context doesn't use VM_BIND"
+                    .into(),
+            ),
+            Some(log) => {
+                const SHOWN: usize = 8;
+                let covering: Vec<_> = log.entries.iter().filter(|e| e.covers(self.addr)).collect();
+                let hidden = covering.len().saturating_sub(SHOWN);
+                if hidden > 0 {
+                    say(
+                        None,
+                        format!("VM log: {hidden} older entries cover the address"),
+                    );
+                }
+                for entry in covering.iter().skip(hidden) {
+                    say(Some(entry.line), format!("VM log: {}", logged(log, entry)));
+                }
+                if covering.is_empty() {
+                    let n = log.entries.len();
+                    say(
+                        section("vm-log"),
+                        format!("VM log: none of {n} entries covers the address"),
+                    );
+                }
+                if let Some(lost) = log.header.as_ref().and_then(|h| h.lost).filter(|&n| n > 0) {
+                    say(
+                        section("vm-log"),
+                        format!("VM log: {lost} older entries are lost"),
+                    );
+                }
+                if log.header.is_none() {
+                    match (log.older_missing(), log.newest_missing()) {
+                        (Missing::Maybe, _) => say(
+                            section("vm-log"),
+                            "VM log: either older entries or the newest one is missing (stock kernel)".into(),
+                        ),
+                        (_, Missing::Yes) => say(
+                            section("vm-log"),
+                            "VM log: its newest entry is missing (stock kernel)".into(),
+                        ),
+                        (Missing::Yes, _) => say(section("vm-log"), "VM log: older entries are missing".into()),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        if let Some(cut) = self.dump.cut {
+            say(
+                None,
+                format!("the dump is cut ({cut:?}): what follows is missing"),
+            );
+        }
+        out
+    }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Page faults.
+//!
+//! Three witnesses are heard: the page-table walk (what the tables held shortly after the fault), the VM log (what was done
+//! to them before), and the BO list (for a VM_BIND context all VMAs; these change when an ioctl asks, not when the page
+//! tables follow). None is complete: old kernels lack the walk or the log, logs wrap, and C's log lacks its newest entry.
+//! [`Sure`] says what that leaves.
+
+mod evidence;
+mod permission;
+mod tables;
+mod unmapped;
+
+use super::text::*;
+use super::{
+    Finding,
+    Sure,
+    Verdict,
+    Whose, //
+};
+use crate::dump::*;
+use crate::pte::Walk;
+use crate::space::{
+    self,
+    Live, //
+};
+use crate::vm_log::{
+    Applied,
+    Entry,
+    Missing,
+    Op,
+    VmLog, //
+};
+
+/// Judges the fault of a dump.
+pub(super) fn judge(dump: &Dump, fault: &Fault) -> Finding {
+    let case = Case::new(dump, fault);
+    let mut finding = case.judge();
+    let mut evidence = case.evidence();
+    evidence.append(&mut finding.evidence);
+    finding.evidence = evidence;
+    finding
+}
+
+/// All that bears on one fault.
+struct Case<'a> {
+    dump: &'a Dump,
+    fault: &'a Fault,
+    addr: u64,
+    /// `None`: the kernel printed none, or of no context.
+    walk: Option<Walk>,
+    log: Option<&'a VmLog>,
+    /// Entries in effect at the time of the fault, in order.
+    order: Vec<usize>,
+    /// The last of them that covers the address.
+    last: Option<(usize, &'a Entry)>,
+    /// The oldest map that covers the address but came too late.
+    late: Option<(usize, &'a Entry)>,
+    /// The BO listed at the address.
+    bo: Option<(usize, &'a Bo)>,
+}
+
+impl<'a> Case<'a> {
+    fn new(dump: &'a Dump, fault: &'a Fault) -> Self {
+        let addr = fault.address();
+        let log = dump.vm_log.as_ref();
+        let order = log.map(space::order).unwrap_or_default();
+        let last = log.and_then(|log| {
+            let newest_first = order.iter().rev().map(|&i| (i, &log.entries[i]));
+            let mut changes = newest_first.filter(|(_, e)| e.op.maps() || e.op.removes());
+            changes.find(|(_, e)| e.covers(addr))
+        });
+        let late = log.and_then(|log| {
+            let mut maps = log.entries.iter().enumerate().filter(|(_, e)| e.op.maps());
+            maps.find(|(_, e)| e.covers(addr) && e.err.is_none() && !log.in_effect(e))
+        });
+        let bo = dump
+            .bos
+            .iter()
+            .enumerate()
+            .find(|(_, bo)| bo.range().contains(&addr));
+        let walk = dump
+            .page_table
+            .as_ref()
+            .filter(|table| table.table() != 0)
+            .map(PageTable::walk);
+        Case {
+            dump,
+            fault,
+            addr,
+            walk,
+            log,
+            order,
+            last,
+            late,
+            bo,
+        }
+    }
+
+    fn mapped(&self) -> Option<bool> {
+        match self.walk? {
+            Walk::Mapped(_) => Some(true),
+            Walk::Unmapped { .. } | Walk::Nothing => Some(false),
+            Walk::Malformed { .. } => None,
+        }
+    }
+
+    fn access(&self) -> String {
+        match self.fault.direction {
+            Some(direction) => format!("The GPU's {direction} at {:#x}", self.addr),
+            None => format!("The GPU's access to {:#x}", self.addr),
+        }
+    }
+
+    fn older_missing(&self) -> Missing {
+        self.log.map_or(Missing::Yes, VmLog::older_missing)
+    }
+
+    fn newest_missing(&self) -> Missing {
+        self.log.map_or(Missing::Yes, VmLog::newest_missing)
+    }
+
+    fn judge(&self) -> Finding {
+        if self.fault.kind == FaultType::External {
+            let what = format!("{} was refused by the memory system.", self.access());
+            return Finding::new(Verdict::External, Sure::Likely, Whose::Kernel, what).next(
+                "Check what memory the tables point to: protected, carved out, or powered down.",
+            );
+        }
+        if self.fault.in_kernel_half() {
+            return self.kernel_half();
+        }
+        if let Some(table) = &self.dump.page_table {
+            if table.table() == 0 {
+                let what = format!(
+                    "{} was reported when no submit was running, so there is no context to look at.",
+                    self.access()
+                );
+                return Finding::new(Verdict::NoSubmit, Sure::Likely, Whose::Unclear, what).next(
+                    "Look for a submit that was retired too early, and at the kernel's own rings.",
+                );
+            }
+            if table.table() != self.fault.table() {
+                let what = format!(
+                    "The GPU used the tables at {:#x}; the dump blames a context with tables at {:#x}.",
+                    self.fault.table(),
+                    table.table()
+                );
+                return Finding::new(Verdict::WrongContext, Sure::Certain, Whose::Unclear, what)
+                    .next("Don't trust this dump's task, BOs and VM log: they are another context's. Reproduce with one GPU client.");
+            }
+        }
+        if self.fault.kind == FaultType::Permission {
+            if let Some(finding) = self.permission() {
+                return finding;
+            }
+        }
+        if self.mapped() == Some(true) {
+            self.mapped_but_faulted()
+        } else {
+            self.not_mapped()
+        }
+    }
+
+    fn kernel_half(&self) -> Finding {
+        let owner = self
+            .dump
+            .rings
+            .iter()
+            .find(|ring| (ring.iova..ring.iova.saturating_add(ring.size)).contains(&self.addr))
+            .map_or_else(String::new, |ring| format!(", ring {}'s", ring.id));
+        let what = format!(
+            "{} hit the kernel's half of the address space{owner}.",
+            self.access()
+        );
+        Finding::new(Verdict::Privileged, Sure::Likely, Whose::Application, what)
+            .next("Look for a wild pointer in the command stream; its upper bits are set.")
+            .or("the kernel's own firmware or preemption data is mapped wrongly")
+    }
+
+    fn too_late(&self, index: usize, entry: &Entry, sure: Sure) -> Finding {
+        let fault = self.log.and_then(VmLog::fault_time);
+        let when = match (entry.applied, fault) {
+            (Applied::NotYet, _) => ", which had not run yet".to_string(),
+            (Applied::At(at), Some(fault)) => {
+                format!(", which ran {} later", duration(at.saturating_sub(fault)))
+            }
+            _ => String::new(),
+        };
+        let what = format!(
+            "{} came before the {} of {}{}{when}.",
+            self.access(),
+            entry.op,
+            range(&entry.range()),
+            by(entry)
+        );
+        let whose = if entry.op == Op::Restore {
+            Whose::Kernel
+        } else {
+            Whose::Application
+        };
+        Finding::new(Verdict::BoundTooLate, sure, whose, what)
+            .next("Make the submit wait for the bind's out-fence or syncobj.")
+            .entry(index)
+    }
+
+    /// What is at the address.
+    fn place(&self) -> String {
+        match (self.bo, self.last) {
+            (Some((_, bo)), _) => format!("{} at {}", describe(bo), range(&bo.range())),
+            (None, Some((_, entry))) if entry.op.maps() => {
+                format!("a mapping{} at {}", name_of(entry), range(&entry.range()))
+            }
+            _ => "a mapping".into(),
+        }
+    }
+}

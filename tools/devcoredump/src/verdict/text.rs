@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Numbers, BOs and log entries in words.
+
+use crate::dump::Bo;
+use crate::vm_log::{
+    Applied,
+    Entry,
+    VmLog, //
+};
+use std::ops::Range;
+
+/// `1234567` ns as `1.235 ms`.
+pub fn duration(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        _ => format!("{:.3} s", ns as f64 / 1e9),
+    }
+}
+
+/// `8192` as `8 KiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = bytes;
+    let mut unit = 0;
+    while value >= 1024 && value % 1024 == 0 && unit + 1 < UNITS.len() {
+        value /= 1024;
+        unit += 1;
+    }
+    if value >= 10 * 1024 && unit == 0 {
+        return format!("{bytes:#x} bytes");
+    }
+    format!("{value} {}", UNITS[unit])
+}
+
+/// `0x100000000–0x100004000`
+pub fn range(range: &Range<u64>) -> String {
+    format!("{:#x}–{:#x}", range.start, range.end)
+}
+
+pub(super) fn describe(bo: &Bo) -> String {
+    match &bo.name {
+        Some(name) => format!("BO \"{name}\" ({})", size(bo.size)),
+        None => format!("a BO of {}", size(bo.size)),
+    }
+}
+
+pub(super) fn name_of(entry: &Entry) -> String {
+    match (&entry.name, entry.handle) {
+        (Some(name), _) => format!(" of BO \"{name}\""),
+        (None, Some(handle)) => format!(" of the BO with handle {handle}"),
+        (None, None) => String::new(),
+    }
+}
+
+/// By whom an op was asked for.
+pub(super) fn by(entry: &Entry) -> String {
+    let mut out = match entry.queue {
+        0 => String::new(),
+        queue => format!(" by queue {queue}"),
+    };
+    if let Some(job) = entry.job {
+        out += &format!(", job {job}");
+    }
+    out
+}
+
+/// One log line for people.
+pub(super) fn logged(log: &VmLog, entry: &Entry) -> String {
+    let mut out = format!(
+        "{} {}{}{}",
+        entry.op,
+        range(&entry.range()),
+        name_of(entry),
+        by(entry)
+    );
+    if let (Some(fault), Some(asked)) = (log.fault_time(), entry.asked) {
+        out += &format!(", asked {} of the fault", ahead(asked, fault));
+        match entry.applied {
+            Applied::At(at) => out += &format!(", applied {}", ahead(at, fault)),
+            Applied::NotYet => out += ", not applied",
+            Applied::Yes => {}
+        }
+    }
+    if let Some(err) = entry.err {
+        out += &format!(", failed with {err}");
+    }
+    out
+}
+
+pub(super) fn ahead(at: u64, fault: u64) -> String {
+    if at <= fault {
+        format!("{} ahead", duration(fault - at))
+    } else {
+        format!("{} behind", duration(at - fault))
+    }
+}
