@@ -23,6 +23,13 @@ pub(crate) fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S:
     serializer.collect_str(&format_args!("{value:#x}"))
 }
 
+fn hex_or_none<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => hex(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 fn hex_list<S: Serializer>(values: &[u64; 4], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(values.iter().map(|value| format!("{value:#x}")))
 }
@@ -104,9 +111,9 @@ pub enum FaultType {
 /// The `fault-info` section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// The SMMU's TTBR0 when it faulted: table address, and in the upper 16 bits the ASID.
-    #[serde(serialize_with = "hex")]
-    pub ttbr0: u64,
+    /// The SMMU's TTBR0 when it faulted: table address, and in the upper 16 bits the ASID. `None` where the dump doesn't say.
+    #[serde(serialize_with = "hex_or_none")]
+    pub ttbr0: Option<u64>,
     /// The address, as printed (addresses of the upper half may be sign-extended).
     #[serde(serialize_with = "hex")]
     pub iova: u64,
@@ -135,9 +142,9 @@ impl Fault {
         self.address() >> 48 != 0
     }
 
-    /// The table's address in TTBR0.
-    pub fn table(&self) -> u64 {
-        self.ttbr0 & TTBR_ADDRESS
+    /// The table's address in TTBR0; 0: the GPU had no context's tables, only the kernel's in TTBR1.
+    pub fn table(&self) -> Option<u64> {
+        Some(self.ttbr0? & TTBR_ADDRESS)
     }
 }
 
@@ -384,6 +391,11 @@ impl Dump {
             *ignored += 1;
         }
         room
+    }
+
+    /// The first section of that name.
+    pub fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|section| &*section.name == name)
     }
 
     /// The data block of that number.

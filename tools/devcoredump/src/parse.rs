@@ -296,7 +296,7 @@ impl Document {
                 match self.inside {
                     In::Fault if dump.fault.is_none() => {
                         dump.fault = Some(Fault {
-                            ttbr0: 0,
+                            ttbr0: None,
                             iova: 0,
                             direction: None,
                             kind: FaultType::Unknown,
@@ -412,7 +412,7 @@ impl Document {
             None => bad = true,
         };
         match key {
-            "ttbr0" => set(&mut fault.ttbr0),
+            "ttbr0" => set(fault.ttbr0.get_or_insert(0)),
             // Kernels before 5.17 called it far.
             "iova" | "far" => set(&mut fault.iova),
             "dir" => {

@@ -77,7 +77,7 @@ fn found_is_0_not_found_is_1() {
 fn trouble_is_2() {
     for (arguments, input) in [
         (&["explain", "/nonexistent"][..], ""),
-        (&["explain", "/"], ""),
+        (&["explain", "/sys"], ""),
         (&["explain"], ""),
         (&["nothing-like-that"], ""),
         (&["explain", "--color", "mauve"], DUMP),

@@ -2,7 +2,14 @@
 //! One hand-made dump for each verdict, in the form that the kernel prints, and what the library makes of it; and that no
 //! input, whole or cut anywhere, makes it panic.
 
-use msm_devcoredump::dump::Dump;
+mod common;
+
+use common::make::{
+    Make,
+    HOLE,
+    OURS,
+    PAGE, //
+};
 use msm_devcoredump::parse::{
     CheckData,
     Parser, //
@@ -14,83 +21,6 @@ use msm_devcoredump::verdict::{
     Verdict, //
 };
 use proptest::prelude::*;
-
-const TABLE: &str = "0000000041000000";
-const HOLE: [u64; 4] = [0x4100_1003, 0x4100_2003, 0x4100_3003, 0];
-const PAGE: u64 = 0x4500_0f43;
-
-/// A dump to be.
-struct Make<'a> {
-    iova: u64,
-    dir: &'a str,
-    kind: &'a str,
-    ttbr0: &'a str,
-    ptes: [u64; 4],
-    log: Option<&'a str>,
-    bos: &'a [(u64, u64, u32)],
-}
-
-impl Default for Make<'_> {
-    fn default() -> Self {
-        Make {
-            iova: 0x1_0000_2040,
-            dir: "READ",
-            kind: "TRANSLATION",
-            ttbr0: TABLE,
-            ptes: HOLE,
-            log: None,
-            bos: &[(0x2_0000_0000, 0x4000, 0)],
-        }
-    }
-}
-
-/// The header of a log whose fault was at 5000 ns.
-const OURS: &str = "  # format=1 now=9000 fault=5000 lost=0\n";
-
-impl Make<'_> {
-    fn text(&self) -> String {
-        let [a, b, c, d] = self.ptes;
-        let mut text = format!(
-            "---\nkernel: 7.3.4\nmodule: msm\ntime: 1700000000.000000001\ncomm: test\ncmdline: ./test\n\
-             gpu-initialized: 1\nrevision: 0 (07000200)\nfault-info:\n  - ttbr0={TABLE}\n  - iova={:016x}\n  - dir={}\n  \
-             - type={}\n  - source=CP\npgtable-fault-info:\n  - ttbr0: {}\n  - asid: 0\n  \
-             - ptes: {a:016x} {b:016x} {c:016x} {d:016x}\n",
-            self.iova, self.dir, self.kind, self.ttbr0
-        );
-        if let Some(log) = self.log {
-            text += "vm-log:\n";
-            text += log;
-        }
-        text += "rbbm-status: 0x00800001\nringbuffer:\n  - id: 0\n    iova: 0x0001000000001000\n    last-fence: 2\n    \
-                 retired-fence: 1\n    rptr: 1\n    wptr: 2\n    size: 32768\n    data: !!ascii85 |\n     z!!!!\"\n";
-        text += "bos:\n";
-        for (iova, size, flags) in self.bos {
-            text += &format!(
-                "  - iova: {iova:#018x}\n    size: {size}\n    flags: {flags:#x}\n    name: test\n"
-            );
-        }
-        text + "registers:\n  - { offset: 0x0840, value: 0x00800001 }\n"
-    }
-
-    fn dump(&self) -> Dump {
-        let text = self.text();
-        let dump = Parser::new(text.as_bytes())
-            .next_dump(&mut CheckData)
-            .unwrap()
-            .unwrap();
-        assert_eq!(dump.problems, [], "{text}");
-        dump
-    }
-
-    fn is(&self, verdict: Verdict, sure: Sure) {
-        let finding = judge(&self.dump());
-        assert_eq!(
-            (finding.verdict, finding.sure),
-            (verdict, sure),
-            "{finding:#?}"
-        );
-    }
-}
 
 /// A log of ours with one more field for each line.
 fn ours(lines: &str) -> String {

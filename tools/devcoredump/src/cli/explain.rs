@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `explain`: five lines, then the evidence.
+//! `explain`: five lines, then the evidence; of several dumps, each in the light of the others.
 
 use super::{
     style::{
@@ -10,7 +10,8 @@ use super::{
     },
     Error,
     Found,
-    Source, //
+    Source,
+    Sources, //
 };
 use clap::Args;
 use msm_devcoredump::dump::Dump;
@@ -18,6 +19,7 @@ use msm_devcoredump::parse::SkipData;
 use msm_devcoredump::verdict::{
     judge,
     Finding,
+    Series,
     Verdict, //
 };
 use std::io::Write;
@@ -26,7 +28,7 @@ use std::io::Write;
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    source: Source,
+    sources: Sources,
     /// The five lines only.
     #[arg(short, long)]
     quiet: bool,
@@ -34,22 +36,66 @@ pub struct Arguments {
 
 /// Explains each document. Found: at least one of them is a GPU's and says enough.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
+    let sources = arguments.sources.expand()?;
+    let several = sources.len() > 1;
+    let mut series = Series::default();
+    if several {
+        // They may be given in any order.
+        for source in sources.iter().filter(|source| !source.is_stdin()) {
+            // What can't be read is reported when it is its turn.
+            let _ = source.each(&mut SkipData, |dump| {
+                series.add(&name(source, dump), dump, &judge(dump));
+                Ok(true)
+            });
+        }
+    }
     let mut first = true;
-    arguments.source.each(&mut SkipData, |dump| {
-        if !first {
-            writeln!(out)?;
+    let mut found = false;
+    let mut unread = 0;
+    for source in &sources {
+        let explained = source.each(&mut SkipData, |dump| {
+            if !first {
+                writeln!(out)?;
+            }
+            first = false;
+            if several {
+                writeln!(out, "{DIM}{}{RESET}", name(source, dump))?;
+            }
+            let alone = judge(dump);
+            series.add(&name(source, dump), dump, &alone);
+            let finding = series.judge(dump, alone);
+            summary(dump, &finding, out)?;
+            if !arguments.quiet {
+                details(&finding, out)?;
+            }
+            Ok(!matches!(
+                finding.verdict,
+                Verdict::NotGpu | Verdict::Undetermined
+            ))
+        });
+        match explained {
+            Err(e) if several && !e.is_broken_pipe() => {
+                unread += 1;
+                anstream::eprintln!("msm-devcoredump: {e}");
+            }
+            explained => found |= explained?,
         }
-        first = false;
-        let finding = judge(dump);
-        summary(dump, &finding, out)?;
-        if !arguments.quiet {
-            details(&finding, out)?;
-        }
-        Ok(!matches!(
-            finding.verdict,
-            Verdict::NotGpu | Verdict::Undetermined
-        ))
-    })
+    }
+    match unread {
+        0 => Ok(found),
+        n => Err(Error::Other(format!(
+            "{n} of {} can't be read",
+            sources.len()
+        ))),
+    }
+}
+
+/// What people know a document by.
+fn name(source: &Source, dump: &Dump) -> String {
+    match dump.index {
+        0 => source.to_string(),
+        index => format!("document {index} of {source}"),
+    }
 }
 
 /// Who faulted, where and how.

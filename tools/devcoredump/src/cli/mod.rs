@@ -28,6 +28,7 @@ use msm_devcoredump::parse::{
     SkipData, //
 };
 use std::fmt;
+use std::fs;
 use std::io::{
     self,
     Read,
@@ -62,7 +63,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say why the GPU faulted, and what speaks for it.
+    /// Say why the GPU faulted or hung, and what speaks for it.
+    ///
+    /// Of several dumps, or of a directory such as the collector's, each is seen in the light of the others: what comes shortly
+    /// after another one is probably its consequence.
     Explain(explain::Arguments),
     /// Draw the address space around the fault.
     Map(map::Arguments),
@@ -94,6 +98,48 @@ struct Source {
     /// The dump; `-` is stdin.
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
+}
+
+/// The dumps a command reads.
+#[derive(Debug, Clone, Args)]
+struct Sources {
+    /// The dumps; `-` is stdin, of a directory all that are in it.
+    #[arg(value_name = "FILE", default_value = "-")]
+    files: Vec<PathBuf>,
+}
+
+impl Sources {
+    /// The dumps, those of a directory by name: that of the collector's begin with the time.
+    fn expand(&self) -> Result<Vec<Source>, Error> {
+        let mut out = Vec::new();
+        for file in &self.files {
+            if !file.is_dir() {
+                out.push(Source { file: file.clone() });
+                continue;
+            }
+            let at = || Error::at(file.display());
+            let mut inside = Vec::new();
+            for entry in fs::read_dir(file).map_err(at())? {
+                let path = entry.map_err(at())?.path();
+                let hidden = path
+                    .file_name()
+                    .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                // What the collector knows of its dumps stands beside them.
+                let about = path
+                    .extension()
+                    .is_some_and(|extension| extension == "json");
+                if path.is_file() && !hidden && !about {
+                    inside.push(Source { file: path });
+                }
+            }
+            if inside.is_empty() {
+                return Err(Error::Other(format!("{}: no dumps in it", file.display())));
+            }
+            inside.sort_by(|a, b| a.file.cmp(&b.file));
+            out.append(&mut inside);
+        }
+        Ok(out)
+    }
 }
 
 /// Trouble.
@@ -132,6 +178,10 @@ impl From<serde_json::Error> for Error {
 type Found = Result<bool, Error>;
 
 impl Source {
+    fn is_stdin(&self) -> bool {
+        self.file.as_os_str() == "-"
+    }
+
     fn open(&self) -> Result<parse::Parser<Box<dyn Read>>, Error> {
         let inner = input::open(&self.file).map_err(Error::at(self))?;
         Ok(parse::Parser::new(inner))
@@ -176,10 +226,10 @@ impl Source {
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.file.to_str() {
-            Some("-") => f.write_str("stdin"),
-            _ => self.file.display().fmt(f),
+        if self.is_stdin() {
+            return f.write_str("stdin");
         }
+        self.file.display().fmt(f)
     }
 }
 

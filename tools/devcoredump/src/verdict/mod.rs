@@ -3,8 +3,11 @@
 
 mod fault;
 mod hang;
+mod series;
 mod text;
+mod unreadable;
 
+pub use series::Series;
 pub use text::{
     duration,
     range,
@@ -23,6 +26,12 @@ pub enum Verdict {
     NotGpu,
     /// No page fault: the GPU hung, or was found hung.
     Hang,
+    /// The GPU's registers could not be read: it was off, or cut from the bus.
+    Unreadable,
+    /// It came shortly after another dump.
+    Consequence,
+    /// The kernel's own access, on behalf of no context.
+    KernelsOwn,
     /// The GPU used other page tables than those of the submit that was blamed.
     WrongContext,
     /// No submit was running when the fault was handled.
@@ -59,9 +68,12 @@ pub enum Verdict {
 
 impl Verdict {
     /// All of them.
-    pub const ALL: [Verdict; 18] = [
+    pub const ALL: [Verdict; 21] = [
         Verdict::NotGpu,
         Verdict::Hang,
+        Verdict::Unreadable,
+        Verdict::Consequence,
+        Verdict::KernelsOwn,
         Verdict::WrongContext,
         Verdict::NoSubmit,
         Verdict::NeverMapped,
@@ -85,6 +97,9 @@ impl Verdict {
         match self {
             Verdict::NotGpu => "not a GPU dump",
             Verdict::Hang => "hang without a page fault",
+            Verdict::Unreadable => "registers unreadable",
+            Verdict::Consequence => "consequence of another fault",
+            Verdict::KernelsOwn => "the kernel's own access",
             Verdict::WrongContext => "wrong context blamed",
             Verdict::NoSubmit => "no submit to blame",
             Verdict::NeverMapped => "never mapped",
@@ -223,10 +238,14 @@ impl Finding {
     }
 }
 
-/// Judges a dump.
+/// Judges a dump by itself; see [`Series`] for one of several.
 pub fn judge(dump: &Dump) -> Finding {
-    match &dump.fault {
+    let finding = match &dump.fault {
         Some(fault) => fault::judge(dump, fault),
         None => hang::judge(dump),
+    };
+    match finding.verdict {
+        Verdict::NotGpu => finding,
+        _ => unreadable::instead_of(finding, dump),
     }
 }

@@ -4,6 +4,8 @@
 // Each test file uses its own part of this.
 #![allow(dead_code)]
 
+pub mod make;
+
 use std::io::Write;
 use std::process::{
     Command,

@@ -8,28 +8,18 @@ impl<'a> Case<'a> {
     pub(super) fn evidence(&self) -> Vec<Evidence> {
         let mut out = Vec::new();
         let mut say = |line: Option<u64>, text: String| out.push(Evidence { line, text });
-        let section = |name: &str| {
-            self.dump
-                .sections
-                .iter()
-                .find(|s| &*s.name == name)
-                .map(|s| s.line)
-        };
+        let section = |name: &str| self.dump.section(name).map(|section| section.line);
         if let Some(table) = &self.dump.page_table {
             let line = section("pgtable-fault-info");
-            if table.table() != 0 {
-                let same = if table.table() == self.fault.table() {
+            if let Some(used) = self.fault.table().filter(|_| table.table() != 0) {
+                let same = if table.table() == used {
                     "the tables the GPU used are the blamed context's"
                 } else {
                     "the tables the GPU used are not the blamed context's"
                 };
                 say(
                     line,
-                    format!(
-                        "{same} (ttbr0 {:#x}, {:#x})",
-                        self.fault.table(),
-                        table.table()
-                    ),
+                    format!("{same} (ttbr0 {:#x}, {:#x})", used, table.table()),
                 );
             }
             match self.walk {
@@ -76,6 +66,7 @@ impl<'a> Case<'a> {
             );
         }
         match self.log {
+            None if self.fault.table() == Some(0) => {}
             None => say(
                 None,
                 "no VM log: msm was loaded with vm_log_shift=0, or the context doesn't use VM_BIND"

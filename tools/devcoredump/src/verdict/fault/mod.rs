@@ -127,6 +127,9 @@ impl<'a> Case<'a> {
                 "Check what memory the tables point to: protected, carved out, or powered down.",
             );
         }
+        if let Some(finding) = self.kernels_own() {
+            return finding;
+        }
         if self.fault.in_kernel_half() {
             return self.kernel_half();
         }
@@ -140,10 +143,9 @@ impl<'a> Case<'a> {
                     "Look for a submit that was retired too early, and at the kernel's own rings.",
                 );
             }
-            if table.table() != self.fault.table() {
+            if let Some(used) = self.fault.table().filter(|&used| used != table.table()) {
                 let what = format!(
-                    "The GPU used the tables at {:#x}; the dump blames a context with tables at {:#x}.",
-                    self.fault.table(),
+                    "The GPU used the tables at {used:#x}; the dump blames a context with tables at {:#x}.",
                     table.table()
                 );
                 return Finding::new(Verdict::WrongContext, Sure::Certain, Whose::Unclear, what)
@@ -162,13 +164,45 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn kernel_half(&self) -> Finding {
-        let owner = self
-            .dump
+    /// The ring at the address, in words.
+    fn ring(&self) -> String {
+        self.dump
             .rings
             .iter()
             .find(|ring| (ring.iova..ring.iova.saturating_add(ring.size)).contains(&self.addr))
-            .map_or_else(String::new, |ring| format!(", ring {}'s", ring.id));
+            .map_or_else(String::new, |ring| format!(", ring {}'s", ring.id))
+    }
+
+    /// An access on behalf of no context: applications' commands run with their context's tables, and as somebody's task.
+    fn kernels_own(&self) -> Option<Finding> {
+        let without_tables = self.fault.table() == Some(0);
+        let nobodys = self.fault.in_kernel_half() && self.dump.comm.is_none();
+        let why = match (without_tables, nobodys) {
+            (true, _) => "when no context's tables were loaded (ttbr0 0)".into(),
+            (_, true) => format!(
+                "in the kernel's half of the address space{}, with no task running",
+                self.ring()
+            ),
+            _ => return None,
+        };
+        let what = format!(
+            "{} came {why}: it is of the kernel's own commands or firmware.",
+            self.access()
+        );
+        let mut finding = Finding::new(Verdict::KernelsOwn, Sure::Likely, Whose::Kernel, what).next(
+            "See what the kernel maps there (rings, firmware, preemption records) and how the GPU came up: \
+             journalctl -k -b | grep -iE 'msm|adreno|gmu|firmware'",
+        );
+        if let Some(comm) = &self.dump.comm {
+            finding = finding.or(format!(
+                "the submit of {comm}, if it was just about to load its tables"
+            ));
+        }
+        Some(finding)
+    }
+
+    fn kernel_half(&self) -> Finding {
+        let owner = self.ring();
         let what = format!(
             "{} hit the kernel's half of the address space{owner}.",
             self.access()

@@ -9,6 +9,11 @@ use std::ops::Range;
 const NULL_ZONE: u64 = 64 << 10;
 /// An access this far from a mapping is still taken for one that missed it.
 const NEAR: u64 = 64 << 10;
+/// The same for units that work on surfaces: these miss by rows of lines or tiles, 64 lines of 4096 pixels of 4 bytes.
+const NEAR_SURFACE: u64 = 1 << 20;
+/// The units that read and write surfaces, by what the kernel calls them: colour and depth cache, UBWC flags, textures,
+/// low-resolution depth.
+const SURFACE_UNITS: [&str; 4] = ["CCU", "Flag cache", "TP", "LRZ"];
 
 impl<'a> Case<'a> {
     /// The tables don't map the address, or the dump doesn't say.
@@ -301,14 +306,24 @@ impl<'a> Case<'a> {
                 near.what,
                 range(&near.range)
             );
+            let far = near.distance >= NEAR;
             let sure = match sure {
-                Sure::Certain | Sure::Likely => Sure::Likely,
-                Sure::Possible => Sure::Possible,
+                Sure::Certain | Sure::Likely if !far => Sure::Likely,
+                _ => Sure::Possible,
             };
-            let mut finding = with(
-                Finding::new(Verdict::OutsideBo, sure, Whose::Application, what)
-                    .next("Check the size and the offsets that the commands use for it."),
-            );
+            let finding = Finding::new(Verdict::OutsideBo, sure, Whose::Application, what);
+            let mut finding = with(if near.after && self.works_on_surfaces() {
+                finding.next(
+                    "Compare its size with pitch, aligned height and UBWC flags of the surface; whether it still comes with \
+                     TU_DEBUG=noubwc or =sysmem (Vulkan), FD_MESA_DEBUG=noubwc or =nogmem (GL) tells which.",
+                )
+            } else {
+                finding.next("Check the size and the offsets that the commands use for it.")
+            });
+            if far {
+                finding =
+                    finding.or("a stale or uninitialised pointer that only happens to be near it");
+            }
             finding.entry = near.entry;
             finding.bo = near.bo;
             return finding;
@@ -323,8 +338,15 @@ impl<'a> Case<'a> {
         )
     }
 
-    /// The nearest mapping within [`NEAR`].
+    fn works_on_surfaces(&self) -> bool {
+        let source = self.fault.source.as_deref().unwrap_or_default();
+        let mut words = source.split(['_', ':']).map(str::trim);
+        words.any(|word| SURFACE_UNITS.contains(&word))
+    }
+
+    /// The nearest mapping within reach.
     fn near(&self) -> Option<Near> {
+        let surface = self.works_on_surfaces();
         let mut all: Vec<Near> = Vec::new();
         let mut consider = |range: Range<u64>, what: String, entry, bo| {
             let (distance, after) = if range.end <= self.addr {
@@ -334,7 +356,9 @@ impl<'a> Case<'a> {
             } else {
                 return;
             };
-            if distance < NEAR {
+            // Not farther than the mapping is long: a surface that is off by more than itself is another one's.
+            let surface = surface && after && distance < NEAR_SURFACE.min(range.end - range.start);
+            if distance < NEAR || surface {
                 all.push(Near {
                     distance,
                     after,
