@@ -340,6 +340,8 @@ pub struct Dump {
     pub cmdline: Option<Box<str>>,
     /// Which GPU.
     pub revision: Option<Revision>,
+    /// Whether the kernel could talk to the GPU (a6xx on).
+    pub initialized: Option<bool>,
     /// Busy units.
     pub rbbm_status: Option<u64>,
     /// The page fault, if that is what the dump is about.

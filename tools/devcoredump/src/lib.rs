@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Reads the devcoredump that drm/msm writes when an Adreno GPU faults or hangs, and says why it faulted.
+//! Reads the devcoredump that drm/msm writes when an Adreno GPU faults or hangs, and says why.
 //!
 //! - [`input`] opens a file or stdin, plain or compressed.
 //! - [`scan`] cuts it into lines in bounded memory; [`ascii85`] decodes the binary blocks as they pass by.
 //! - [`parse`] turns lines into a [`dump::Dump`], one document at a time; [`vm_log`] and [`pte`] know the two parts
 //!   that say most about a fault.
+//! - [`contents`] keeps the bytes that [`pm4`] (the language of command streams) and [`cp`] (its reader's registers) need to say
+//!   where a GPU hung.
 //! - [`space`] replays the VM log into the address space as it was, [`map`] looks at a part of it; [`verdict`] judges.
 //!
 //! The text format is what `msm_gpu_devcoredump_read()` and the `show` functions below it print (drivers/gpu/drm/msm in
@@ -16,10 +18,13 @@
 #![warn(missing_docs)]
 
 pub mod ascii85;
+pub mod contents;
+pub mod cp;
 pub mod dump;
 pub mod input;
 pub mod map;
 pub mod parse;
+pub mod pm4;
 pub mod pte;
 pub mod scan;
 pub mod space;

@@ -290,7 +290,14 @@ impl Document {
                 Some(status) => dump.rbbm_status = Some(status),
                 None => bad(dump),
             },
-            "gpu-initialized" => dump.kind = Kind::Gpu,
+            "gpu-initialized" => {
+                dump.kind = Kind::Gpu;
+                match value {
+                    "0" => dump.initialized = Some(false),
+                    "1" => dump.initialized = Some(true),
+                    _ => bad(dump),
+                }
+            }
             _ if value.is_empty() => {
                 self.inside = In::section(key);
                 match self.inside {

@@ -69,7 +69,10 @@ fn verdict(dump: &Path) -> String {
 fn explain_says_what_it_said() {
     for module in ["rust", "stock"] {
         for dump in dumps(module) {
-            compare(&dump.with_extension("txt"), &said(&["explain"], &dump, 0));
+            let said = said(&["explain"], &dump, 0);
+            // Where the tests are isn't of interest.
+            let here = format!("{}/", golden().display());
+            compare(&dump.with_extension("txt"), &said.replace(&here, ""));
         }
     }
 }
@@ -83,7 +86,7 @@ fn real_dumps_are_well_formed() {
     }
 }
 
-/// Of all verdicts, these have no program that provokes them; tests/{verdicts,innocent}.rs have dumps made by hand.
+/// Of all verdicts, these have no program that provokes them; tests/{verdicts,innocent,hangs}.rs have dumps made by hand.
 #[test]
 fn every_verdict_that_a_program_can_provoke_is_there() {
     let by_hand = BTreeSet::from([
@@ -93,6 +96,13 @@ fn every_verdict_that_a_program_can_provoke_is_there() {
         "unreadable",
         "consequence",
         "kernels_own",
+        "powered_off",
+        "no_firmware",
+        "not_started",
+        "bad_packet",
+        "wild_buffer",
+        "waits",
+        "unfinished",
     ]);
     let all: BTreeSet<String> = msm_devcoredump::verdict::Verdict::ALL
         .iter()

@@ -11,6 +11,7 @@ use common::{
     },
     tool, //
 };
+use msm_devcoredump::contents::Contents;
 use msm_devcoredump::verdict::{
     judge,
     Sure,
@@ -35,7 +36,7 @@ fn registers_that_could_not_be_read_blame_nobody() {
                 ..Make::default()
             };
             off.is(Verdict::Unreadable, Sure::Certain);
-            let finding = judge(&off.dump());
+            let finding = judge(&off.dump(), &Contents::default());
             assert_eq!(finding.whose, Whose::Unclear);
             // What the address would have said is not lost.
             assert!(finding.otherwise[0].contains("at its word"), "{finding:?}");
@@ -73,7 +74,10 @@ fn registers_that_could_not_be_read_blame_nobody() {
 fn without_tables_or_task_it_is_the_kernels() {
     let kernels = |make: Make| {
         make.is(Verdict::KernelsOwn, Sure::Likely);
-        assert_eq!(judge(&make.dump()).whose, Whose::Kernel);
+        assert_eq!(
+            judge(&make.dump(), &Contents::default()).whose,
+            Whose::Kernel
+        );
     };
     for iova in [0x1000, 0x1_0000_2040, 0x0001_0000_0000_c000] {
         for (comm, ttbr0) in [(None, NO_TABLES), (Some("test"), TABLE)] {
@@ -91,7 +95,9 @@ fn without_tables_or_task_it_is_the_kernels() {
         comm: None,
         ..Make::default()
     };
-    assert!(judge(&ring.dump()).happened.contains("ring 0"));
+    assert!(judge(&ring.dump(), &Contents::default())
+        .happened
+        .contains("ring 0"));
     kernels(ring);
     // With a task it is the task's commands that went astray.
     Make {
@@ -107,7 +113,10 @@ fn without_tables_or_task_it_is_the_kernels() {
         .next_dump(&mut msm_devcoredump::parse::SkipData)
         .unwrap()
         .unwrap();
-    assert_eq!(judge(&dump).verdict, Verdict::NeverMapped);
+    assert_eq!(
+        judge(&dump, &Contents::default()).verdict,
+        Verdict::NeverMapped
+    );
 }
 
 #[test]
@@ -122,7 +131,7 @@ fn surfaces_are_missed_by_lines_and_tiles() {
     };
     for source in ["CCU", "Flag cache", "BR_TP", "BV_LRZ", "UCHE: TP"] {
         at(128 << 10, source).is(Verdict::OutsideBo, Sure::Possible);
-        let finding = judge(&at(128 << 10, source).dump());
+        let finding = judge(&at(128 << 10, source).dump(), &Contents::default());
         assert!(finding.happened.contains("128 KiB after"), "{finding:?}");
         assert!(finding.next.contains("noubwc"), "{finding:?}");
         at(2 << 20, source).is(Verdict::NeverMapped, Sure::Possible);

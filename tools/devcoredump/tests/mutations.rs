@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Real dumps (tests/golden), cut and changed at random: nothing panics, and what a cut leaves is judged as before.
 
+use msm_devcoredump::contents::Contents;
 use msm_devcoredump::dump::Dump;
 use msm_devcoredump::map::Map;
 use msm_devcoredump::parse::{
@@ -68,7 +69,11 @@ impl Read for Pieces<'_> {
 fn everything(bytes: &[u8]) {
     for dump in read(bytes) {
         let centre = dump.fault.as_ref().map_or(0, |fault| fault.address());
-        let _ = (judge(&dump), regions(&dump), Map::around(&dump, centre, 4));
+        let _ = (
+            judge(&dump, &Contents::default()),
+            regions(&dump),
+            Map::around(&dump, centre, 4),
+        );
     }
 }
 
@@ -160,7 +165,7 @@ proptest! {
         };
         let cut = enough + cut.index(original.len() - enough + 1);
         let (whole, part) = (read(&original[..]), read(&original[..cut]));
-        let (whole, part) = (judge(&whole[0]), judge(&part[0]));
+        let (whole, part) = (judge(&whole[0], &Contents::default()), judge(&part[0], &Contents::default()));
         prop_assert_eq!((whole.verdict, whole.sure), (part.verdict, part.sure));
     }
 }

@@ -10,6 +10,7 @@ use common::make::{
     OURS,
     PAGE, //
 };
+use msm_devcoredump::contents::Contents;
 use msm_devcoredump::parse::{
     CheckData,
     Parser, //
@@ -47,7 +48,7 @@ fn used_after_unmap_on_both_kernels() {
         ..Make::default()
     };
     make.is(Verdict::UsedAfterUnmap, Sure::Certain);
-    assert_eq!(judge(&make.dump()).entry, Some(1));
+    assert_eq!(judge(&make.dump(), &Contents::default()).entry, Some(1));
 }
 
 #[test]
@@ -217,13 +218,13 @@ fn contexts_and_the_rest() {
         .next_dump(&mut CheckData)
         .unwrap()
         .unwrap();
-    assert_eq!(judge(&dump).verdict, Verdict::Hang);
+    assert_eq!(judge(&dump, &Contents::default()).verdict, Verdict::Hang);
 }
 
 fn everything(bytes: &[u8]) {
     let mut parser = Parser::new(bytes);
     while let Some(dump) = parser.next_dump(&mut CheckData).unwrap() {
-        judge(&dump);
+        judge(&dump, &Contents::default());
         space::regions(&dump);
     }
 }

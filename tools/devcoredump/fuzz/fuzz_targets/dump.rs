@@ -9,6 +9,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use msm_devcoredump::{
+    contents::Contents,
     dump::Dump,
     map::Map,
     parse::{CheckData, Parser, SkipData},
@@ -44,8 +45,8 @@ fn read(from: impl Read) -> Vec<Dump> {
     dumps
 }
 
-fn look(dump: &Dump) {
-    let finding = judge(dump);
+fn look(dump: &Dump, contents: &Contents) {
+    let finding = judge(dump, contents);
     serde_json::to_string(&(dump, &finding, regions(dump))).expect("it is JSON");
     let log = dump.vm_log.iter().flat_map(|log| &log.entries);
     for entry in log.clone().filter(|entry| entry.op != Op::Other) {
@@ -66,9 +67,15 @@ fn look(dump: &Dump) {
 fuzz_target!(|bytes: &[u8]| {
     let dumps = read(bytes);
     assert_eq!(dumps, read(Trickle(bytes)));
-    dumps.iter().for_each(look);
+    dumps.iter().for_each(|dump| look(dump, &Contents::default()));
     let mut parser = Parser::new(bytes);
     while let Ok(Some(dump)) = parser.next_dump(&mut SkipData) {
-        look(&dump);
+        look(&dump, &Contents::default());
+    }
+    // With the command streams.
+    let mut parser = Parser::new(bytes);
+    let mut contents = Contents::default();
+    while let Ok(Some(dump)) = parser.next_dump(&mut contents) {
+        look(&dump, &contents);
     }
 });

@@ -13,6 +13,7 @@ use super::{
     Source, //
 };
 use clap::Args;
+use msm_devcoredump::contents::Contents;
 use msm_devcoredump::dump::{
     Bo,
     Dump,
@@ -20,7 +21,8 @@ use msm_devcoredump::dump::{
 };
 use msm_devcoredump::verdict::{
     judge,
-    size, //
+    size,
+    Finding, //
 };
 use std::collections::{
     BTreeMap,
@@ -43,8 +45,14 @@ pub struct Arguments {
 
 /// Compares the first documents. Found: they are the same in all that is compared.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
-    let read = |file: &PathBuf| Source { file: file.clone() }.document(0);
-    let (a, b) = (read(&arguments.a)?, read(&arguments.b)?);
+    let read = |file: &PathBuf| -> Result<(Dump, Finding), Error> {
+        let mut contents = Contents::default();
+        let dump = Source { file: file.clone() }.document_with(0, &mut contents)?;
+        let finding = judge(&dump, &contents);
+        Ok((dump, finding))
+    };
+    let (a, finding_a) = read(&arguments.a)?;
+    let (b, finding_b) = read(&arguments.b)?;
     let mut same = true;
     let mut differ = |title: &str, lines: Vec<(char, String)>| -> Result<(), Error> {
         if lines.is_empty() {
@@ -58,7 +66,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
         }
         Ok(())
     };
-    differ("facts", facts(&a, &b))?;
+    differ("facts", facts((&a, &finding_a), (&b, &finding_b)))?;
     differ("BOs", sets(bos(&a), bos(&b)))?;
     differ("VM log", sets(log(&a), log(&b)))?;
     if arguments.registers {
@@ -71,9 +79,8 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
     Ok(same)
 }
 
-fn facts(a: &Dump, b: &Dump) -> Vec<(char, String)> {
-    let of = |dump: &Dump| {
-        let finding = judge(dump);
+fn facts(a: (&Dump, &Finding), b: (&Dump, &Finding)) -> Vec<(char, String)> {
+    let of = |(dump, finding): (&Dump, &Finding)| {
         let text = |value: &Option<Box<str>>| value.as_deref().unwrap_or("none").to_string();
         let mut facts = vec![
             ("verdict", format!("{} ({})", finding.verdict, finding.sure)),

@@ -14,8 +14,11 @@ use super::{
     Sources, //
 };
 use clap::Args;
-use msm_devcoredump::dump::Dump;
-use msm_devcoredump::parse::SkipData;
+use msm_devcoredump::contents::Contents;
+use msm_devcoredump::dump::{
+    Dump,
+    Kind, //
+};
 use msm_devcoredump::verdict::{
     judge,
     Finding,
@@ -43,8 +46,8 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
         // They may be given in any order.
         for source in sources.iter().filter(|source| !source.is_stdin()) {
             // What can't be read is reported when it is its turn.
-            let _ = source.each(&mut SkipData, |dump| {
-                series.add(&name(source, dump), dump, &judge(dump));
+            let _ = source.each_with(&mut Contents::default(), |dump, contents| {
+                series.add(&name(source, dump), dump, &judge(dump, contents));
                 Ok(true)
             });
         }
@@ -53,7 +56,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
     let mut found = false;
     let mut unread = 0;
     for source in &sources {
-        let explained = source.each(&mut SkipData, |dump| {
+        let explained = source.each_with(&mut Contents::default(), |dump, contents| {
             if !first {
                 writeln!(out)?;
             }
@@ -61,12 +64,13 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
             if several {
                 writeln!(out, "{DIM}{}{RESET}", name(source, dump))?;
             }
-            let alone = judge(dump);
+            let alone = judge(dump, contents);
             series.add(&name(source, dump), dump, &alone);
             let finding = series.judge(dump, alone);
             summary(dump, &finding, out)?;
             if !arguments.quiet {
                 details(&finding, out)?;
+                rest(source, dump, out)?;
             }
             Ok(!matches!(
                 finding.verdict,
@@ -137,6 +141,28 @@ fn summary(dump: &Dump, finding: &Finding, out: &mut dyn Write) -> Result<(), Er
     writeln!(out, "{BOLD}Where:{RESET}    {}", subject(dump))?;
     writeln!(out, "{BOLD}Whose:{RESET}    {}", finding.whose)?;
     writeln!(out, "{BOLD}Next:{RESET}     {}", finding.next)?;
+    Ok(())
+}
+
+/// How to see what the commands did.
+fn rest(source: &Source, dump: &Dump, out: &mut dyn Write) -> Result<(), Error> {
+    let hang = dump.kind == Kind::Gpu && dump.fault.is_none();
+    if !hang || dump.index != 0 {
+        return Ok(());
+    }
+    let file = match source.is_stdin() {
+        true => "DUMP".into(),
+        false => format!("'{source}'"),
+    };
+    let compressed = |what: &str| file.trim_matches('\'').ends_with(what);
+    let command = if compressed(".zst") {
+        format!("zstd -dc {file} | crashdec -m")
+    } else if compressed(".gz") {
+        format!("zcat {file} | crashdec -m")
+    } else {
+        format!("crashdec -m -f {file}")
+    };
+    writeln!(out, "\n{BOLD}The commands in full:{RESET} {command}")?;
     Ok(())
 }
 

@@ -6,11 +6,11 @@ use super::{
     Source, //
 };
 use clap::Args;
+use msm_devcoredump::contents::Contents;
 use msm_devcoredump::dump::{
     Dump,
     Kind, //
 };
-use msm_devcoredump::parse::SkipData;
 use msm_devcoredump::pte::Walk;
 use msm_devcoredump::space::{
     regions,
@@ -43,19 +43,21 @@ struct Everything<'a> {
 
 /// Prints each document. Found: one of them is a GPU's.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
-    arguments.source.each(&mut SkipData, |dump| {
-        let everything = Everything {
-            finding: judge(dump),
-            walk: dump.page_table.as_ref().map(|table| table.walk()),
-            regions: regions(dump),
-            dump,
-        };
-        if arguments.pretty {
-            serde_json::to_writer_pretty(&mut *out, &everything)?;
-        } else {
-            serde_json::to_writer(&mut *out, &everything)?;
-        }
-        writeln!(out)?;
-        Ok(dump.kind == Kind::Gpu)
-    })
+    arguments
+        .source
+        .each_with(&mut Contents::default(), |dump, contents| {
+            let everything = Everything {
+                finding: judge(dump, contents),
+                walk: dump.page_table.as_ref().map(|table| table.walk()),
+                regions: regions(dump),
+                dump,
+            };
+            if arguments.pretty {
+                serde_json::to_writer_pretty(&mut *out, &everything)?;
+            } else {
+                serde_json::to_writer(&mut *out, &everything)?;
+            }
+            writeln!(out)?;
+            Ok(dump.kind == Kind::Gpu)
+        })
 }

@@ -190,8 +190,17 @@ impl Source {
     /// Hands each document to `each`; true when it was true for any.
     fn each(
         &self,
-        sink: &mut dyn BlockSink,
+        sink: &mut impl BlockSink,
         mut each: impl FnMut(&Dump) -> Found,
+    ) -> Result<bool, Error> {
+        self.each_with(sink, |dump, _| each(dump))
+    }
+
+    /// Hands each document to `each`, with what was kept of its blocks.
+    fn each_with<S: BlockSink>(
+        &self,
+        sink: &mut S,
+        mut each: impl FnMut(&Dump, &S) -> Found,
     ) -> Result<bool, Error> {
         let mut parser = self.open()?;
         let mut found = false;
@@ -202,7 +211,7 @@ impl Source {
             _ => Error::at(self)(e),
         })? {
             documents += 1;
-            found |= each(&dump)?;
+            found |= each(&dump, sink)?;
         }
         match documents {
             0 => Err(Error::Other(format!("{self}: empty"))),
@@ -212,8 +221,12 @@ impl Source {
 
     /// The document of that number.
     fn document(&self, number: u64) -> Result<Dump, Error> {
+        self.document_with(number, &mut SkipData)
+    }
+
+    fn document_with(&self, number: u64, sink: &mut dyn BlockSink) -> Result<Dump, Error> {
         let mut parser = self.open()?;
-        while let Some(dump) = parser.next_dump(&mut SkipData).map_err(Error::at(self))? {
+        while let Some(dump) = parser.next_dump(sink).map_err(Error::at(self))? {
             if dump.index == number {
                 return Ok(dump);
             }

@@ -14,6 +14,7 @@ pub use text::{
     size, //
 };
 
+use crate::contents::Contents;
 use crate::dump::Dump;
 use serde::Serialize;
 use std::fmt;
@@ -24,8 +25,22 @@ use std::fmt;
 pub enum Verdict {
     /// The document isn't a GPU's.
     NotGpu,
-    /// No page fault: the GPU hung, or was found hung.
+    /// No page fault: the GPU hung, or was found hung, and the dump doesn't say why.
     Hang,
+    /// It hung without power.
+    PoweredOff,
+    /// It hung for want of firmware.
+    NoFirmware,
+    /// It has not begun to read the ring.
+    NotStarted,
+    /// The CP met what is no packet, or one that it mustn't execute.
+    BadPacket,
+    /// The CP was sent to a command buffer that isn't in any BO.
+    WildBuffer,
+    /// The CP waits for a register or for memory.
+    Waits,
+    /// Units are busy with work that doesn't end.
+    Unfinished,
     /// The GPU's registers could not be read: it was off, or cut from the bus.
     Unreadable,
     /// It came shortly after another dump.
@@ -68,9 +83,16 @@ pub enum Verdict {
 
 impl Verdict {
     /// All of them.
-    pub const ALL: [Verdict; 21] = [
+    pub const ALL: [Verdict; 28] = [
         Verdict::NotGpu,
         Verdict::Hang,
+        Verdict::PoweredOff,
+        Verdict::NoFirmware,
+        Verdict::NotStarted,
+        Verdict::BadPacket,
+        Verdict::WildBuffer,
+        Verdict::Waits,
+        Verdict::Unfinished,
         Verdict::Unreadable,
         Verdict::Consequence,
         Verdict::KernelsOwn,
@@ -97,6 +119,13 @@ impl Verdict {
         match self {
             Verdict::NotGpu => "not a GPU dump",
             Verdict::Hang => "hang without a page fault",
+            Verdict::PoweredOff => "GPU powered off",
+            Verdict::NoFirmware => "no firmware",
+            Verdict::NotStarted => "ring never started",
+            Verdict::BadPacket => "malformed packet",
+            Verdict::WildBuffer => "command buffer outside any BO",
+            Verdict::Waits => "wait that doesn't end",
+            Verdict::Unfinished => "draw or dispatch that doesn't end",
             Verdict::Unreadable => "registers unreadable",
             Verdict::Consequence => "consequence of another fault",
             Verdict::KernelsOwn => "the kernel's own access",
@@ -238,11 +267,11 @@ impl Finding {
     }
 }
 
-/// Judges a dump by itself; see [`Series`] for one of several.
-pub fn judge(dump: &Dump) -> Finding {
+/// Judges a dump by itself; see [`Series`] for one of several. `contents` are what was kept when the dump was read, or nothing.
+pub fn judge(dump: &Dump, contents: &Contents) -> Finding {
     let finding = match &dump.fault {
         Some(fault) => fault::judge(dump, fault),
-        None => hang::judge(dump),
+        None => hang::judge(dump, contents),
     };
     match finding.verdict {
         Verdict::NotGpu => finding,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Dumps made by hand, in the form that the kernel prints.
 
+use msm_devcoredump::contents::Contents;
 use msm_devcoredump::dump::Dump;
 use msm_devcoredump::parse::{
     CheckData,
@@ -104,7 +105,7 @@ impl Make<'_> {
     }
 
     pub fn is(&self, verdict: Verdict, sure: Sure) {
-        let finding = judge(&self.dump());
+        let finding = judge(&self.dump(), &Contents::default());
         assert_eq!(
             (finding.verdict, finding.sure),
             (verdict, sure),

@@ -6,17 +6,16 @@
 
 use super::kernel::Data;
 use super::Error;
+use msm_devcoredump::contents::Contents;
 use msm_devcoredump::dump::{
     Dump,
     Kind,
     Time, //
 };
-use msm_devcoredump::parse::{
-    Parser,
-    SkipData, //
-};
+use msm_devcoredump::parse::Parser;
 use msm_devcoredump::verdict::{
     judge,
+    Finding,
     Sure,
     Verdict,
     Whose, //
@@ -243,18 +242,26 @@ impl Store {
             cut: false,
         };
         let mut parser = Parser::new(copy);
-        let mut dump: Option<Dump> = None;
-        while let Some(next) = parser.next_dump(&mut SkipData).map_err(at())? {
-            if dump.as_ref().is_none_or(|dump| dump.kind == Kind::Unknown) {
-                dump = Some(next);
+        let mut contents = Contents::default();
+        let mut dump: Option<(Dump, Finding)> = None;
+        while let Some(next) = parser.next_dump(&mut contents).map_err(at())? {
+            if dump
+                .as_ref()
+                .is_none_or(|(dump, _)| dump.kind == Kind::Unknown)
+            {
+                let finding = judge(&next, &contents);
+                dump = Some((next, finding));
             }
         }
         let Copy { to, bytes, cut, .. } = parser.into_inner();
         let file = to.finish().map_err(at())?;
         file.file.sync_all().map_err(at())?;
 
-        let dump = dump.unwrap_or_default();
-        let finding = judge(&dump);
+        let (dump, finding) = dump.unwrap_or_else(|| {
+            let dump = Dump::default();
+            let finding = judge(&dump, &contents);
+            (dump, finding)
+        });
         let mut stem = stem(&dump, finding.verdict);
         // The kernel's time tells dumps apart: one of the same name was saved before and not freed. Without a time that isn't known.
         if dump.time.is_none() {

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Where the CP was: ring or indirect buffer, and at which packet.
+
+use super::Registers;
+use crate::contents::{
+    Contents,
+    Words, //
+};
+use crate::dump::{
+    Dump,
+    Ring, //
+};
+use crate::pm4::{
+    self,
+    Call,
+    Generation,
+    Packet, //
+};
+use std::collections::VecDeque;
+
+/// So many dwords before the position in a ring a packet is looked for to begin with.
+const LOOKBACK: u64 = 256;
+/// How many buffers that follow each other are followed.
+const MAX_CHAIN: usize = 16;
+/// How many packets before the position are shown.
+const SHOWN: usize = 3;
+/// As many dwords of a packet's payload are looked at.
+const PAYLOAD: u64 = 8;
+
+/// A packet at its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Dwords from the start of its buffer.
+    pub at: u64,
+    /// Its header.
+    pub packet: Packet,
+    /// The first dwords of its payload.
+    pub payload: Vec<u32>,
+}
+
+impl Placed {
+    /// The dword after it.
+    pub fn end(&self) -> u64 {
+        self.at.saturating_add(self.packet.length())
+    }
+}
+
+/// Which buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// The kernel's ring of this number.
+    Ring(u64),
+    /// An indirect buffer, 1 or 2.
+    Buffer(u8),
+}
+
+/// A position in one buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Which buffer.
+    pub level: Level,
+    /// Its address.
+    pub base: u64,
+    /// Its length in dwords, where something says it.
+    pub size: Option<u64>,
+    /// How many dwords of it have been executed, if its length is known.
+    pub at: Option<u64>,
+    /// How many dwords of it are left.
+    pub left: u64,
+    /// The dump has its bytes.
+    pub readable: bool,
+    /// The last packets before the position.
+    pub before: Vec<Placed>,
+    /// The packet that begins at the position, or that it is in.
+    pub here: Option<Placed>,
+    /// A dword that is no header, where one must be: not after the position.
+    pub malformed: Option<(u64, u32)>,
+}
+
+impl Position {
+    /// The address of the position, or of the buffer.
+    pub fn address(&self) -> u64 {
+        self.at
+            .and_then(|at| self.base.checked_add(at.checked_mul(4)?))
+            .unwrap_or(self.base)
+    }
+
+    /// The packets that may be the one that the CP is stuck in, likelier ones first: it counts a dword as executed when it has
+    /// taken it, so a packet that is waited in may be over by the count. `header` is the one that the sequencer holds.
+    pub fn candidates(&self, header: Option<u32>) -> Vec<&Placed> {
+        let last = self.before.last();
+        let here = self.here.as_ref();
+        match (last, here) {
+            (_, Some(here)) if self.at.is_some_and(|at| here.at < at) => vec![here],
+            (Some(last), Some(here)) => {
+                let holds = |placed: &Placed| header == Some(placed.packet.header);
+                if holds(here) && !holds(last) {
+                    vec![here]
+                } else {
+                    vec![last, here]
+                }
+            }
+            (last, here) => last.into_iter().chain(here).collect(),
+        }
+    }
+
+    /// In words.
+    pub fn describe(&self) -> String {
+        let name = match self.level {
+            Level::Ring(id) => format!("ring {id}"),
+            Level::Buffer(level) => format!("IB{level} at {:#x}", self.base),
+        };
+        match (self.at, self.size) {
+            (Some(at), Some(size)) => format!("{name}, dword {at} of {size}"),
+            _ => format!("{name}, {} dwords left", self.left),
+        }
+    }
+}
+
+/// Where the CP was in each level, the ring first. The last one is where it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Positions {
+    /// At least the ring's, if the dump has a ring.
+    pub levels: Vec<Position>,
+}
+
+/// Packets from the start of a buffer to a position.
+#[derive(Default)]
+struct Walk {
+    before: VecDeque<Placed>,
+    here: Option<Placed>,
+    malformed: Option<(u64, u32)>,
+    /// The last packet that calls another buffer.
+    call: Option<Call>,
+    /// Before the position there is a command without a name, or a write that no kernel does.
+    doubtful: bool,
+}
+
+impl Walk {
+    /// Who may have called the next level: the last packet that calls, or the one at the position.
+    fn calls(&self, generation: Generation) -> Calls {
+        let here = self.here.as_ref();
+        let here = here.and_then(|here| pm4::call(generation, here.packet, &here.payload));
+        [here, self.call]
+    }
+}
+
+type Calls = [Option<Call>; 2];
+
+fn walk(generation: Generation, start: u64, end: u64, word: &dyn Fn(u64) -> Option<u32>) -> Walk {
+    let mut walk = Walk::default();
+    let mut at = start;
+    while at <= end {
+        let Some(header) = word(at) else {
+            break;
+        };
+        let Some(packet) = Packet::new(generation, header) else {
+            walk.malformed = Some((at, header));
+            break;
+        };
+        let payload = (1..=u64::from(packet.payload).min(PAYLOAD))
+            .map_while(|n| word(at + n))
+            .collect();
+        let placed = Placed {
+            at,
+            packet,
+            payload,
+        };
+        if placed.end() > end {
+            walk.here = Some(placed);
+            break;
+        }
+        at = placed.end();
+        let named = packet
+            .opcode()
+            .is_none_or(|opcode| pm4::name(generation, opcode).is_some());
+        walk.doubtful |= !named || header == 0;
+        if let Some(call) = pm4::call(generation, packet, &placed.payload) {
+            walk.call = Some(call);
+        }
+        if walk.before.len() == SHOWN {
+            walk.before.pop_front();
+        }
+        walk.before.push_back(placed);
+    }
+    walk
+}
+
+/// Reads everything that bears on the position.
+struct Reader<'a> {
+    registers: Registers<'a>,
+    dump: &'a Dump,
+    contents: &'a Contents,
+}
+
+impl<'a> Reader<'a> {
+    fn ring(&self, index: usize, ring: &Ring) -> (Position, Calls) {
+        let words = (ring.size / 4).max(1);
+        let at = self.registers.ring_position(ring) % words;
+        let text = self.contents.ring(self.dump, index);
+        let wptr = ring.wptr % words;
+        let mut position = Position {
+            level: Level::Ring(ring.id),
+            base: ring.iova,
+            size: Some(words),
+            at: Some(at),
+            left: (wptr + words - at) % words,
+            readable: text.is_some(),
+            before: Vec::new(),
+            here: None,
+            malformed: None,
+        };
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            return (position, Calls::default());
+        };
+        // Counted from one turn earlier, so that the packets before the position need no negative numbers.
+        let turn = at + words;
+        let end = turn;
+        let word = |n: u64| {
+            (n < turn + position.left)
+                .then(|| text.get(n % words))
+                .flatten()
+        };
+        let generation = self.registers.generation;
+        let found = (turn.saturating_sub(LOOKBACK.min(words - 1))..=turn)
+            .map(|start| walk(generation, start, end, &word))
+            // Only a chain of known packets up to the position is one. Without parity much looks like a header: zeros are
+            // none that a kernel writes, and packets begin where the CP is.
+            .find(|walk| {
+                let parity = generation >= Generation::A5xx;
+                let starts = walk.here.as_ref().is_none_or(|here| here.at == turn);
+                let broken = walk.malformed.is_some_and(|(at, _)| at != turn);
+                !broken && !walk.doubtful && (parity || starts)
+            });
+        let Some(mut found) = found else {
+            return (position, Calls::default());
+        };
+        let calls = found.calls(generation);
+        let back = |placed: &mut Placed| placed.at %= words;
+        found.before.iter_mut().for_each(back);
+        found.here.iter_mut().for_each(back);
+        position.before = found.before.into();
+        position.here = found.here;
+        // What is after the driver's position is old.
+        position.malformed = found
+            .malformed
+            .filter(|_| position.left > 0)
+            .map(|(at, header)| (at % words, header));
+        (position, calls)
+    }
+
+    /// The length of the buffer at `base`, from the packet that called it or those that chain to it.
+    fn size(&self, base: u64, call: Option<Call>) -> Option<u64> {
+        let mut call = call?;
+        for _ in 0..MAX_CHAIN {
+            if call.target == base {
+                return Some(call.size);
+            }
+            let text = self.contents.at(self.dump, call.target)?;
+            call = self
+                .walk_buffer(text, call.size)
+                .call
+                .filter(|call| call.chain)?;
+        }
+        None
+    }
+
+    fn walk_buffer(&self, text: Words<'_>, end: u64) -> Walk {
+        walk(self.registers.generation, 0, end, &|n| text.get(n))
+    }
+
+    fn buffer(&self, level: u8, calls: Calls, at_end: bool) -> Option<(Position, Calls)> {
+        let registers = self.registers.layout.buffers[usize::from(level) - 1];
+        let base = self.registers.address(registers.base)?;
+        let left = self.registers.left(registers)?;
+        if base == 0 || (left == 0) != at_end {
+            return None;
+        }
+        let told = registers
+            .size
+            .and_then(|register| self.registers.get(register))
+            .map(u64::from)
+            .filter(|&size| size >= left && size > 0);
+        let called = calls.into_iter().find_map(|call| self.size(base, call));
+        let size = called.filter(|&size| size >= left).or(told);
+        let text = self.contents.at(self.dump, base);
+        let at = size.map(|size| size - left);
+        let walked = match (text, at) {
+            (Some(text), Some(at)) => self.walk_buffer(text, at),
+            _ => Walk::default(),
+        };
+        let calls = walked.calls(self.registers.generation);
+        let position = Position {
+            level: Level::Buffer(level),
+            base,
+            size,
+            at,
+            left,
+            readable: text.is_some(),
+            before: walked.before.into(),
+            // What follows the buffer isn't part of it.
+            here: walked
+                .here
+                .filter(|here| size.is_none_or(|size| here.at < size)),
+            malformed: walked
+                .malformed
+                .filter(|&(at, _)| size.is_none_or(|size| at < size)),
+        };
+        Some((position, calls))
+    }
+}
+
+/// Where the CP was.
+pub fn locate(registers: Registers<'_>, dump: &Dump, contents: &Contents) -> Positions {
+    let reader = Reader {
+        registers,
+        dump,
+        contents,
+    };
+    let mut levels = Vec::new();
+    let mut calls = Calls::default();
+    if let Some((index, ring)) = registers.ring() {
+        let (position, last) = reader.ring(index, ring);
+        levels.push(position);
+        calls = last;
+    }
+    for level in 1..=2 {
+        let inside = reader.buffer(level, calls, false);
+        // All of a buffer has been taken, but nothing after the packet that called it: the CP may be in its last packet.
+        let called = levels.last().and_then(|position| {
+            let last = position.before.last()?;
+            pm4::call(registers.generation, last.packet, &last.payload)
+        });
+        let inside = inside.or_else(|| {
+            let (position, last) = reader.buffer(level, [called, None], true)?;
+            let returned = position.base != called?.target;
+            (!returned && position.readable).then_some((position, last))
+        });
+        let Some((position, last)) = inside else {
+            break;
+        };
+        levels.push(position);
+        calls = last;
+    }
+    Positions { levels }
+}
