@@ -67,8 +67,10 @@ impl Hang {
     fn command(&self, opcode: u32, count: u32) -> u32 {
         let parity = |value: u32| u32::from(value.count_ones() % 2 == 0);
         match self.wide() {
-            true => 7 << 28 | count | parity(count) << 15 | opcode << 16 | parity(opcode) << 23,
-            false => 3 << 30 | (count - 1) << 16 | opcode << 8,
+            true => {
+                (7 << 28) | count | (parity(count) << 15) | (opcode << 16) | (parity(opcode) << 23)
+            }
+            false => (3 << 30) | ((count - 1) << 16) | (opcode << 8),
         }
     }
 
@@ -90,7 +92,7 @@ impl Hang {
 
     /// Waits for a value in memory or in a register.
     fn wait(&self, memory: bool, place: u32, reference: u32) -> Vec<u32> {
-        let function = 3 | u32::from(memory) << 4;
+        let function = 3 | (u32::from(memory) << 4);
         match self.wide() {
             true => vec![self.command(0x3c, 6), function, place, 0, reference, !0, 32],
             false => vec![self.command(0x3c, 5), function, place, reference, !0, 32],
@@ -308,7 +310,7 @@ fn work_that_does_not_end() {
             let ib1 =
                 |hang: &Hang| [hang.nop(), vec![hang.command(opcode, 1), 0], hang.nop()].concat();
             let mut hang = Hang::new(generation, ib1, 2);
-            hang.status = 1 << shaders | 1 << bit;
+            hang.status = (1 << shaders) | (1 << bit);
             let finding = hang.is(Verdict::Unfinished, Sure::Likely, &[name, "SP, HLSQ"]);
             assert!(finding.next.contains("shader"), "{finding:?}");
             // Nothing is busy: it isn't that.

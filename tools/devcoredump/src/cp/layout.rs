@@ -258,7 +258,7 @@ impl Layout {
     pub fn busy(&self, status: u32) -> Vec<&'static str> {
         self.units
             .iter()
-            .filter(|&&(bit, _)| status >> bit & 1 != 0)
+            .filter(|&&(bit, _)| (status >> bit) & 1 != 0)
             .map(|&(_, name)| name)
             .collect()
     }

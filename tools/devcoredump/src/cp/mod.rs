@@ -50,7 +50,7 @@ impl<'a> Registers<'a> {
             true => self.get(register + 1)?,
             false => 0,
         };
-        Some(u64::from(high) << 32 | u64::from(low))
+        Some((u64::from(high) << 32) | u64::from(low))
     }
 
     /// RBBM_STATUS: of the registers, or as it was read first.
@@ -63,7 +63,7 @@ impl<'a> Registers<'a> {
     /// The SMMU holds an access back until its page fault is dealt with.
     pub fn is_stalled(&self) -> bool {
         let status = self.layout.status3.and_then(|register| self.get(register));
-        status.is_some_and(|value| value >> 24 & 1 != 0)
+        status.is_some_and(|value| (value >> 24) & 1 != 0)
     }
 
     /// What the CP complains about.
@@ -71,7 +71,7 @@ impl<'a> Registers<'a> {
         let (register, bits) = self.layout.errors;
         let value = self.get(register).unwrap_or(0);
         bits.iter()
-            .filter(|&&(bit, _)| value >> bit & 1 != 0)
+            .filter(|&&(bit, _)| (value >> bit) & 1 != 0)
             .map(|&(_, error)| error)
             .collect()
     }

@@ -193,7 +193,7 @@ struct Reader<'a> {
     contents: &'a Contents,
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     fn ring(&self, index: usize, ring: &Ring) -> (Position, Calls) {
         let words = (ring.size / 4).max(1);
         let at = self.registers.ring_position(ring) % words;

@@ -101,14 +101,16 @@ impl Packet {
         let (kind, payload) = match (header >> 28, generation.has_parity()) {
             (4, true) => {
                 let count = header & 0x7f;
-                let register = header >> 8 & 0x3_ffff;
-                let good = header >> 7 & 1 == parity(count) && header >> 27 & 1 == parity(register);
+                let register = (header >> 8) & 0x3_ffff;
+                let good =
+                    (header >> 7) & 1 == parity(count) && (header >> 27) & 1 == parity(register);
                 (good && header & (1 << 26) == 0).then_some((Kind::Write { register }, count))?
             }
             (7, true) => {
                 let count = header & 0x3fff;
-                let opcode = header >> 16 & 0x7f;
-                let good = header >> 15 & 1 == parity(count) && header >> 23 & 1 == parity(opcode);
+                let opcode = (header >> 16) & 0x7f;
+                let good =
+                    (header >> 15) & 1 == parity(count) && (header >> 23) & 1 == parity(opcode);
                 let reserved = header & 0x0f00_4000;
                 let opcode = opcode as u8;
                 (good && reserved == 0).then_some((Kind::Command { opcode }, count))?
@@ -116,15 +118,15 @@ impl Packet {
             (_, true) => return None,
             (0..4, false) => {
                 let register = header & 0x7fff;
-                (Kind::Write { register }, (header >> 16 & 0x3fff) + 1)
+                (Kind::Write { register }, ((header >> 16) & 0x3fff) + 1)
             }
             (8, false) if header == 0x8000_0000 => (Kind::Filler, 0),
             (12..16, false) => {
-                let opcode = header >> 8 & 0xff;
+                let opcode = (header >> 8) & 0xff;
                 let opcode = u8::try_from(opcode).ok().filter(|&opcode| opcode < 0x80)?;
                 // Bit 0 makes it conditional.
                 (header & 0xfe == 0)
-                    .then_some((Kind::Command { opcode }, (header >> 16 & 0x3fff) + 1))?
+                    .then_some((Kind::Command { opcode }, ((header >> 16) & 0x3fff) + 1))?
             }
             (_, false) => return None,
         };
@@ -201,7 +203,7 @@ pub fn call(generation: Generation, packet: Packet, payload: &[u32]) -> Option<C
         return None;
     }
     let (target, size) = match (generation.has_parity(), payload) {
-        (true, &[low, high, size, ..]) => (u64::from(high) << 32 | u64::from(low), size),
+        (true, &[low, high, size, ..]) => ((u64::from(high) << 32) | u64::from(low), size),
         (false, &[low, size, ..]) => (low.into(), size),
         _ => return None,
     };
@@ -252,7 +254,7 @@ mod tests {
         // Each flipped bit is noticed, in the parity's fields as in the reserved ones.
         for header in [0x7010_8003u32, 0x70bf_8003] {
             for bit in 0..32 {
-                assert_eq!(a6(header ^ 1 << bit), None, "{header:#x} {bit}");
+                assert_eq!(a6(header ^ (1 << bit)), None, "{header:#x} {bit}");
             }
         }
         for header in [0, 0xdead_beef, !0, 0xc000_1000] {

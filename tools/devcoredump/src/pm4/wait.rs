@@ -116,7 +116,7 @@ impl Wait {
 /// What a packet waits for, if it is one of these.
 pub fn parse(generation: Generation, packet: Packet, payload: &[u32]) -> Option<Wait> {
     let wide = generation.has_parity();
-    let long = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+    let long = |low: u32, high: u32| (u64::from(high) << 32) | u64::from(low);
     let at_least = |place, reference| Wait {
         place,
         test: Test::GreaterOrEqual,
@@ -126,7 +126,7 @@ pub fn parse(generation: Generation, packet: Packet, payload: &[u32]) -> Option<
     };
     match (packet.name(generation)?, payload) {
         ("CP_WAIT_REG_MEM", &[function, low, high, reference, mask, ..]) if wide => Some(Wait {
-            place: match function >> 4 & 3 {
+            place: match (function >> 4) & 3 {
                 0 => Place::Register(low & 0x3_ffff),
                 1 => Place::Memory(long(low, high)),
                 _ => Place::Inside,
@@ -137,7 +137,7 @@ pub fn parse(generation: Generation, packet: Packet, payload: &[u32]) -> Option<
             signed: function & 8 != 0,
         }),
         ("CP_WAIT_REG_MEM", &[function, address, reference, mask, ..]) if !wide => Some(Wait {
-            place: match function >> 4 & 1 {
+            place: match (function >> 4) & 1 {
                 0 => Place::Register(address & 0x7fff),
                 // The lowest two bits say how to swap bytes.
                 _ => Place::Memory((address & !3).into()),
@@ -151,7 +151,7 @@ pub fn parse(generation: Generation, packet: Packet, payload: &[u32]) -> Option<
             Some(at_least(Place::Memory(long(low, high)), reference))
         }
         ("CP_WAIT_TIMESTAMP", &[function, low, high, reference, ..]) => {
-            let place = match function >> 4 & 1 {
+            let place = match (function >> 4) & 1 {
                 0 if function & 3 == 0 => Place::Memory(long(low, high)),
                 _ => Place::Inside,
             };

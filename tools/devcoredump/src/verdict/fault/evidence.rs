@@ -4,7 +4,7 @@
 use super::*;
 use crate::verdict::Evidence;
 
-impl<'a> Case<'a> {
+impl Case<'_> {
     pub(super) fn evidence(&self) -> Vec<Evidence> {
         let mut out = Vec::new();
         let mut say = |line: Option<u64>, text: String| out.push(Evidence { line, text });

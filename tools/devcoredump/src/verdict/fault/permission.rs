@@ -3,7 +3,7 @@
 
 use super::*;
 
-impl<'a> Case<'a> {
+impl Case<'_> {
     pub(super) fn permission(&self) -> Option<Finding> {
         let write = self.fault.direction == Some(Direction::Write);
         let bo = self.bo.map(|(i, _)| i);

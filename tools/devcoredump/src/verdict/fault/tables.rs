@@ -3,7 +3,7 @@
 
 use super::*;
 
-impl<'a> Case<'a> {
+impl Case<'_> {
     /// The tables map the address now.
     pub(super) fn mapped_but_faulted(&self) -> Finding {
         let bo = self.bo.map(|(i, _)| i);

@@ -58,8 +58,8 @@ impl Case<'_> {
             let value = registers.get(registers.layout.protect).unwrap_or(0);
             // Old ones count bytes.
             let (write, register) = match registers.layout.wide {
-                true => (value >> 20 & 1 == 0, value & 0x3_ffff),
-                false => (value >> 24 & 1 != 0, (value & 0xf_ffff) >> 2),
+                true => ((value >> 20) & 1 == 0, value & 0x3_ffff),
+                false => ((value >> 24) & 1 != 0, (value & 0xf_ffff) >> 2),
             };
             let verb = if write { "writes" } else { "reads" };
             return bad(
