@@ -67,7 +67,9 @@ fn look(dump: &Dump, contents: &Contents) {
 fuzz_target!(|bytes: &[u8]| {
     let dumps = read(bytes);
     assert_eq!(dumps, read(Trickle(bytes)));
-    dumps.iter().for_each(|dump| look(dump, &Contents::default()));
+    dumps
+        .iter()
+        .for_each(|dump| look(dump, &Contents::default()));
     let mut parser = Parser::new(bytes);
     while let Ok(Some(dump)) = parser.next_dump(&mut SkipData) {
         look(&dump, &Contents::default());
