@@ -54,7 +54,7 @@ impl Ram {
     fn alloc(&self) -> Table {
         // Addresses aren't used again, so that a stale pointer is noticed.
         self.allocated.set(self.allocated.get() + 1);
-        let table = Table::at(TABLES | self.allocated.get() << 12).expect("48 bits");
+        let table = Table::at(TABLES | (self.allocated.get() << 12)).expect("48 bits");
         let page = Page {
             entries: vec![Cell::new(0); ENTRIES],
             synced: vec![Cell::new(BEFORE); ENTRIES],
