@@ -93,10 +93,9 @@ impl<'b> Backing<'b> {
         }
         // All of them are in memory at the same time: those of a BO that is larger never are, and
         // for the attempt everybody else's memory would be taken away.
-        // SAFETY: Reads a counter.
         let nr = u32::try_from(bo.gem().size() / ops::PAGE_SIZE)
             .ok()
-            .filter(|&nr| u64::from(nr) <= unsafe { bindings::totalram_pages() } as u64)
+            .filter(|&nr| u64::from(nr) <= super::total_ram_pages())
             .ok_or(ENOMEM)?;
         // SAFETY: Alive, with a file. Nobody else looks into that: who does has the BO's lock.
         let was_empty = unsafe { bindings::msm_rs_is_empty(bo.gem().as_raw()) };
