@@ -21,6 +21,10 @@ use uapi::{
 const MIB: u64 = 1 << 20;
 const BO_SIZE: u64 = 16 * MIB;
 
+/// After a fault the SMMU doesn't stall for 500 ms, and not before the dump is freed, which takes a worker: without that there is
+/// no dump.
+const STALL_AGAIN: Duration = Duration::from_secs(2);
+
 /// What a BO of [`BO_SIZE`] may cost: its content, encoded (five bytes for four), and everything else in a dump.
 const COST_OF_ONE: u64 = BO_SIZE / 4 * 5 + MIB;
 
@@ -71,7 +75,7 @@ struct Captured {
 fn capture(gpu: &Gpu) -> harness::Result<Captured> {
     if let Some(old) = Devcoredump::present()? {
         old.free()?;
-        sleep(Duration::from_millis(600));
+        sleep(STALL_AGAIN);
     }
     let before = (vmalloc()?, slabs()?);
     let nowhere = gpu.iova(0x50_0000_0000);
@@ -100,7 +104,7 @@ fn capture(gpu: &Gpu) -> harness::Result<Captured> {
     submitted.wait(PATIENCE).context("recovery")?;
     dump.free()?;
     // The driver doesn't let the SMMU stall for so long.
-    sleep(Duration::from_millis(600));
+    sleep(STALL_AGAIN);
     let large = most.0.saturating_sub(before.0);
     let small = most.1.saturating_sub(before.1);
     println!(
@@ -309,7 +313,7 @@ fn defect_34_two_readers(_: &mut Test) -> Outcome {
         .send_and_wait()?;
     if let Some(old) = Devcoredump::present()? {
         old.free()?;
-        sleep(Duration::from_millis(600));
+        sleep(STALL_AGAIN);
     }
     let nowhere = gpu.iova(0x50_0000_0000);
     let submitted = gpu.start(
@@ -326,7 +330,7 @@ fn defect_34_two_readers(_: &mut Test) -> Outcome {
     })?;
     submitted.wait(PATIENCE).context("recovery")?;
     dump.free()?;
-    sleep(Duration::from_millis(600));
+    sleep(STALL_AGAIN);
     let mut seen = HashMap::new();
     texts
         .iter()
