@@ -23,11 +23,25 @@ use std::{
 };
 use uapi::{
     abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
-    debugfs, Bo,
+    debugfs, Bo, PAGE,
 };
 
 /// How long anything may take that isn't held back on purpose.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A context that is made now can map, write and read; `tag` tells its BO from others.
+pub fn works(tag: u32) -> harness::Outcome {
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(tag, 2 * PAGE)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    gpu.write(gpu.iova(PAGE), &[tag])?;
+    harness::ensure_eq!(
+        gpu.read(gpu.iova(PAGE), 2)?,
+        [tag, pattern(tag, 1025)],
+        "a new context"
+    );
+    Ok(())
+}
 
 /// A BO that nobody pins any more can be purged.
 pub fn check_unpinned(bo: &Bo) -> harness::Outcome {

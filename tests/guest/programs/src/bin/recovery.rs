@@ -3,22 +3,9 @@
 //! The GPU after hangs and faults: who suffers, who doesn't, and what becomes of work that was waiting.
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
-use programs::{fault, hang, pattern, Gpu, PATIENCE};
+use programs::{fault, hang, pattern, works, Gpu, PATIENCE};
 use std::process::ExitCode;
 use uapi::{devcoredump::Devcoredump, Errno, HeldFence, Pm4, PAGE};
-
-fn works(tag: u32) -> Outcome {
-    let gpu = Gpu::new()?;
-    let bo = gpu.bo(tag, 2 * PAGE)?;
-    gpu.map(&bo, gpu.iova(0))?;
-    gpu.write(gpu.iova(PAGE), &[tag])?;
-    ensure_eq!(
-        gpu.read(gpu.iova(PAGE), 2)?,
-        [tag, pattern(tag, 1025)],
-        "a new context"
-    );
-    Ok(())
-}
 
 fn fault_of(gpu: &Gpu) -> Pm4 {
     Pm4::new()
