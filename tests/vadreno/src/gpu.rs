@@ -15,6 +15,7 @@ use crate::trace;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use vadreno_ctl::counter;
 
 /// Bytes of GPU registers at the start of BAR0.
 pub const GPU_SIZE: u32 = 0x4_0000;
@@ -219,6 +220,7 @@ impl Gpu {
                 self.wake();
             }
             CP_RB_WPTR => {
+                device.board.counters.bump(counter::RING_WRITES);
                 self.regs.set(reg, value);
                 self.wake();
             }
@@ -295,7 +297,6 @@ impl Gpu {
 mod tests {
     use super::*;
     use crate::testing::bypass_device;
-    use vadreno_ctl::counter;
 
     #[test]
     fn interrupts_are_latched_and_cleared() {

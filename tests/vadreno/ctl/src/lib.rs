@@ -158,8 +158,10 @@ pub mod counter {
     /// Translations that jobs used and which became others without an invalidation between, where
     /// the architecture demands a break before make. Each is a finding.
     pub const UNBROKEN: usize = BASE + 0xd0;
+    /// Writes of the ring's write pointer (CP_RB_WPTR): the driver has put something into the ring.
+    pub const RING_WRITES: usize = BASE + 0xd8;
     /// Number of counters.
-    pub const COUNT: usize = 27;
+    pub const COUNT: usize = 28;
     /// Names of the counters in the order of their offsets.
     pub const NAMES: [&str; COUNT] = [
         "tlbi_all",
@@ -189,6 +191,7 @@ pub mod counter {
         "off_accesses",
         "smmu_off",
         "unbroken",
+        "ring_writes",
     ];
 }
 

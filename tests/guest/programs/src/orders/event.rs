@@ -2,6 +2,7 @@
 
 //! What can happen, and how a sequence of it is written.
 
+use super::model::Submit;
 use harness::{bail, Context, Error};
 use std::{fmt, str::FromStr};
 
@@ -128,6 +129,19 @@ impl Event {
             Self::Purge => "purge",
             Self::Evict => "evict",
             Self::BringBack => "bring-back",
+        }
+    }
+}
+
+impl Event {
+    /// The SUBMIT that it puts into the ring.
+    pub fn submit(self) -> Option<Submit> {
+        match self {
+            Self::Run => Some(Submit::Run),
+            Self::Go => Some(Submit::Queue),
+            Self::Other => Some(Submit::Other),
+            Self::BringBack => Some(Submit::Back),
+            _ => None,
         }
     }
 }

@@ -271,6 +271,13 @@ impl Model {
         self.head() == Some(Submit::Run)
     }
 
+    /// Whether a submit is in the ring, behind another one.
+    pub fn is_behind(&self, submit: Submit) -> bool {
+        self.head() != Some(submit)
+            && self.ring.contains(&submit)
+            && self.works[submit as usize].runs == Answer::Yes
+    }
+
     fn may_be_in_ring(&self) -> bool {
         self.ring.iter().any(|submit| *submit != Submit::Other)
     }

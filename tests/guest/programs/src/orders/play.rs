@@ -168,6 +168,7 @@ impl Play<'_> {
         if next.file() != File::Open && !next.may_run() {
             self.forget();
         }
+        let ring_writes = self.bed.ring_writes();
         let answer = match event {
             Event::Signal => self.signal.take().map_or(Ok(None), |held| {
                 self.bind_succeeds = next.bind() == Bind::Ran && next.is_usable();
@@ -198,6 +199,12 @@ impl Play<'_> {
         }
         let shrinkable = self.model.shrinkable();
         self.model = next;
+        if event
+            .submit()
+            .is_some_and(|submit| self.model.is_behind(submit))
+        {
+            self.bed.wait_for_ring_write(ring_writes)?;
+        }
         if matches!(event, Event::Purge | Event::Evict) {
             self.shrink(shrinkable)?;
         }

@@ -21,6 +21,7 @@ use uapi::{
     devcoredump::Devcoredump,
     swap::Swap,
     vadreno::{Reach, Row, Translation, Vadreno},
+    vadreno_ctl::counter,
     Bo, Device, Submit as Request, SubmitQueue, SyncFile, VmBind, PAGE,
 };
 
@@ -172,6 +173,18 @@ impl Testbed {
         self.desk.wait(word)
     }
 
+    /// How often the driver has put something into the ring.
+    pub fn ring_writes(&self) -> u64 {
+        self.vadreno.read(counter::RING_WRITES)
+    }
+
+    /// Waits until it has done so again. Until then the scheduler may still choose another job.
+    pub fn wait_for_ring_write(&self, before: u64) -> Outcome {
+        eventually("the SUBMIT to be in the ring", || {
+            Ok(self.ring_writes() != before)
+        })
+    }
+
     /// TTBR0 and ASID of the context that ran last.
     pub fn current(&self) -> (u64, u64) {
         self.vadreno.current()
@@ -265,8 +278,10 @@ impl Testbed {
         Self::stall_on_faults()?;
         if of_what_runs {
             self.desk.let_run_fault();
-            // With a SUBMIT the driver looks whether the SMMU may stall again.
+            // When it puts a SUBMIT into the ring the driver looks whether the SMMU may stall again.
+            let before = self.ring_writes();
             self.sent = Some(self.nothing()?);
+            self.wait_for_ring_write(before)?;
         }
         Ok(())
     }
