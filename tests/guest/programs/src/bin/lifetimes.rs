@@ -169,20 +169,20 @@ fn cancelled(take: Take, sent: Sent) -> Outcome {
     before.restored()
 }
 
-fn cancelled_unmap(_: &mut Test) -> Outcome {
+fn defect_10_cancelled_unmap(_: &mut Test) -> Outcome {
     cancelled(Scene::unmap, Sent::Before)
 }
 
-fn cancelled_map_over(_: &mut Test) -> Outcome {
+fn defect_10_cancelled_map_over(_: &mut Test) -> Outcome {
     cancelled(Scene::map_over, Sent::Before)
 }
 
 /// A SUBMIT that is sent after the UNMAP's ioctl doesn't know the BO any more.
-fn cancelled_unmap_before_the_submit(_: &mut Test) -> Outcome {
+fn defect_10_cancelled_unmap_before_the_submit(_: &mut Test) -> Outcome {
     cancelled(Scene::unmap, Sent::After)
 }
 
-fn cancelled_map_over_before_the_submit(_: &mut Test) -> Outcome {
+fn defect_10_cancelled_map_over_before_the_submit(_: &mut Test) -> Outcome {
     cancelled(Scene::map_over, Sent::After)
 }
 
@@ -229,11 +229,11 @@ fn unusable(take: Take) -> Outcome {
     before.restored()
 }
 
-fn unusable_unmap(_: &mut Test) -> Outcome {
+fn defect_49_unusable_unmap(_: &mut Test) -> Outcome {
     unusable(Scene::unmap)
 }
 
-fn unusable_map_over(_: &mut Test) -> Outcome {
+fn defect_49_unusable_map_over(_: &mut Test) -> Outcome {
     unusable(Scene::map_over)
 }
 
@@ -266,7 +266,7 @@ fn defect_49_queued_submit_of_an_unusable_vm(_: &mut Test) -> Outcome {
 }
 
 /// Binds are cancelled again and again while their fences signal at the same moment: they run or they don't, and nothing is left.
-fn cancelled_or_run(_: &mut Test) -> Outcome {
+fn defect_10_cancelled_or_run(_: &mut Test) -> Outcome {
     let before = Census::new()?;
     let end = Instant::now() + Duration::from_secs(15);
     for round in 0..100u64 {
@@ -312,13 +312,13 @@ fn cancelled_or_run(_: &mut Test) -> Outcome {
 
 fn main() -> ExitCode {
     harness::main(harness::cases![
-        cancelled_unmap,
-        cancelled_map_over,
-        cancelled_unmap_before_the_submit,
-        cancelled_map_over_before_the_submit,
-        cancelled_or_run,
-        unusable_unmap,
-        unusable_map_over,
+        defect_10_cancelled_unmap,
+        defect_10_cancelled_map_over,
+        defect_10_cancelled_unmap_before_the_submit,
+        defect_10_cancelled_map_over_before_the_submit,
+        defect_10_cancelled_or_run,
+        defect_49_unusable_unmap,
+        defect_49_unusable_map_over,
         defect_49_queued_submit_of_an_unusable_vm,
     ])
 }

@@ -259,7 +259,7 @@ fn more_than_may_wait() -> harness::Result<u64> {
 }
 
 /// A job that waits for nothing gets as many tables as it needs.
-fn as_many_tables_as_it_needs(_: &mut Test) -> Outcome {
+fn defect_46_as_many_tables_as_it_needs(_: &mut Test) -> Outcome {
     let tables = more_than_may_wait()?;
     let client = Client::new()?;
     let place = client.place();
@@ -290,7 +290,7 @@ fn as_many_tables_as_it_needs(_: &mut Test) -> Outcome {
 }
 
 /// While others wait for room, a job that waits for nothing doesn't, on a queue of its own and in another context.
-fn not_held_up_by_what_waits(_: &mut Test) -> Outcome {
+fn defect_46_not_held_up_by_what_waits(_: &mut Test) -> Outcome {
     let (client, other) = (Client::new()?, Client::new()?);
     let place = client.place();
     let queue = SubmitQueue::new_vm_bind(&client.gpu.device)?;
@@ -392,8 +392,8 @@ fn main() -> ExitCode {
         defect_46_jobs_without_number,
         defect_47_many_contexts,
         defect_47_charged_to_the_group,
-        as_many_tables_as_it_needs,
-        not_held_up_by_what_waits,
+        defect_46_as_many_tables_as_it_needs,
+        defect_46_not_held_up_by_what_waits,
         defect_10_closed_contexts_hold_no_thread,
     ])
 }
