@@ -105,9 +105,11 @@ pub fn read(device: &Device, offset: usize) -> u64 {
         watch::HIT_IOVA => device.smmu.watch(|watch| watch.hit.0),
         watch::HIT_PAGE => device.smmu.watch(|watch| watch.hit.1),
         freed::LIST => device.smmu.freed(|freed| freed.list),
-        freed::CHECK => device
-            .smmu
-            .check_freed(&device.board, &pending::roots(device)),
+        freed::CHECK => device.smmu.check_freed(
+            &device.board,
+            device.power() & power::GX != 0,
+            &pending::roots(device),
+        ),
         freed::PAGE => device.smmu.freed(|freed| freed.finding.page),
         freed::HOW => device.smmu.freed(|freed| freed.finding.how),
         freed::IOVA => device.smmu.freed(|freed| freed.finding.iova),

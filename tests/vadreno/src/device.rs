@@ -148,7 +148,8 @@ impl Device {
     /// Switches power domains; what goes off loses its registers.
     pub fn set_power(&self, on: u64) {
         let on = on & power::ALL;
-        let off = self.power.swap(on, Relaxed) & !on;
+        let before = self.power.swap(on, Relaxed);
+        let off = before & !on;
         trace!(self.board.trace, "power on={on} off={off}");
         if off & power::GX != 0 {
             self.gpu.power_off();
@@ -157,6 +158,9 @@ impl Device {
         if off & power::CX != 0 {
             self.gpu.gmu_power_off();
             self.smmu.power_off();
+        }
+        if on & !before & power::GX != 0 {
+            self.smmu.gpu_on(&self.board);
         }
     }
 

@@ -7,6 +7,7 @@
 //! - the tables of each TTBR0 that the CP has loaded ([`Watch`]), and of each TTBR0 and TTBR1 that the CPU has loaded into a
 //!   context bank, whether it is loaded now or not;
 //! - the TLB with its walk cache, while the SMMU translates. When it has lost power it begins with an invalidation.
+//!   While the GPU has no power nobody uses the TLB: what is freed then may be in it, until the GPU has power again.
 //!
 //! A root that is freed ends its tables: nobody can load them again, so they don't count any more.
 
@@ -45,6 +46,8 @@ pub struct Block {
 pub struct Hardware<'a> {
     /// The TLB, if it is in use.
     pub tlb: Option<&'a Tlb>,
+    /// Whether the GPU has power.
+    pub gpu_on: bool,
     /// What is loaded into the context banks.
     pub loaded: &'a [Regime],
     /// Roots that the CP is going to load.
@@ -70,6 +73,8 @@ pub struct Freed {
     loaded: Vec<Regime>,
     /// Roots that were freed since the CP loaded them last. A bank may have them still, and the kernel may load them again.
     dead: HashSet<u64>,
+    /// Pages that were freed while the GPU had no power, and to which the TLB leads.
+    left: HashSet<u64>,
     index: Index,
 }
 
@@ -147,7 +152,11 @@ impl Freed {
                 self.root_freed(memory, watch, hardware, &mut regimes, &mut finding);
                 self.look_in_tables(memory, &regimes, &mut finding);
                 if let Some(tlb) = hardware.tlb {
-                    look_in_tlb(tlb, &mut finding);
+                    if hardware.gpu_on {
+                        look_in_tlb(tlb, &mut finding);
+                    } else if leads_to(tlb, page) {
+                        self.left.insert(page);
+                    }
                 }
                 if finding.how != 0 && first.is_none() {
                     first = Some(number);
@@ -156,6 +165,16 @@ impl Freed {
             }
         }
         first
+    }
+
+    /// The TLB has forgotten something.
+    pub fn invalidated(&mut self, tlb: &Tlb) {
+        self.left.retain(|page| leads_to(tlb, *page));
+    }
+
+    /// The GPU has power again. Returns the pages that were freed meanwhile, and to which the TLB leads.
+    pub fn gpu_on(&mut self) -> HashSet<u64> {
+        std::mem::take(&mut self.left)
     }
 
     /// If the page is a root, its tables end. While it is loaded, a walker can still enter it. That happens when a context ends and
@@ -221,6 +240,10 @@ impl Freed {
         }
         self.bare_tables += u64::from(bare);
     }
+}
+
+fn leads_to(tlb: &Tlb, page: u64) -> bool {
+    tlb.find_page(page).is_some() || tlb.find_table(page).is_some()
 }
 
 fn look_in_tlb(tlb: &Tlb, finding: &mut Finding) {
@@ -291,6 +314,7 @@ mod tests {
         freed: Freed,
         tlb: Tlb,
         on: bool,
+        gpu_on: bool,
         loaded: Vec<Regime>,
         pending: Vec<u64>,
     }
@@ -306,6 +330,7 @@ mod tests {
                 freed: Freed::default(),
                 tlb: Tlb::default(),
                 on: true,
+                gpu_on: true,
                 loaded: vec![regime(0x8000)],
                 pending: Vec::new(),
             }
@@ -318,6 +343,7 @@ mod tests {
         fn free_block(&mut self, pa: u64, order: u32) -> Option<Finding> {
             let hardware = Hardware {
                 tlb: self.on.then_some(&self.tlb),
+                gpu_on: self.gpu_on,
                 loaded: &self.loaded,
                 pending: &self.pending,
             };
@@ -383,6 +409,30 @@ mod tests {
         world.tlb.invalidate(crate::tlb::Scope::All);
         assert_eq!(world.free(0x9000), None);
         assert_eq!(world.free(0xa000), None);
+    }
+
+    #[test]
+    fn left_in_the_tlb_while_the_gpu_sleeps() {
+        let mut world = World::new();
+        let leaf = |desc| Leaf {
+            level: 3,
+            desc: desc | LEAF,
+            read_only: false,
+        };
+        let all = crate::tlb::Scope::All;
+        world.tlb.keep_leaf(0, IOVA, leaf(0x9000));
+        world.gpu_on = false;
+        assert_eq!(world.free(0x9000), None);
+        assert_eq!(world.freed.gpu_on(), HashSet::from([0x9000]));
+        assert_eq!(world.freed.gpu_on(), HashSet::new());
+        // Forgotten in time; what the page is used for later doesn't matter.
+        assert_eq!(world.free(0x9000), None);
+        world.tlb.invalidate(all);
+        world.freed.invalidated(&world.tlb);
+        world.tlb.keep_leaf(0, IOVA, leaf(0x9000));
+        assert_eq!(world.freed.gpu_on(), HashSet::new());
+        // Mapped by a table it is reachable, whether the GPU sleeps or not.
+        assert!(world.free(PAGE).is_some());
     }
 
     #[test]

@@ -443,6 +443,18 @@ impl Smmu {
         self.state().used.forget_contexts(asid);
     }
 
+    /// The GPU has power again.
+    pub fn gpu_on(&self, board: &Board) {
+        for page in self.state().freed.gpu_on() {
+            board.find(
+                counter::LEFT_IN_TLB,
+                format_args!(
+                    "page {page:#x} was freed while the GPU slept, and is in the TLB when it wakes"
+                ),
+            );
+        }
+    }
+
     fn sync(&self, board: &Board, bank: Option<u32>) {
         board.counters.bump(counter::TLB_SYNC);
         trace!(board.trace, "tlbsync bank={}", named(bank));
@@ -905,7 +917,7 @@ impl Smmu {
 
     /// The guest gives back the pages of its list, see [`vadreno_ctl::freed`]. Returns 0, or the number of the first entry to which
     /// something leads. `pending`: the roots that the CP is going to load.
-    pub fn check_freed(&self, board: &Board, pending: &[u64]) -> u64 {
+    pub fn check_freed(&self, board: &Board, gpu_on: bool, pending: &[u64]) -> u64 {
         let mut state = self.state();
         let State {
             tlb,
@@ -922,6 +934,7 @@ impl Smmu {
         let hardware = Hardware {
             // What it holds against the kernel's will isn't the kernel's mistake.
             tlb: (on && ignored.is_empty()).then_some(tlb),
+            gpu_on,
             loaded: &loaded,
             pending,
         };
@@ -982,5 +995,6 @@ impl State {
             }
             !done
         });
+        self.freed.invalidated(&self.tlb);
     }
 }

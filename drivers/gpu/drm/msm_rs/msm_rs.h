@@ -38,6 +38,9 @@ void msm_rs_vm_cancel(struct drm_gpuvm *vm);
 void msm_rs_gpu_asleep(struct msm_gpu *gpu);
 void msm_rs_gpu_awake(void);
 
+/* The GPU is about to have power, be it for the first time, and its SMMU is active. */
+void msm_rs_gpu_resumes(struct msm_gpu *gpu);
+
 /*
  * The VM log for a devcoredump: copied when the GPU faults, printed when it is read. NULL if there is none. fault: when the
  * fault was noticed, CLOCK_MONOTONIC in ns; 0 for a hang.
@@ -74,6 +77,10 @@ static inline void msm_rs_gpu_asleep(struct msm_gpu *gpu)
 }
 
 static inline void msm_rs_gpu_awake(void)
+{
+}
+
+static inline void msm_rs_gpu_resumes(struct msm_gpu *gpu)
 {
 }
 

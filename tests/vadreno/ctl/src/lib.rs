@@ -160,8 +160,11 @@ pub mod counter {
     pub const UNBROKEN: usize = BASE + 0xd0;
     /// Writes of the ring's write pointer (CP_RB_WPTR): the driver has put something into the ring.
     pub const RING_WRITES: usize = BASE + 0xd8;
+    /// Pages that were given back while the GPU had no power, and to which the TLB leads when it has
+    /// power again. Each is a finding.
+    pub const LEFT_IN_TLB: usize = BASE + 0xe0;
     /// Number of counters.
-    pub const COUNT: usize = 28;
+    pub const COUNT: usize = 29;
     /// Names of the counters in the order of their offsets.
     pub const NAMES: [&str; COUNT] = [
         "tlbi_all",
@@ -192,6 +195,7 @@ pub mod counter {
         "smmu_off",
         "unbroken",
         "ring_writes",
+        "left_in_tlb",
     ];
 }
 

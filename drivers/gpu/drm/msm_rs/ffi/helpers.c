@@ -454,10 +454,14 @@ HELPER(void, msm_rs_helper_msm_rs_prr_set, struct msm_mmu *domain, u64 page)
 static bool msm_rs_is_asleep;
 static DECLARE_RWSEM(msm_rs_sleep_lock);
 
-/* As long as the system is awake, runtime PM knows whether the SMMU has its clocks. Having them back invalidates its TLB. */
+/*
+ * As long as the system is awake, runtime PM knows whether the SMMU has its clocks. Where it says that the SMMU isn't active,
+ * the GPU sleeps, and msm_rs_gpu_resumes() comes before it has power again. That the SMMU loses its TLB with its clocks is not
+ * enough: an SMMU that is about to fall asleep may be kept awake after all, and keeps its TLB then.
+ */
 static void msm_rs_smmu_flush(const struct adreno_smmu_priv *priv)
 {
-	const struct io_pgtable_cfg *cfg = priv ? priv->get_ttbr1_cfg(priv->cookie) : NULL;
+	const struct io_pgtable_cfg *cfg = priv && priv->cookie ? priv->get_ttbr1_cfg(priv->cookie) : NULL;
 	int awake;
 
 	/* Nobody translates when the GPU is gone. */
@@ -489,8 +493,7 @@ void msm_rs_gpu_asleep(struct msm_gpu *gpu)
 
 	/* Who invalidates now has done so before the SMMU falls asleep. */
 	down_write(&msm_rs_sleep_lock);
-	if (priv && priv->cookie)
-		msm_rs_smmu_flush(priv);
+	msm_rs_smmu_flush(priv);
 	msm_rs_is_asleep = true;
 	up_write(&msm_rs_sleep_lock);
 }
@@ -502,6 +505,14 @@ void msm_rs_gpu_awake(void)
 	down_write(&msm_rs_sleep_lock);
 	msm_rs_is_asleep = false;
 	up_write(&msm_rs_sleep_lock);
+}
+
+void msm_rs_gpu_resumes(struct msm_gpu *gpu)
+{
+	/* The first time after adreno_unbind(). */
+	msm_rs_gpu_awake();
+	/* Its supplier, the SMMU, is active by now. Who saw that it wasn't has changed the entries before. */
+	msm_rs_smmu_flush(dev_get_drvdata(&gpu->pdev->dev));
 }
 
 /*
