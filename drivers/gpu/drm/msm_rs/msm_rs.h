@@ -38,7 +38,7 @@ void msm_rs_vm_cancel(struct drm_gpuvm *vm);
 void msm_rs_gpu_asleep(struct msm_gpu *gpu);
 void msm_rs_gpu_awake(void);
 
-/* The GPU is about to have power, be it for the first time, and its SMMU is active. */
+/* The GPU resumes, be it for the first time. Its SMMU is active, and its CP isn't started yet. */
 void msm_rs_gpu_resumes(struct msm_gpu *gpu);
 
 /*

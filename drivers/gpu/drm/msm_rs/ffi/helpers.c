@@ -448,16 +448,16 @@ HELPER(void, msm_rs_helper_msm_rs_prr_set, struct msm_mmu *domain, u64 page)
 }
 
 /*
- * Whether the GPU sleeps with the system. Then it has no power, and so nobody translates; the TLB is empty, and stays so. When in this time
- * the SMMU's clocks are off and on again, neither runtime PM says nor the PM core's flags, which change before or after the fact.
+ * Whether the GPU sleeps with the system. Then it has no power, and so nobody translates. When in this time the SMMU's clocks are
+ * off and on again, neither runtime PM says nor the PM core's flags, which change before or after the fact.
  */
 static bool msm_rs_is_asleep;
 static DECLARE_RWSEM(msm_rs_sleep_lock);
 
 /*
  * As long as the system is awake, runtime PM knows whether the SMMU has its clocks. Where it says that the SMMU isn't active,
- * the GPU sleeps, and msm_rs_gpu_resumes() comes before it has power again. That the SMMU loses its TLB with its clocks is not
- * enough: an SMMU that is about to fall asleep may be kept awake after all, and keeps its TLB then.
+ * the GPU is suspended, and msm_rs_gpu_resumes() comes before its CP is started. That the SMMU loses its TLB with its clocks is
+ * not enough: an SMMU that is about to fall asleep may be kept awake after all, and keeps its TLB then.
  */
 static void msm_rs_smmu_flush(const struct adreno_smmu_priv *priv)
 {

@@ -109,7 +109,8 @@ pub trait Pool {
 
 /// What has to be done after the tables were changed and before the job's fence signals.
 ///
-/// If either function was called, the TLB, walk caches included, must be invalidated (not when the SMMU is off: it forgets).
+/// If either function was called, the TLB, walk caches included, must be invalidated (not while the GPU is suspended: it
+/// begins with an invalidation).
 pub trait Gather {
     /// `table` isn't linked any more, but walkers may still read it: its contents must stay until the
     /// invalidation, then it is the caller's.
