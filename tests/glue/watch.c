@@ -302,9 +302,13 @@ static void watch_page_free_batched(void *data, struct page *page)
 	raw_spin_unlock_irqrestore(&watch_lock, flags);
 }
 
+/*
+ * Reclaim doesn't begin with a folio that anybody else has, and says so when it has written it. In between a BO may have come
+ * back and have it again, be it from the swap cache: then it isn't taken.
+ */
 static void watch_write_folio(void *data, struct folio *folio)
 {
-	if (!folio_test_anon(folio))
+	if (!folio_test_anon(folio) && folio_ref_count(folio) <= 1 + folio_nr_pages(folio))
 		watch_now(PFN_PHYS(folio_pfn(folio)), folio_order(folio), "taken for swap");
 }
 

@@ -85,13 +85,15 @@ impl Device {
         if self.power() & block.domain() != block.domain() {
             self.board.counters.bump(counter::OFF_ACCESSES);
             trace!(self.board.trace, "off-access offset={offset:#x}");
-            if let Block::Smmu(register) = block {
-                self.board.find(
+            match block {
+                // On hardware the handler of a fault's interrupt is over before the GPU falls asleep.
+                Block::Smmu(register) if !self.smmu.serves_fault(register) => self.board.find(
                     counter::SMMU_OFF,
                     format_args!(
                         "the SMMU's register {register:#x} is accessed without its power or clock"
                     ),
-                );
+                ),
+                _ => {}
             }
             return None;
         }
@@ -148,8 +150,7 @@ impl Device {
     /// Switches power domains; what goes off loses its registers.
     pub fn set_power(&self, on: u64) {
         let on = on & power::ALL;
-        let before = self.power.swap(on, Relaxed);
-        let off = before & !on;
+        let off = self.power.swap(on, Relaxed) & !on;
         trace!(self.board.trace, "power on={on} off={off}");
         if off & power::GX != 0 {
             self.gpu.power_off();
@@ -158,9 +159,6 @@ impl Device {
         if off & power::CX != 0 {
             self.gpu.gmu_power_off();
             self.smmu.power_off();
-        }
-        if on & !before & power::GX != 0 {
-            self.smmu.gpu_on(&self.board);
         }
     }
 

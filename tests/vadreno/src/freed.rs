@@ -7,7 +7,7 @@
 //! - the tables of each TTBR0 that the CP has loaded ([`Watch`]), and of each TTBR0 and TTBR1 that the CPU has loaded into a
 //!   context bank, whether it is loaded now or not;
 //! - the TLB with its walk cache, while the SMMU translates. When it has lost power it begins with an invalidation.
-//!   While the GPU has no power nobody uses the TLB: what is freed then may be in it, until the GPU has power again.
+//!   While the GPU has no power nobody uses the TLB: what is freed then may be in it, until the CP is started again.
 //!
 //! A root that is freed ends its tables: nobody can load them again, so they don't count any more.
 
@@ -75,6 +75,8 @@ pub struct Freed {
     dead: HashSet<u64>,
     /// Pages that were freed while the GPU had no power, and to which the TLB leads.
     left: HashSet<u64>,
+    /// Tables that were let pass since a root was freed. What is written there isn't descriptors any more.
+    passed: HashSet<u64>,
     index: Index,
 }
 
@@ -172,8 +174,9 @@ impl Freed {
         self.left.retain(|page| leads_to(tlb, *page));
     }
 
-    /// The GPU has power again. Returns the pages that were freed meanwhile, and to which the TLB leads.
-    pub fn gpu_on(&mut self) -> HashSet<u64> {
+    /// The CP is started. Returns the pages that were freed while the GPU had no power, and to which the TLB leads still.
+    pub fn start(&mut self, tlb: &Tlb) -> HashSet<u64> {
+        self.invalidated(tlb);
         std::mem::take(&mut self.left)
     }
 
@@ -210,10 +213,15 @@ impl Freed {
         self.loaded.retain(|regime| !is_root(regime));
         watch.forget_root(is_root);
         self.dead.insert(page);
+        self.passed.clear();
     }
 
     fn look_in_tables(&mut self, memory: &impl Tables, regimes: &[Regime], finding: &mut Finding) {
         let page = finding.page;
+        let memory = &Without {
+            memory,
+            tables: &self.passed,
+        };
         let mut bare = false;
         for regime in regimes {
             visit_all(memory, regime, |item| match item {
@@ -238,7 +246,24 @@ impl Freed {
                 }
             });
         }
-        self.bare_tables += u64::from(bare);
+        if bare && self.passed.insert(page) {
+            self.bare_tables += 1;
+        }
+    }
+}
+
+/// Memory in which some tables have no entries.
+struct Without<'a, M> {
+    memory: &'a M,
+    tables: &'a HashSet<u64>,
+}
+
+impl<M: Tables> Tables for Without<'_, M> {
+    fn descriptor(&self, pa: u64) -> Option<u64> {
+        if self.tables.contains(&(pa & !0xfff)) {
+            return Some(0);
+        }
+        self.memory.descriptor(pa)
     }
 }
 
@@ -423,14 +448,14 @@ mod tests {
         world.tlb.keep_leaf(0, IOVA, leaf(0x9000));
         world.gpu_on = false;
         assert_eq!(world.free(0x9000), None);
-        assert_eq!(world.freed.gpu_on(), HashSet::from([0x9000]));
-        assert_eq!(world.freed.gpu_on(), HashSet::new());
+        assert_eq!(world.freed.start(&world.tlb), HashSet::from([0x9000]));
+        assert_eq!(world.freed.start(&world.tlb), HashSet::new());
         // Forgotten in time; what the page is used for later doesn't matter.
         assert_eq!(world.free(0x9000), None);
         world.tlb.invalidate(all);
         world.freed.invalidated(&world.tlb);
         world.tlb.keep_leaf(0, IOVA, leaf(0x9000));
-        assert_eq!(world.freed.gpu_on(), HashSet::new());
+        assert_eq!(world.freed.start(&world.tlb), HashSet::new());
         // Mapped by a table it is reachable, whether the GPU sleeps or not.
         assert!(world.free(PAGE).is_some());
     }
@@ -448,6 +473,17 @@ mod tests {
         world.memory.0[4 * 512 + 7] = 0;
         assert_eq!(world.free(0x2000), None);
         assert_eq!(world.freed.bare_tables, 1);
+        // Its owner frees it for others, and only then the page that it was in.
+        world.memory.0[2 * 512 + 9] = PAGE | LEAF;
+        world.memory.0[4 * 512 + 7] = PAGE | LEAF;
+        assert_eq!(world.free(0x2000), None);
+        assert_eq!(world.freed.bare_tables, 1);
+        world.memory.0[4 * 512 + 7] = 0;
+        assert_eq!(world.free(ROOT), None);
+        world.freed.switch(&regime(ROOT));
+        world.watch.remember(regime(ROOT));
+        world.memory.0[4 * 512 + 7] = PAGE | LEAF;
+        assert!(world.free(0x2000).is_some());
     }
 
     #[test]

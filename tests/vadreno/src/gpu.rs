@@ -215,6 +215,7 @@ impl Gpu {
                 trace!(device.board.trace, "sqe-cntl value={value}");
                 self.regs.set(reg, value);
                 if value == CP_SQE_RUN {
+                    device.smmu.start(&device.board);
                     self.restart();
                 }
                 self.wake();

@@ -19,7 +19,7 @@ use crate::tlb::{Scope, Tlb};
 use crate::trace;
 use crate::walk::{random_address, walk, Kind, Leaf, Regime, Table, Tables, WalkFault, IOVA_MASK};
 use crate::watch::{Reach, Watch};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use vadreno_ctl::{counter, watch::BY_TLB};
@@ -216,6 +216,8 @@ struct State {
 #[derive(Debug)]
 pub struct Smmu {
     regs: RegFile,
+    /// Banks with a fault whose FSR software hasn't cleared since: a bit each.
+    faulted: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -223,6 +225,7 @@ impl Default for Smmu {
     fn default() -> Self {
         let smmu = Self {
             regs: RegFile::new(SIZE as usize / 4),
+            faulted: AtomicU32::new(0),
             state: Mutex::default(),
         };
         smmu.power_off();
@@ -309,7 +312,12 @@ impl Smmu {
 
     fn write_bank(&self, board: &Board, bank: u32, offset: u32, value: u32) -> Option<Resume> {
         match offset % BANK_SIZE {
-            FSR => self.regs.clear_bits(offset / 4, value),
+            FSR => {
+                self.regs.clear_bits(offset / 4, value);
+                if self.regs.get(offset / 4) == 0 {
+                    self.faulted.fetch_and(!(1 << bank), Relaxed);
+                }
+            }
             RESUME => {
                 self.regs.clear_bits(bank_reg(bank, FSR) / 4, FSR_SS);
                 trace!(board.trace, "resume bank={bank} value={value}");
@@ -437,20 +445,34 @@ impl Smmu {
         );
     }
 
+    /// Whether a register is one that the handler of a context fault goes to, and such a fault has been.
+    pub fn serves_fault(&self, register: u32) -> bool {
+        register >= BANKS
+            && self.faulted.load(Relaxed) & (1 << ((register - BANKS) / BANK_SIZE)) != 0
+            && matches!(register % BANK_SIZE, RESUME | CONTEXTIDR | TTBR0..=0x2c | FSR..=FSYNR1)
+    }
+
     /// The GPU loses power.
     pub fn gpu_off(&self) {
         let asid = self.asid(self.gpu_bank());
         self.state().used.forget_contexts(asid);
     }
 
-    /// The GPU has power again.
-    pub fn gpu_on(&self, board: &Board) {
-        for page in self.state().freed.gpu_on() {
+    /// The CP is started, and may use the TLB.
+    pub fn start(&self, board: &Board) {
+        let mut state = self.state();
+        let State {
+            tlb,
+            freed,
+            ignored,
+            ..
+        } = &mut *state;
+        let left = freed.start(tlb);
+        // What it holds against the kernel's will isn't the kernel's mistake.
+        for page in left.iter().filter(|_| ignored.is_empty()) {
             board.find(
                 counter::LEFT_IN_TLB,
-                format_args!(
-                    "page {page:#x} was freed while the GPU slept, and is in the TLB when it wakes"
-                ),
+                format_args!("page {page:#x}, freed while the GPU had no power, is in the TLB"),
             );
         }
     }
@@ -801,6 +823,7 @@ impl Smmu {
             self.regs
                 .set_bits(fsr, FSR_MULTI | if stall { FSR_SS } else { 0 });
         }
+        self.faulted.fetch_or(1 << bank, Relaxed);
         let enabled = sctlr & SCTLR_CFIE != 0;
         (enabled.then_some(irq::SMMU_CONTEXT + bank as usize), stall)
     }

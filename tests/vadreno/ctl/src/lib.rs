@@ -160,8 +160,8 @@ pub mod counter {
     pub const UNBROKEN: usize = BASE + 0xd0;
     /// Writes of the ring's write pointer (CP_RB_WPTR): the driver has put something into the ring.
     pub const RING_WRITES: usize = BASE + 0xd8;
-    /// Pages that were given back while the GPU had no power, and to which the TLB leads when it has
-    /// power again. Each is a finding.
+    /// Pages that were given back while the GPU had no power, and to which the TLB leads when the CP
+    /// is started again. Each is a finding.
     pub const LEFT_IN_TLB: usize = BASE + 0xe0;
     /// Number of counters.
     pub const COUNT: usize = 29;
