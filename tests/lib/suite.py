@@ -380,8 +380,8 @@ def main():
     where.add_argument("--no-host", action="store_true", help="nothing but guests")
     where.add_argument("--host", action="store_true", help="no guests")
     where.add_argument("--defects", action="store_true", help="show the C memory manager's known defects instead")
-    # A guest does nothing while it waits for a hang to be noticed: one more than there are processors keeps them at work.
-    parser.add_argument("--jobs", type=int, default=1 + (os.cpu_count() or 1), help="guests at a time (default: %(default)s)")
+    # More than there are processors would end no earlier, but what has a time limit might not end in time.
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="guests at a time (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="list the tests")
     args = parser.parse_args()
     suite = load()

@@ -42,6 +42,24 @@ fn keep_awake(awake: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// While this lives, the GPU doesn't fall asleep, be it a virtual one or not.
+#[derive(Debug)]
+pub struct Awake(());
+
+impl Awake {
+    /// Wakes it.
+    pub fn new() -> io::Result<Self> {
+        keep_awake(true)?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        let _ = keep_awake(false);
+    }
+}
+
 /// What a page-table walk finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Translation {

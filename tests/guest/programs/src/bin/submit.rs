@@ -13,6 +13,7 @@ use uapi::{
         MSM_SUBMIT_BO_WRITE as WRITE,
     },
     fault_injection, module,
+    vadreno::Awake,
     vgem::Buffer,
     Bo, Errno, HeldFence, Pm4, Submit, SubmitQueue, Syncobj, PAGE,
 };
@@ -582,6 +583,8 @@ fn defect_21_fence_number_out_of_range(_: &mut Test) -> Outcome {
 
 /// Commands that others call, and commands for when another context was active.
 fn kinds_of_commands(_: &mut Test) -> Outcome {
+    // A GPU that has slept has no context: the next one is a switch.
+    let _awake = Awake::new().context("power/control")?;
     let gpu = Gpu::new()?;
     let other = Gpu::new()?;
     let add = |index| {

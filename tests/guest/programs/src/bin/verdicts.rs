@@ -6,7 +6,7 @@
 //! `NAME.expect`: lines of a key and a value, `verdict`, `address` and, if an op of the VM log is to blame, `op` and `range`.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use programs::{fault, hang, Gpu, PATIENCE};
+use programs::{eventually, fault, hang, Gpu, PATIENCE};
 use std::{fmt::Write, fs, path::Path, process::ExitCode};
 use uapi::{
     abi, devcoredump::fault_iova, module, vadreno::Vadreno, vadreno_ctl as ctl, Bo, HeldFence, Pm4,
@@ -322,7 +322,13 @@ fn no_submit(_: &mut Test) -> Outcome {
     one_more(&gpu)?;
     let iova = gpu.iova(0x123_4000);
     let address = [iova as u32, (iova >> 32) as u32];
+    // No SUBMIT keeps GPU and SMMU awake while the SMMU's interrupt is served.
+    let vadreno = Vadreno::open().context("virtual Adreno")?;
     let dump = fault::provoke(&gpu, &Pm4::new().reg_write(CP_RB_RPTR_ADDR, &address))?;
+    eventually("the CP to go on", || {
+        Ok(vadreno.read(ctl::CP_STATE) != ctl::cp_state::STALLED)
+    })?;
+    drop(vadreno);
     Expected::at("no_submit", iova).save("no_submit", &dump)?;
     works()
 }
