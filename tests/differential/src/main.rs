@@ -8,14 +8,8 @@ use differential::{
     program::Program,
     trouble::Trouble,
 };
-use harness::{bail, Context, Result, Rng};
-use nix::{
-    sys::{
-        signal::{kill, Signal},
-        wait::{waitpid, WaitPidFlag, WaitStatus},
-    },
-    unistd::{fork, ForkResult, Pid},
-};
+use harness::{bail, Context, Ended, Process, Result, Rng};
+use nix::sys::signal::Signal;
 use programs::{fault, hang, Census, Gpu, Tolerance, PATIENCE};
 use std::{
     io::Write,
@@ -181,22 +175,9 @@ fn vandalise(seed: u64) -> Result<()> {
     }
 }
 
-/// Runs a function in a process of its own.
-fn apart(function: impl FnOnce() -> i32) -> Result<Pid> {
-    // SAFETY: this process has one thread.
-    match unsafe { fork() }.context("fork")? {
-        ForkResult::Child => {
-            let status = function();
-            // SAFETY: ends the process, without closing what isn't its own.
-            unsafe { libc::_exit(status) }
-        }
-        ForkResult::Parent { child } => Ok(child),
-    }
-}
-
 /// Runs a program in a process that is killed at a moment that isn't the same twice.
 fn run_and_kill(program: &Program, setting: &Setting<'_>, except: &[u32]) -> Result<Report> {
-    let child = apart(|| {
+    let mut child = Process::fork(|| {
         // Again and again: it can't be killed too late.
         loop {
             let report = execute::run(program, setting, except);
@@ -212,20 +193,12 @@ fn run_and_kill(program: &Program, setting: &Setting<'_>, except: &[u32]) -> Res
     std::thread::sleep(Duration::from_micros(
         Rng::with_seed(program.seed).u64(..60_000),
     ));
-    kill(child, Signal::SIGKILL).context("kill")?;
-    let end = Instant::now() + PATIENCE;
-    let status = loop {
-        match waitpid(child, Some(WaitPidFlag::WNOHANG)).context("waitpid")? {
-            WaitStatus::StillAlive if Instant::now() > end => break None,
-            WaitStatus::StillAlive => std::thread::sleep(Duration::from_millis(1)),
-            status => break Some(status),
-        }
-    };
-    let wrong = match status {
+    child.signal(Signal::SIGKILL)?;
+    let wrong = match child.wait(PATIENCE)? {
         None => Some("it can't be killed".into()),
-        Some(WaitStatus::Exited(_, 1)) => Some("it failed before it was killed".into()),
-        Some(WaitStatus::Exited(_, 2) | WaitStatus::Signaled(_, Signal::SIGKILL, _)) => None,
-        Some(status) => Some(format!("killed: {status:?}")),
+        Some(Ended::With(1)) => Some("it failed before it was killed".into()),
+        Some(Ended::With(2) | Ended::By(Signal::SIGKILL)) => None,
+        Some(ended) => Some(format!("killed: {ended:?}")),
     };
     Ok(Report {
         seed: program.seed,
@@ -257,7 +230,7 @@ fn run(options: &Options) -> Result<bool> {
     let vandal = options
         .vandal
         .then(|| {
-            apart(|| {
+            Process::fork(|| {
                 if let Err(e) = vandalise(options.from) {
                     eprintln!("the vandal: {e:#}");
                 }
@@ -299,12 +272,7 @@ fn run(options: &Options) -> Result<bool> {
         }
     }
     if let Some(vandal) = vandal {
-        let gone = waitpid(vandal, Some(WaitPidFlag::WNOHANG)).context("waitpid")?;
-        if gone != WaitStatus::StillAlive {
-            bail!("the vandal has ended early: {gone:?}");
-        }
-        kill(vandal, Signal::SIGKILL).context("kill")?;
-        waitpid(vandal, None).context("waitpid")?;
+        vandal.kill(Process::LONG).context("the vandal")?;
     }
     drop(testbed);
     if !options.leaky {

@@ -14,24 +14,19 @@
 //!
 //! Exit status: 0 when all passed, 1 when one failed, 2 when the command line made no sense.
 
+mod process;
+
 pub use anyhow::{bail, ensure, Context, Error, Result};
 pub use fastrand::Rng;
+pub use process::{Ended, Process};
 
-use nix::{
-    errno::Errno,
-    sys::{
-        signal::{kill, Signal},
-        wait::{waitpid, WaitPidFlag, WaitStatus},
-    },
-    unistd::{fork, ForkResult, Pid},
-};
+use nix::sys::signal::Signal;
 use std::{
     fs::File,
     io::{Read, Write},
     panic::{catch_unwind, AssertUnwindSafe},
     process::ExitCode,
-    thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// What a sub-test returns.
@@ -200,70 +195,43 @@ fn run_apart(
     timeout: Duration,
 ) -> Result<(), String> {
     let (read, write) = nix::unistd::pipe().map_err(|e| format!("pipe: {e}"))?;
+    let mut write = File::from(write);
     std::io::stdout().flush().map_err(|e| e.to_string())?;
-    // SAFETY: this process has one thread.
-    match unsafe { fork() }.map_err(|e| format!("fork: {e}"))? {
-        ForkResult::Child => {
-            drop(read);
-            let result = run(test, function);
-            let status = result.is_err() as i32;
-            if let Err(why) = result {
-                let _ = File::from(write).write_all(why.as_bytes());
-            }
-            // Files are the kernel's to close, as at any exit.
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(status) }
+    let mut process = Process::fork(|| {
+        let result = run(test, function);
+        let status = result.is_err() as i32;
+        if let Err(why) = result {
+            let _ = write.write_all(why.as_bytes());
         }
-        ForkResult::Parent { child } => {
-            drop(write);
-            match wait(child, timeout) {
-                Ok(WaitStatus::Exited(_, 0)) => Ok(()),
-                Ok(WaitStatus::Exited(..)) => {
-                    let mut why = String::new();
-                    let _ = File::from(read).read_to_string(&mut why);
-                    Err(if why.is_empty() {
-                        "exited without a word".into()
-                    } else {
-                        why
-                    })
-                }
-                Ok(WaitStatus::Signaled(_, signal, _)) => Err(format!("killed by {signal}")),
-                Ok(status) => Err(format!("{status:?}")),
-                Err(why) => Err(why),
-            }
+        status
+    })
+    .map_err(|e| format!("{e:#}"))?;
+    drop(write);
+    match wait(&mut process, timeout)? {
+        Ended::With(0) => Ok(()),
+        Ended::With(_) => {
+            let mut why = String::new();
+            let _ = File::from(read).read_to_string(&mut why);
+            Err(if why.is_empty() {
+                "exited without a word".into()
+            } else {
+                why
+            })
         }
+        Ended::By(signal) => Err(format!("killed by {signal}")),
     }
 }
 
-/// Waits for a child to be gone; kills it when it takes too long, and says so when not even that helps.
-fn wait(child: Pid, timeout: Duration) -> Result<WaitStatus, String> {
-    let mut end = Instant::now() + timeout;
-    let mut killed = false;
-    loop {
-        match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => {}
-            Ok(_) if killed => return Err(format!("still running after {} s", timeout.as_secs())),
-            Ok(status) => return Ok(status),
-            Err(Errno::EINTR) => {}
-            Err(e) => return Err(format!("waitpid: {e}")),
-        }
-        if Instant::now() > end {
-            if killed {
-                return Err(format!("can't be killed, {}", state(child)));
-            }
-            killed = true;
-            end = Instant::now() + Duration::from_secs(10);
-            kill(child, Signal::SIGKILL).map_err(|e| format!("kill: {e}"))?;
-        }
-        sleep(Duration::from_millis(2));
+/// Waits for a sub-test to end; kills it when it takes too long, and says so when not even that
+/// helps.
+fn wait(process: &mut Process, timeout: Duration) -> Result<Ended, String> {
+    let text = |e: Error| format!("{e:#}");
+    if let Some(ended) = process.wait(timeout).map_err(text)? {
+        return Ok(ended);
     }
-}
-
-/// A process's state as `/proc` has it ("D (disk sleep)").
-fn state(pid: Pid) -> String {
-    std::fs::read_to_string(format!("/proc/{pid}/status"))
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| Some(format!("state {}", line.strip_prefix("State:")?.trim())))
-        .unwrap_or_else(|| "state unknown".into())
+    process.signal(Signal::SIGKILL).map_err(text)?;
+    Err(match process.wait(Duration::from_secs(10)).map_err(text)? {
+        Some(_) => format!("still running after {} s", timeout.as_secs()),
+        None => format!("can't be killed, {}", process.state()),
+    })
 }

@@ -2,42 +2,19 @@
 
 //! The same iova in several contexts, each with its own pages behind it.
 
-use harness::{bail, ensure, ensure_eq, Outcome, Test};
-use nix::{
-    sys::wait::{waitpid, WaitStatus},
-    unistd::{fork, ForkResult},
-};
+use harness::{bail, ensure, ensure_eq, Context, Outcome, Process, Test};
 use programs::{pattern, Gpu, Tolerance};
 use std::process::ExitCode;
 use uapi::PAGE;
 
 /// Three processes, the same iova, interleaved by the scheduler: each sees what it wrote.
 fn three_processes(_: &mut Test) -> Outcome {
-    let children: Vec<_> = (1..=3u32)
-        .map(|tag| {
-            // SAFETY: this process has one thread.
-            match unsafe { fork() }? {
-                ForkResult::Parent { child } => Ok(child),
-                ForkResult::Child => {
-                    let result = one_of_three(tag);
-                    if let Err(e) = &result {
-                        println!("# process {tag}: {e:#}");
-                    }
-                    std::process::exit(result.is_err() as i32);
-                }
-            }
-        })
-        .collect::<harness::Result<_>>()?;
-    let mut failed = 0;
-    for child in children {
-        failed += (waitpid(child, None)? != WaitStatus::Exited(child, 0)) as u32;
-    }
-    ensure_eq!(
-        failed,
-        0,
-        "processes that saw something else than their own"
-    );
-    Ok(())
+    let children = (1..=3)
+        .map(|tag| Process::start(|| one_of_three(tag).with_context(|| format!("process {tag}"))))
+        .collect::<harness::Result<Vec<_>>>()?;
+    children
+        .into_iter()
+        .try_for_each(|child| child.succeeds(Process::LONG))
 }
 
 fn one_of_three(tag: u32) -> Outcome {

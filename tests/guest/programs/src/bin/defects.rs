@@ -2,11 +2,8 @@
 
 //! Known defects of the C memory manager that no other program provokes. README.md says which one provokes which.
 
-use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
-use nix::{
-    sys::wait::{waitpid, WaitPidFlag, WaitStatus},
-    unistd::{fork, geteuid, seteuid, ForkResult, Uid},
-};
+use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Process, Test};
+use nix::unistd::{geteuid, seteuid, Uid};
 use programs::{pattern, Census, Gpu, Tolerance};
 use std::{
     fs,
@@ -21,45 +18,24 @@ const GIB: u64 = 1 << 30;
 
 /// SUBMIT after a mapped BO was purged: refused, and the process can still end.
 fn defect_05_submit_after_purge(_: &mut Test) -> Outcome {
-    // SAFETY: this process has one thread.
-    let child = match unsafe { fork() }? {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            let result = (|| {
-                let gpu = Gpu::new()?;
-                let bo = gpu.bo(1, 64 * PAGE)?;
-                gpu.map(&bo, gpu.iova(0))?;
-                bo.madvise(abi::MSM_MADV_DONTNEED)?;
-                debugfs::shrink(1 << 20)?;
-                ensure!(
-                    !bo.madvise(abi::MSM_MADV_WILLNEED)?,
-                    "idle, not needed, and not purged"
-                );
-                ensure_errno!(
-                    gpu.start(&Pm4::new().nop(1), |s| s),
-                    Errno::EBUSY,
-                    "SUBMIT with a purged BO mapped"
-                );
-                Ok(())
-            })();
-            if let Err(e) = &result {
-                println!("# {e:#}");
-            }
-            std::process::exit(result.is_err() as i32)
-        }
-    };
-    let end = Instant::now() + Duration::from_secs(10);
-    loop {
-        match waitpid(child, Some(WaitPidFlag::WNOHANG))? {
-            WaitStatus::StillAlive => {}
-            status => {
-                ensure_eq!(status, WaitStatus::Exited(child, 0), "the process");
-                return Ok(());
-            }
-        }
-        ensure!(Instant::now() < end, "the process can't end");
-        sleep(Duration::from_millis(5));
-    }
+    Process::start(|| {
+        let gpu = Gpu::new()?;
+        let bo = gpu.bo(1, 64 * PAGE)?;
+        gpu.map(&bo, gpu.iova(0))?;
+        bo.madvise(abi::MSM_MADV_DONTNEED)?;
+        debugfs::shrink(1 << 20)?;
+        ensure!(
+            !bo.madvise(abi::MSM_MADV_WILLNEED)?,
+            "idle, not needed, and not purged"
+        );
+        ensure_errno!(
+            gpu.start(&Pm4::new().nop(1), |s| s),
+            Errno::EBUSY,
+            "SUBMIT with a purged BO mapped"
+        );
+        Ok(())
+    })?
+    .succeeds(Duration::from_secs(10))
 }
 
 /// While this lives, nobody without privileges can open a file, and this process has none.

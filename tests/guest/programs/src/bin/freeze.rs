@@ -4,14 +4,7 @@
 //!
 //! What can only be seen by somebody awake is in `suspend`.
 
-use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use nix::{
-    sys::{
-        signal::{kill, Signal},
-        wait::{waitpid, WaitStatus},
-    },
-    unistd::{fork, ForkResult, Pid},
-};
+use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
 use programs::{asleep, pattern, Census, Gpu, PATIENCE};
 use std::{
     fs,
@@ -48,47 +41,6 @@ fn waiting_requests_wait_on(_: &mut Test) -> Outcome {
     asleep::waiting_requests_wait_on(freeze)
 }
 
-/// A process that doesn't end by itself. Dropping it kills it.
-struct Worker(Pid);
-
-impl Worker {
-    fn start(work: impl FnOnce() -> Outcome) -> harness::Result<Self> {
-        // SAFETY: this process has one thread.
-        match unsafe { fork() }? {
-            ForkResult::Parent { child } => Ok(Self(child)),
-            ForkResult::Child => {
-                let result = work();
-                if let Err(e) = &result {
-                    println!("# {e:#}");
-                }
-                // SAFETY: ends the process.
-                unsafe { libc::_exit(result.is_err() as i32) }
-            }
-        }
-    }
-
-    /// Ends it, unless it has ended by itself: then something was wrong.
-    fn stop(self) -> Outcome {
-        let pid = self.0;
-        std::mem::forget(self);
-        kill(pid, Signal::SIGKILL)?;
-        let status = waitpid(pid, None)?;
-        ensure_eq!(
-            status,
-            WaitStatus::Signaled(pid, Signal::SIGKILL, false),
-            "a process at work"
-        );
-        Ok(())
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = kill(self.0, Signal::SIGKILL);
-        let _ = waitpid(self.0, None);
-    }
-}
-
 /// Maps, lets the GPU write, looks, and unmaps, again and again.
 fn work(tag: u32) -> Outcome {
     let gpu = Gpu::new()?;
@@ -113,14 +65,16 @@ fn work(tag: u32) -> Outcome {
 fn asleep_under_load(_: &mut Test) -> Outcome {
     let census = Census::new()?;
     let workers = (1..=3)
-        .map(|tag| Worker::start(move || work(tag)))
+        .map(|tag| Process::start(|| work(tag)))
         .collect::<harness::Result<Vec<_>>>()?;
     for _ in 0..3 {
         sleep(Duration::from_millis(300));
         freeze()?;
     }
     sleep(Duration::from_millis(500));
-    workers.into_iter().try_for_each(Worker::stop)?;
+    workers
+        .into_iter()
+        .try_for_each(|worker| worker.kill(Process::LONG))?;
     census.restored()
 }
 
@@ -128,11 +82,11 @@ fn asleep_under_load(_: &mut Test) -> Outcome {
 fn defect_29_killed_asleep(_: &mut Test) -> Outcome {
     let census = Census::new()?;
     let held = HeldFence::new().context("held fence")?;
-    let child = Worker::start(|| wait_for(&held))?;
+    let child = Process::start(|| wait_for(&held))?;
     sleep(Duration::from_millis(500));
     freeze()?;
     let begin = Instant::now();
-    child.stop()?;
+    child.kill(Process::LONG)?;
     ensure!(
         begin.elapsed() < Duration::from_secs(8),
         "it took long to die"

@@ -3,15 +3,11 @@
 //! More BOs than memory: several processes, whose BOs don't fit into it together, work on them while some are killed at
 //! random. What is swapped out comes back as it was; nobody else suffers.
 
-use harness::{ensure, ensure_eq, Context, Outcome, Rng, Test};
+use harness::{ensure, ensure_eq, Context, Ended, Outcome, Process, Rng, Test};
 use nix::{
     errno::Errno,
     poll::{poll, PollFd, PollFlags},
-    sys::{
-        signal::{kill, Signal},
-        wait::{waitpid, WaitPidFlag, WaitStatus},
-    },
-    unistd::{fork, pipe, read, write, ForkResult, Pid},
+    unistd::{pipe, read, write},
 };
 use programs::{Census, Gpu, PATIENCE};
 use std::{
@@ -188,9 +184,9 @@ fn work(mut rng: Rng, contexts: usize, steps: OwnedFd) -> Outcome {
         .try_for_each(|(_, bos)| bos.iter().try_for_each(Known::check_by_cpu))
 }
 
-/// Processes that work. Dropping it kills them.
+/// Processes that work.
 struct Workers {
-    pids: Vec<Pid>,
+    processes: Vec<Process>,
     /// Both ends of the pipe through which they tell of their steps, until they are to end.
     steps: Option<(OwnedFd, OwnedFd)>,
 }
@@ -198,7 +194,7 @@ struct Workers {
 impl Workers {
     fn new() -> harness::Result<Self> {
         Ok(Self {
-            pids: Vec::new(),
+            processes: Vec::new(),
             steps: Some(pipe()?),
         })
     }
@@ -206,21 +202,11 @@ impl Workers {
     /// Starts one more. None has been told to end.
     fn start(&mut self, rng: &mut Rng, contexts: usize) -> Outcome {
         let rng = rng.fork();
-        // SAFETY: this process has one thread.
-        match unsafe { fork() }? {
-            ForkResult::Parent { child } => self.pids.push(child),
-            ForkResult::Child => {
-                let (read, write) = self.steps.take().expect("none has been told to end");
-                drop(read);
-                let result = work(rng, contexts, write);
-                if let Err(e) = &result {
-                    println!("# {e:#}");
-                }
-                // Files are the kernel's to close, as at any exit.
-                // SAFETY: ends the process.
-                unsafe { libc::_exit(result.is_err() as i32) }
-            }
-        }
+        self.processes.push(Process::start(|| {
+            let (read, write) = self.steps.take().context("none has been told to end")?;
+            drop(read);
+            work(rng, contexts, write)
+        })?);
         Ok(())
     }
 
@@ -243,12 +229,12 @@ impl Workers {
     /// Takes leave of those that have ended. They should have done so when told to, and content.
     fn reap(&mut self) -> Outcome {
         let mut index = 0;
-        while index < self.pids.len() {
-            match waitpid(self.pids[index], Some(WaitPidFlag::WNOHANG))? {
-                WaitStatus::StillAlive => index += 1,
-                status => {
-                    let pid = self.pids.swap_remove(index);
-                    ensure_eq!(status, WaitStatus::Exited(pid, 0), "a process");
+        while index < self.processes.len() {
+            match self.processes[index].status()? {
+                None => index += 1,
+                Some(ended) => {
+                    self.processes.swap_remove(index);
+                    ensure_eq!(ended, Ended::With(0), "a process");
                 }
             }
         }
@@ -257,26 +243,10 @@ impl Workers {
 
     /// Kills one of them at random, which must not have ended.
     fn kill(&mut self, rng: &mut Rng) -> Outcome {
-        let pid = self.pids.swap_remove(rng.usize(..self.pids.len()));
-        kill(pid, Signal::SIGKILL)?;
-        let status = waitpid(pid, None)?;
-        ensure_eq!(
-            status,
-            WaitStatus::Signaled(pid, Signal::SIGKILL, false),
-            "a process that was killed"
-        );
-        Ok(())
-    }
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        for &pid in &self.pids {
-            let _ = kill(pid, Signal::SIGKILL);
-        }
-        for &pid in &self.pids {
-            let _ = waitpid(pid, None);
-        }
+        let process = self
+            .processes
+            .swap_remove(rng.usize(..self.processes.len()));
+        process.kill(Process::LONG)
     }
 }
 
@@ -321,12 +291,12 @@ fn more_bos_than_memory(test: &mut Test) -> Outcome {
         due = steps + scale * test.rng.u64(STEPS);
     }
     workers.stop();
-    while !workers.pids.is_empty() {
+    while !workers.processes.is_empty() {
         workers.reap()?;
         ensure!(
             Instant::now() < limit,
             "{} processes don't end",
-            workers.pids.len()
+            workers.processes.len()
         );
         sleep(Duration::from_millis(10));
     }

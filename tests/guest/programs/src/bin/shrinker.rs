@@ -2,14 +2,8 @@
 
 //! What the shrinker takes, in which order, and that everything that is needed comes back.
 
-use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use nix::{
-    sys::{
-        signal::Signal,
-        wait::{waitpid, WaitStatus},
-    },
-    unistd::{fork, ForkResult},
-};
+use harness::{ensure, ensure_eq, Context, Ended, Outcome, Process, Test};
+use nix::sys::signal::Signal;
 use programs::{eventually, fault, pattern, Gpu, Legacy, PATIENCE};
 use std::{
     fs,
@@ -379,22 +373,13 @@ fn cpu_access_races_with_swapping_out(_: &mut Test) -> Outcome {
 
 /// An access of this process that the kernel doesn't allow.
 fn sigbus(map: &Mapping) -> Outcome {
-    // SAFETY: one thread, and the child only reads.
-    match unsafe { fork() }? {
-        ForkResult::Child => {
-            map.read(0);
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(0) }
-        }
-        ForkResult::Parent { child } => {
-            let status = waitpid(child, None)?;
-            ensure!(
-                matches!(status, WaitStatus::Signaled(_, Signal::SIGBUS, _)),
-                "{status:?} instead of SIGBUS"
-            );
-            Ok(())
-        }
-    }
+    let ended = Process::start(|| {
+        map.read(0);
+        Ok(())
+    })?
+    .end(Process::LONG)?;
+    ensure_eq!(ended, Ended::By(Signal::SIGBUS), "the process");
+    Ok(())
 }
 
 /// CPUs that read a BO while it is purged see what is in it, or nothing: never what belongs to somebody else by then. They are

@@ -2,14 +2,8 @@
 
 //! Binds under a rain of signals: each either happens or doesn't, and says which.
 
-use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use nix::{
-    sys::{
-        signal::{kill, sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal},
-        wait::{waitpid, WaitStatus},
-    },
-    unistd::{fork, ForkResult},
-};
+use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
+use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use programs::{model::Model, Census, Gpu, Tolerance, PATIENCE};
 use std::{process::ExitCode, thread::sleep, time::Duration};
 use uapi::{Bo, Errno, HeldFence, PAGE};
@@ -96,29 +90,19 @@ fn waiting_is_interrupted(_: &mut Test) -> Outcome {
 fn killed_at_any_moment(test: &mut Test) -> Outcome {
     let before = Census::new()?;
     for _ in 0..20 {
-        // SAFETY: this process has one thread.
-        match unsafe { fork() }? {
-            ForkResult::Child => {
-                let gpu = Gpu::new().expect("context");
-                for n in 0.. {
-                    let bo = gpu.bo(1, 8 * PAGE).expect("BO");
-                    let iova = gpu.iova((n % 64) * 16 * PAGE);
-                    gpu.map(&bo, iova).expect("MAP");
-                    gpu.write(iova, &[1]).expect("SUBMIT");
-                    gpu.unmap(iova + PAGE, 2 * PAGE).expect("UNMAP");
-                }
-                unreachable!()
+        let child = Process::start(|| {
+            let gpu = Gpu::new()?;
+            for n in 0.. {
+                let bo = gpu.bo(1, 8 * PAGE)?;
+                let iova = gpu.iova((n % 64) * 16 * PAGE);
+                gpu.map(&bo, iova)?;
+                gpu.write(iova, &[1])?;
+                gpu.unmap(iova + PAGE, 2 * PAGE)?;
             }
-            ForkResult::Parent { child } => {
-                sleep(Duration::from_millis(test.rng.u64(5..200)));
-                kill(child, Signal::SIGKILL)?;
-                ensure_eq!(
-                    waitpid(child, None)?,
-                    WaitStatus::Signaled(child, Signal::SIGKILL, false),
-                    "the process"
-                );
-            }
-        }
+            unreachable!()
+        })?;
+        sleep(Duration::from_millis(test.rng.u64(5..200)));
+        child.kill(Process::LONG)?;
     }
     before.restored()
 }

@@ -2,14 +2,8 @@
 
 //! What waiting binds may cost: page tables reserved for them are memory that nobody else has.
 
-use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use nix::{
-    sys::{
-        signal::{kill, Signal},
-        wait::{waitpid, WaitPidFlag, WaitStatus},
-    },
-    unistd::{fork, ForkResult, Pid},
-};
+use harness::{ensure, ensure_eq, Context, Ended, Outcome, Process, Test};
+use nix::sys::signal::Signal;
 use programs::{Gpu, PATIENCE};
 use std::{
     process::ExitCode,
@@ -97,30 +91,19 @@ fn wide<'a>(gpu: &'a Gpu, bo: &Bo, n: u64) -> VmBind<'a> {
 
 /// A process that queues jobs of some 400 tables each behind a fence until one call has waited for a second, then is
 /// interrupted; `after` gets the process's context and goes on from there.
-fn blocked_child(fence: &SyncFile, after: fn(&Gpu, u64) -> Outcome) -> harness::Result<Pid> {
-    // SAFETY: this process has one thread.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => {
-            let result = (|| {
-                let gpu = Gpu::new()?;
-                let bo = gpu.bo(1, 4096)?;
-                for n in 0..64 {
-                    let job = wide(&gpu, &bo, n).after(fence).send();
-                    match job {
-                        Ok(_) => {}
-                        Err(Errno::EINTR) => return after(&gpu, n),
-                        Err(e) => return Err(e).context("a job that waits"),
-                    }
-                }
-                harness::bail!("64 waiting jobs of 400 tables each and no end")
-            })();
-            if let Err(e) = &result {
-                println!("# {e:#}");
+fn blocked_child(fence: &SyncFile, after: fn(&Gpu, u64) -> Outcome) -> harness::Result<Process> {
+    Process::start(|| {
+        let gpu = Gpu::new()?;
+        let bo = gpu.bo(1, 4096)?;
+        for n in 0..64 {
+            match wide(&gpu, &bo, n).after(fence).send() {
+                Ok(_) => {}
+                Err(Errno::EINTR) => return after(&gpu, n),
+                Err(e) => return Err(e).context("a job that waits"),
             }
-            std::process::exit(result.is_err() as i32);
         }
-    }
+        harness::bail!("64 waiting jobs of 400 tables each and no end")
+    })
 }
 
 extern "C" fn nothing(_: i32) {}
@@ -137,50 +120,35 @@ fn interruptible() -> Outcome {
     Ok(())
 }
 
-fn is_over(child: Pid) -> harness::Result<Option<WaitStatus>> {
-    Ok(match waitpid(child, Some(WaitPidFlag::WNOHANG))? {
-        WaitStatus::StillAlive => None,
-        status => Some(status),
-    })
-}
-
 /// Binds beyond the limit wait, can be interrupted, and go on once the fence signals.
 fn waits_and_is_interrupted(_: &mut Test) -> Outcome {
     interruptible()?;
     let held = HeldFence::new().context("held fence")?;
-    let child = blocked_child(held.file(), |gpu, done| {
+    let mut child = blocked_child(held.file(), |gpu, done| {
         ensure!(done > 0, "the first job was held back already");
         // Interrupted: the VM is unchanged, so the address is free; and the context still works.
         gpu.unmap(gpu.iova(0x1_0000), 0x1000)
     })?;
     sleep(Duration::from_secs(2));
-    ensure_eq!(is_over(child)?, None, "the process, which should wait");
-    kill(child, Signal::SIGUSR1)?;
+    ensure_eq!(child.status()?, None, "the process, which should wait");
+    child.signal(Signal::SIGUSR1)?;
     // Its last call is a bind behind those that wait.
     sleep(Duration::from_millis(300));
     held.signal().context("the fence was held")?;
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = is_over(child)? {
-            ensure_eq!(status, WaitStatus::Exited(child, 0), "the process");
-            return Ok(());
-        }
-        ensure!(Instant::now() < end, "the process doesn't end");
-        sleep(Duration::from_millis(10));
-    }
+    child.succeeds(PATIENCE)
 }
 
 /// Killed while it waits for room: it ends at once, and what it had reserved comes back.
 fn killed_while_it_waits(_: &mut Test) -> Outcome {
     let (ended, taken) = taken(|| {
         let held = HeldFence::new().context("held fence")?;
-        let child = blocked_child(held.file(), |_, _| Ok(()))?;
+        let mut child = blocked_child(held.file(), |_, _| Ok(()))?;
         sleep(Duration::from_secs(2));
-        ensure_eq!(is_over(child)?, None, "the process, which should wait");
-        kill(child, Signal::SIGKILL)?;
+        ensure_eq!(child.status()?, None, "the process, which should wait");
+        child.signal(Signal::SIGKILL)?;
         // Jobs that wait are the kernel's affair; let them go before looking at memory.
         held.signal().context("the fence was held")?;
-        programs::eventually("the process to end", || Ok(is_over(child)?.is_some()))?;
+        child.end(Duration::from_secs(10))?;
         sleep(Duration::from_millis(500));
         Ok::<(), harness::Error>(())
     })?;
@@ -197,7 +165,7 @@ fn killed_while_it_waits(_: &mut Test) -> Outcome {
 fn defect_09_interrupted_again_and_again(_: &mut Test) -> Outcome {
     interruptible()?;
     let held = HeldFence::new().context("held fence")?;
-    let child = blocked_child(held.file(), |gpu, done| {
+    let mut child = blocked_child(held.file(), |gpu, done| {
         // Anything that still gets in was let in by an account that being interrupted has lowered.
         let held = HeldFence::new().context("second fence")?;
         let bo = gpu.bo(1, 4096)?;
@@ -217,24 +185,11 @@ fn defect_09_interrupted_again_and_again(_: &mut Test) -> Outcome {
         Ok(())
     })?;
     sleep(Duration::from_secs(2));
-    ensure_eq!(is_over(child)?, None, "the process, which should wait");
-    kill(child, Signal::SIGUSR1)?;
-    let end = Instant::now() + Duration::from_secs(6);
-    let status = loop {
-        if let Some(status) = is_over(child)? {
-            break Some(status);
-        }
-        if Instant::now() > end {
-            break None;
-        }
-        sleep(Duration::from_millis(10));
-    };
+    ensure_eq!(child.status()?, None, "the process, which should wait");
+    child.signal(Signal::SIGUSR1)?;
+    child.wait(Duration::from_secs(6))?;
     let late = held.signal();
-    let status = match status {
-        Some(status) => status,
-        None => waitpid(child, None)?,
-    };
-    ensure_eq!(status, WaitStatus::Exited(child, 0), "the process");
+    child.succeeds(Process::LONG)?;
     late.context("the fence was held")?;
     Ok(())
 }

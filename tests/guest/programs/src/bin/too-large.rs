@@ -3,14 +3,18 @@
 //! BOs for which there isn't enough memory: whoever wants their pages is told, and nobody else
 //! suffers.
 
-use harness::{bail, ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
-use nix::{
-    sys::{
-        signal::{kill, Signal},
-        wait::{waitpid, WaitPidFlag, WaitStatus},
-    },
-    unistd::{fork, ForkResult, Pid},
+use harness::{
+    bail,
+    ensure,
+    ensure_eq,
+    ensure_errno,
+    Context,
+    Ended,
+    Outcome,
+    Process,
+    Test, //
 };
+use nix::{sys::signal::Signal, unistd::pause};
 use programs::{pattern, Gpu};
 use std::{
     fs::OpenOptions,
@@ -25,35 +29,14 @@ use uapi::{fault_injection, memory, swap::vmstat, Bo, Device, Errno, PAGE};
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// A process that does `what` and then waits. Killed when dropped.
-struct Child(Pid);
-
-impl Child {
-    fn new(what: impl FnOnce()) -> harness::Result<Self> {
-        // SAFETY: this process has one thread.
-        match unsafe { fork() }? {
-            ForkResult::Parent { child } => Ok(Self(child)),
-            ForkResult::Child => {
-                what();
-                loop {
-                    nix::unistd::pause();
-                }
-            }
+/// A process that does `what`, and then nothing.
+fn bystander(what: impl FnOnce() -> Outcome) -> harness::Result<Process> {
+    Process::start(|| {
+        what()?;
+        loop {
+            pause();
         }
-    }
-
-    /// What became of it.
-    fn status(&self) -> harness::Result<WaitStatus> {
-        Ok(waitpid(self.0, Some(WaitPidFlag::WNOHANG))?)
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = kill(self.0, Signal::SIGKILL);
-        let _ = waitpid(self.0, None);
-    }
+    })
 }
 
 /// A MAP for which there isn't enough memory is refused, and what it got is free again.
@@ -86,10 +69,10 @@ fn refused(gpu: &Gpu, size: u64) -> Outcome {
 
 /// A BO twice as large as memory.
 fn defect_36_larger_than_memory(_: &mut Test) -> Outcome {
-    let bystander = Child::new(|| ())?;
+    let mut bystander = bystander(|| Ok(()))?;
     let gpu = Gpu::new()?;
     refused(&gpu, 2 * memory::meminfo("MemTotal")?)?;
-    ensure_eq!(bystander.status()?, WaitStatus::StillAlive, "a bystander");
+    ensure_eq!(bystander.status()?, None, "a bystander");
     Ok(())
 }
 
@@ -97,18 +80,19 @@ fn defect_36_larger_than_memory(_: &mut Test) -> Outcome {
 fn defect_36_larger_than_what_is_free(_: &mut Test) -> Outcome {
     const LEFT: u64 = 96 * MIB;
     let gpu = Gpu::new()?;
-    let bystander = Child::new(|| {
+    let mut bystander = bystander(|| {
         // Kept until the end.
-        std::mem::forget(memory::Hoard::leaving(LEFT).expect("memory"));
+        std::mem::forget(memory::Hoard::leaving(LEFT).context("memory")?);
+        Ok(())
     })?;
     let end = Instant::now() + Duration::from_secs(100);
     while memory::meminfo("MemAvailable")? > LEFT + 16 * MIB {
-        ensure_eq!(bystander.status()?, WaitStatus::StillAlive, "the bystander");
+        ensure_eq!(bystander.status()?, None, "the bystander");
         ensure!(Instant::now() < end, "the bystander takes no memory");
         sleep(Duration::from_millis(20));
     }
     refused(&gpu, 2 * LEFT)?;
-    ensure_eq!(bystander.status()?, WaitStatus::StillAlive, "the bystander");
+    ensure_eq!(bystander.status()?, None, "the bystander");
     Ok(())
 }
 
@@ -142,21 +126,14 @@ fn defect_37_access_to_what_has_no_memory(_: &mut Test) -> Outcome {
         let map = bo.map().context("mmap")?;
         let access = || -> Outcome {
             let begin = Instant::now();
-            let child = Child::new(|| {
+            let mut child = Process::start(|| {
                 map.read(0);
+                Ok(())
             })?;
-            loop {
-                match child.status()? {
-                    WaitStatus::StillAlive => {}
-                    WaitStatus::Signaled(_, Signal::SIGBUS, _) => return Ok(()),
-                    status => bail!("the process that reads: {status:?}"),
-                }
-                ensure!(
-                    begin.elapsed() < Duration::from_secs(limit),
-                    "no SIGBUS after {:?}",
-                    begin.elapsed()
-                );
-                sleep(Duration::from_millis(5));
+            match child.wait(Duration::from_secs(limit))? {
+                Some(Ended::By(Signal::SIGBUS)) => Ok(()),
+                Some(ended) => bail!("the process that reads: {ended:?}"),
+                None => bail!("no SIGBUS after {:?}", begin.elapsed()),
             }
         };
         let records = log_records(access).with_context(|| format!("{} GiB", size / GIB))?;

@@ -2,18 +2,16 @@
 
 //! The device file closed in every state.
 
-use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
+use harness::{ensure, ensure_eq, ensure_errno, Context, Ended, Outcome, Process, Test};
 use nix::{
-    sys::{
-        signal::{kill, Signal},
-        wait::{waitpid, WaitPidFlag, WaitStatus},
-    },
-    unistd::{fork, ForkResult},
+    sys::signal::{kill, Signal},
+    unistd::getpid, //
 };
 use programs::{pattern, Census, Gpu, Legacy, Tolerance, PATIENCE};
 use std::{
     mem::forget,
     process::ExitCode,
+    thread::sleep,
     time::{Duration, Instant},
 };
 use uapi::{
@@ -31,25 +29,7 @@ fn leaves_nothing(work: impl FnOnce() -> Outcome) -> Outcome {
 
 /// Runs something in a process of its own; the kernel closes what it leaves open.
 fn in_a_process(work: impl FnOnce() -> Outcome) -> Outcome {
-    // SAFETY: this process has one thread.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => {
-            ensure_eq!(
-                waitpid(child, None)?,
-                WaitStatus::Exited(child, 0),
-                "the process"
-            );
-            Ok(())
-        }
-        ForkResult::Child => {
-            let result = work();
-            if let Err(e) = &result {
-                println!("# {e:#}");
-            }
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(result.is_err() as i32) }
-        }
-    }
+    Process::start(work)?.succeeds(Process::LONG)
 }
 
 fn untouched(_: &mut Test) -> Outcome {
@@ -109,7 +89,7 @@ fn submit_waits(_: &mut Test) -> Outcome {
         let submitted = gpu.start(&write, |s| s.after(held.file()))?;
         // Closing may wait for the fence, so somebody else has to let go meanwhile.
         let letting_go = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(300));
+            sleep(Duration::from_millis(300));
             held.signal()
         });
         drop((bo, gpu));
@@ -138,7 +118,7 @@ fn binds_run(_: &mut Test) -> Outcome {
                     .context("MAP")?;
             }
             // So that the end comes at another job each time.
-            std::thread::sleep(Duration::from_micros(200 * round));
+            sleep(Duration::from_micros(200 * round));
             second.leave_open();
         }
         Ok(())
@@ -157,10 +137,10 @@ fn submit_runs(_: &mut Test) -> Outcome {
             .barrier();
         let submitted = gpu.start(&spin, |s| s)?;
         let letting_go = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(200));
+            sleep(Duration::from_millis(200));
             map.write(0, 1);
         });
-        std::thread::sleep(Duration::from_millis(50));
+        sleep(Duration::from_millis(50));
         drop((bo, gpu));
         submitted.wait(PATIENCE).context("SUBMIT")?;
         ensure_eq!(seen.map()?.read(2), 0x77, "what the SUBMIT wrote");
@@ -265,30 +245,15 @@ fn driver_stays(busy: Busy) -> Outcome {
         dump.free()?;
     }
     let before = module::users("msm")?;
-    // SAFETY: this process has one thread.
-    let child = match unsafe { fork() }? {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(busy(&held).is_err() as i32) }
-        }
-    };
+    let mut child = Process::start(|| busy(&held))?;
     // With the C code it can't end while a SUBMIT waits.
-    let end = Instant::now() + Duration::from_secs(2);
-    let mut status = WaitStatus::StillAlive;
-    while status == WaitStatus::StillAlive && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(10));
-        status = waitpid(child, Some(WaitPidFlag::WNOHANG))?;
-    }
+    child.wait(Duration::from_secs(2))?;
     // Only now: if nobody used it, it would be gone.
     let users = module::users("msm")?;
     ensure!(users > before, "{users} users, {before} before");
     ensure_errno!(module::unload("msm"), Errno::EWOULDBLOCK, "unloading");
     held.signal().context("the fence was held")?;
-    if status == WaitStatus::StillAlive {
-        status = waitpid(child, None)?;
-    }
-    ensure_eq!(status, WaitStatus::Exited(child, 0), "the process");
+    child.succeeds(Process::LONG)?;
     programs::eventually("the driver's users to be gone", || {
         Ok(module::users("msm")? == before)
     })?;
@@ -303,49 +268,28 @@ fn driver_stays_while_a_legacy_submit_waits(_: &mut Test) -> Outcome {
     driver_stays(waiting_legacy_submit)
 }
 
-/// The end of a process.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Exit,
-    Kill,
-}
+const EXIT: Ended = Ended::With(0);
+const KILL: Ended = Ended::By(Signal::SIGKILL);
 
 /// What a process leaves behind that ends while what it asked for waits for a fence. With `at_once` its BOs go before the fence is
 /// signalled.
-fn ends_while_something_waits(busy: Busy, how: End, at_once: bool) -> Outcome {
+fn ends_while_something_waits(busy: Busy, how: Ended, at_once: bool) -> Outcome {
     let bos = Census::new()?;
     let shmem = memory::shmem()?;
     let held = HeldFence::new().context("held fence")?;
-    // SAFETY: this process has one thread.
-    let child = match unsafe { fork() }? {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            let work = || -> Outcome {
-                busy(&held)?;
-                if how == End::Kill {
-                    kill(nix::unistd::getpid(), Signal::SIGKILL)?;
-                }
-                Ok(())
-            };
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(work().is_err() as i32) }
+    let mut child = Process::start(|| {
+        busy(&held)?;
+        if let Ended::By(signal) = how {
+            kill(getpid(), signal)?;
         }
-    };
+        Ok(())
+    })?;
     // Anything it has to wait for isn't there: the fence is held, which it can be for 10 s.
-    let end = Instant::now() + Duration::from_secs(8);
-    let status = loop {
-        match waitpid(child, Some(WaitPidFlag::WNOHANG))? {
-            WaitStatus::StillAlive if Instant::now() < end => {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            status => break status,
-        }
-    };
-    let expected = match how {
-        End::Kill => WaitStatus::Signaled(child, Signal::SIGKILL, false),
-        End::Exit => WaitStatus::Exited(child, 0),
-    };
-    ensure_eq!(status, expected, "the process");
+    ensure_eq!(
+        child.wait(Duration::from_secs(8))?,
+        Some(how),
+        "the process"
+    );
     if at_once {
         bos.restored().context("while the fence is held")?;
     }
@@ -366,62 +310,45 @@ fn ends_while_something_waits(busy: Busy, how: End, at_once: bool) -> Outcome {
 }
 
 fn defect_10_exits_while_a_bind_waits(_: &mut Test) -> Outcome {
-    ends_while_something_waits(waiting_bind, End::Exit, false)
+    ends_while_something_waits(waiting_bind, EXIT, false)
 }
 
 fn defect_10_killed_while_a_bind_waits(_: &mut Test) -> Outcome {
-    ends_while_something_waits(waiting_bind, End::Kill, false)
+    ends_while_something_waits(waiting_bind, KILL, false)
 }
 
 fn defect_29_exits_while_a_submit_waits(_: &mut Test) -> Outcome {
-    ends_while_something_waits(waiting_submit, End::Exit, true)
+    ends_while_something_waits(waiting_submit, EXIT, true)
 }
 
 fn defect_29_killed_while_a_submit_waits(_: &mut Test) -> Outcome {
-    ends_while_something_waits(waiting_submit, End::Kill, true)
+    ends_while_something_waits(waiting_submit, KILL, true)
 }
 
 /// What the kernel manages goes with the handles, and these with the fence.
 fn defect_29_exits_while_a_legacy_submit_waits(_: &mut Test) -> Outcome {
-    ends_while_something_waits(waiting_legacy_submit, End::Exit, false)
+    ends_while_something_waits(waiting_legacy_submit, EXIT, false)
 }
 
 fn defect_29_killed_while_a_legacy_submit_waits(_: &mut Test) -> Outcome {
-    ends_while_something_waits(waiting_legacy_submit, End::Kill, false)
+    ends_while_something_waits(waiting_legacy_submit, KILL, false)
 }
 
 /// GEM_CLOSE waits for what uses the BO. A process that is killed meanwhile ends.
 fn defect_29_killed_in_gem_close(_: &mut Test) -> Outcome {
     let bos = Census::new()?;
     let held = HeldFence::new().context("held fence")?;
-    // SAFETY: this process has one thread.
-    let child = match unsafe { fork() }? {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            let work = || -> Outcome {
-                let gpu = Legacy::new()?;
-                let bo = gpu.bo(1, PAGE)?;
-                let write = Pm4::new().mem_write(bo.iova()?, &[0x77]).barrier();
-                gpu.start(&write, &[(&bo, MSM_SUBMIT_BO_WRITE)], Some(held.file()))?;
-                drop(bo);
-                Ok(())
-            };
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(work().is_err() as i32) }
-        }
-    };
-    std::thread::sleep(Duration::from_secs(1));
-    ensure_eq!(
-        waitpid(child, Some(WaitPidFlag::WNOHANG))?,
-        WaitStatus::StillAlive,
-        "while GEM_CLOSE waits"
-    );
-    kill(child, Signal::SIGKILL)?;
-    let end = Instant::now() + Duration::from_secs(4);
-    while waitpid(child, Some(WaitPidFlag::WNOHANG))? == WaitStatus::StillAlive {
-        ensure!(Instant::now() < end, "killed, and still there after 4 s");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let mut child = Process::start(|| {
+        let gpu = Legacy::new()?;
+        let bo = gpu.bo(1, PAGE)?;
+        let write = Pm4::new().mem_write(bo.iova()?, &[0x77]).barrier();
+        gpu.start(&write, &[(&bo, MSM_SUBMIT_BO_WRITE)], Some(held.file()))?;
+        drop(bo);
+        Ok(())
+    })?;
+    sleep(Duration::from_secs(1));
+    ensure_eq!(child.status()?, None, "while GEM_CLOSE waits");
+    child.kill(Duration::from_secs(4))?;
     held.signal().context("the fence was held")?;
     bos.restored()
 }

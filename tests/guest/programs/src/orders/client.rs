@@ -10,13 +10,7 @@ use super::{
 };
 use crate::PATIENCE;
 use harness::{Context, Outcome, Result};
-use nix::{
-    sys::{
-        signal::{kill, Signal},
-        wait::waitpid,
-    },
-    unistd::{fork, pipe, ForkResult, Pid},
-};
+use nix::{sys::signal::Signal, unistd::pipe};
 use std::{
     fs::File,
     io::{Read, Write},
@@ -172,7 +166,7 @@ impl Drop for Client {
 /// A context in a process of its own.
 #[derive(Debug)]
 pub struct Process {
-    pid: Pid,
+    process: harness::Process,
     requests: File,
     answers: File,
 }
@@ -184,24 +178,20 @@ impl Process {
     /// Opens the context there.
     pub fn new(setting: Setting) -> Result<Self> {
         let ((requested, request), (answered, answer)) = (pipe()?, pipe()?);
-        // SAFETY: this process has one thread.
-        match unsafe { fork() }.context("fork")? {
-            ForkResult::Parent { child } => {
-                let mut this = Self {
-                    pid: child,
-                    requests: request.into(),
-                    answers: answered.into(),
-                };
-                this.answer().context("the other process's context")?;
-                Ok(this)
-            }
-            ForkResult::Child => {
-                drop((request, answered));
-                let _ = serve(setting, &mut requested.into(), &mut answer.into());
-                // SAFETY: ends the process, without closing what isn't its own.
-                unsafe { libc::_exit(1) }
-            }
-        }
+        let mut ours = Some((request, answered));
+        let process = harness::Process::fork(|| {
+            drop(ours.take());
+            let _ = serve(setting, &mut requested.into(), &mut answer.into());
+            1
+        })?;
+        let (request, answered) = ours.context("this process's ends")?;
+        let mut this = Self {
+            process,
+            requests: request.into(),
+            answers: answered.into(),
+        };
+        this.answer().context("the other process's context")?;
+        Ok(this)
     }
 
     /// As [`Client::perform`].
@@ -239,7 +229,7 @@ impl Process {
 
     fn take(&self, fd: i32) -> Result<OwnedFd, Errno> {
         // SAFETY: takes no pointers.
-        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid.as_raw(), 0) };
+        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.process.pid().as_raw(), 0) };
         let pidfd = Errno::result(pidfd)? as i32;
         // SAFETY: the kernel just installed this descriptor for us.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
@@ -254,8 +244,10 @@ impl Process {
 /// Kills the process, and waits until it is gone.
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = kill(self.pid, Signal::SIGKILL);
-        let _ = waitpid(self.pid, None);
+        // Whatever comes next is to find its file closed.
+        let killed = self.process.signal(Signal::SIGKILL);
+        let ended = killed.and_then(|()| self.process.end(harness::Process::LONG));
+        ended.expect("a process that is killed ends");
     }
 }
 
