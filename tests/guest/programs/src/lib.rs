@@ -11,11 +11,13 @@ mod legacy;
 pub mod model;
 pub mod orders;
 mod tolerance;
+mod waiting;
 
 pub use census::Census;
 pub use gpu::{pattern, Gpu};
 pub use legacy::Legacy;
 pub use tolerance::Tolerance;
+pub use waiting::{purge, untouched, Mapped, Waiting};
 
 use std::{
     thread::sleep,

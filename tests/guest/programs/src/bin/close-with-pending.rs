@@ -3,7 +3,7 @@
 //! Handles and queues closed while binds wait.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use programs::{pattern, Census, Gpu, Tolerance, PATIENCE};
+use programs::{pattern, Census, Gpu, Tolerance, Waiting, PATIENCE};
 use std::process::ExitCode;
 use uapi::{HeldFence, SubmitQueue, VmBind, PAGE};
 
@@ -11,16 +11,9 @@ use uapi::{HeldFence, SubmitQueue, VmBind, PAGE};
 fn bo_with_a_waiting_map(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
     let bo = gpu.bo(1, 4 * PAGE)?;
-    let held = HeldFence::new().context("held fence")?;
-    let job = gpu
-        .bind()
-        .map(&bo, 0, gpu.iova(0), 4 * PAGE)
-        .after(held.file())
-        .send()
-        .context("MAP that waits")?;
+    let waiting = Waiting::send(gpu.bind().map(&bo, 0, gpu.iova(0), 4 * PAGE))?;
     drop(bo);
-    held.signal().context("the fence was held")?;
-    job.wait(PATIENCE).context("MAP")?;
+    waiting.run()?;
     ensure_eq!(
         gpu.read(gpu.iova(2 * PAGE), 1)?,
         [pattern(1, 2048)],
@@ -36,21 +29,14 @@ fn bo_with_a_waiting_unmap(_: &mut Test) -> Outcome {
     let before = Census::now()?;
     let bo = gpu.bo(1, 4 * PAGE)?;
     gpu.map(&bo, gpu.iova(0))?;
-    let held = HeldFence::new().context("held fence")?;
-    let job = gpu
-        .bind()
-        .unmap(gpu.iova(0), 4 * PAGE)
-        .after(held.file())
-        .send()
-        .context("UNMAP that waits")?;
+    let waiting = Waiting::send(gpu.bind().unmap(gpu.iova(0), 4 * PAGE))?;
     drop(bo);
     ensure_eq!(
         gpu.peek(&[gpu.iova(0), gpu.iova(3 * PAGE)])?,
         [pattern(1, 0), pattern(1, 3 * 1024)],
         "while the UNMAP waits"
     );
-    held.signal().context("the fence was held")?;
-    job.wait(PATIENCE).context("UNMAP")?;
+    waiting.run()?;
     ensure_eq!(gpu.peek(&[gpu.iova(0)])?, [0], "after the UNMAP");
     before.restored()?;
     tolerance.check()
@@ -82,17 +68,14 @@ fn bo_mapped_and_unmapped_behind_a_fence(_: &mut Test) -> Outcome {
 fn queue_with_a_waiting_bind(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
     let bo = gpu.bo(1, PAGE)?;
-    let held = HeldFence::new().context("held fence")?;
     let queue = SubmitQueue::new_vm_bind(&gpu.device).context("second queue")?;
-    let job = VmBind::new(&queue)
-        .map(&bo, 0, gpu.iova(0), PAGE)
-        .after(held.file())
-        .send()
-        .context("MAP that waits")?;
+    let waiting = Waiting::send(VmBind::new(&queue).map(&bo, 0, gpu.iova(0), PAGE))?;
     drop(queue);
-    ensure!(!job.is_signaled()?, "closing the queue ended the MAP");
-    held.signal().context("the fence was held")?;
-    job.wait(PATIENCE).context("MAP")?;
+    ensure!(
+        !waiting.job().is_signaled()?,
+        "closing the queue ended the MAP"
+    );
+    waiting.run()?;
     ensure_eq!(gpu.read(gpu.iova(0), 1)?, [pattern(1, 0)], "after the MAP");
     Ok(())
 }

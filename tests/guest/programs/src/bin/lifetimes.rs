@@ -4,7 +4,17 @@
 //! reach it, and not longer.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use programs::{check_unpinned, eventually, fault, pattern, Census, Gpu, PATIENCE};
+use programs::{
+    check_unpinned,
+    eventually,
+    fault,
+    pattern,
+    untouched,
+    Census,
+    Gpu,
+    Waiting,
+    PATIENCE, //
+};
 use std::{
     os::fd::AsFd,
     process::ExitCode,
@@ -101,13 +111,9 @@ fn cancelled(take: Take, sent: Sent) -> Outcome {
     let scene = Scene::new()?;
     let gate = scene.seen_gate.map()?;
     let commands = scene.write_later();
-    let held = HeldFence::new().context("held fence")?;
     let submit = || scene.gpu.start(&commands, |s| s).context("SUBMIT");
     let early = (sent == Sent::Before).then(submit).transpose()?;
-    let job = take(&scene)
-        .after(held.file())
-        .send()
-        .context("bind that waits")?;
+    let waiting = Waiting::send(take(&scene))?;
     let late = (sent == Sent::After).then(submit).transpose()?;
     let submitted = early.or(late).expect("one of the two");
     // What the GPU hasn't begun when the file is closed has no commands.
@@ -125,8 +131,7 @@ fn cancelled(take: Take, sent: Sent) -> Outcome {
     drop((gpu_gate, target, other, gpu));
     // What the VM had mapped, and what the waiting bind holds.
     let bos = debugfs::gem_total()?.0;
-    held.signal().context("the fence was held")?;
-    job.wait(PATIENCE).context("the cancelled bind's fence")?;
+    waiting.run()?;
 
     // Nothing says when the cancelled job has been freed.
     seen_target.madvise(MSM_MADV_DONTNEED)?;
@@ -154,16 +159,8 @@ fn cancelled(take: Take, sent: Sent) -> Outcome {
         );
     }
     drop(written);
-    let map = foreign.map()?;
-    for page in 0..foreign.size() / PAGE {
-        let index = page as usize * 1024;
-        ensure_eq!(
-            map.read(index),
-            pattern(9, index),
-            "page {page} of a BO that was never mapped"
-        );
-    }
-    drop((map, gate));
+    untouched(&foreign, 9)?;
+    drop(gate);
     check_unpinned(&seen_target).context("after the VM's end")?;
     drop((seen_gate, seen_target, foreign, witness));
     before.restored()
@@ -198,11 +195,7 @@ fn unusable(take: Take) -> Outcome {
         "the target"
     );
     let (ttbr0, _) = vadreno.current();
-    let held = HeldFence::new().context("held fence")?;
-    let job = take(&scene)
-        .after(held.file())
-        .send()
-        .context("bind that waits")?;
+    let waiting = Waiting::send(take(&scene))?;
     let fault = Pm4::new()
         .mem_to_mem(scene.gpu.result_iova(0), scene.gpu.iova(1 << 32))
         .barrier();
@@ -212,8 +205,7 @@ fn unusable(take: Take) -> Outcome {
         matches!(at(0)?, Translation::Mapped(_)),
         "gone before its turn"
     );
-    held.signal().context("the fence was held")?;
-    job.wait(PATIENCE).context("bind")?;
+    waiting.run()?;
     for page in 0..PAGES {
         ensure_eq!(
             at(page)?,

@@ -2,12 +2,12 @@
 
 //! `MSM_BO_NO_SHARE`: private BOs, which share their VM's reservation object.
 
-use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
-use programs::{pattern, Census, Gpu, Tolerance, PATIENCE};
+use harness::{ensure_eq, ensure_errno, Context, Outcome, Test};
+use programs::{check_unpinned, pattern, Census, Gpu, Mapped, Tolerance, Waiting};
 use std::process::ExitCode;
 use uapi::{
-    abi::{MSM_BO_NO_SHARE, MSM_BO_WC, MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
-    debugfs, Bo, Errno, HeldFence, PAGE,
+    abi::{MSM_BO_NO_SHARE, MSM_BO_WC},
+    Bo, Errno, PAGE,
 };
 
 fn private(gpu: &Gpu, tag: u32, size: u64) -> harness::Result<Bo> {
@@ -53,7 +53,6 @@ fn cannot_be_exported(_: &mut Test) -> Outcome {
 fn handles_closed(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
     let before = Census::now()?;
-    let held = HeldFence::new().context("held fence")?;
     for n in 0..16 {
         let bo = private(&gpu, n + 1, 4 * PAGE)?;
         gpu.map(&bo, gpu.iova(u64::from(n) * 4 * PAGE))?;
@@ -63,18 +62,13 @@ fn handles_closed(_: &mut Test) -> Outcome {
         [pattern(8, 0)],
         "a BO without a handle"
     );
-    let job = gpu
-        .bind()
-        .unmap(gpu.iova(0), 64 * PAGE)
-        .after(held.file())
-        .send()?;
+    let waiting = Waiting::send(gpu.bind().unmap(gpu.iova(0), 64 * PAGE))?;
     ensure_eq!(
         gpu.read(gpu.iova(7 * 4 * PAGE), 1)?,
         [pattern(8, 0)],
         "while the UNMAP waits"
     );
-    held.signal().context("the fence was held")?;
-    job.wait(PATIENCE).context("UNMAP")?;
+    waiting.run()?;
     before.restored()
 }
 
@@ -97,38 +91,16 @@ fn purged(_: &mut Test) -> Outcome {
     let bo = private(&gpu, 1, 64 * PAGE)?;
     gpu.map(&bo, gpu.iova(0))?;
     gpu.unmap(gpu.iova(0), 64 * PAGE)?;
-    bo.madvise(MSM_MADV_DONTNEED)?;
-    programs::eventually("the BO to be purged", || {
-        debugfs::shrink(1 << 20)?;
-        Ok(!bo.madvise(MSM_MADV_WILLNEED)? || bo.madvise(MSM_MADV_DONTNEED).map(|_| false)?)
-    })
+    check_unpinned(&bo)
 }
 
 /// A private BO whose UNMAP waits keeps its pages.
 fn defect_03_waiting_unmap(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
-    let bo = private(&gpu, 1, 64 * PAGE)?;
-    gpu.map(&bo, gpu.iova(0))?;
-    let held = HeldFence::new().context("held fence")?;
-    let job = gpu
-        .bind()
-        .unmap(gpu.iova(0), 64 * PAGE)
-        .after(held.file())
-        .send()?;
-    bo.madvise(MSM_MADV_DONTNEED)?;
-    debugfs::shrink(1 << 20)?;
-    ensure!(
-        bo.madvise(MSM_MADV_WILLNEED)?,
-        "purged while page tables still lead to the pages"
-    );
-    ensure_eq!(
-        gpu.read(gpu.iova(63 * PAGE), 1)?,
-        [pattern(1, 63 * 1024)],
-        "while the UNMAP waits"
-    );
-    held.signal().context("the fence was held")?;
-    job.wait(PATIENCE).context("UNMAP")?;
-    Ok(())
+    let mapped = Mapped::new(&gpu, 1, private(&gpu, 1, 64 * PAGE)?)?;
+    let waiting = Waiting::send(gpu.bind().unmap(gpu.iova(0), 64 * PAGE))?;
+    mapped.kept_under_pressure()?;
+    waiting.run()
 }
 
 fn main() -> ExitCode {

@@ -4,7 +4,7 @@
 
 use harness::{ensure, ensure_eq, Context, Ended, Outcome, Process, Test};
 use nix::sys::signal::Signal;
-use programs::{eventually, fault, pattern, Gpu, Legacy, PATIENCE};
+use programs::{eventually, fault, pattern, Gpu, Legacy, Waiting, PATIENCE};
 use std::{
     fs,
     os::fd::AsFd,
@@ -145,13 +145,7 @@ fn busy_ones_stay(_: &mut Test) -> Outcome {
     let _swap = Swap::new(SWAP).context("swap")?;
     let gpu = Gpu::new()?;
     let bo = gpu.bo(1, SIZE)?;
-    let held = HeldFence::new().context("held fence")?;
-    let job = gpu
-        .bind()
-        .map(&bo, 0, gpu.iova(0), SIZE)
-        .after(held.file())
-        .send()
-        .context("MAP that waits")?;
+    let waiting = Waiting::send(gpu.bind().map(&bo, 0, gpu.iova(0), SIZE))?;
     bo.madvise(MSM_MADV_DONTNEED)?;
     shrink()?;
     // All caches' shrinkers, as reclaim calls them.
@@ -160,8 +154,7 @@ fn busy_ones_stay(_: &mut Test) -> Outcome {
     let took = start.elapsed();
     ensure!(took < PATIENCE, "reclaim has waited {took:?}");
     ensure!(bo.madvise(MSM_MADV_WILLNEED)?, "purged under a job");
-    held.signal().context("the fence was held")?;
-    job.wait(PATIENCE).context("MAP")?;
+    waiting.run()?;
     check(&gpu, gpu.iova(0), 1, "after the job")
 }
 
@@ -172,19 +165,14 @@ fn busy_ones_are_waited_for(_: &mut Test) -> Outcome {
     // On a slow machine the job may have ended before the scan begins, or after it has given up.
     for _ in 0..40 {
         let bo = gpu.bo(1, SIZE)?;
-        let held = HeldFence::new().context("held fence")?;
-        let job = gpu
-            .bind()
-            .map(&bo, 0, gpu.iova(0), SIZE)
-            .after(held.file())
-            .send()
-            .context("MAP that waits")?;
+        let waiting = Waiting::send(gpu.bind().map(&bo, 0, gpu.iova(0), SIZE))?;
         bo.madvise(MSM_MADV_DONTNEED)?;
-        thread::scope(|scope| {
+        let job = thread::scope(|scope| {
             let reclaim = scope.spawn(|| fs::write("/proc/sys/vm/drop_caches", "2"));
             thread::sleep(Duration::from_millis(15));
-            held.signal().context("the fence was held")?;
-            reclaim.join().expect("a thread").context("drop_caches")
+            let job = waiting.let_go()?;
+            reclaim.join().expect("a thread").context("drop_caches")?;
+            Ok::<_, harness::Error>(job)
         })?;
         job.wait(PATIENCE).context("MAP")?;
         let purged = !bo.madvise(MSM_MADV_WILLNEED)?;
