@@ -71,19 +71,37 @@ struct Captured {
     cost: u64,
 }
 
-/// Faults. Reads the dump, looking all the time what it costs, and frees it.
-fn capture(gpu: &Gpu) -> harness::Result<Captured> {
+/// Lets the SMMU stall, so that the next fault gives a dump.
+fn ready() -> Outcome {
     if let Some(old) = Devcoredump::present()? {
         old.free()?;
         sleep(STALL_AGAIN);
     }
-    let before = (vmalloc()?, slabs()?);
+    Ok(())
+}
+
+/// Faults, and has `read` do with the dump what it wants. Waits for recovery and frees the dump.
+fn fault<T>(
+    gpu: &Gpu,
+    read: impl FnOnce(&Devcoredump) -> harness::Result<T>,
+) -> harness::Result<T> {
     let nowhere = gpu.iova(0x50_0000_0000);
     let submitted = gpu.start(
         &Pm4::new().mem_to_mem(gpu.result_iova(0), nowhere).barrier(),
         |s| s,
     )?;
     let dump = Devcoredump::wait(2 * PATIENCE).context("devcoredump")?;
+    let result = read(&dump)?;
+    submitted.wait(PATIENCE).context("recovery")?;
+    dump.free()?;
+    // The driver doesn't let the SMMU stall for so long.
+    sleep(STALL_AGAIN);
+    Ok(result)
+}
+
+/// Reads a dump, looking all the time what there is in large and in small buffers. Returns its text
+/// and the most that there was.
+fn read_and_look(dump: &Devcoredump) -> harness::Result<(String, (u64, u64))> {
     let mut most = (vmalloc()?, slabs()?);
     let done = AtomicBool::new(false);
     let text = scope(|scope| {
@@ -100,11 +118,14 @@ fn capture(gpu: &Gpu) -> harness::Result<Captured> {
         most.0 = most.0.max(sampler.join().expect("no panic")?);
         text
     })?;
-    most = (most.0.max(vmalloc()?), most.1.max(slabs()?));
-    submitted.wait(PATIENCE).context("recovery")?;
-    dump.free()?;
-    // The driver doesn't let the SMMU stall for so long.
-    sleep(STALL_AGAIN);
+    Ok((text, (most.0.max(vmalloc()?), most.1.max(slabs()?))))
+}
+
+/// Faults. Reads the dump, looking all the time what it costs, and frees it.
+fn capture(gpu: &Gpu) -> harness::Result<Captured> {
+    ready()?;
+    let before = (vmalloc()?, slabs()?);
+    let (text, most) = fault(gpu, read_and_look)?;
     let large = most.0.saturating_sub(before.0);
     let small = most.1.saturating_sub(before.1);
     println!(
@@ -176,6 +197,17 @@ fn check_data(data: &str, dwords: Range<usize>, expected: impl Fn(usize) -> u32)
     Ok(())
 }
 
+/// Captures what is mapped, which costs no more than one large BO.
+fn capture_one(gpu: &Gpu) -> harness::Result<Captured> {
+    let captured = capture(gpu)?;
+    ensure!(
+        captured.cost <= COST_OF_ONE,
+        "the dump costs {} KiB",
+        captured.cost >> 10
+    );
+    Ok(captured)
+}
+
 /// One BO, whole, at 200 addresses.
 fn defect_33_content_once(_: &mut Test) -> Outcome {
     const MAPPINGS: u64 = 200;
@@ -189,12 +221,7 @@ fn defect_33_content_once(_: &mut Test) -> Outcome {
             })
             .send_and_wait()?;
     }
-    let captured = capture(&gpu)?;
-    ensure!(
-        captured.cost <= COST_OF_ONE,
-        "the dump costs {} KiB",
-        captured.cost >> 10
-    );
+    let captured = capture_one(&gpu)?;
     let bos = listed(&gpu, &captured.text)?;
     ensure_eq!(bos.len() as u64, MAPPINGS, "mappings in the dump");
     let (first, others) = bos.split_first().context("no mapping")?;
@@ -255,12 +282,7 @@ fn defect_33_overlaps(_: &mut Test) -> Outcome {
             bind.map_flags(&bo, n * PAGE, gpu.iova(n * BO_SIZE), range, DUMP)
         })
         .send_and_wait()?;
-    let captured = capture(&gpu)?;
-    ensure!(
-        captured.cost <= COST_OF_ONE,
-        "the dump costs {} KiB",
-        captured.cost >> 10
-    );
+    let captured = capture_one(&gpu)?;
     let bos = listed(&gpu, &captured.text)?;
     ensure_eq!(bos.len() as u64, MAPPINGS, "mappings in the dump");
     ensure!(bos[0].data.is_some(), "the first has no content");
@@ -311,26 +333,16 @@ fn defect_34_two_readers(_: &mut Test) -> Outcome {
     gpu.bind()
         .map_flags(&bo, 0, gpu.iova(0), bo.size(), DUMP)
         .send_and_wait()?;
-    if let Some(old) = Devcoredump::present()? {
-        old.free()?;
-        sleep(STALL_AGAIN);
-    }
-    let nowhere = gpu.iova(0x50_0000_0000);
-    let submitted = gpu.start(
-        &Pm4::new().mem_to_mem(gpu.result_iova(0), nowhere).barrier(),
-        |s| s,
-    )?;
-    let dump = Devcoredump::wait(2 * PATIENCE).context("devcoredump")?;
-    let texts = scope(|scope| {
-        let readers: Vec<_> = (0..4).map(|_| scope.spawn(|| dump.read())).collect();
-        readers
-            .into_iter()
-            .map(|reader| Ok(reader.join().expect("no panic")?))
-            .collect::<harness::Result<Vec<String>>>()
+    ready()?;
+    let texts = fault(&gpu, |dump| {
+        scope(|scope| {
+            let readers: Vec<_> = (0..4).map(|_| scope.spawn(|| dump.read())).collect();
+            readers
+                .into_iter()
+                .map(|reader| Ok(reader.join().expect("no panic")?))
+                .collect::<harness::Result<Vec<String>>>()
+        })
     })?;
-    submitted.wait(PATIENCE).context("recovery")?;
-    dump.free()?;
-    sleep(STALL_AGAIN);
     let mut seen = HashMap::new();
     texts
         .iter()
