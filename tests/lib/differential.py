@@ -2,13 +2,9 @@
 """Runs random programs with both modules and compares what they do. Called by tests/differential/run, inside the toolchain
 root, with everything built."""
 
-import argparse
 import concurrent.futures
 import copy
 import json
-import os
-import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,17 +12,18 @@ import time
 from collections import Counter
 from pathlib import Path
 
-TOP = Path(os.environ["MSM_RS_TOP"])
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).parent))
+import guests  # noqa: E402
+from guests import BROKEN, TOP  # noqa: E402
+
 OUT = TOP / "build/differential"
 DIED = "the guest has died"
-BROKEN = 125  # status of tests/vm: it can't be started
 # What programs are troubled with in a soak, in turn, fifty with each; the number of programs in a guest.
 TROUBLE = ["none", "signals", "failslab", "sleep", "kill"]
 ROUND = 500
 # Guests that may die before a run is given up, and findings that are shortened.
 DEATHS, SHORTENED = 5, 3
-
-children = set()
 
 
 def except_for(module, args):
@@ -56,20 +53,17 @@ def try_guest(module, words, log, args, share):
     argv += ["--leaky"] if module == "stock" else []
     reports = []
     with open(f"{log}.err", "w", encoding="utf-8") as errors:
-        with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
-            children.add(child)
+        with guests.running(argv, stderr=errors) as child:
             for line in child.stdout:
                 try:
                     reports.append(json.loads(line))
                 except ValueError:
                     break  # the last line of a guest that died
             child.stdout.read()
-        children.discard(child)
     if child.returncode in (0, 1):
         return reports, None, child.returncode
     text = Path(f"{log}.err").read_text(encoding="utf-8", errors="replace")
-    splat = re.search(r"BUG: .*|WARNING: .*|kmemleak: .*|Unable to handle .*|INFO: .*|Kernel panic .*|refcount_t: .*|DMA-API: .*", text)
-    why = splat[0] if splat else (text.strip().splitlines() or [""])[-1]
+    why = guests.why_it_died(text)
     return reports, f"{DIED} (status {child.returncode}): {why}", child.returncode
 
 
@@ -269,16 +263,15 @@ def replay(args):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        prog="tests/differential/run",
-        description="Runs random programs of ioctls with both modules, compares what they do with each other and with a model.",
-        allow_abbrev=False,
+    parser = guests.parser(
+        "tests/differential/run",
+        "Runs random programs of ioctls with both modules, compares what they do with each other and with a model.",
+        kernel="stock",
     )
     parser.add_argument("--from", dest="start", type=int, default=0, metavar="SEED", help="the first seed (default: 0)")
     parser.add_argument("--count", type=int, default=10000, metavar="N", help="how many programs (default: %(default)s)")
-    parser.add_argument("--kernel", choices=["stock", "debug"], default="stock", help="on which kernel (default: stock)")
     parser.add_argument("--module", choices=["rust", "stock"], help="only this module, beside the model")
-    parser.add_argument("--cpus", type=int, default=2, metavar="N", help="processors of a guest (default: %(default)s); one is quicker")
+    guests.add_cpus(parser)
     parser.add_argument("--with-defects", action="store_true", help="leave nothing out, whatever known defects it runs into")
     parser.add_argument("--control", action="store_true", help="succeed when a program goes wrong, and don't explain it")
     parser.add_argument("--device-arg", action="append", default=[], metavar="ARG", help="argument for the virtual Adreno; repeatable")
@@ -293,13 +286,7 @@ def main():
         global OUT
         OUT = TOP / "build/soak" / args.kernel
 
-    def stop(number, _):
-        for child in list(children):
-            child.terminate()
-        os._exit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, stop)
+    guests.end_with_children()
     OUT.mkdir(parents=True, exist_ok=True)
     return replay(args) if args.replay else soak(args) if args.soak else compare(args)
 

@@ -2,27 +2,24 @@
 """Plays the sequences of the guest program `orders`. Called by tests/orders/run, inside the toolchain root, with everything
 built."""
 
-import argparse
 import concurrent.futures
 import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-TOP = Path(os.environ["MSM_RS_TOP"])
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).parent))
+import guests  # noqa: E402
+from guests import BROKEN, KERNELS, TOP  # noqa: E402
+
 OUT = TOP / "build/orders"
-BROKEN = 125  # status of tests/vm: it can't be started
 # Guests of a shard that may die before it is given up, and findings that are printed.
 DEATHS, SHOWN = 20, 40
 # The share of `make test`: seconds of playing in a guest of each kernel, beside which it boots and looks for leaks.
 SECONDS = {"stock": 75, "debug": 75}
 END = re.compile(r"(\d+) sequences, (\d+) findings, \d+ s")
-SPLAT = re.compile(r"BUG: .*|WARNING: .*|kmemleak: .*|Unable to handle .*|INFO: .*|Kernel panic .*|refcount_t: .*|DMA-API: .*")
-
-children = set()
 
 
 class Shard:
@@ -46,8 +43,7 @@ class Shard:
         argv += ["--", "orders", *self.words, "--from", str(self.played)]
         last, ended, begun = None, False, self.played
         with open(f"{log}.err", "w", encoding="utf-8") as errors, open(f"{log}.log", "w", encoding="utf-8") as copy:
-            with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
-                children.add(child)
+            with guests.running(argv, stderr=errors) as child:
                 for line in child.stdout:
                     copy.write(line)
                     line = line.rstrip("\n")
@@ -58,12 +54,10 @@ class Shard:
                         self.findings.append(f"{self.kernel}: {line[8:]}")
                     elif END.match(line):
                         ended = True
-            children.discard(child)
         if child.returncode in (0, 1) and ended:
             return False
         text = Path(f"{log}.err").read_text(encoding="utf-8", errors="replace")
-        splat = SPLAT.search(text)
-        why = splat[0] if splat else (text.strip().splitlines() or [""])[-1]
+        why = guests.why_it_died(text)
         if child.returncode == BROKEN and self.played == begun:
             sys.exit(f"no guest can be started, see {log}.err")
         where = f"at {last}" if last and not ended else "in the end"
@@ -72,33 +66,25 @@ class Shard:
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        prog="tests/orders/run",
-        description="Plays all orders of up to six events around a bind that waits, and looks after each whether all is as it should be.",
-        allow_abbrev=False,
+    parser = guests.parser(
+        "tests/orders/run",
+        "Plays all orders of up to six events around a bind that waits, and looks after each whether all is as it should be.",
     )
-    parser.add_argument("--kernel", choices=["stock", "debug"], help="only on this kernel (default: on both)")
     parser.add_argument("--module", default="rust", metavar="rust|FILE.ko", help="the msm.ko to load (default: rust)")
     parser.add_argument("--share", action="store_true", help="what make test plays: as much as a minute on each kernel allows for")
     parser.add_argument("--seed", type=int, default=os.environ.get("SEED") or None, metavar="N", help="which share (default: $SEED, or another each second)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this sequence; repeatable")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="guests at a time, for each kernel (default: %(default)s)")
-    parser.add_argument("--cpus", type=int, default=2, metavar="N", help="processors of a guest (default: %(default)s)")
+    guests.add_cpus(parser)
     args = parser.parse_args()
 
-    def stop(number, _):
-        for child in list(children):
-            child.terminate()
-        os._exit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, stop)
+    guests.end_with_children()
     OUT.mkdir(parents=True, exist_ok=True)
     for old in OUT.iterdir():
         old.unlink()
 
     start = time.monotonic()
-    kernels = [args.kernel] if args.kernel else ["stock", "debug"]
+    kernels = [args.kernel] if args.kernel else KERNELS
     seed = int(time.time()) if args.seed is None else args.seed
     if args.share:
         print(f"seed {seed}: SEED={seed} tests/orders/run --share", flush=True)

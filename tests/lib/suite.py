@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Runs the tests that tests/suite.toml lists. Called by tests/run-tests, inside the toolchain root, with everything built."""
 
-import argparse
 import concurrent.futures
 import fcntl
 import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +15,11 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TOP = Path(os.environ["MSM_RS_TOP"])
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).parent))
+import guests  # noqa: E402
+from guests import KERNELS, TOP  # noqa: E402
+
 LOGS = TOP / "build/test"
 # What commands of this machine begin with.
 HOST = ["env", f"CARGO_TARGET_DIR={TOP}/build/cargo-host"]
@@ -92,32 +94,27 @@ class Report:
 
 
 report = Report()
-children = set()
 
 
 def run(argv, log, take=None):
     """Runs a command with its lines going to `take`; returns its status and standard error."""
     errors = []
-    child = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-    )
-    children.add(child)
+    with guests.running(argv, stderr=subprocess.PIPE, errors="replace") as child:
 
-    def drain():
-        for line in child.stderr:
-            errors.append(line)
+        def drain():
+            for line in child.stderr:
+                errors.append(line)
 
-    drainer = threading.Thread(target=drain)
-    drainer.start()
-    with open(log, "w", encoding="utf-8") as copy:
-        for line in child.stdout:
-            copy.write(line)
-            if take:
-                take(line.rstrip("\n"))
-        status = child.wait()
-        drainer.join()
-        copy.writelines(errors)
-    children.discard(child)
+        drainer = threading.Thread(target=drain)
+        drainer.start()
+        with open(log, "w", encoding="utf-8") as copy:
+            for line in child.stdout:
+                copy.write(line)
+                if take:
+                    take(line.rstrip("\n"))
+            status = child.wait()
+            drainer.join()
+            copy.writelines(errors)
     return status, "".join(errors)
 
 
@@ -372,9 +369,8 @@ def load():
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="tests/run-tests", description="Runs the tests of tests/suite.toml.", allow_abbrev=False)
+    parser = guests.parser("tests/run-tests", "Runs the tests of tests/suite.toml.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (also: kunit)")
-    parser.add_argument("--kernel", choices=["stock", "debug"], help="only on this kernel")
     parser.add_argument("--module", choices=["rust", "stock"], help="only with this msm.ko")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--no-host", action="store_true", help="nothing but guests")
@@ -395,13 +391,7 @@ def main():
     def wanted(name):
         return not args.names or name in args.names
 
-    def stop(number, _):
-        for child in list(children):
-            child.terminate()
-        os._exit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, stop)
+    guests.end_with_children()
 
     LOGS.mkdir(parents=True, exist_ok=True)
     lock = os.open(LOGS, os.O_RDONLY)
@@ -425,7 +415,7 @@ def main():
         if args.host or not wanted(entry["name"]):
             continue
         for module in entry.get("modules", ["rust", "stock"]):
-            for kernel in entry.get("kernels", ["stock", "debug"]):
+            for kernel in entry.get("kernels", KERNELS):
                 if (module, kernel) == ("stock", "debug"):
                     continue
                 if args.module not in (None, module) or args.kernel not in (None, kernel):
