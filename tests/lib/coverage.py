@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which lines of the pure modules their host tests run. Called by tests/coverage/run, inside the toolchain root."""
+"""Which lines of the pure modules their host tests run. Called by tests/coverage/run, inside
+the toolchain root."""
 
 import argparse
 import json
@@ -44,11 +45,23 @@ def tests():
 def measure(executables):
     """{file: LLVM's summary of it}"""
     profile = OUT / "pure.profdata"
-    run(["llvm-profdata-19", "merge", "-sparse", "-o", str(profile), *map(str, OUT.glob("*.profraw"))])
+    run(
+        [
+            "llvm-profdata-19",
+            "merge",
+            "-sparse",
+            "-o",
+            str(profile),
+            *map(str, OUT.glob("*.profraw")),
+        ]
+    )
     objects = [word for executable in executables[1:] for word in ("-object", executable)]
     common = [f"-instr-profile={profile}", executables[0], *objects]
     text = run(["llvm-cov-19", "export", "-summary-only", *common], stdout=subprocess.PIPE)
-    files = {str(Path(file["filename"]).resolve()): file["summary"] for file in json.loads(text)["data"][0]["files"]}
+    files = {
+        str(Path(file["filename"]).resolve()): file["summary"]
+        for file in json.loads(text)["data"][0]["files"]
+    }
     drivers = TOP / "drivers"
     ours = {name: summary for name, summary in files.items() if Path(name).is_relative_to(drivers)}
     with open(OUT / "lines.txt", "w", encoding="utf-8") as lines:
@@ -58,9 +71,13 @@ def measure(executables):
 
 def main():
     parser = argparse.ArgumentParser(
-        prog="tests/coverage/run", description="Measures which lines of the pure modules their host tests run.", allow_abbrev=False
+        prog="tests/coverage/run",
+        description="Measures which lines of the pure modules their host tests run.",
+        allow_abbrev=False,
     )
-    parser.add_argument("--update", action="store_true", help="make what was measured the new floor")
+    parser.add_argument(
+        "--update", action="store_true", help="make what was measured the new floor"
+    )
     args = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     measured = measure(tests())
@@ -71,7 +88,8 @@ def main():
         lines, functions, regions = (summary[what] for what in ("lines", "functions", "regions"))
         percent = lines["percent"]
         print(
-            f"{lines['covered']:>5} of {lines['count']:>4} {percent:6.1f}% {functions['percent']:9.1f}% {regions['percent']:8.1f}%  {name}"
+            f"{lines['covered']:>5} of {lines['count']:>4} {percent:6.1f}% "
+            f"{functions['percent']:9.1f}% {regions['percent']:8.1f}%  {name}"
         )
         if percent < floors.get(name, 100):
             low.append(f"{name}: {percent:.1f} % of the lines, {floors.get(name, 100)} % before")
@@ -79,7 +97,10 @@ def main():
     print(f"each line's count: {(OUT / 'lines.txt').relative_to(TOP)}")
     if args.update:
         head = re.match(r"(#.*\n)*", FLOOR.read_text(encoding="utf-8"))[0] if FLOOR.exists() else ""
-        rows = "".join(f'"{name}" = {int(summary["lines"]["percent"])}\n' for name, summary in sorted(measured.items()))
+        rows = "".join(
+            f'"{name}" = {int(summary["lines"]["percent"])}\n'
+            for name, summary in sorted(measured.items())
+        )
         FLOOR.write_text(head + rows, encoding="utf-8")
         return 0
     for line in low:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Runs random programs with both modules and compares what they do. Called by tests/differential/run, inside the toolchain
-root, with everything built."""
+"""Runs random programs with both modules and compares what they do. Called by
+tests/differential/run, inside the toolchain root, with everything built."""
 
 import concurrent.futures
 import copy
@@ -19,7 +19,8 @@ from guests import BROKEN, TOP  # noqa: E402
 
 OUT = TOP / "build/differential"
 DIED = "the guest has died"
-# What programs are troubled with in a soak, in turn, fifty with each; the number of programs in a guest.
+# What programs are troubled with in a soak, in turn, fifty with each; the number of programs in a
+# guest.
 TROUBLE = ["none", "signals", "failslab", "sleep", "kill"]
 ROUND = 500
 # Guests that may die before a run is given up, and findings that are shortened.
@@ -28,11 +29,16 @@ DEATHS, SHORTENED = 5, 3
 
 def except_for(module, args):
     """The defects of the C memory manager with which a module's programs aren't run."""
-    return ",".join(str(n) for n in range(1, 32)) if module == "stock" and not args.with_defects else ""
+    return (
+        ",".join(str(n) for n in range(1, 32))
+        if module == "stock" and not args.with_defects
+        else ""
+    )
 
 
 def guest(module, words, log, args, share=None):
-    """Runs programs in a fresh guest; returns their reports, and what was wrong with the guest, if anything was."""
+    """Runs programs in a fresh guest; returns their reports, and what was wrong with the guest,
+    if anything was."""
     for _ in range(3):
         reports, why, status = try_guest(module, words, log, args, share)
         if status != BROKEN or reports:
@@ -42,7 +48,15 @@ def guest(module, words, log, args, share=None):
 
 def try_guest(module, words, log, args, share):
     """… and the status of tests/vm."""
-    argv = [str(TOP / "tests/vm"), "--module", module, "--kernel", args.kernel, "--log", f"{log}.kernel"]
+    argv = [
+        str(TOP / "tests/vm"),
+        "--module",
+        module,
+        "--kernel",
+        args.kernel,
+        "--log",
+        f"{log}.kernel",
+    ]
     argv += ["--timeout", "100000", "--silence", "240", "--cpus", str(args.cpus)]
     argv += ["--share", share] if share else []
     argv += [f"--device-arg={arg}" for arg in args.device_arg]
@@ -151,36 +165,59 @@ def first_failing(programs, modules, args):
 def shorten(program, modules, args):
     """The shortest program found that still goes wrong, and how."""
     best, why = program, None
-    while (candidates := list(shorter(best))) and (found := first_failing(candidates, modules, args)):
+    while (candidates := list(shorter(best))) and (
+        found := first_failing(candidates, modules, args)
+    ):
         best, why = found
     return best, why
 
 
 def written(seed):
     """A seed's program."""
-    argv = [str(TOP / "tests/vm"), "--module", "none", "--timeout", "600", "--", "differential", "--show", str(seed)]
-    return json.loads(subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout)
+    argv = [
+        str(TOP / "tests/vm"),
+        "--module",
+        "none",
+        "--timeout",
+        "600",
+        "--",
+        "differential",
+        "--show",
+        str(seed),
+    ]
+    return json.loads(
+        subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
+    )
 
 
 def explain(seed, why, modules, args):
     """Says what is wrong with a program, and keeps a short one that shows it."""
     print(f"seed {seed}: {why}", flush=True)
     # what one module alone gets wrong needs no other
-    alone = [module for module, whose in (("rust", "ours: "), ("stock", "stock: ")) if why.startswith(whose)]
+    alone = [
+        module
+        for module, whose in (("rust", "ours: "), ("stock", "stock: "))
+        if why.startswith(whose)
+    ]
     program, shorter_why = shorten(written(seed), alone or modules, args)
     path = OUT / f"seed-{seed}.json"
     path.write_text(json.dumps(program) + "\n", encoding="utf-8")
     print(f"  {len(program['ops'])} ops are enough: {json.dumps(program['ops'])}")
     if shorter_why:
         print(f"  {shorter_why}")
-    print(f"  again: tests/differential/run --kernel {args.kernel} --replay {path.relative_to(TOP)}", flush=True)
+    print(
+        f"  again: tests/differential/run --kernel {args.kernel} --replay {path.relative_to(TOP)}",
+        flush=True,
+    )
 
 
 def compare(args):
     """Runs all programs; returns 1 if one went wrong."""
     start = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        results = dict(zip(args.modules, pool.map(lambda module: campaign(module, args), args.modules)))
+        results = dict(
+            zip(args.modules, pool.map(lambda module: campaign(module, args), args.modules))
+        )
     wrong = {}
     for seed in range(args.start, args.start + args.count):
         if why := judge({module: reports.get(seed) for module, reports in results.items()}):
@@ -189,12 +226,19 @@ def compare(args):
         left_out = Counter(defect for report in reports.values() for defect in report["excepted"])
         programs = sum(not report["excepted"] for report in reports.values())
         names = ", ".join(f"defect {defect}: {count}" for defect, count in sorted(left_out.items()))
-        print(f"{module}/{args.kernel}: {programs} programs; {len(reports) - programs} left out{f' ({names})' if names else ''}")
+        print(
+            f"{module}/{args.kernel}: {programs} programs; {len(reports) - programs} left "
+            f"out{f' ({names})' if names else ''}"
+        )
     compared = sum(
         seed not in wrong and not any(reports[seed]["excepted"] for reports in results.values())
         for seed in range(args.start, args.start + args.count)
     )
-    print(f"{compared} programs {'did the same' if len(results) > 1 else 'did as they should'}, {len(wrong)} went wrong, ", end="")
+    print(
+        f"{compared} programs {'did the same' if len(results) > 1 else 'did as they should'}, "
+        f"{len(wrong)} went wrong, ",
+        end="",
+    )
     print(f"{time.monotonic() - start:.0f} s", flush=True)
     if args.control:
         return 0 if wrong else 1
@@ -213,9 +257,14 @@ def soak(args):
     start, seed, rounds, programs, found = time.monotonic(), args.start, 0, 0, 0
     module = args.modules[0]
     while args.minutes is None or time.monotonic() - start < 60 * args.minutes:
-        # every third guest has a process in it that makes the GPU fault and hang, which takes its time
+        # every third guest has a process in it that makes the GPU fault and hang, which takes its
+        # time
         args.vandal = rounds % 3 == 2
-        args.trouble = ["none", "signals", "kill"] if args.vandal else [t for t in TROUBLE if args.kernel == "debug" or t != "failslab"]
+        args.trouble = (
+            ["none", "signals", "kill"]
+            if args.vandal
+            else [t for t in TROUBLE if args.kernel == "debug" or t != "failslab"]
+        )
         count = ROUND // 5 if args.vandal else ROUND
         log = OUT / f"round-{rounds}"
         reports, why = guest(module, ["--from", str(seed), "--count", str(count)], log, args)
@@ -227,15 +276,22 @@ def soak(args):
             found += 1
             print(f"seed {report['seed']}: {report['wrong']}")
         if wrong:
-            again = f"--from {seed} --count {count} --trouble {','.join(args.trouble)}{' --vandal' if args.vandal else ''}"
-            print(f"  again: tests/differential/run --kernel {args.kernel} --module {module} {again}")
+            again = f"--from {seed} --count {count} --trouble {','.join(args.trouble)}"
+            again += " --vandal" if args.vandal else ""
+            print(
+                f"  again: tests/differential/run --kernel {args.kernel} --module {module} {again}"
+            )
             print(f"  the guest's log: {log.relative_to(TOP)}.kernel")
         else:
             for suffix in (".kernel", ".err"):
                 Path(f"{log}{suffix}").unlink(missing_ok=True)
         seed, rounds = seed + count, rounds + 1
         minutes = (time.monotonic() - start) / 60
-        print(f"{rounds} guests, {programs} programs, {found} findings, {minutes:.0f} min; next seed {seed}", flush=True)
+        print(
+            f"{rounds} guests, {programs} programs, {found} findings, {minutes:.0f} min; next seed "
+            f"{seed}",
+            flush=True,
+        )
     return 1 if found or not programs else 0
 
 
@@ -243,7 +299,9 @@ def replay(args):
     """Runs the programs of a file, and prints what they do."""
     programs = args.replay.read_text(encoding="utf-8").splitlines()
     with tempfile.TemporaryDirectory(prefix="replay-", dir=OUT) as directory:
-        Path(directory, "programs").write_text("".join(f"{line}\n" for line in programs), encoding="utf-8")
+        Path(directory, "programs").write_text(
+            "".join(f"{line}\n" for line in programs), encoding="utf-8"
+        )
         words = ["--file", "/share/programs"]
         results = {}
         for module in args.modules:
@@ -253,7 +311,9 @@ def replay(args):
             results[module] = found
     status = 0
     for n in range(len(programs)):
-        reports = {module: found[n] if n < len(found) else None for module, found in results.items()}
+        reports = {
+            module: found[n] if n < len(found) else None for module, found in results.items()
+        }
         for module, report in reports.items():
             print(f"{module}: {json.dumps(report, indent=1)}")
         if why := judge(reports):
@@ -265,21 +325,69 @@ def replay(args):
 def main():
     parser = guests.parser(
         "tests/differential/run",
-        "Runs random programs of ioctls with both modules, compares what they do with each other and with a model.",
+        "Runs random programs of ioctls with both modules, compares what they do with each other "
+        "and with a model.",
         kernel="stock",
     )
-    parser.add_argument("--from", dest="start", type=int, default=0, metavar="SEED", help="the first seed (default: 0)")
-    parser.add_argument("--count", type=int, default=10000, metavar="N", help="how many programs (default: %(default)s)")
-    parser.add_argument("--module", choices=["rust", "stock"], help="only this module, beside the model")
+    parser.add_argument(
+        "--from",
+        dest="start",
+        type=int,
+        default=0,
+        metavar="SEED",
+        help="the first seed (default: 0)",
+    )
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=10000,
+        metavar="N",
+        help="how many programs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--module", choices=["rust", "stock"], help="only this module, beside the model"
+    )
     guests.add_cpus(parser)
-    parser.add_argument("--with-defects", action="store_true", help="leave nothing out, whatever known defects it runs into")
-    parser.add_argument("--control", action="store_true", help="succeed when a program goes wrong, and don't explain it")
-    parser.add_argument("--device-arg", action="append", default=[], metavar="ARG", help="argument for the virtual Adreno; repeatable")
-    parser.add_argument("--trouble", type=lambda text: text.split(","), metavar="KIND,…", help=f"what comes in between: {', '.join(TROUBLE)}")
-    parser.add_argument("--vandal", action="store_true", help="with a process that makes the GPU fault and hang")
-    parser.add_argument("--soak", action="store_true", help="go on and on, with all kinds of trouble, with our module")
-    parser.add_argument("--minutes", type=float, metavar="N", help="… for so long (default: until interrupted)")
-    parser.add_argument("--replay", type=Path, metavar="FILE", help="run the programs in FILE, and print what they do")
+    parser.add_argument(
+        "--with-defects",
+        action="store_true",
+        help="leave nothing out, whatever known defects it runs into",
+    )
+    parser.add_argument(
+        "--control",
+        action="store_true",
+        help="succeed when a program goes wrong, and don't explain it",
+    )
+    parser.add_argument(
+        "--device-arg",
+        action="append",
+        default=[],
+        metavar="ARG",
+        help="argument for the virtual Adreno; repeatable",
+    )
+    parser.add_argument(
+        "--trouble",
+        type=lambda text: text.split(","),
+        metavar="KIND,…",
+        help=f"what comes in between: {', '.join(TROUBLE)}",
+    )
+    parser.add_argument(
+        "--vandal", action="store_true", help="with a process that makes the GPU fault and hang"
+    )
+    parser.add_argument(
+        "--soak",
+        action="store_true",
+        help="go on and on, with all kinds of trouble, with our module",
+    )
+    parser.add_argument(
+        "--minutes", type=float, metavar="N", help="… for so long (default: until interrupted)"
+    )
+    parser.add_argument(
+        "--replay",
+        type=Path,
+        metavar="FILE",
+        help="run the programs in FILE, and print what they do",
+    )
     args = parser.parse_args()
     args.modules = [args.module] if args.module else ["rust"] if args.soak else ["rust", "stock"]
     if args.soak:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Plays the sequences of the guest program `orders`. Called by tests/orders/run, inside the toolchain root, with everything
-built."""
+"""Plays the sequences of the guest program `orders`. Called by tests/orders/run, inside the
+toolchain root, with everything built."""
 
 import concurrent.futures
 import os
@@ -17,7 +17,8 @@ from guests import BROKEN, KERNELS, TOP  # noqa: E402
 OUT = TOP / "build/orders"
 # Guests of a shard that may die before it is given up, and findings that are printed.
 DEATHS, SHOWN = 20, 40
-# The share of `make test`: seconds of playing in a guest of each kernel, beside which it boots and looks for leaks.
+# The share of `make test`: seconds of playing in a guest of each kernel, beside which it boots and
+# looks for leaks.
 SECONDS = {"stock": 75, "debug": 75}
 END = re.compile(r"(\d+) sequences, (\d+) findings, \d+ s")
 
@@ -38,11 +39,21 @@ class Shard:
 
     def guest(self, log):
         """Plays what hasn't been played; whether another guest has to go on."""
-        argv = [str(TOP / "tests/vm"), "--module", self.args.module, "--kernel", self.kernel, "--log", f"{log}.kernel"]
+        argv = [
+            str(TOP / "tests/vm"),
+            "--module",
+            self.args.module,
+            "--kernel",
+            self.kernel,
+            "--log",
+            f"{log}.kernel",
+        ]
         argv += ["--timeout", "100000", "--silence", "240", "--cpus", str(self.args.cpus)]
         argv += ["--", "orders", *self.words, "--from", str(self.played)]
         last, ended, begun = None, False, self.played
-        with open(f"{log}.err", "w", encoding="utf-8") as errors, open(f"{log}.log", "w", encoding="utf-8") as copy:
+        with open(f"{log}.err", "w", encoding="utf-8") as errors, open(
+            f"{log}.log", "w", encoding="utf-8"
+        ) as copy:
             with guests.running(argv, stderr=errors) as child:
                 for line in child.stdout:
                     copy.write(line)
@@ -61,20 +72,47 @@ class Shard:
         if child.returncode == BROKEN and self.played == begun:
             sys.exit(f"no guest can be started, see {log}.err")
         where = f"at {last}" if last and not ended else "in the end"
-        self.findings.append(f"{self.kernel}: the guest has died (status {child.returncode}) {where}: {why}; see {log}.kernel")
+        self.findings.append(
+            f"{self.kernel}: the guest has died (status {child.returncode}) {where}: {why}; see "
+            f"{log}.kernel"
+        )
         return not ended and not self.args.share and not self.args.only and self.played > begun
 
 
 def main():
     parser = guests.parser(
         "tests/orders/run",
-        "Plays all orders of up to six events around a bind that waits, and looks after each whether all is as it should be.",
+        "Plays all orders of up to six events around a bind that waits, and looks after each "
+        "whether all is as it should be.",
     )
-    parser.add_argument("--module", default="rust", metavar="rust|FILE.ko", help="the msm.ko to load (default: rust)")
-    parser.add_argument("--share", action="store_true", help="what make test plays: as much as a minute on each kernel allows for")
-    parser.add_argument("--seed", type=int, default=os.environ.get("SEED") or None, metavar="N", help="which share (default: $SEED, or another each second)")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this sequence; repeatable")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="guests at a time, for each kernel (default: %(default)s)")
+    parser.add_argument(
+        "--module",
+        default="rust",
+        metavar="rust|FILE.ko",
+        help="the msm.ko to load (default: rust)",
+    )
+    parser.add_argument(
+        "--share",
+        action="store_true",
+        help="what make test plays: as much as a minute on each kernel allows for",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=os.environ.get("SEED") or None,
+        metavar="N",
+        help="which share (default: $SEED, or another each second)",
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="this sequence; repeatable"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="guests at a time, for each kernel (default: %(default)s)",
+    )
     guests.add_cpus(parser)
     args = parser.parse_args()
 
@@ -92,13 +130,28 @@ def main():
     shards = []
     for kernel in kernels:
         if args.only:
-            shards.append(Shard(kernel, [word for name in args.only for word in ("--only-sequence", name)], kernel, args))
+            shards.append(
+                Shard(
+                    kernel,
+                    [word for name in args.only for word in ("--only-sequence", name)],
+                    kernel,
+                    args,
+                )
+            )
         elif args.share:
             # different ones on each kernel
-            words = ["--share", str(2 * seed + (kernel == "debug")), "--seconds", str(SECONDS[kernel])]
+            words = [
+                "--share",
+                str(2 * seed + (kernel == "debug")),
+                "--seconds",
+                str(SECONDS[kernel]),
+            ]
             shards.append(Shard(kernel, words, kernel, args))
         else:
-            shards += [Shard(kernel, ["--shard", f"{n}/{jobs}"], f"{kernel}-{n}", args) for n in range(jobs)]
+            shards += [
+                Shard(kernel, ["--shard", f"{n}/{jobs}"], f"{kernel}-{n}", args)
+                for n in range(jobs)
+            ]
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         shards = list(pool.map(Shard.run, shards))
 
@@ -111,7 +164,9 @@ def main():
     for kernel in kernels:
         mine = [shard for shard in shards if shard.kernel == kernel]
         found = sum(len(shard.findings) for shard in mine)
-        counts.append(f"{kernel}: {sum(shard.played for shard in mine)} sequences, {found} findings")
+        counts.append(
+            f"{kernel}: {sum(shard.played for shard in mine)} sequences, {found} findings"
+        )
     print(f"{'; '.join(counts)}; {time.monotonic() - start:.0f} s", flush=True)
     return 1 if findings or not all(shard.played for shard in shards) else 0
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Runs the tests that tests/suite.toml lists. Called by tests/run-tests, inside the toolchain root, with everything built."""
+"""Runs the tests that tests/suite.toml lists. Called by tests/run-tests, inside the toolchain
+root, with everything built."""
 
 import concurrent.futures
 import fcntl
@@ -27,11 +28,27 @@ HOST = ["env", f"CARGO_TARGET_DIR={TOP}/build/cargo-host"]
 KEYS = {
     "host": {"name", "command"},
     "script": {"name", "command", "counts"},
-    "guest": {"name", "program", "args", "kernels", "modules", "timeout", "alone", "vm", "fails", "complains", "after"},
+    "guest": {
+        "name",
+        "program",
+        "args",
+        "kernels",
+        "modules",
+        "timeout",
+        "alone",
+        "vm",
+        "fails",
+        "complains",
+        "after",
+    },
 }
 
 # A program's lines, between those of the script around it.
-BEGIN, END, RESULT = re.compile(r"@begin (\d+)"), re.compile(r"@end (\d+) (\d+)"), re.compile(r"(ok|FAIL) ([\w-]+)(?:: (.*))?")
+BEGIN, END, RESULT = (
+    re.compile(r"@begin (\d+)"),
+    re.compile(r"@end (\d+) (\d+)"),
+    re.compile(r"(ok|FAIL) ([\w-]+)(?:: (.*))?"),
+)
 DEFECT = re.compile(r"defect_(\d+)")
 KTAP = re.compile(r"^(\s*)(not )?ok (\d+) (.+)$")
 
@@ -71,7 +88,10 @@ class Report:
 
     def line(self, verdict, seconds, where, name, why=""):
         with self.lock:
-            print(f"{verdict:<6} {seconds:6.1f} s  {where:<12} {name}{': ' + why if why else ''}", flush=True)
+            print(
+                f"{verdict:<6} {seconds:6.1f} s  {where:<12} {name}{': ' + why if why else ''}",
+                flush=True,
+            )
 
     def ok(self, seconds, where, name, why=""):
         with self.lock:
@@ -85,7 +105,9 @@ class Report:
         self.line("FAIL", seconds, where, name, why)
         if detail:
             with self.lock:
-                print("\n".join(f"       | {line}" for line in detail.splitlines()[-80:]), flush=True)
+                print(
+                    "\n".join(f"       | {line}" for line in detail.splitlines()[-80:]), flush=True
+                )
 
     def known(self, seconds, where, name, number, why):
         with self.lock:
@@ -156,7 +178,8 @@ class Boot:
         with Boot.lock:
             Boot.count += 1
             first = tests[0]
-            name = f"{first.module}-{first.kernel}-{Boot.count:03}-{first.name}{'-' + first.defect if first.defect else ''}"
+            name = f"{first.module}-{first.kernel}-{Boot.count:03}-{first.name}"
+            name += f"-{first.defect}" if first.defect else ""
         self.log = LOGS / name
 
     def take(self, line):
@@ -173,21 +196,31 @@ class Boot:
             self.results[self.current].append(result)
             self.since = now
             if not test.defect and not test.fails and not test.complains:
-                (report.ok if match[1] == "ok" else report.fail)(result[3], test.where, f"{test.name} {match[2]}", result[2])
+                (report.ok if match[1] == "ok" else report.fail)(
+                    result[3], test.where, f"{test.name} {match[2]}", result[2]
+                )
 
     def run(self):
         """Runs and reports; returns the tests that still have to run."""
         first = self.tests[0]
         start = time.monotonic()
         argv = [str(TOP / "tests/vm"), "--module", first.module, "--kernel", first.kernel]
-        argv += ["--timeout", str(sum(test.timeout for test in self.tests)), "--log", f"{self.log}.kernel", *first.vm]
+        argv += [
+            "--timeout",
+            str(sum(test.timeout for test in self.tests)),
+            "--log",
+            f"{self.log}.kernel",
+            *first.vm,
+        ]
         share = Path(f"{self.log}.share")
         if first.after:
             share.mkdir()
             argv += ["--share", str(share)]
         if first.defect:
             argv += ["--no-kmemleak"]
-        status, errors = run([*argv, "--", "sh", "-c", script(self.tests)], f"{self.log}.log", self.take)
+        status, errors = run(
+            [*argv, "--", "sh", "-c", script(self.tests)], f"{self.log}.log", self.take
+        )
         seconds = time.monotonic() - start
         if first.defect:
             self.judge_defect(status, errors, seconds)
@@ -205,7 +238,13 @@ class Boot:
             if status == 70 and found:
                 report.ok(seconds, first.where, first.name, f"noticed: {found[0]}")
             else:
-                report.fail(seconds, first.where, first.name, f"status {status}, without {first.complains}", errors)
+                report.fail(
+                    seconds,
+                    first.where,
+                    first.name,
+                    f"status {status}, without {first.complains}",
+                    errors,
+                )
             return []
         done = len(self.ended)
         for i, test_status in self.ended.items():
@@ -214,11 +253,23 @@ class Boot:
             if (test_status != 0) != ("FAIL" in verdicts):
                 report.fail(0, first.where, self.tests[i].name, f"exit status {test_status}")
         if status == 0 or (status == 1 and done):
-            report.ok(seconds, first.where, f"kernel log and leaks after {', '.join(t.name for t in self.tests[:done])}")
+            report.ok(
+                seconds,
+                first.where,
+                f"kernel log and leaks after {', '.join(t.name for t in self.tests[:done])}",
+            )
         else:
-            what = {70: "the kernel complained", 124: "too slow", 125: "the guest can't be started"}.get(status, f"status {status}")
+            what = {
+                70: "the kernel complained",
+                124: "too slow",
+                125: "the guest can't be started",
+            }.get(status, f"status {status}")
             blamed = self.tests[self.current] if self.current is not None else None
-            name = blamed.name if blamed else f"after {', '.join(t.name for t in self.tests[:done]) or 'boot'}"
+            name = (
+                blamed.name
+                if blamed
+                else f"after {', '.join(t.name for t in self.tests[:done]) or 'boot'}"
+            )
             report.fail(seconds, first.where, name, f"{what}, see {self.log}.kernel", errors)
             if blamed or not done:
                 done += 1
@@ -227,7 +278,8 @@ class Boot:
         return self.tests[done:]
 
     def look_at(self, share):
-        """Has the files that a program has left looked at; what does so prints lines as programs do."""
+        """Has the files that a program has left looked at; what does so prints lines as
+        programs do."""
         first = self.tests[0]
         begin = time.monotonic()
         verdicts = []
@@ -235,26 +287,44 @@ class Boot:
         def take(line):
             if match := RESULT.match(line):
                 verdicts.append(match[1])
-                (report.ok if match[1] == "ok" else report.fail)(0, first.where, f"{first.name} {match[2]}", match[3] or "")
+                (report.ok if match[1] == "ok" else report.fail)(
+                    0, first.where, f"{first.name} {match[2]}", match[3] or ""
+                )
 
-        status, errors = run([*HOST, *shlex.split(first.after), str(share)], f"{self.log}.after.log", take)
+        status, errors = run(
+            [*HOST, *shlex.split(first.after), str(share)], f"{self.log}.after.log", take
+        )
         if not verdicts or (status != 0) != ("FAIL" in verdicts):
             seconds = time.monotonic() - begin
-            report.fail(seconds, first.where, f"{first.name}: {first.after}", f"status {status}, {len(verdicts)} results", errors)
+            report.fail(
+                seconds,
+                first.where,
+                f"{first.name}: {first.after}",
+                f"status {status}, {len(verdicts)} results",
+                errors,
+            )
 
     def out_of_memory(self):
-        """What the kernel says of the first process that it has killed for want of memory, if any."""
-        match = re.search(r"Out of memory: Killed process .*?\)", Path(f"{self.log}.kernel").read_text(errors="replace"))
+        """What the kernel says of the first process that it has killed for want of memory, if
+        any."""
+        match = re.search(
+            r"Out of memory: Killed process .*?\)",
+            Path(f"{self.log}.kernel").read_text(errors="replace"),
+        )
         return match and match[0]
 
     def judge_defect(self, status, errors, seconds):
         test = self.tests[0]
         number = int(DEFECT.match(test.defect)[1])
-        splat = re.search(r"(BUG: .*|WARNING: .*|Kernel panic .*|Unable to handle .*|INFO: task .*)", errors)
+        splat = re.search(
+            r"(BUG: .*|WARNING: .*|Kernel panic .*|Unable to handle .*|INFO: task .*)", errors
+        )
         results = {name: (verdict, why) for verdict, name, why, _ in self.results[0]}
         verdict, why = results.get(test.defect, ("", ""))
         if status == 70 and splat:
-            report.known(seconds, test.where, f"{test.name} {test.defect}", number, splat[1].strip()[:100])
+            report.known(
+                seconds, test.where, f"{test.name} {test.defect}", number, splat[1].strip()[:100]
+            )
         elif status == 124 or (status == 0 and not verdict):
             report.known(seconds, test.where, f"{test.name} {test.defect}", number, "never ends")
         elif verdict == "FAIL":
@@ -262,9 +332,17 @@ class Boot:
         elif status == 137 and (victim := self.out_of_memory()):
             report.known(seconds, test.where, f"{test.name} {test.defect}", number, victim)
         elif verdict == "ok":
-            report.line("-", seconds, test.where, f"{test.name} {test.defect}", f"known defect {number} was not seen this time")
+            report.line(
+                "-",
+                seconds,
+                test.where,
+                f"{test.name} {test.defect}",
+                f"known defect {number} was not seen this time",
+            )
         else:
-            report.fail(seconds, test.where, f"{test.name} {test.defect}", f"status {status}", errors)
+            report.fail(
+                seconds, test.where, f"{test.name} {test.defect}", f"status {status}", errors
+            )
 
 
 def sequence(tests):
@@ -274,8 +352,12 @@ def sequence(tests):
 
 
 def with_defects(tests):
-    """The sub-tests of these programs that show known defects, each a test for a guest of its own."""
-    names = "; ".join(f"/guest/{test.program} --list | sed -n 's/^defect_/{i} &/p'" for i, test in enumerate(tests))
+    """The sub-tests of these programs that show known defects, each a test for a guest of its
+    own."""
+    names = "; ".join(
+        f"/guest/{test.program} --list | sed -n 's/^defect_/{i} &/p'"
+        for i, test in enumerate(tests)
+    )
     lines = []
     argv = [str(TOP / "tests/vm"), "--module", "none", "--kernel", "stock", "--", "sh", "-c", names]
     status, errors = run(argv, LOGS / "defects.log", lines.append)
@@ -297,12 +379,23 @@ def kunit():
     """The tests that are compiled into the kernel and our module."""
     log = LOGS / "kunit"
     start = time.monotonic()
-    argv = [str(TOP / "tests/vm"), "--kernel", "debug", "--timeout", "600", "--log", f"{log}.kernel"]
+    argv = [
+        str(TOP / "tests/vm"),
+        "--kernel",
+        "debug",
+        "--timeout",
+        "600",
+        "--log",
+        f"{log}.kernel",
+    ]
     # whoever loads the module waits meanwhile, with a limit of KUnit's own
-    words = "kunit.enable=1 kunit.autorun=1 kunit.filter_glob=*rs*.* sysctl.kernel.hung_task_timeout_secs=400"
+    words = "kunit.enable=1 kunit.autorun=1 kunit.filter_glob=*rs*.* "
+    words += "sysctl.kernel.hung_task_timeout_secs=400"
     argv += ["--append", words, "--", "true"]
     status, errors = run(argv, f"{log}.log")
-    text = Path(f"{log}.kernel").read_text(errors="replace") if Path(f"{log}.kernel").exists() else ""
+    text = (
+        Path(f"{log}.kernel").read_text(errors="replace") if Path(f"{log}.kernel").exists() else ""
+    )
     # KTAP: "1..N" says how many follow at that depth; cases are one below the suites
     suite, cases, planned = "", 0, 0
     for line in text.splitlines():
@@ -316,7 +409,9 @@ def kunit():
             (report.fail if match[2] else report.ok)(0, "kunit", f"{suite} {match[4]}")
     seconds = time.monotonic() - start
     if not cases or cases != planned:
-        report.fail(seconds, "kunit", f"{cases} of {planned} tests were run", f"see {log}.kernel", errors)
+        report.fail(
+            seconds, "kunit", f"{cases} of {planned} tests were run", f"see {log}.kernel", errors
+        )
     elif status:
         report.fail(seconds, "kunit", "kernel log", f"status {status}, see {log}.kernel", errors)
     else:
@@ -331,7 +426,9 @@ def script_of_its_own(entry):
     status, errors = run(shlex.split(entry["command"]), log, lines.append)
     seconds = time.monotonic() - start
     if status:
-        report.fail(seconds, "guests", entry["name"], f"see {log}", "\n".join(lines[-40:]) + "\n" + errors)
+        report.fail(
+            seconds, "guests", entry["name"], f"see {log}", "\n".join(lines[-40:]) + "\n" + errors
+        )
     else:
         counted = next((line for line in lines if re.search(entry["counts"], line)), "")
         report.ok(seconds, "guests", entry["name"], counted)
@@ -344,7 +441,9 @@ def host(entry):
     status, errors = run([*HOST, *shlex.split(entry["command"])], log, lines.append)
     seconds = time.monotonic() - start
     if status:
-        report.fail(seconds, "host", entry["name"], f"see {log}", "\n".join(lines[-40:]) + "\n" + errors)
+        report.fail(
+            seconds, "host", entry["name"], f"see {log}", "\n".join(lines[-40:]) + "\n" + errors
+        )
     else:
         # as cargo and Python's unittest say it
         passed = sum(int(n) for n in re.findall(r"\d+(?= passed)|(?<=Ran )\d+", "\n".join(lines)))
@@ -364,7 +463,10 @@ def load():
         for entry in entries:
             unknown = set(entry) - KEYS.get(kind, set())
             if kind not in KEYS or unknown or "name" not in entry:
-                sys.exit(f"tests/suite.toml: [[{kind}]] {entry.get('name')}: unknown {', '.join(unknown) or kind}")
+                sys.exit(
+                    f"tests/suite.toml: [[{kind}]] {entry.get('name')}: unknown "
+                    f"{', '.join(unknown) or kind}"
+                )
     return suite
 
 
@@ -375,9 +477,17 @@ def main():
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--no-host", action="store_true", help="nothing but guests")
     where.add_argument("--host", action="store_true", help="no guests")
-    where.add_argument("--defects", action="store_true", help="show the C memory manager's known defects instead")
-    # More than there are processors would end no earlier, but what has a time limit might not end in time.
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="guests at a time (default: %(default)s)")
+    where.add_argument(
+        "--defects", action="store_true", help="show the C memory manager's known defects instead"
+    )
+    # More than there are processors would end no earlier, but what has a time limit might not end
+    # in time.
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="guests at a time (default: %(default)s)",
+    )
     parser.add_argument("--list", action="store_true", help="list the tests")
     args = parser.parse_args()
     suite = load()
@@ -428,7 +538,9 @@ def main():
                     timeout=entry.get("timeout", 300) * (4 if kernel == "debug" else 1),
                     args=entry.get("args", []),
                     vm=[os.path.expandvars(word) for word in entry.get("vm", [])],
-                    alone=any(entry.get(key) for key in ("alone", "vm", "fails", "complains", "after")),
+                    alone=any(
+                        entry.get(key) for key in ("alone", "vm", "fails", "complains", "after")
+                    ),
                     after=entry.get("after", ""),
                     fails=entry.get("fails", False),
                     complains=entry.get("complains", ""),
@@ -446,7 +558,12 @@ def main():
         tasks.insert(1, (hosts, [entry for entry in suite["host"] if wanted(entry["name"])]))
     tasks += [(sequence, tests) for tests in apart]
     if args.defects:
-        stock = [test for tests in [*groups.values(), *apart] for test in tests if test.module == "stock" and not (test.fails or test.complains)]
+        stock = [
+            test
+            for tests in [*groups.values(), *apart]
+            for test in tests
+            if test.module == "stock" and not (test.fails or test.complains)
+        ]
         tasks = [(sequence, [test]) for test in with_defects(stock)]
 
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:

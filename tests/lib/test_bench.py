@@ -10,7 +10,16 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).parent))
 import bench  # noqa: E402
 
-SCENARIO = {"name": "map", "title": "MAP", "sizes": [1, 64], "of": "MiB", "unit": "op", "what": "fence", "ratio": 0.6, "tlbi": 1}
+SCENARIO = {
+    "name": "map",
+    "title": "MAP",
+    "sizes": [1, 64],
+    "of": "MiB",
+    "unit": "op",
+    "what": "fence",
+    "ratio": 0.6,
+    "tlbi": 1,
+}
 
 
 def run(fence, tlbi=1):
@@ -20,7 +29,9 @@ def run(fence, tlbi=1):
 def row(ours, **scenario):
     """The row of a size at which stock costs 1000, ours so much in each run."""
     scenario = {**SCENARIO, "sizes": [1], **scenario}
-    return bench.rows_of([scenario], {("map", 1): {"stock": [run(1000)] * len(ours), "rust": [run(v) for v in ours]}})[0]
+    return bench.rows_of(
+        [scenario], {("map", 1): {"stock": [run(1000)] * len(ours), "rust": [run(v) for v in ours]}}
+    )[0]
 
 
 class Rows(unittest.TestCase):
@@ -39,7 +50,9 @@ class Rows(unittest.TestCase):
     def test_flat(self):
         def missed(great):
             ours = {1: 100, 64: great}
-            results = {("map", n): {"stock": [run(1000)], "rust": [run(v)]} for n, v in ours.items()}
+            results = {
+                ("map", n): {"stock": [run(1000)], "rust": [run(v)]} for n, v in ours.items()
+            }
             return bench.rows_of([{**SCENARIO, "flat": 1.1}], results)[1]["missed"]
 
         self.assertEqual(missed(109), [])
@@ -50,7 +63,10 @@ class Rows(unittest.TestCase):
         del tables["ratio"], tables["tlbi"]
 
         def missed(reserved):
-            runs = {"stock": [{"reserved": 900.0, "used": 10.0}], "rust": [{"reserved": reserved, "used": 10.0}]}
+            runs = {
+                "stock": [{"reserved": 900.0, "used": 10.0}],
+                "rust": [{"reserved": reserved, "used": 10.0}],
+            }
             return bench.rows_of([tables], {("map", 1): runs})[0]["missed"]
 
         self.assertEqual(missed(11.0), [])
@@ -78,7 +94,9 @@ class Check(unittest.TestCase):
     def test_worse_than_a_doctored_baseline(self):
         baseline = bench.baseline_of([row([500])])
         baseline[0]["ratio"] *= 0.9
-        self.assertEqual(bench.worse([row([500])], baseline, True), ["map 1: 0.500 of stock's cost, was 0.450"])
+        self.assertEqual(
+            bench.worse([row([500])], baseline, True), ["map 1: 0.500 of stock's cost, was 0.450"]
+        )
 
     def test_worse_than_nothing(self):
         nothing, something = ({**row([1]), "ratio": ratio} for ratio in (0.0, 0.001))
@@ -108,7 +126,10 @@ class Described(unittest.TestCase):
         for scenario in described["scenario"]:
             self.assertIn(f'("{scenario["name"]}",', program.replace("(\n        ", "("))
             self.assertEqual(scenario["sizes"], sorted(scenario["sizes"]))
-            self.assertTrue({"ratio", "most", "of_used", "works"} & set(scenario), f"{scenario['name']} has no target")
+            self.assertTrue(
+                {"ratio", "most", "of_used", "works"} & set(scenario),
+                f"{scenario['name']} has no target",
+            )
 
 
 if __name__ == "__main__":

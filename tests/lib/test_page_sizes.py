@@ -35,23 +35,32 @@ class PageSizes(unittest.TestCase):
         self.dir = Path(directory.name)
 
     def module(self, shift, *args):
-        """Output and status of scripts/module for a tree that isn't there beyond its configuration."""
+        """Output and status of scripts/module for a tree that isn't there beyond its
+        configuration."""
         config = self.dir / "include/config/auto.conf"
         config.parent.mkdir(parents=True)
         config.write_text(f"CONFIG_ARM64=y\nCONFIG_PAGE_SHIFT={shift}\n")
         done = subprocess.run(
-            ["make", "-C", TOP, "module", f"KDIR={self.dir}", *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            ["make", "-C", TOP, "module", f"KDIR={self.dir}", *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
         )
         return done.stdout, done.returncode
 
     def test_module_for_16_kib(self):
         said, status = self.module(14)
-        self.assertIn("this kernel has pages of 16 KiB, and msm_rs works only with pages of 4 KiB", said)
+        self.assertIn(
+            "this kernel has pages of 16 KiB, and msm_rs works only with pages of 4 KiB", said
+        )
         self.assertNotEqual(status, 0)
 
     def test_module_for_64_kib(self):
         said, status = self.module(16)
-        self.assertIn("this kernel has pages of 64 KiB, and msm_rs works only with pages of 4 KiB", said)
+        self.assertIn(
+            "this kernel has pages of 64 KiB, and msm_rs works only with pages of 4 KiB", said
+        )
         self.assertNotEqual(status, 0)
 
     def kconfig(self, four_kib):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""verdicts.py DIR: whether tools/devcoredump makes of DIR/*.dump what DIR/*.expect say (see the guest program `verdicts`)."""
+"""verdicts.py DIR: whether tools/devcoredump makes of DIR/*.dump what DIR/*.expect say (see the
+guest program `verdicts`)."""
 
 import json
 import os
@@ -9,13 +10,21 @@ from pathlib import Path
 
 TOP = Path(os.environ["MSM_RS_TOP"])
 MANIFEST = TOP / "tools/devcoredump/Cargo.toml"
-TOOL = Path(os.environ.get("CARGO_TARGET_DIR", TOP / "tools/devcoredump/target")) / "debug/msm-devcoredump"
+TOOL = (
+    Path(os.environ.get("CARGO_TARGET_DIR", TOP / "tools/devcoredump/target"))
+    / "debug/msm-devcoredump"
+)
 
 
 def tool(*args, status):
-    done = subprocess.run([TOOL, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [TOOL, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     if done.returncode != status:
-        raise ValueError(f"{' '.join(map(str, args[:1]))}: status {done.returncode}, not {status}: {(done.stderr or done.stdout).strip()}")
+        raise ValueError(
+            f"{' '.join(map(str, args[:1]))}: status {done.returncode}, not {status}: "
+            f"{(done.stderr or done.stdout).strip()}"
+        )
     return done.stdout
 
 
@@ -48,7 +57,9 @@ def judge(path, expected):
 
 
 def main():
-    subprocess.run(["cargo", "build", "--quiet", "--locked", "--manifest-path", MANIFEST], check=True)
+    subprocess.run(
+        ["cargo", "build", "--quiet", "--locked", "--manifest-path", MANIFEST], check=True
+    )
     failed = 0
     for path in sorted(Path(sys.argv[1]).glob("*.expect")):
         expected = dict(line.split(" ", 1) for line in path.read_text().splitlines())

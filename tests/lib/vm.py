@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Runs a command in a fresh guest with the virtual Adreno.
 
-Called by tests/vm, inside the toolchain root, where everything has been built. The guest's side is tests/lib/init.
+Called by tests/vm, inside the toolchain root, where everything has been built. The guest's side is
+tests/lib/init.
 """
 
 import argparse
@@ -27,18 +28,20 @@ SPLAT = 70  # the kernel complained
 BROKEN = 125  # the guest could not run the command
 
 EPILOG = """\
-CMD is looked for among the guest programs (tests/guest) and in busybox. It starts in /share if there is one, otherwise in
-/, without input. Its output is this command's output; everything else goes to standard error.
+CMD is looked for among the guest programs (tests/guest) and in busybox. It starts in /share if
+there is one, otherwise in /, without input. Its output is this command's output; everything else
+goes to standard error.
 
 exit status:
   CMD's own, or
-  70   the kernel's log shows a splat, a page was freed that the GPU can reach (the watch), or the virtual Adreno says that
-       it was used in a way that isn't allowed; that is printed
-  124  CMD took longer than --timeout, or was silent for longer than --silence; what the kernel says of blocked tasks is printed
+  70   the kernel's log shows a splat, a page was freed that the GPU can reach (the watch), or the
+       virtual Adreno says that it was used in a way that isn't allowed; that is printed
+  124  CMD took longer than --timeout, or was silent for longer than --silence; what the kernel says
+       of blocked tasks is printed
   125  the guest could not be started, or CMD could not be started in it
 
 examples:
-  tests/vm -- alias                                   a guest program, with our module on Debian's kernel
+  tests/vm -- alias                                   a guest program, our module, Debian's kernel
   tests/vm --module stock -- hostile --list           with the C memory manager
   tests/vm --kernel debug -- two-queues               on the kernel that looks for mistakes
   tests/vm --share /tmp/mine -- ./prog                a program of your own
@@ -56,27 +59,97 @@ def arguments():
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--module", default="rust", metavar="rust|stock|none|FILE.ko", help="the msm.ko to load (default: rust)")
-    add("--kernel", default="stock", choices=["stock", "debug"], help="Debian's kernel or the debug kernel")
-    add("--mem", default=None, metavar="SIZE", help="memory: 1G, 768M (default: 1G, debug kernel 2G)")
+    add(
+        "--module",
+        default="rust",
+        metavar="rust|stock|none|FILE.ko",
+        help="the msm.ko to load (default: rust)",
+    )
+    add(
+        "--kernel",
+        default="stock",
+        choices=["stock", "debug"],
+        help="Debian's kernel or the debug kernel",
+    )
+    add(
+        "--mem",
+        default=None,
+        metavar="SIZE",
+        help="memory: 1G, 768M (default: 1G, debug kernel 2G)",
+    )
     add("--cpus", type=int, default=2, metavar="N", help="processors (default: 2)")
-    add("--icount", action="store_true", help="the clock counts instructions, 1 ns each; one processor")
-    add("--modparam", action="append", default=[], metavar="K=V", help="parameter of msm.ko; repeatable")
+    add(
+        "--icount",
+        action="store_true",
+        help="the clock counts instructions, 1 ns each; one processor",
+    )
+    add(
+        "--modparam",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="parameter of msm.ko; repeatable",
+    )
     add("--share", metavar="DIR", help="directory to appear as /share")
-    add("--rootfs", metavar="DIR", help="run CMD with this directory as its root; writes are kept in memory")
+    add(
+        "--rootfs",
+        metavar="DIR",
+        help="run CMD with this directory as its root; writes are kept in memory",
+    )
     add("--timeout", type=float, default=120, metavar="S", help="seconds for CMD (default: 120)")
-    add("--silence", type=float, default=None, metavar="S", help="seconds that CMD may go without output (default: --timeout)")
+    add(
+        "--silence",
+        type=float,
+        default=None,
+        metavar="S",
+        help="seconds that CMD may go without output (default: --timeout)",
+    )
     add("--log", metavar="FILE", help="write the kernel's log there")
-    add("--append", action="append", default=[], metavar="WORDS", help="add to the kernel's command line")
-    add("--expect-splat", action="append", default=[], metavar="REGEX", help="splats that match are not counted")
-    add("--keep-going", action="store_true", help="let CMD go on for as long as it likes after a splat")
-    add("--no-watch", dest="watch", action="store_false", help="don't look whether the GPU can reach pages that are freed")
-    add("--kmemleak", action=argparse.BooleanOptionalAction, help="look for leaks at the end (default: debug kernel)")
-    add("--device-arg", action="append", default=[], metavar="ARG", help="argument for the virtual Adreno; repeatable")
+    add(
+        "--append",
+        action="append",
+        default=[],
+        metavar="WORDS",
+        help="add to the kernel's command line",
+    )
+    add(
+        "--expect-splat",
+        action="append",
+        default=[],
+        metavar="REGEX",
+        help="splats that match are not counted",
+    )
+    add(
+        "--keep-going",
+        action="store_true",
+        help="let CMD go on for as long as it likes after a splat",
+    )
+    add(
+        "--no-watch",
+        dest="watch",
+        action="store_false",
+        help="don't look whether the GPU can reach pages that are freed",
+    )
+    add(
+        "--kmemleak",
+        action=argparse.BooleanOptionalAction,
+        help="look for leaks at the end (default: debug kernel)",
+    )
+    add(
+        "--device-arg",
+        action="append",
+        default=[],
+        metavar="ARG",
+        help="argument for the virtual Adreno; repeatable",
+    )
     add("--counters", metavar="FILE", help="write the virtual Adreno's counters there, as JSON")
     add("--trace", metavar="FILE", help="write what the virtual Adreno does there")
     add("--device", metavar="FILE", help="another vfio-user device than tests/vadreno")
-    add("--verbose", action="store_true", help="show the kernel's log as it comes, and where time goes")
+    add(
+        "--verbose",
+        action="store_true",
+        help="show the kernel's log as it comes, and where time goes",
+    )
     add("command", nargs="+", metavar="CMD", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.icount:
@@ -136,7 +209,8 @@ def depends(data):
 
 
 def watch(args, data):
-    """The glue module's parameter of that name. The C memory manager frees tables that tables lead to when a context ends."""
+    """The glue module's parameter of that name. The C memory manager frees tables that tables
+    lead to when a context ends."""
     if not args.watch or not data:
         return 0
     return 1 if b"msm_rs" in data else 2
@@ -177,7 +251,10 @@ def initrd(args, shares):
         "kmemleak": "1" if args.kmemleak else "",
     }
     files = {
-        "vm/config": (0o100644, "".join(f"{k}={shlex.quote(v)}\n" for k, v in config.items()).encode()),
+        "vm/config": (
+            0o100644,
+            "".join(f"{k}={shlex.quote(v)}\n" for k, v in config.items()).encode(),
+        ),
         "vm/command": (0o100644, f"exec {shlex.join(args.command)}\n".encode()),
     }
     if data:
@@ -191,11 +268,15 @@ def initrd(args, shares):
 # A line that starts so, after the time, is a complaint.
 COMPLAINT = re.compile(
     r"BUG: |BUG\b.* at |kernel BUG |WARNING: |WARN_ON|Internal error: |Oops|Unable to handle kernel"
-    r"|Kernel panic|UBSAN: |refcount_t: |INFO: task .* blocked for more than|INFO: lockdep|INFO: trying to register"
-    r"|rcu: INFO: .* stall|watchdog: .*lockup|DMA-API: (?!preallocated|debugging enabled|disabl)|ODEBUG: "
+    r"|Kernel panic|UBSAN: |refcount_t: |INFO: task .* blocked for more than|INFO: lockdep|INFO: "
+    r"trying to register"
+    r"|rcu: INFO: .* stall|watchdog: .*lockup|DMA-API: (?!preallocated|debugging enabled|disabl)"
+    r"|ODEBUG: "
     r"|pagealloc: |usercopy: |list_(add|del) corruption|slab .*corruption|.*scheduling while atomic"
-    r"|.*memory manager during takedown|.*\[drm\] \*ERROR\* .*(leaked|not clean)|DEBUG_LOCKS_WARN_ON"
-    r"|.*sleeping function called|\S+: Bad page|page dumped because|.*possible (circular|recursive|irq|deadlock)"
+    r"|.*memory manager during takedown|.*\[drm\] \*ERROR\* .*(leaked|not clean)"
+    r"|DEBUG_LOCKS_WARN_ON"
+    r"|.*sleeping function called|\S+: Bad page|page dumped because|.*possible (circular|recursive"
+    r"|irq|deadlock)"
 )
 LINE = re.compile(r"\[ *\d+\.\d+\](?:\[ *[CT]\d+\])? ?(.*)")
 
@@ -245,7 +326,11 @@ class Log:
             if start <= shown:
                 continue
             end = start
-            while end + 1 < len(self.lines) and end - start < 70 and "---[ end trace" not in self.lines[end]:
+            while (
+                end + 1 < len(self.lines)
+                and end - start < 70
+                and "---[ end trace" not in self.lines[end]
+            ):
                 end += 1
             print("\n".join(self.lines[max(0, start - 1) : end + 1]), file=sys.stderr)
             shown = end
@@ -328,8 +413,21 @@ class Guest:
             image = CACHE / "stock/Image"
         words += args.append
 
-        qemu = ["qemu-system-aarch64", "-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"]
-        qemu += ["-accel", "tcg" if args.icount else "tcg,thread=multi", "-cpu", "max,pauth-impdef=on"]
+        qemu = [
+            "qemu-system-aarch64",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-nic",
+            "none",
+        ]
+        qemu += [
+            "-accel",
+            "tcg" if args.icount else "tcg,thread=multi",
+            "-cpu",
+            "max,pauth-impdef=on",
+        ]
         qemu += ["-smp", str(args.cpus), "-m", args.mem]
         # without virtualization=on the first SMC would be an undefined instruction
         qemu += ["-machine", "virt,virtualization=on,gic-version=3,memory-backend=mem"]
@@ -338,7 +436,12 @@ class Guest:
             qemu += ["-icount", "shift=0,sleep=on"]
         vfio = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": self.path("device")}}
         qemu += ["-device", json.dumps(vfio)]
-        qemu += ["-chardev", f"socket,id=console,path={self.path('console')}", "-serial", "chardev:console"]
+        qemu += [
+            "-chardev",
+            f"socket,id=console,path={self.path('console')}",
+            "-serial",
+            "chardev:console",
+        ]
         qemu += ["-device", "virtio-serial-pci"]
         for name in ("out", "err", "ctl"):
             qemu += ["-chardev", f"socket,id={name},path={self.path(name)}"]
@@ -348,7 +451,14 @@ class Guest:
             readonly = ",readonly=on" if tag != "share" else ""
             fsdev = f"local,id={tag},path={quoted},security_model=none,multidevs=remap{readonly}"
             qemu += ["-fsdev", fsdev, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
-        qemu += ["-kernel", str(image), "-initrd", self.path("initrd"), "-append", " ".join(filter(None, words))]
+        qemu += [
+            "-kernel",
+            str(image),
+            "-initrd",
+            self.path("initrd"),
+            "-append",
+            " ".join(filter(None, words)),
+        ]
 
         listeners = {}
         for name in ("console", "out", "err", "ctl"):
@@ -384,7 +494,10 @@ class Guest:
         if word == "ready":
             self.ready = self.heard = time.monotonic()
             if self.args.verbose:
-                say(f"CMD starts {self.ready - self.started:.1f} s after tests/vm, {rest} s after the kernel")
+                say(
+                    f"CMD starts {self.ready - self.started:.1f} s after tests/vm, {rest} s after "
+                    "the kernel"
+                )
         elif word == "fail":
             self.failure = rest
         elif word == "exit":
@@ -439,14 +552,22 @@ class Guest:
             boot = max(4 * boot, self.args.timeout)
         running = True
         deadline = time.monotonic() + boot
-        while running and self.ready is None and self.failure is None and time.monotonic() < deadline:
+        while (
+            running and self.ready is None and self.failure is None and time.monotonic() < deadline
+        ):
             running = self.pump(min(deadline, time.monotonic() + 0.5))
             if self.log.first and time.monotonic() > self.log.first + 10:
                 break
         if running and self.ready:
-            while running and self.status is None and time.monotonic() < (deadline := self.patience()):
+            while (
+                running and self.status is None and time.monotonic() < (deadline := self.patience())
+            ):
                 running = self.pump(min(deadline, time.monotonic() + 0.5))
-                if self.log.first and not self.args.keep_going and time.monotonic() > self.log.first + 10:
+                if (
+                    self.log.first
+                    and not self.args.keep_going
+                    and time.monotonic() > self.log.first + 10
+                ):
                     break
         timed_out = running and self.status is None and not self.log.first and self.failure is None
         if timed_out:
@@ -457,7 +578,10 @@ class Guest:
                 pass
             self.pump(time.monotonic() + 5)
             seconds = time.monotonic() - self.heard if self.heard else 0
-            say(f"{shlex.join(self.args.command)} has not ended, and has said nothing for {seconds:.0f} s")
+            say(
+                f"{shlex.join(self.args.command)} has not ended, and has said nothing for "
+                f"{seconds:.0f} s"
+            )
             print("\n".join(self.log.lines[mark:][:120]), file=sys.stderr)
         elif running:
             # powering off; or a splat that has stopped everything
@@ -481,10 +605,14 @@ class Guest:
         return self.status
 
     def check_leaks(self):
-        """Leaks of what was allocated after the modules under test were loaded count as splats, and so does not knowing."""
+        """Leaks of what was allocated after the modules under test were loaded count as splats,
+        and so does not knowing."""
         if self.leaks_since is None:
             self.log.splats.append(len(self.log.lines))
-            self.log.lines += ["kmemleak: can't scan: not in this kernel, or it has switched itself off", "---[ end trace"]
+            self.log.lines += [
+                "kmemleak: can't scan: not in this kernel, or it has switched itself off",
+                "---[ end trace",
+            ]
             return
         objects, text = [], "\n".join(self.leaks)
         for part in re.split(r"(?=^unreferenced object)", text, flags=re.M):
@@ -501,7 +629,10 @@ class Guest:
             path = self.dir / name
             text = path.read_text(errors="replace").strip() if path.exists() else ""
             if text:
-                print("\n".join(f"    {name}: {line}" for line in text.splitlines()[-10:]), file=sys.stderr)
+                print(
+                    "\n".join(f"    {name}: {line}" for line in text.splitlines()[-10:]),
+                    file=sys.stderr,
+                )
         if self.log.lines:
             print("\n".join("    " + line for line in self.log.lines[-25:]), file=sys.stderr)
 
@@ -521,7 +652,9 @@ def main():
     args = arguments()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    with tempfile.TemporaryDirectory(prefix="vm-") as directory, Guest(args, Path(directory)) as guest:
+    with tempfile.TemporaryDirectory(prefix="vm-") as directory, Guest(
+        args, Path(directory)
+    ) as guest:
         try:
             status = guest.run()
             if guest.qemu.poll() is None:
