@@ -10,8 +10,8 @@ use kernel::{
 
 use crate::{
     ffi::{
-        bo::Pages,
         mmu::Mmu,
+        pages::Pages,
         tables::{
             self,
             TableList,
@@ -19,7 +19,7 @@ use crate::{
         },
     },
     gpuvm_rs::range::VaRange,
-    pgtable::memory::Pool,
+    pgtable::memory::Pool, //
 };
 
 /// The page tables of a kernel-managed VM.

@@ -7,8 +7,16 @@
 use kernel::prelude::*;
 
 use crate::{
+    bo::{
+        reclaim,
+        vmap, //
+    },
     ffi::{
-        bo::Bo,
+        bo::{
+            BoLocked,
+            BoLru, //
+        },
+        mappings::AllMappings,
         shrink::{
             self,
             Lrus, //
@@ -48,16 +56,39 @@ impl shrinker::Driver for Lrus {
     }
 
     fn fate(&self, obj: &ObjLocked<'_>, lru: &LruLocked<'_>) -> Option<Fate> {
-        Bo::fate(obj, lru)
+        fate(obj, lru)
     }
 
     fn evict(&self, obj: &AllLocked<'_>, fate: Fate) -> Result {
-        Bo::evict(obj, fate)
+        evict(obj, fate)
     }
 
     fn scanned(&self, asked: u64, freed: &Freed) {
         shrink::trace_shrink(asked, freed);
     }
+}
+
+/// What may be done with the BO's pages when memory is short.
+pub(crate) fn fate(obj: &ObjLocked<'_>, lru: &LruLocked<'_>) -> Option<Fate> {
+    reclaim::fate(&BoLru::of(&BoLocked::of_object(obj)?, lru)?)
+}
+
+/// Takes the BO's mappings away, then its pages. It is idle and not pinned.
+///
+/// # Errors
+///
+/// `EBUSY` if somebody changes page tables that lead to it. It has its pages and all of its content.
+pub(crate) fn evict(obj: &AllLocked<'_>, fate: Fate) -> Result {
+    let bo = AllMappings::of(obj).ok_or(EINVAL)?;
+    match fate {
+        Fate::Purge => reclaim::purge(&bo),
+        Fate::Swap => reclaim::evict(&bo),
+    }
+}
+
+/// Takes the BO's kernel mapping away, if there is one and nobody uses it. Returns whether that was so.
+pub(crate) fn vunmap(obj: &ObjLocked<'_>) -> bool {
+    BoLocked::of_object(obj).is_some_and(|bo| vmap::unmap(&bo))
 }
 
 /// Frees pages for debugfs' `shrink` file: idle BOs only, as much as is asked for. Returns how many pages it was.
@@ -85,7 +116,7 @@ pub(crate) fn purge_vmaps(shrinker: &Shrinker) -> u32 {
             let Some(obj) = walk.as_mut().next() else {
                 break;
             };
-            purged += u32::from(obj.try_lock().is_some_and(|obj| Bo::vunmap(&obj)));
+            purged += u32::from(obj.try_lock().is_some_and(|obj| vunmap(&obj)));
         }
     }
     if purged > 0 {

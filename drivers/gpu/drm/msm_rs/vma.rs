@@ -5,14 +5,17 @@
 use kernel::prelude::*;
 
 use crate::{
-    bo::iova::Window,
+    bo::{
+        backing,
+        iova::Window, //
+    },
     ffi::{
         bindings,
         bo::{
             Bo,
-            BoLocked,
-            Pages, //
+            BoLocked, //
         },
+        pages::Pages,
         tables,
         vm::{
             Bind,
@@ -223,7 +226,9 @@ pub(crate) fn restore(
     let mut pages = None;
     vm_bo.try_for_each_va(|va| {
         if pages.is_none() {
-            pages = Bo::of_va(va).map(|bo| bo.pages(obj)).transpose()?;
+            pages = Bo::of_va(va)
+                .map(|bo| backing::pages(bo, obj))
+                .transpose()?;
         }
         if let Some(pages) = &pages {
             result = map_bind(vm, va, pages);

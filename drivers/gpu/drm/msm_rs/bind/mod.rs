@@ -31,12 +31,11 @@ use kernel::{
 };
 
 use crate::{
+    bo::backing,
     ffi::{
         self,
-        bo::{
-            Bo,
-            Pages, //
-        },
+        bo::Bo,
+        pages::Pages,
         request::Request,
         tables,
         vm::Bind, //
@@ -268,7 +267,8 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
         for op in ops.iter_mut() {
             if let Some(bo) = &op.bo {
                 not_killed()?;
-                op.pages = Some(bo.pages(&locked.obj(bo.gem()).ok_or(EDEADLK)?)?);
+                let obj = locked.obj(bo.gem()).ok_or(EDEADLK)?;
+                op.pages = Some(backing::pages(bo, &obj)?);
             }
         }
 

@@ -12,10 +12,8 @@ use kernel::{
 use super::BindOp;
 use crate::{
     ffi::{
-        bo::{
-            Bo,
-            Pages, //
-        },
+        bo::Bo,
+        pages::Pages,
         vm::{
             Bind,
             BindVa, //

@@ -40,6 +40,7 @@ mod cases {
             },
             BindOp,
         },
+        bo::backing,
         ffi::{
             bo::Bo,
             tables::Unreachable,
@@ -597,7 +598,7 @@ mod cases {
             for op in ops.iter_mut() {
                 if let Some(bo) = &op.bo {
                     op.pages = match locked.obj(bo.gem()) {
-                        Some(obj) => Some(bo.pages(&obj)?),
+                        Some(obj) => Some(backing::pages(bo, &obj)?),
                         None => None,
                     };
                 }

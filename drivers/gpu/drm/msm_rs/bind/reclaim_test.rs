@@ -19,6 +19,7 @@ mod cases {
             plan::Plan,
             BindOp, //
         },
+        bo::backing,
         ffi::{
             bo::Bo,
             test_device::Device,
@@ -28,7 +29,7 @@ mod cases {
             exec::Exec,
             range::VaRange,
             shrinker::{
-                self,
+                as_reclaim,
                 stages::Fate, //
             },
             trylock::AllLocked,
@@ -43,7 +44,8 @@ mod cases {
             Op,
             PAGE_SIZE, //
         },
-        vm,
+        shrinker,
+        vm, //
     };
 
     const START: u64 = 0x10_0000;
@@ -69,7 +71,8 @@ mod cases {
         let locked = exec.lock_all(|attempt| lock(attempt, vm, &ops, &[ops[0].range]))?;
         let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
         for op in &mut ops {
-            op.pages = Some(bo.pages(&locked.obj(bo.gem()).ok_or(EDEADLK)?)?);
+            let obj = locked.obj(bo.gem()).ok_or(EDEADLK)?;
+            op.pages = Some(backing::pages(bo, &obj)?);
         }
         let mut plan = Plan::new(Transaction::new(&vm_locked, &locked, 2)?, 1, 1);
         ops.iter_mut().try_for_each(|op| plan.apply(op))?;
@@ -94,10 +97,10 @@ mod cases {
 
     /// What the shrinker does with the BO.
     fn evict(bo: &Bo) -> Result {
-        shrinker::as_reclaim(|| {
+        as_reclaim(|| {
             let obj = bo.gem().try_lock().ok_or(EDEADLK)?;
             let all = AllLocked::try_lock(&obj).ok_or(EDEADLK)?;
-            Bo::evict(&all, Fate::Swap)
+            shrinker::evict(&all, Fate::Swap)
         })
     }
 

@@ -4,13 +4,18 @@
 
 use kernel::prelude::*;
 
-use super::{
-    pin,
-    Madv, //
-};
-use crate::ffi::{
-    backing::Backing,
-    bo::BoLocked, //
+use super::pin;
+use crate::{
+    ffi::{
+        backing::Backing,
+        bo::{
+            Bo,
+            BoLocked,
+            Madv, //
+        },
+        pages::Pages, //
+    },
+    gpuvm_rs::gem::ObjLocked, //
 };
 
 /// Sees to it that the BO has its pages. They stay while the lock is held, and after that while the BO is pinned or its resv has a
@@ -62,4 +67,18 @@ pub(crate) fn release_last(bo: &BoLocked<'_>) -> bool {
     drop(backing);
     bo.charge(-(bo.gem().size() as i64));
     true
+}
+
+/// The BO's pages, allocated or brought back from swap if need be.
+///
+/// They stay while the lock is held, and after that while the BO's resv has a fence that isn't
+/// signalled, or the BO is pinned.
+///
+/// # Errors
+///
+/// `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`; `EINVAL` if another object is locked.
+pub(crate) fn pages(bo: &Bo, locked: &ObjLocked<'_>) -> Result<Pages> {
+    let locked = BoLocked::of(bo, locked).ok_or(EINVAL)?;
+    ensure(&locked, Madv::WillNeed)?;
+    locked.pages()
 }

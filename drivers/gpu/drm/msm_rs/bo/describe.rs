@@ -4,9 +4,11 @@
 
 use kernel::prelude::*;
 
-use super::Madv;
 use crate::ffi::{
-    bo::Bo,
+    bo::{
+        Bo,
+        Madv, //
+    },
     seq::{
         Seq,
         Stats, //

@@ -10,18 +10,19 @@ use kernel::prelude::*;
 
 use super::{
     backing,
-    pin,
-    Madv, //
+    pin, //
 };
 use crate::{
     ffi::{
         bo::{
             Bo,
-            BoLocked, //
+            BoLocked,
+            Madv, //
         },
-        vm::Managed,
+        vm::Managed, //
     },
     gpuvm_rs::{
+        gem::ObjLocked,
         va::GpuVa,
         vm::{
             GpuVm,
@@ -30,7 +31,8 @@ use crate::{
             VmLocked, //
         },
     },
-    scanout, vma,
+    scanout,
+    vma, //
 };
 
 /// Addresses that a VMA has to lie in.
@@ -202,4 +204,24 @@ pub(crate) fn close(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) {
             break;
         }
     }
+}
+
+/// Gives the BO its pages and a place in `vm`, unless it has both. Returns the vm_bo and the iova.
+///
+/// # Errors
+///
+/// `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `EINVAL` if it may only be mapped elsewhere or
+/// its handle is gone, `ENOSPC`, `ENOMEM`.
+pub(crate) fn place<'l>(
+    bo: &Bo,
+    vm: &VmLocked<'_, Managed>,
+    obj: &ObjLocked<'l>,
+) -> Result<(VmBo<'l, Managed>, u64)> {
+    let bo = BoLocked::of(bo, obj).ok_or(EINVAL)?;
+    let va = obtain(vm, &bo, Window::ANY, Owner::Handles)
+        // As for a handle that isn't known.
+        .map_err(|e| if e == ENOENT { EINVAL } else { e })?;
+    map(vm, &bo, va.va())?;
+    let vm_bo = VmBo::of_va(va.va(), obj).ok_or(EDEADLK)?;
+    Ok((vm_bo, va.va().range().addr()))
 }

@@ -7,17 +7,15 @@ use kernel::{
     warn_on, //
 };
 
-use super::{
-    backing,
-    Lru,
-    Madv, //
-};
+use super::backing;
 use crate::ffi::bo::{
     Bo,
     BoLocked,
     BoLru,
     Kept,
+    Lru,
     LruState,
+    Madv,
     Retiring, //
 };
 

@@ -9,16 +9,18 @@ use kernel::{
 
 use super::{
     backing,
-    vmap,
-    Madv, //
+    vmap, //
 };
 use crate::{
     ffi::{
-        bo::BoLru,
+        bo::{
+            BoLru,
+            Madv, //
+        },
         mappings::AllMappings, //
     },
     gpuvm_rs::shrinker::stages::Fate,
-    vm_log::LogOp,
+    vm_log::LogOp, //
 };
 
 /// What may be done with the pages: nothing if there are none, or they are pinned or somebody else's.

@@ -15,10 +15,16 @@ use kernel::{
 
 use super::{
     backing,
-    pin,
-    Madv, //
+    pin, //
 };
-use crate::ffi::bo::BoLocked;
+use crate::{
+    ffi::bo::{
+        Bo,
+        BoLocked,
+        Madv, //
+    },
+    gpuvm_rs::gem::ObjLocked, //
+};
 
 /// Maps a BO that userspace needs at least as `at_most` says, and pins it.
 ///
@@ -63,4 +69,31 @@ pub(crate) fn unmap(bo: &BoLocked<'_>) -> bool {
         bo.unmap_for_kernel();
     }
     unused
+}
+
+/// Maps a BO for the kernel for as long as it is locked.
+///
+/// # Errors
+///
+/// `ENODEV` for an imported BO, `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`; `EINVAL` if another object is locked.
+pub(crate) fn map<'o>(bo: &Bo, locked: ObjLocked<'o>) -> Result<Vmap<'o>> {
+    let bo = BoLocked::of_owned(bo, locked).ok_or(EINVAL)?;
+    get(&bo, Madv::WillNeed)?;
+    Ok(Vmap(bo))
+}
+
+/// A BO that is mapped into the kernel, until this is dropped.
+pub(crate) struct Vmap<'o>(BoLocked<'o>);
+
+impl Vmap<'_> {
+    /// Writes dword number `dword`, which is to be in the BO; otherwise warns and writes nothing.
+    pub(crate) fn write(&self, dword: u32, value: u32) {
+        self.0.write_dword(dword, value);
+    }
+}
+
+impl Drop for Vmap<'_> {
+    fn drop(&mut self) {
+        put(&self.0);
+    }
 }

@@ -157,3 +157,27 @@ impl<'b> Backing<'b> {
         }
     }
 }
+
+impl BoLocked<'_> {
+    /// Makes `backing` the BO's.
+    pub(crate) fn publish(&self, backing: Backing<'_>) {
+        let (pages, sgt) = backing.into_raw();
+        // SAFETY: The lock guards both. `msm_gem_status()` looks at `pages` without it, and only whether it is NULL.
+        unsafe {
+            (*self.raw()).sgt = sgt;
+            (&raw mut (*self.raw()).pages).write_volatile(pages);
+        }
+    }
+
+    /// Takes the pages away. `None` if there are none.
+    pub(crate) fn take_backing(&self) -> Option<Backing<'_>> {
+        // SAFETY: The lock guards both; what `publish()` stored is taken out once.
+        unsafe {
+            let bo = self.raw();
+            let pages = NonNull::new((*bo).pages)?;
+            (&raw mut (*bo).pages).write_volatile(core::ptr::null_mut());
+            let sgt = core::mem::replace(&mut (*bo).sgt, core::ptr::null_mut());
+            Some(Backing::from_raw(self, pages, NonNull::new(sgt)?))
+        }
+    }
+}

@@ -34,24 +34,11 @@ use kernel::{
 };
 
 use super::{
-    backing::Backing,
-    bindings, debug,
-    holders::Holders,
-    mappings::AllMappings,
-    vm::{
-        AnyVm,
-        Managed, //
-    },
+    bindings,
+    debug,
+    holders::Holders, //
 };
 use crate::{
-    bo::{
-        backing,
-        iova,
-        reclaim,
-        vmap,
-        Lru,
-        Madv, //
-    },
     gpuvm_rs::{
         gem::{
             GemObject,
@@ -60,14 +47,11 @@ use crate::{
         },
         lru::LruLocked,
         pair,
-        shrinker::stages::Fate,
         sm::OpMap,
-        trylock::AllLocked,
         va::GpuVa,
         vm::{
             Driver,
             GpuVm,
-            VmBo,
             VmLocked, //
         },
     },
@@ -77,6 +61,51 @@ use crate::{
 
 /// The bytes of a BO's name that the VM log keeps.
 pub(crate) const NAME_LEN: usize = 32;
+
+/// What userspace said about the content, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Madv {
+    /// It is needed.
+    WillNeed,
+    /// It may be thrown away when memory is short.
+    DontNeed,
+    /// It was thrown away; the BO never gets pages again.
+    Purged,
+}
+
+impl Madv {
+    /// For `MSM_MADV_x`.
+    pub(crate) fn from_raw(raw: u8) -> Self {
+        match u32::from(raw) {
+            bindings::MSM_MADV_WILLNEED => Self::WillNeed,
+            bindings::MSM_MADV_DONTNEED => Self::DontNeed,
+            _ => Self::Purged,
+        }
+    }
+
+    /// As `MSM_MADV_x`.
+    pub(crate) fn to_raw(self) -> u8 {
+        let raw = match self {
+            Self::WillNeed => bindings::MSM_MADV_WILLNEED,
+            Self::DontNeed => bindings::MSM_MADV_DONTNEED,
+            Self::Purged => bindings::__MSM_MADV_PURGED,
+        };
+        raw as u8
+    }
+}
+
+/// The device's lists of BOs, each from the one used longest ago to the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lru {
+    /// Without pages.
+    Unbacked,
+    /// Pinned, or imported.
+    Pinned,
+    /// With pages that may be swapped out.
+    WillNeed,
+    /// With pages that may be thrown away.
+    DontNeed,
+}
 
 /// A BO in memory: what C knows of it, and what it doesn't.
 #[repr(C)]
@@ -232,41 +261,6 @@ impl Bo {
         unsafe { core::ptr::read_volatile((&raw const (*self.raw()).name).cast()) }
     }
 
-    /// What may be done with the BO's pages when memory is short.
-    pub(crate) fn fate(obj: &ObjLocked<'_>, lru: &LruLocked<'_>) -> Option<Fate> {
-        if !lru.guards(obj) {
-            return None;
-        }
-        // INVARIANT: Only the driver's BOs are in its LRUs.
-        let bo = BoLocked {
-            obj: obj.reborrow(),
-        };
-        // SAFETY: Both are locked.
-        reclaim::fate(&unsafe { BoLru::assume(&bo) })
-    }
-
-    /// Takes the BO's mappings away, then its pages. It is idle and not pinned.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` if somebody changes page tables that lead to it. It has its pages and all of its content.
-    pub(crate) fn evict(obj: &AllLocked<'_>, fate: Fate) -> Result {
-        // SAFETY: Only the driver's BOs are in its LRUs.
-        let bo = unsafe { AllMappings::of(obj) };
-        match fate {
-            Fate::Purge => reclaim::purge(&bo),
-            Fate::Swap => reclaim::evict(&bo),
-        }
-    }
-
-    /// Takes the BO's kernel mapping away, if there is one and nobody uses it. Returns whether that was so.
-    pub(crate) fn vunmap(obj: &ObjLocked<'_>) -> bool {
-        // INVARIANT: Only the driver's BOs are in its LRUs.
-        vmap::unmap(&BoLocked {
-            obj: obj.reborrow(),
-        })
-    }
-
     /// Locks the BO. The wait can't be interrupted.
     pub(crate) fn lock(&self) -> BoGuard<'_> {
         BoGuard::new(self.0.lock())
@@ -302,29 +296,6 @@ impl Bo {
         })
     }
 
-    /// Whether `vm` is the display's. A VM that came to its place in memory after the display's
-    /// went is taken for it.
-    pub(crate) fn is_kms_vm(&self, vm: &GpuVm<Managed>) -> bool {
-        // SAFETY: The device is alive. The pointer is compared only, for the VM may be gone: C
-        // doesn't always clear it.
-        unsafe { bindings::msm_rs_kms_vm(self.device()) == vm.as_raw() }
-    }
-
-    /// The VM of the display, if it maps the BO, and so is there.
-    pub(crate) fn kms_vm(&self) -> Option<ARef<GpuVm<Managed>>> {
-        // SAFETY: As above.
-        let vm = unsafe { bindings::msm_rs_kms_vm(self.device()) };
-        if vm.is_null() {
-            return None;
-        }
-        let locked = self.lock();
-        if !locked.obj().is_mapped_in(vm) {
-            return None;
-        }
-        // SAFETY: The vm_bo refers to it, and stays for as long as the BO is locked.
-        unsafe { AnyVm::managed(vm) }.ok().map(ARef::from)
-    }
-
     /// The contexts that have handles.
     pub(super) fn holders(&self) -> &Holders {
         // SAFETY: Bos are in a `BoMemory`, which is initialised and lives as long as they do.
@@ -356,20 +327,6 @@ impl Bo {
     pub(crate) fn remove_scanout_user(&self) -> i32 {
         self.scanout_refs().fetch_sub(1, Full) - 1
     }
-
-    /// The BO's pages, allocated or brought back from swap if need be.
-    ///
-    /// They stay while the lock is held, and after that while the BO's resv has a fence that isn't
-    /// signalled, or the BO is pinned.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`; `EINVAL` if another object is locked.
-    pub(crate) fn pages(&self, locked: &ObjLocked<'_>) -> Result<Pages> {
-        let locked = BoLocked::of(self, locked).ok_or(EINVAL)?;
-        backing::ensure(&locked, Madv::WillNeed)?;
-        locked.pages()
-    }
 }
 
 /// Proof that a BO's resv is locked for `'l`.
@@ -397,6 +354,23 @@ impl<'l> BoLocked<'l> {
         (bo.gem().as_raw() == obj.as_raw()).then(|| Self {
             obj: obj.reborrow(),
         })
+    }
+
+    /// `None` if the object isn't a BO of the driver.
+    pub(crate) fn of_object(obj: &'l ObjLocked<'_>) -> Option<Self> {
+        // SAFETY: Alive; the functions never change. Only their address is compared.
+        let is_bo =
+            unsafe { core::ptr::eq((*obj.as_raw()).funcs, &raw const bindings::msm_rs_gem_funcs) };
+        // INVARIANT: Only BOs have these functions.
+        is_bo.then(|| Self {
+            obj: obj.reborrow(),
+        })
+    }
+
+    /// As [`Self::of`], for as long as the lock that is given.
+    pub(crate) fn of_owned(bo: &Bo, obj: ObjLocked<'l>) -> Option<Self> {
+        // INVARIANT: It is the BO.
+        (bo.gem().as_raw() == obj.as_raw()).then_some(Self { obj })
     }
 
     /// # Safety
@@ -429,38 +403,6 @@ impl<'l> BoLocked<'l> {
     pub(crate) fn is_backed(&self) -> bool {
         // SAFETY: The lock guards it.
         unsafe { !(*self.raw()).pages.is_null() }
-    }
-
-    /// Makes `backing` the BO's.
-    pub(crate) fn publish(&self, backing: Backing<'_>) {
-        let (pages, sgt) = backing.into_raw();
-        // SAFETY: The lock guards both. `msm_gem_status()` looks at `pages` without it, and only whether it is NULL.
-        unsafe {
-            (*self.raw()).sgt = sgt;
-            (&raw mut (*self.raw()).pages).write_volatile(pages);
-        }
-    }
-
-    /// Takes the pages away. `None` if there are none.
-    pub(crate) fn take_backing(&self) -> Option<Backing<'_>> {
-        // SAFETY: The lock guards both; what `publish()` stored is taken out once.
-        unsafe {
-            let bo = self.raw();
-            let pages = NonNull::new((*bo).pages)?;
-            (&raw mut (*bo).pages).write_volatile(core::ptr::null_mut());
-            let sgt = core::mem::replace(&mut (*bo).sgt, core::ptr::null_mut());
-            Some(Backing::from_raw(self, pages, NonNull::new(sgt)?))
-        }
-    }
-
-    /// The pages as something to map.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM` if there are none.
-    pub(crate) fn pages(&self) -> Result<Pages> {
-        // SAFETY: Locked; the caller holds on to what keeps the pages, see `Bo::pages()`.
-        unsafe { Pages::new(self) }
     }
 
     /// The physical page `index`.
@@ -523,6 +465,23 @@ impl<'l> BoLocked<'l> {
             (*bo).vaddr = bindings::msm_rs_vmap((*bo).pages, nr, self.is_write_combined());
         }
         self.vaddr().ok_or(ENOMEM)
+    }
+
+    /// Writes dword number `dword` through the kernel mapping. Without one, or for a dword that the BO doesn't have, warns and writes
+    /// nothing.
+    pub(crate) fn write_dword(&self, dword: u32, value: u32) {
+        let inside = ops::fits(u64::from(dword) * 4, 4, self.gem().size());
+        let Some(vaddr) = self.vaddr().filter(|_| inside) else {
+            kernel::warn_on!(true);
+            return;
+        };
+        // SAFETY: All of the BO is mapped there, for as long as the lock is held. Userspace and the GPU may use it at the same time.
+        unsafe {
+            vaddr
+                .cast::<u32>()
+                .add(dword as usize)
+                .write_volatile(value)
+        };
     }
 
     /// Takes the kernel mapping away, if there is one. Nobody may be using it.
@@ -749,200 +708,4 @@ impl Bo {
         // SAFETY: Locked until `f` has returned, and pinned until `f` undoes it.
         f(&unsafe { Retiring::assume(self) })
     }
-
-    /// Gives the BO its pages and a place in a kernel-managed VM, unless it has both. Returns the vm_bo and the iova.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `EINVAL` if it may only be mapped elsewhere or
-    /// its handle is gone, `ENOSPC`, `ENOMEM`.
-    pub(crate) fn place<'l>(
-        &self,
-        vm: &VmLocked<'_, Managed>,
-        obj: &ObjLocked<'l>,
-    ) -> Result<(VmBo<'l, Managed>, u64)> {
-        let bo = BoLocked::of(self, obj).ok_or(EINVAL)?;
-        let va = iova::obtain(vm, &bo, iova::Window::ANY, iova::Owner::Handles)
-            // As for a handle that isn't known.
-            .map_err(|e| if e == ENOENT { EINVAL } else { e })?;
-        iova::map(vm, &bo, va.va())?;
-        let vm_bo = VmBo::of_va(va.va(), obj).ok_or(EDEADLK)?;
-        Ok((vm_bo, va.va().range().addr()))
-    }
-
-    /// Maps the BO into the kernel.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` for an imported BO, `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`; `EINVAL` if another object is locked.
-    pub(crate) fn vmap<'o>(&self, locked: ObjLocked<'o>) -> Result<Vmap<'o>> {
-        if locked.as_raw() != self.gem().as_raw() {
-            return Err(EINVAL);
-        }
-        // INVARIANT: It is the BO.
-        let bo = BoLocked { obj: locked };
-        let map = vmap::get(&bo, Madv::WillNeed)?;
-        // INVARIANT: Locked for `'o`.
-        Ok(Vmap {
-            bo,
-            map: map.as_ptr().cast(),
-        })
-    }
 }
-
-/// A BO that is mapped into the kernel.
-///
-/// # Invariants
-///
-/// `map` is where all of the BO is mapped, until this is dropped.
-pub(crate) struct Vmap<'o> {
-    bo: BoLocked<'o>,
-    map: *mut u32,
-}
-
-impl Vmap<'_> {
-    /// Writes dword number `dword`, which is to be in the BO; otherwise warns and writes nothing.
-    pub(crate) fn write(&self, dword: u32, value: u32) {
-        if kernel::warn_on!(!ops::fits(u64::from(dword) * 4, 4, self.bo.gem().size())) {
-            return;
-        }
-        // SAFETY: Within the mapping, by the type invariant. Userspace and the GPU may use it at the same time.
-        unsafe { self.map.add(dword as usize).write_volatile(value) };
-    }
-}
-
-impl Drop for Vmap<'_> {
-    fn drop(&mut self) {
-        vmap::put(&self.bo);
-    }
-}
-
-/// The pages of a BO.
-///
-/// # Invariants
-///
-/// The BO is backed for as long as a lock, a pin or a fence keeps it so, see [`Bo::pages`]; table and pages are
-/// only valid then.
-pub(crate) struct Pages {
-    sgt: NonNull<bindings::sg_table>,
-    pages: NonNull<*mut bindings::page>,
-    bo: ARef<Bo>,
-}
-
-impl Pages {
-    /// # Errors
-    ///
-    /// `ENOMEM` if the BO isn't backed whole.
-    ///
-    /// # Safety
-    ///
-    /// The type invariant holds.
-    unsafe fn new(bo: &BoLocked<'_>) -> Result<Self> {
-        // SAFETY: Locked.
-        let (sgt, pages) = unsafe { ((*bo.raw()).sgt, (*bo.raw()).pages) };
-        // INVARIANT: The caller's promise.
-        Ok(Self {
-            sgt: NonNull::new(sgt).ok_or(ENOMEM)?,
-            pages: NonNull::new(pages).ok_or(ENOMEM)?,
-            bo: ARef::from(&**bo),
-        })
-    }
-
-    /// Whose they are.
-    pub(crate) fn bo(&self) -> &Bo {
-        &self.bo
-    }
-
-    /// C's table of the pages.
-    pub(super) fn sgt(&self) -> *mut bindings::sg_table {
-        self.sgt.as_ptr()
-    }
-
-    /// C's flags for the mapping, `IOMMU_x`.
-    pub(super) fn iommu_prot(&self) -> core::ffi::c_int {
-        let prot = self.prot();
-        let mut flags = bindings::IOMMU_READ;
-        if prot.write {
-            flags |= bindings::IOMMU_WRITE;
-        }
-        if prot.privileged {
-            flags |= bindings::IOMMU_PRIV;
-        }
-        if prot.cached {
-            flags |= bindings::IOMMU_CACHE;
-        }
-        flags as core::ffi::c_int
-    }
-
-    /// How the pages are mapped.
-    pub(super) fn prot(&self) -> Prot {
-        self.bo().prot()
-    }
-
-    /// The memory of `len` bytes from `offset`, as runs of (physical address, bytes), of which the last may be longer.
-    ///
-    /// Costs in proportion to the pages at most, wherever they are in the BO.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if the BO doesn't have them.
-    pub(super) fn runs(&self, offset: u64, len: u64) -> Result<Runs<'_>> {
-        if !ops::fits(offset, len, self.bo().gem().size()) {
-            return Err(EINVAL);
-        }
-        let (first, nr) = (offset / ops::PAGE_SIZE, len / ops::PAGE_SIZE);
-        // SAFETY: By the type invariant.
-        let segments = unsafe { self.sgt.as_ref() };
-        // The segments say without a look at each page how many follow each other, but those before the first have to be skipped.
-        let by_segment = u64::from(segments.orig_nents) <= nr / 4;
-        Ok(Runs {
-            pages: self,
-            first,
-            end: first + nr,
-            segment: by_segment.then_some(segments.sgl),
-        })
-    }
-}
-
-/// See [`Pages::runs`].
-pub(super) struct Runs<'a> {
-    pages: &'a Pages,
-    /// The next page: of the BO, or counted from `segment`.
-    first: u64,
-    /// The page of the BO after the last, unless it goes by segments.
-    end: u64,
-    /// The next segment, to go by them.
-    segment: Option<*mut bindings::scatterlist>,
-}
-
-impl Iterator for Runs<'_> {
-    type Item = (u64, u64);
-
-    #[inline]
-    fn next(&mut self) -> Option<(u64, u64)> {
-        let mut phys = 0;
-        let nr = match &mut self.segment {
-            Some(segment) => {
-                let first = core::mem::take(&mut self.first);
-                // SAFETY: By the invariant of `Pages`; NULL is the end.
-                unsafe { bindings::msm_rs_sg_run(segment, first, &mut phys) }
-            }
-            None => {
-                let max = self.end.checked_sub(self.first).filter(|&max| max > 0)?;
-                // SAFETY: By the invariant of `Pages` there are as many pages as the BO is large, which was checked.
-                let nr = unsafe {
-                    let pages = self.pages.pages.as_ptr().add(self.first as usize);
-                    bindings::msm_rs_page_run(pages, max, &mut phys)
-                };
-                self.first += nr;
-                nr
-            }
-        };
-        (nr > 0).then_some((phys, nr * ops::PAGE_SIZE))
-    }
-}
-
-// SAFETY: Neither is bound to a thread.
-unsafe impl Send for Pages {}
-// SAFETY: They are only read.
-unsafe impl Sync for Pages {}

@@ -28,10 +28,11 @@ use super::{
     bo::{
         Bo,
         BoLocked,
+        Madv,
         Retiring, //
     },
     gem,
-    vm::AnyVm,
+    vm::AnyVm, //
 };
 use crate::{
     bo::{
@@ -41,11 +42,10 @@ use crate::{
         },
         pin,
         sync,
-        vmap,
-        Madv, //
+        vmap, //
     },
     gpuvm_rs::from_result,
-    scanout,
+    scanout, //
 };
 
 // Places for results that are in an ioctl's argument may not be aligned.

@@ -15,13 +15,15 @@ mod cases {
         bo::{
             iova,
             pin,
-            vmap,
-            Lru,
-            Madv, //
+            vmap, //
         },
         ffi::{
             bindings,
-            bo::Bo,
+            bo::{
+                Bo,
+                Lru,
+                Madv, //
+            },
             test_device::{
                 export,
                 release,
@@ -34,6 +36,7 @@ mod cases {
             shrinker::stages::Fate,
             trylock::AllLocked, //
         },
+        shrinker,
     };
 
     /// What happens to a BO.
@@ -151,7 +154,7 @@ mod cases {
                 }
                 Op::Map(vm) => {
                     let result = bo.with_vm(clients[vm].vm(), |vm, bo| {
-                        bo.place(vm, bo.obj()).map(|_| ())
+                        iova::place(bo, vm, bo.obj()).map(|_| ())
                     });
                     if !self.placed[vm] && !self.handle[vm] {
                         assert_eq!(result, Err(EINVAL));
@@ -238,7 +241,7 @@ mod cases {
                 }
                 Op::Vunmap => {
                     let unused = self.vaddr && !self.vmapped;
-                    assert_eq!(Bo::vunmap(bo.lock().obj()), unused);
+                    assert_eq!(shrinker::vunmap(bo.lock().obj()), unused);
                     self.vaddr &= !unused;
                 }
             }
@@ -290,8 +293,8 @@ mod cases {
     /// What the shrinker does with one BO.
     fn reclaim(bo: &Bo) -> Option<Fate> {
         let obj = bo.gem().try_lock()?;
-        let fate = Bo::fate(&obj, &obj.lock_lru())?;
-        Bo::evict(&AllLocked::try_lock(&obj)?, fate).ok()?;
+        let fate = shrinker::fate(&obj, &obj.lock_lru())?;
+        shrinker::evict(&AllLocked::try_lock(&obj)?, fate).ok()?;
         Some(fate)
     }
 

@@ -24,12 +24,14 @@ mod cases {
                 self,
                 Window, //
             },
-            vmap,
-            Madv, //
+            vmap, //
         },
         ffi::{
             bindings,
-            bo::Bo,
+            bo::{
+                Bo,
+                Madv, //
+            },
             test_device::{
                 export,
                 release,
@@ -37,7 +39,7 @@ mod cases {
                 SIZE, //
             },
         },
-        scanout,
+        scanout, //
     };
 
     /// What `msm_framebuffer_prepare()` does.

@@ -21,11 +21,12 @@ use super::{
     bo::{
         Bo,
         BoLocked,
-        BoMemory, //
+        BoMemory,
+        Madv, //
     },
     debug,
     holders::Holders,
-    vm::AnyVm,
+    vm::AnyVm, //
 };
 use crate::{
     bo::{
@@ -35,12 +36,11 @@ use crate::{
             self,
             Users, //
         },
-        vmap,
-        Madv, //
+        vmap, //
     },
     gpuvm_rs::from_result,
     pure::ops,
-    scanout,
+    scanout, //
 };
 
 /// Functions for C that never change.
@@ -50,22 +50,25 @@ struct Table<T>(T);
 // SAFETY: Never written.
 unsafe impl<T> Sync for Table<T> {}
 
-static FUNCS: Table<bindings::drm_gem_object_funcs> = Table(bindings::drm_gem_object_funcs {
-    free: Some(free),
-    open: Some(open),
-    close: Some(close),
-    export: Some(bindings::msm_gem_prime_export),
-    pin: Some(bindings::msm_gem_prime_pin),
-    unpin: Some(bindings::msm_gem_prime_unpin),
-    get_sg_table: Some(bindings::msm_gem_prime_get_sg_table),
-    vmap: Some(bindings::msm_gem_prime_vmap),
-    vunmap: Some(bindings::msm_gem_prime_vunmap),
-    mmap: Some(mmap),
-    status: Some(status),
-    vm_ops: &VM_OPS.0,
-    // SAFETY: No functions is what zeroes say.
-    ..unsafe { core::mem::zeroed() }
-});
+/// What makes an object a BO of this driver.
+#[no_mangle]
+static msm_rs_gem_funcs: Table<bindings::drm_gem_object_funcs> =
+    Table(bindings::drm_gem_object_funcs {
+        free: Some(free),
+        open: Some(open),
+        close: Some(close),
+        export: Some(bindings::msm_gem_prime_export),
+        pin: Some(bindings::msm_gem_prime_pin),
+        unpin: Some(bindings::msm_gem_prime_unpin),
+        get_sg_table: Some(bindings::msm_gem_prime_get_sg_table),
+        vmap: Some(bindings::msm_gem_prime_vmap),
+        vunmap: Some(bindings::msm_gem_prime_vunmap),
+        mmap: Some(mmap),
+        status: Some(status),
+        vm_ops: &VM_OPS.0,
+        // SAFETY: No functions is what zeroes say.
+        ..unsafe { core::mem::zeroed() }
+    });
 
 static VM_OPS: Table<bindings::vm_operations_struct> = Table(bindings::vm_operations_struct {
     fault: Some(fault),
@@ -109,7 +112,7 @@ impl NewBo {
         unsafe {
             (*bo).flags = flags;
             (*bo).madv = Madv::WillNeed.to_raw();
-            (*bo).base.funcs = &FUNCS.0;
+            (*bo).base.funcs = &raw const bindings::msm_rs_gem_funcs;
             bindings::msm_rs_list_init(&raw mut (*bo).node);
         }
         Ok(Self(memory))

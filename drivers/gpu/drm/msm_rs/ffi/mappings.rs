@@ -24,12 +24,9 @@ use crate::{
 pub(crate) struct AllMappings<'l>(BoLocked<'l>);
 
 impl<'l> AllMappings<'l> {
-    /// # Safety
-    ///
-    /// The object was made by the msm driver.
-    pub(super) unsafe fn of(obj: &'l AllLocked<'_>) -> Self {
-        // SAFETY: The caller's promise.
-        Self(unsafe { BoLocked::from_locked(obj.reborrow()) })
+    /// `None` if the object isn't a BO of the driver.
+    pub(crate) fn of(obj: &'l AllLocked<'_>) -> Option<Self> {
+        BoLocked::of_object(obj).map(Self)
     }
 
     /// Removes the page table entries of all VMAs. The VMAs keep their addresses.

@@ -9,7 +9,7 @@ use kernel::prelude::*;
 
 use super::{
     bindings,
-    bo::Pages, //
+    pages::Pages, //
 };
 use crate::gpuvm_rs::vm::VaRange;
 

@@ -48,10 +48,7 @@ use crate::{
         fence::Fence,
         gem::ObjLocked,
         lru::LruGuard,
-        vm::{
-            VmBo,
-            VmLocked, //
-        },
+        vm::VmBo, //
     },
     pure::submit::{
         self,
@@ -327,20 +324,14 @@ impl Entry {
         unsafe { (*self.0.get()).iova }
     }
 
-    /// Gives the BO, which is the object that is locked, its pages and its place in `vm`, unless it has both.
-    ///
-    /// # Errors
-    ///
-    /// As [`Bo::place`].
-    pub(crate) fn place(&self, vm: &VmLocked<'_, Managed>, obj: &ObjLocked<'_>) -> Result {
-        let (vm_bo, iova) = self.bo().place(vm, obj)?;
+    /// The BO has its pages, and a place at `iova`.
+    pub(crate) fn place(&self, vm_bo: VmBo<'_, Managed>, iova: u64) {
         // SAFETY: Nobody else looks at it, by the type invariant.
         unsafe {
             debug_assert!((*self.0.get()).vm_bo.is_null());
             (*self.0.get()).vm_bo = vm_bo.into_raw();
             (*self.0.get()).iova = iova;
         }
-        Ok(())
     }
 
     /// Undoes [`Self::place`], if it was done, as far as the submit is concerned.

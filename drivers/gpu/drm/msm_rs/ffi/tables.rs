@@ -16,7 +16,7 @@ use kernel::{
 
 use super::{
     bindings,
-    bo::Pages,
+    pages::Pages,
     root::Root, //
 };
 use crate::{
@@ -48,7 +48,7 @@ use crate::{
         Error as TableError,
         PageTables, //
     },
-    throttle::Gate,
+    throttle::Gate, //
 };
 
 // Kconfig and `make module` say it before.

@@ -14,7 +14,10 @@ use kernel::{
 
 use super::{
     bindings,
-    bo::Bo,
+    bo::{
+        Bo,
+        Lru, //
+    },
     gem,
     vm::{
         AnyVm,
@@ -23,7 +26,6 @@ use super::{
     },
 };
 use crate::{
-    bo::Lru,
     gpuvm_rs::vm::GpuVm,
     pure::ops::PAGE_SIZE, //
 };

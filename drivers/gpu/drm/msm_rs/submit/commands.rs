@@ -5,8 +5,11 @@
 use kernel::prelude::*;
 
 use crate::{
+    bo::vmap::{
+        self,
+        Vmap, //
+    },
     ffi::{
-        bo::Vmap,
         submit::{
             Entry,
             Request,
@@ -104,7 +107,7 @@ impl Relocations {
         for (index, relocs) in self.0.iter() {
             let bo = table.get(*index as usize).ok_or(EINVAL)?.bo();
             let obj = locked.obj(bo.gem()).ok_or(EDEADLK)?;
-            maps.push((bo.vmap(obj)?, &**relocs), GFP_KERNEL)?;
+            maps.push((vmap::map(bo, obj)?, &**relocs), GFP_KERNEL)?;
         }
         Ok(Relocated(maps))
     }

@@ -5,7 +5,10 @@
 use kernel::prelude::*;
 
 use crate::{
-    bo::pin,
+    bo::{
+        iova,
+        pin, //
+    },
     ffi::{
         bo::{
             BoLocked,
@@ -96,7 +99,8 @@ impl<'l> Placed<'l> {
         let this = Self { table, locked };
         for entry in table {
             let obj = locked.obj(entry.bo().gem()).ok_or(EDEADLK)?;
-            entry.place(vm, &obj)?;
+            let (vm_bo, iova) = iova::place(entry.bo(), vm, &obj)?;
+            entry.place(vm_bo, iova);
         }
         Ok(this)
     }
