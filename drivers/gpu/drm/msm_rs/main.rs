@@ -33,6 +33,7 @@ mod gpuvm_rs;
 mod bind;
 mod bo;
 mod ffi;
+mod footprint;
 mod managed;
 // `tests/pure` compiles it for the host, too, and uses more of it.
 #[allow(dead_code, unreachable_pub)]
@@ -43,6 +44,7 @@ mod pure;
 mod reserve;
 mod scanout;
 mod shrinker;
+mod step;
 mod submit;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;

@@ -12,12 +12,10 @@ use crate::{
     ffi::{
         mmu::Mmu,
         pages::Pages,
-        tables::{
-            self,
-            TableList,
-            VmTables, //
-        },
+        smmu::TableList,
+        tables::VmTables, //
     },
+    footprint,
     gpuvm_rs::range::VaRange,
     pgtable::memory::Pool, //
 };
@@ -55,8 +53,8 @@ impl ManagedTables {
             let tables = tables.lock();
             (tables.geometry(), tables.smmu())
         };
-        let touch = tables::touch(range, true);
-        let footprint = tables::footprint(&geometry, core::iter::once(touch))?;
+        let touch = footprint::touch(range, true);
+        let footprint = footprint::footprint(&geometry, core::iter::once(touch))?;
         let mut pool = TableList::new(smmu);
         let mut tables = loop {
             let guard = tables.lock();

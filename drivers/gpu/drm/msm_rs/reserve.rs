@@ -9,20 +9,20 @@ use kernel::{
 
 use crate::{
     ffi::{
-        tables::{
-            self,
-            Change,
-            JobFootprint,
-            TableList, //
-        },
+        smmu::TableList,
+        tables::Change,
         vm::Bind, //
+    },
+    footprint::{
+        self,
+        JobFootprint, //
     },
     gpuvm_rs::vm::GpuVm,
     pgtable::{
         footprint::Touch,
         memory::Pool, //
     },
-    throttle::Ticket,
+    throttle::Ticket, //
 };
 
 /// Tables that are linked and pinned until this is released or dropped: the change can't run out of them, whatever
@@ -51,7 +51,7 @@ impl Reservation {
         mut ticket: Option<Ticket>,
     ) -> Result<Self> {
         let state = vm.state();
-        let footprint = tables::footprint(&state.geometry, ops)?;
+        let footprint = footprint::footprint(&state.geometry, ops)?;
         let mut pool = TableList::new(state.smmu);
         // Another job's end may remove tables while we allocate: then all over again.
         while let Err(missing) = {

@@ -16,11 +16,11 @@ use crate::{
             BoLocked,
             BoLru, //
         },
-        mappings::AllMappings,
-        shrink::{
+        lrus::{
             self,
             Lrus, //
         },
+        mappings::AllMappings,
     },
     gpuvm_rs::{
         gem::ObjLocked,
@@ -52,7 +52,7 @@ impl shrinker::Driver for Lrus {
     }
 
     fn swap_room(&self) -> u64 {
-        shrink::swap_room()
+        lrus::swap_room()
     }
 
     fn fate(&self, obj: &ObjLocked<'_>, lru: &LruLocked<'_>) -> Option<Fate> {
@@ -64,7 +64,7 @@ impl shrinker::Driver for Lrus {
     }
 
     fn scanned(&self, asked: u64, freed: &Freed) {
-        shrink::trace_shrink(asked, freed);
+        lrus::trace_shrink(asked, freed);
     }
 }
 
@@ -108,9 +108,13 @@ const VMAPS_AT_ONCE: u32 = 15;
 ///
 /// The task may hold the lock of any BO.
 pub(crate) fn purge_vmaps(shrinker: &Shrinker) -> u32 {
-    let lrus = shrinker.driver();
+    let of_device = shrinker.driver();
     let mut purged = 0;
-    for lru in [lrus.dontneed(), lrus.willneed(), lrus.pinned()] {
+    for lru in [
+        of_device.dontneed(),
+        of_device.willneed(),
+        of_device.pinned(),
+    ] {
         pin_init::stack_pin_init!(let walk = shrinker.walk(lru));
         while purged < VMAPS_AT_ONCE {
             let Some(obj) = walk.as_mut().next() else {
@@ -120,7 +124,7 @@ pub(crate) fn purge_vmaps(shrinker: &Shrinker) -> u32 {
         }
     }
     if purged > 0 {
-        shrink::trace_purge_vmaps(purged);
+        lrus::trace_purge_vmaps(purged);
     }
     purged
 }

@@ -18,20 +18,17 @@
 //! the line, either.
 
 use kernel::{
-    new_condvar, new_spinlock,
     prelude::*,
     sync::{
         aref::ARef,
-        Arc,
-        CondVar,
-        SpinLock, //
+        Arc, //
     },
 };
 
 use crate::{
     ffi::{
         self,
-        line::Line,
+        gate::Gate,
         vm::Bind, //
     },
     gpuvm_rs::vm::GpuVm,
@@ -55,89 +52,13 @@ fn share() -> u64 {
     MIN_SHARE.max(ffi::total_ram_pages() / PAGES_PER_TABLE)
 }
 
-/// Lets in as many of something as there is room for, in the order in which they come.
-#[pin_data]
-pub(crate) struct Gate {
-    cap: u64,
-    #[pin]
-    line: Line,
-    #[pin]
-    state: SpinLock<GateState>,
-    #[pin]
-    left: CondVar,
-}
-
-struct GateState {
-    inside: u64,
-    /// How many requests are in the line.
-    waiting: u32,
-}
-
-impl Gate {
-    fn new(cap: u64) -> impl PinInit<Self> {
-        pin_init!(Self {
-            cap,
-            line <- Line::new(),
-            state <- new_spinlock!(GateState { inside: 0, waiting: 0 }, "msm_rs::gate"),
-            left <- new_condvar!("msm_rs::gate"),
-        })
-    }
-
-    /// The gate for the tables of all VMs of a device.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn of_device() -> Result<Arc<Self>> {
-        Arc::pin_init(Self::new(2 * share()), GFP_KERNEL)
-    }
-
-    /// Waits until `nr` more fit, and counts them in.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM` if they can never fit, `ERESTARTSYS` for a signal.
-    fn enter(&self, nr: u64) -> Result {
-        if nr > self.cap {
-            return Err(ENOMEM);
-        }
-        {
-            let mut state = self.state.lock();
-            if state.waiting == 0 && state.inside + nr <= self.cap {
-                state.inside += nr;
-                return Ok(());
-            }
-            state.waiting += 1;
-        }
-        let result = self.wait(nr);
-        self.state.lock().waiting -= 1;
-        result
-    }
-
-    #[cold]
-    fn wait(&self, nr: u64) -> Result {
-        let _turn = self.line.wait()?;
-        let mut state = self.state.lock();
-        while state.inside + nr > self.cap {
-            if self.left.wait_interruptible(&mut state) {
-                return Err(ERESTARTSYS);
-            }
-        }
-        state.inside += nr;
-        Ok(())
-    }
-
-    /// Undoes an [`Self::enter`].
-    fn leave(&self, nr: u64) {
-        if nr == 0 {
-            return;
-        }
-        let mut state = self.state.lock();
-        state.inside -= nr;
-        if state.waiting > 0 {
-            self.left.notify_all();
-        }
-    }
+/// The gate for the tables of all VMs of a device.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn device_gate() -> Result<Arc<Gate>> {
+    Arc::pin_init(Gate::new(2 * share()), GFP_KERNEL)
 }
 
 /// What a VM has in flight.
@@ -169,7 +90,7 @@ impl Throttle {
 
     /// How many tables the VM can have in flight.
     pub(crate) fn cap(&self) -> u64 {
-        self.own.cap
+        self.own.cap()
     }
 
     /// Waits until one more job of `ops` ops can be pending, and counts it in. The job `waits`, or runs as soon as a worker has time.

@@ -22,10 +22,8 @@ use crate::{
     ffi::{
         self,
         bo::Bo,
-        tables::{
-            Smmu,
-            VmTables, //
-        },
+        smmu::Smmu,
+        tables::VmTables,
         vm::Bind,
         wq, //
     },
@@ -46,7 +44,7 @@ use crate::{
         LogOp,
         VmLog, //
     },
-    vma,
+    vma, //
 };
 
 /// What Rust keeps of a VM_BIND VM.
@@ -206,11 +204,11 @@ impl PendingJobs {
 
 impl PageTables {
     /// Writes a log entry for a change that no job makes, and which has been made.
-    pub(crate) fn log_now(&mut self, op: LogOp, vma: &vma::Described<'_>, result: Result) {
+    pub(crate) fn log_now(&mut self, entry: impl FnOnce() -> LogEntry, result: Result) {
         if !self.log.enabled() {
             return;
         }
-        let mut entry: LogEntry = vma.log_entry(op);
+        let mut entry = entry();
         entry.applied = ffi::now_ns();
         entry.err = from_result(result);
         self.log.push(entry);
@@ -299,11 +297,11 @@ fn try_remove_vmas(vm: &GpuVm<Bind>) -> Result<GpuVaList<Bind>> {
     let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
     while let Some(cursor) = vm_locked.first() {
         if cursor.va().data().mapped().get(&vm_locked) {
-            let entry = vma::Described::new(cursor.va());
+            let described = vma::Described::new(cursor.va());
             vm.state()
                 .page_tables
                 .lock()
-                .log_now(LogOp::Close, &entry, Ok(()));
+                .log_now(|| described.log_entry(LogOp::Close), Ok(()));
         }
         let obj = Bo::of_va(cursor.va()).map(ARef::from);
         let obj_locked = obj.as_ref().and_then(|bo| locked.obj(bo.gem()));

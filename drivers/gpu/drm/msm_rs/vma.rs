@@ -16,13 +16,13 @@ use crate::{
             BoLocked, //
         },
         pages::Pages,
-        tables,
         vm::{
             Bind,
             Managed,
             ManagedVa, //
         },
     },
+    footprint,
     gpuvm_rs::{
         gem::ObjLocked,
         va::{
@@ -174,7 +174,7 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
     if va.data().mapped().get(vm) {
         return Ok(());
     }
-    let touch = tables::touch(va.range(), true);
+    let touch = footprint::touch(va.range(), true);
     let mut reservation = Reservation::new(vm, core::iter::once(touch), None)?;
     let mut guard = vm.state().page_tables.lock();
     let pt = &mut *guard;
@@ -182,7 +182,7 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
     let result = change.map(va.range(), Some(pages), va.offset());
     reservation.release(&mut change);
     drop(change);
-    pt.log_now(LogOp::Restore, &Described::new(va), result);
+    pt.log_now(|| Described::new(va).log_entry(LogOp::Restore), result);
     result?;
     va.data().mapped().set(true, vm);
     Ok(())
@@ -206,7 +206,7 @@ pub(crate) fn unmap_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, op: LogOp) -
     let mut change = pt.tables.change();
     let result = change.unmap(va.range());
     drop(change);
-    pt.log_now(op, &Described::new(va), result);
+    pt.log_now(|| Described::new(va).log_entry(op), result);
     result?;
     va.data().mapped().set(false, vm);
     Ok(())

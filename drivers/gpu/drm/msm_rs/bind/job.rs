@@ -28,25 +28,28 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
-        aref::ARef,
         Arc,
         Mutex, //
     },
 };
 
-use super::plan::What;
 use crate::{
     ffi::{
         self,
+        jobs::{
+            self,
+            Jobs, //
+        },
         queue::Queue,
+        smmu::TableList,
         tables::{
-            TableList,
             TornDown,
             Unreachable, //
         },
         vm::Bind, //
     },
     gpuvm_rs::{
+        sched::Finished,
         txn::{
             Committed,
             Retired, //
@@ -54,6 +57,7 @@ use crate::{
         vm::GpuVm, //
     },
     reserve::Reservation,
+    step::What, //
 };
 
 /// What a job does, and what it keeps alive for it.
@@ -247,35 +251,34 @@ impl Slot {
 /// What the scheduler's job carries.
 ///
 /// A cancelled job is freed when what it waited for is signalled, perhaps long after the file was closed.
-pub(crate) struct BindJob {
-    slot: Arc<Slot>,
-    /// Keeps the scheduler's memory alive.
-    vm: ARef<GpuVm<Bind>>,
-}
+pub(crate) struct BindJob(Arc<Slot>);
 
 impl BindJob {
-    /// A job of `vm` that will run what is in `slot` by then.
-    pub(crate) fn new(vm: &GpuVm<Bind>, slot: Arc<Slot>) -> Self {
-        Self {
-            slot,
-            vm: vm.into(),
-        }
+    /// A job that will run what is in `slot` by then.
+    pub(crate) fn new(slot: Arc<Slot>) -> Self {
+        Self(slot)
+    }
+}
+
+impl jobs::Work for BindJob {
+    fn run(&mut self, vm: &GpuVm<Bind>) {
+        self.0.run(vm);
     }
 
-    /// The scheduler says that it is the job's turn. **Fence path.**
-    pub(crate) fn run(&mut self) {
-        self.slot.run(&self.vm);
-    }
+    /// If the VMA tree has changed by then, the page tables have to follow all the same; if not, the
+    /// slot is empty.
+    fn abandon(&mut self) {}
 
-    /// The ioctl didn't get as far as pushing the job. If the VMA tree has changed by then, the page
-    /// tables have to follow all the same; if not, the slot is empty.
-    pub(crate) fn abandon(&mut self) {}
+    fn finished() -> &'static Finished<Jobs<Self>> {
+        static FINISHED: Finished<Jobs<BindJob>> = Finished::new();
+        &FINISHED
+    }
 }
 
 impl Drop for BindJob {
     fn drop(&mut self) {
-        // With the slot unlocked, and before the VM: the queue needs the scheduler.
-        let done = self.slot.end();
+        // With the slot unlocked. The VM is still there: the queue needs the scheduler.
+        let done = self.0.end();
         drop(done);
     }
 }

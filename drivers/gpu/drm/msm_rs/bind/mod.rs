@@ -13,6 +13,7 @@
 //! that don't overlap don't wait for each other.
 
 pub(crate) mod job;
+mod op;
 mod order;
 pub(crate) mod plan;
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
@@ -20,26 +21,19 @@ mod plan_test;
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
 mod reclaim_test;
 
-use core::num::NonZeroU32;
-
 use kernel::{
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    },
+    sync::Arc, //
 };
 
 use crate::{
     bo::backing,
     ffi::{
-        self,
-        bo::Bo,
-        pages::Pages,
+        jobs::new_job,
         request::Request,
-        tables,
         vm::Bind, //
     },
+    footprint,
     gpuvm_rs::{
         exec::{
             Attempt,
@@ -47,18 +41,10 @@ use crate::{
             Slots, //
         },
         range::VaRange,
-        small_vec::SmallVec,
         txn::Transaction,
-        vm::{
-            GpuVm,
-            MapRequest, //
-        },
+        vm::GpuVm, //
     },
-    pure::ops::{
-        self,
-        Kind,
-        Op, //
-    },
+    pure::ops::Kind,
     reserve::Reservation,
     throttle::Throttle,
     vm::{
@@ -67,128 +53,22 @@ use crate::{
     },
 };
 use job::{
+    BindJob,
     Slot,
     Work, //
 };
+use op::{
+    not_killed,
+    parse,
+    BindOp, //
+};
 use plan::Plan;
-
-/// No request may have more ops. Mesa sends a few thousand at most.
-const MAX_OPS: u32 = 1 << 16;
-
-/// No request of several ops may write more page-table entries: 16 Mi, as many as 64 GiB of memory take. A single op may: it
-/// writes none twice.
-///
-/// A job has the VM's page tables and a worker while it runs, and can't be stopped: this is some tens of milliseconds. Nobody who
-/// means well comes near it. Mesa sends one op for a residency buffer of any size, and binds memory once; refused with `ENOMEM`,
-/// it sends the ops one by one.
-const MAX_ENTRIES: u64 = 1 << 24;
-
-/// An op that has been looked up.
-pub(crate) struct BindOp {
-    op: Op,
-    range: VaRange,
-    /// For MAP.
-    bo: Option<ARef<Bo>>,
-    /// For MAP, once the BO is locked; moves into the job.
-    pages: Option<Pages>,
-}
-
-type Ops = SmallVec<BindOp, 1>;
-
-impl BindOp {
-    /// Its BO, if `handle` is what it calls it.
-    fn bo_of(&self, handle: NonZeroU32) -> Option<ARef<Bo>> {
-        match self.op.kind {
-            Kind::Map { handle: mine, .. } if mine == handle => self.bo.clone(),
-            _ => None,
-        }
-    }
-
-    fn request(&self) -> Option<MapRequest<'_>> {
-        let offset = match self.op.kind {
-            Kind::Unmap => return None,
-            Kind::MapNull => 0,
-            Kind::Map { offset, .. } => offset,
-        };
-        Some(MapRequest {
-            range: self.range,
-            obj: self.bo.as_deref().map(Bo::gem),
-            offset,
-        })
-    }
-}
-
-/// Reads and checks the ops, and looks up their BOs.
-fn parse(req: &Request<'_>) -> Result<Ops> {
-    let nr = req.nr_ops();
-    if nr > MAX_OPS {
-        req.note(fmt!("too many ops: {nr}"));
-        return Err(ENOMEM);
-    }
-    if nr > 1 && !req.stride_valid() {
-        return Err(req.invalid(fmt!("invalid op_stride: {}", req.op_stride())));
-    }
-    let vm = req.vm();
-    let mut result = Ops::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
-    let reserved = vm.state().throttle.cap();
-    let mut entries = 0u64;
-    for i in 0..nr {
-        not_killed()?;
-        let op =
-            Op::parse(&req.op(i)?).map_err(|why| req.invalid(fmt!("op {i}: invalid {why:x?}")))?;
-        let outside = || req.invalid(fmt!("op {i}: invalid range: {:x}, {:x}", op.iova, op.range));
-        let range = VaRange::new(op.iova, op.range).ok_or_else(outside)?;
-        if !vm.range_valid(range) {
-            return Err(outside());
-        }
-        let bo = match op.kind {
-            Kind::Unmap => None,
-            Kind::MapNull if !req.has_prr() => {
-                return Err(req.invalid(fmt!("op {i}: PRR not supported")));
-            }
-            Kind::MapNull => None,
-            Kind::Map { handle, offset, .. } => {
-                // Ops often name the same BO as the one before.
-                let bo = match result.last().and_then(|op| op.bo_of(handle)) {
-                    Some(bo) => bo,
-                    None => req.lookup(handle.get()).ok_or_else(|| {
-                        req.invalid(fmt!("op {i}: invalid handle {}", handle.get()))
-                    })?,
-                };
-                let size = bo.gem().size();
-                if !ops::fits(offset, op.range, size) {
-                    return Err(req.invalid(fmt!(
-                        "op {i}: {:x} bytes from {offset:x} don't fit {size:x}",
-                        op.range
-                    )));
-                }
-                if bo.is_no_share() && !vm.is_private(bo.gem()) {
-                    return Err(req.invalid(fmt!("op {i}: the BO belongs to another VM")));
-                }
-                Some(bo)
-            }
-        };
-        entries = entries.saturating_add(op.entries(reserved));
-        if nr > 1 && entries > MAX_ENTRIES {
-            req.note(fmt!("op {i}: more than {MAX_ENTRIES} page-table entries"));
-            return Err(ENOMEM);
-        }
-        let op = BindOp {
-            op,
-            range,
-            bo,
-            pages: None,
-        };
-        result.push(op, GFP_KERNEL | __GFP_NOWARN)?;
-    }
-    Ok(result)
-}
 
 /// Reserves the page tables that `ops` may need, in any order, for a job that `waits` or doesn't.
 fn reserve(req: &Request<'_>, ops: &[BindOp], waits: bool) -> Result<Reservation> {
     let touches = ops
         .iter()
-        .map(|op| tables::touch(op.range, matches!(op.op.kind, Kind::Map { .. })));
+        .map(|op| footprint::touch(op.range, matches!(op.op.kind, Kind::Map { .. })));
     let ticket = Throttle::admit(req.vm(), ops.len(), waits)?;
     Reservation::new(req.vm(), touches, Some(ticket)).inspect_err(|&e| {
         if e == ENOMEM {
@@ -197,20 +77,6 @@ fn reserve(req: &Request<'_>, ops: &[BindOp], waits: bool) -> Result<Reservation
             ));
         }
     })
-}
-
-/// Nobody is left who could learn of the result: then a long request ends here.
-///
-/// Other signals don't end it. One that comes every few milliseconds, as a profiler's does, would have it begin again for ever.
-///
-/// # Errors
-///
-/// `ERESTARTSYS` if the caller was killed.
-fn not_killed() -> Result {
-    if ffi::is_killed() {
-        return Err(ERESTARTSYS);
-    }
-    Ok(())
 }
 
 /// Locks what `ops` may change: the VM, their BOs, and those that are mapped where they go, which is `ranges`, a set.
@@ -238,7 +104,7 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
     let mut ops = parse(req)?;
 
     let slot = Arc::pin_init(Slot::new(), GFP_KERNEL)?;
-    let mut job = req.new_job(&queue, slot.clone())?;
+    let mut job = new_job(req, vm, &queue, BindJob::new(slot.clone()))?;
     let told = req.sync(&mut job)?;
 
     let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;

@@ -4,6 +4,7 @@
 
 use kernel::prelude::*;
 
+use super::job::BindJob;
 use crate::{
     ffi::jobs::Jobs,
     gpuvm_rs::{
@@ -30,7 +31,7 @@ use crate::{
 ///
 /// `ENOMEM`. The job may wait for some of them then.
 pub(super) fn after_earlier(
-    job: &mut sched::PendingJob<Jobs>,
+    job: &mut sched::PendingJob<Jobs<BindJob>>,
     pending: &mut PendingJobs,
     ranges: &mut Ranges,
 ) -> Result<bool> {

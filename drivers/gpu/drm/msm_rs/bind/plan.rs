@@ -9,11 +9,10 @@ use kernel::{
     prelude::*, //
 };
 
-use super::BindOp;
+use super::op::BindOp;
 use crate::{
     ffi::{
         bo::Bo,
-        pages::Pages,
         vm::{
             Bind,
             BindVa, //
@@ -38,6 +37,10 @@ use crate::{
         },
     },
     pure::ops::Kind,
+    step::{
+        Step,
+        What, //
+    },
     vm_log::{
         LogEntry,
         LogOp,
@@ -48,27 +51,6 @@ use crate::{
         FLAG_DUMP, //
     },
 };
-
-/// A page-table step.
-pub(crate) struct Step {
-    pub(crate) range: VaRange,
-    /// Whether something was mapped there, by an earlier job or by this one.
-    pub(crate) removes: bool,
-    pub(crate) what: What,
-}
-
-/// What a step does.
-pub(crate) enum What {
-    /// Write entries: for a BO's pages from `offset`, or for the PRR page.
-    Map {
-        /// The BO's; `None` for a NULL mapping.
-        pages: Option<Pages>,
-        /// Bytes into the BO.
-        offset: u64,
-    },
-    /// Remove entries.
-    Unmap,
-}
 
 /// A plan in the making. Dropping it undoes what was applied.
 pub(super) struct Plan<'l> {

@@ -33,12 +33,8 @@ mod cases {
     use crate::{
         bind::{
             lock,
-            plan::{
-                Plan,
-                Step,
-                What, //
-            },
-            BindOp,
+            op::BindOp,
+            plan::Plan, //
         },
         bo::backing,
         ffi::{
@@ -48,7 +44,7 @@ mod cases {
                 self,
                 Device, //
             },
-            vm::Bind,
+            vm::Bind, //
         },
         gpuvm_rs::{
             exec::Exec,
@@ -68,6 +64,10 @@ mod cases {
             Op,
             PAGE_SIZE, //
         },
+        step::{
+            Step,
+            What, //
+        },
         vm::{
             self,
             Ranges, //
@@ -79,7 +79,7 @@ mod cases {
             NULL,
             PARTIAL, //
         },
-        vma::FLAG_DUMP,
+        vma::FLAG_DUMP, //
     };
 
     /// Pages of the VM, and of each BO. So few that everything collides.

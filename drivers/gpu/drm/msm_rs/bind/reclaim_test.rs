@@ -16,8 +16,8 @@ mod cases {
     use crate::{
         bind::{
             lock,
-            plan::Plan,
-            BindOp, //
+            op::BindOp,
+            plan::Plan, //
         },
         bo::backing,
         ffi::{

@@ -13,6 +13,7 @@ use crate::{
             BoLocked,
             Madv, //
         },
+        mappings::Unmapped,
         pages::Pages, //
     },
     gpuvm_rs::gem::ObjLocked, //
@@ -51,17 +52,17 @@ fn get(bo: &BoLocked<'_>, at_most: Madv) -> Result {
 
 /// Gives the pages back. Their content stays in the shmem file, and so perhaps in swap.
 ///
-/// Nothing may reach them any more: page tables, CPU mappings.
-pub(super) fn release(bo: &BoLocked<'_>) {
+/// Nothing may reach them any more: page tables, as `unmapped` says, and CPU mappings.
+pub(super) fn release(bo: &BoLocked<'_>, unmapped: Unmapped<'_>) {
     bo.obj().set_evicted();
-    if release_last(bo) {
+    if release_last(bo, unmapped) {
         bo.with_lru(pin::update);
     }
 }
 
 /// As [`release`], for a BO that is being freed: it leaves its LRU and no VM knows it. Returns whether there were pages.
-pub(crate) fn release_last(bo: &BoLocked<'_>) -> bool {
-    let Some(backing) = bo.take_backing() else {
+pub(crate) fn release_last(bo: &BoLocked<'_>, unmapped: Unmapped<'_>) -> bool {
+    let Some(backing) = bo.take_backing(unmapped) else {
         return false;
     };
     drop(backing);

@@ -20,7 +20,8 @@ use crate::{
         mappings::AllMappings, //
     },
     gpuvm_rs::shrinker::stages::Fate,
-    vm_log::LogOp, //
+    vm_log::LogOp,
+    vma, //
 };
 
 /// What may be done with the pages: nothing if there are none, or they are pinned or somebody else's.
@@ -63,8 +64,14 @@ fn take_away(bo: &AllMappings<'_>, expected: Fate, op: LogOp) -> Result {
     if warn_on!(bo.with_lru(fate) != Some(expected)) {
         return Err(EBUSY);
     }
-    bo.unmap(op)?;
+    let unmapped = bo.unmap_each(
+        |vm, va| {
+            vma::unmap_managed(vm, va);
+            Ok(())
+        },
+        |vm, va| vma::unmap_bind(vm, va, op),
+    )?;
     bo.unmap_for_users();
-    backing::release(bo);
+    backing::release(bo, unmapped);
     Ok(())
 }

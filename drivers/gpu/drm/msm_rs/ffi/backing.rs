@@ -15,6 +15,7 @@ use super::{
         Bo,
         BoLocked, //
     },
+    mappings::Unmapped,
 };
 use crate::pure::ops;
 
@@ -169,8 +170,8 @@ impl BoLocked<'_> {
         }
     }
 
-    /// Takes the pages away. `None` if there are none.
-    pub(crate) fn take_backing(&self) -> Option<Backing<'_>> {
+    /// Takes the pages away, to which nothing leads any more. `None` if there are none.
+    pub(crate) fn take_backing(&self, _unmapped: Unmapped<'_>) -> Option<Backing<'_>> {
         // SAFETY: The lock guards both; what `publish()` stored is taken out once.
         unsafe {
             let bo = self.raw();

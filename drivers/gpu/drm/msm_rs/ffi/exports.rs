@@ -42,6 +42,7 @@ use crate::{
     bind,
     gpuvm_rs::from_result,
     submit,
+    throttle,
     vm,
     vm_log::Capture, //
 };
@@ -109,7 +110,7 @@ unsafe extern "C" fn msm_iommu_pagetable_create(
     let create = || {
         let domain = NonNull::new(parent).ok_or(EINVAL)?;
         // SAFETY: C passes the GPU's own domain, and says when that goes: `msm_rs_domain_gone()`.
-        unsafe { Root::new(domain) }
+        unsafe { Root::new(domain, throttle::device_gate) }
     };
     match create() {
         Ok(root) => Root::into_raw(root),
@@ -144,9 +145,29 @@ unsafe extern "C" fn msm_iommu_pagetable_walk(
     // SAFETY: C passes the page tables of a VM to which it holds a reference, and an array of 4.
     from_result(unsafe {
         Root::from_raw(mmu)
-            .and_then(|root| root.walk(iova))
+            .and_then(|root| walk(root.vm(), iova))
             .map(|entries| ptes.cast::<[u64; 4]>().write(entries))
     })
+}
+
+/// The entries that translate `iova`, as [`crate::pgtable::PageTables::walk`] gives them.
+///
+/// # Errors
+///
+/// `EINVAL` without a VM, and for the page tables of a domain.
+///
+/// # Safety
+///
+/// `vm` is NULL or alive.
+unsafe fn walk(vm: *mut bindings::drm_gpuvm, iova: u64) -> Result<[u64; 4]> {
+    if vm.is_null() {
+        return Err(EINVAL);
+    }
+    // SAFETY: The caller's promise.
+    match unsafe { AnyVm::from_raw(vm) } {
+        AnyVm::Bind(vm) => Ok(vm.state().page_tables.lock().tables.walk(iova)),
+        AnyVm::Managed(vm) => vm.tables().walk(iova),
+    }
 }
 
 #[no_mangle]

@@ -1,40 +1,87 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The bind jobs as the scheduler knows them.
+//! The jobs of VM_BIND VMs as the scheduler knows them.
 
-use kernel::workqueue;
+use core::marker::PhantomData;
 
-use super::wq;
-use crate::{
-    bind::job::BindJob,
-    gpuvm_rs::sched::{
-        Backend,
-        Finished, //
-    },
+use kernel::{
+    prelude::*,
+    sync::aref::ARef,
+    workqueue, //
 };
 
+use super::{
+    caller::Caller,
+    queue::Queue,
+    vm::Bind,
+    wq, //
+};
+use crate::gpuvm_rs::{
+    sched::{
+        Backend,
+        Finished,
+        PendingJob, //
+    },
+    vm::GpuVm, //
+};
+
+/// What a job is about.
+pub(crate) trait Work: Send + Sized + 'static {
+    /// The scheduler says that it is the job's turn. **Fence path.**
+    fn run(&mut self, vm: &GpuVm<Bind>);
+
+    /// The ioctl didn't get as far as pushing the job, which runs all the same.
+    fn abandon(&mut self);
+
+    /// Where finished jobs wait to be dropped.
+    fn finished() -> &'static Finished<Jobs<Self>>;
+}
+
 /// The jobs of VM_BIND VMs.
-pub(crate) struct Jobs;
+pub(crate) struct Jobs<W>(PhantomData<W>);
 
-// SAFETY: A job holds a reference to its VM, in which the scheduler is, and until it ran or was cancelled its work holds
-// one to the queue, in which the entity is.
-unsafe impl Backend for Jobs {
-    type Job = BindJob;
+/// What the scheduler's job carries.
+pub(crate) struct Job<W> {
+    /// Dropped with the VM alive.
+    work: W,
+    /// Keeps the scheduler's memory alive.
+    vm: ARef<GpuVm<Bind>>,
+}
 
-    fn run(job: &mut BindJob) {
-        job.run();
+// SAFETY: A job holds a reference to its VM, in which the scheduler is. The entity is in the queue, of which the work keeps a
+// reference until it has run or was cancelled: `vm::job::Work::queue`. Until it has that the ioctl has one.
+unsafe impl<W: Work> Backend for Jobs<W> {
+    type Job = Job<W>;
+
+    fn run(job: &mut Job<W>) {
+        job.work.run(&job.vm);
     }
 
-    fn abandon(job: &mut BindJob) {
-        job.abandon();
+    fn abandon(job: &mut Job<W>) {
+        job.work.abandon();
     }
 
     fn finished() -> &'static Finished<Self> {
-        static FINISHED: Finished<Jobs> = Finished::new();
-        &FINISHED
+        W::finished()
     }
 
     fn reaper() -> &'static workqueue::Queue {
         wq::reaper()
     }
+}
+
+/// A job of `vm` on `queue` that will do `work`.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn new_job<W: Work>(
+    caller: &Caller<'_>,
+    vm: &GpuVm<Bind>,
+    queue: &Queue,
+    work: W,
+) -> Result<PendingJob<Jobs<W>>> {
+    let vm = vm.into();
+    // SAFETY: The file is open; the entity is the queue's, its scheduler the VM's, and the job keeps both, see `Jobs`.
+    unsafe { PendingJob::new(queue.entity(), caller.client_id(), Job { work, vm }) }
 }

@@ -2,22 +2,25 @@
 
 //! All VMAs of a BO, in VMs of both kinds.
 
-use core::ops::Deref;
+use core::{
+    marker::PhantomData,
+    ops::Deref, //
+};
 
 use kernel::prelude::*;
 
 use super::{
     bo::BoLocked,
-    vm::AnyVm, //
-};
-use crate::{
-    gpuvm_rs::{
-        trylock::AllLocked,
-        va::GpuVa,
-        vm::VmLocked, //
+    vm::{
+        AnyVm,
+        Bind,
+        Managed, //
     },
-    vm_log::LogOp,
-    vma,
+};
+use crate::gpuvm_rs::{
+    trylock::AllLocked,
+    va::GpuVa,
+    vm::VmLocked, //
 };
 
 /// Proof that a BO and all VMs that map it are locked for `'l`.
@@ -29,13 +32,17 @@ impl<'l> AllMappings<'l> {
         BoLocked::of_object(obj).map(Self)
     }
 
-    /// Removes the page table entries of all VMAs. The VMAs keep their addresses.
+    /// Calls `managed` or `bind` with each VMA, whichever its VM is, until one returns an error: then
+    /// all VMAs count as evicted, and whoever uses them next looks whether they are.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if somebody has the page tables of one of the VMs. Some entries may be gone then:
-    /// whoever uses the VMAs next puts them back, as after an eviction.
-    pub(crate) fn unmap(&self, op: LogOp) -> Result {
+    /// What they return; `EBUSY` if a VMA is mapped after that.
+    pub(crate) fn unmap_each(
+        &self,
+        mut managed: impl FnMut(&VmLocked<'_, Managed>, &GpuVa<Managed>) -> Result,
+        mut bind: impl FnMut(&VmLocked<'_, Bind>, &GpuVa<Bind>) -> Result,
+    ) -> Result<Unmapped<'_>> {
         let mut result = Ok(());
         self.obj().for_each_va(|va| {
             if result.is_err() {
@@ -43,22 +50,46 @@ impl<'l> AllMappings<'l> {
             }
             let va = va.as_ptr();
             // SAFETY: In a VM of the kind that its functions say, which the caller has locked.
-            unsafe {
+            result = unsafe {
                 match AnyVm::from_raw((*va).vm) {
                     AnyVm::Managed(vm) => {
-                        vma::unmap_managed(&VmLocked::assume(vm), GpuVa::from_raw(va));
+                        let (vm, va) = (VmLocked::assume(vm), GpuVa::from_raw(va));
+                        managed(&vm, va).and_then(|()| is_gone(va.data().mapped().get(&vm)))
                     }
                     AnyVm::Bind(vm) => {
-                        let vm = VmLocked::assume(vm);
-                        result = vma::unmap_bind(&vm, GpuVa::from_raw(va), op);
+                        let (vm, va) = (VmLocked::assume(vm), GpuVa::from_raw(va));
+                        bind(&vm, va).and_then(|()| is_gone(va.data().mapped().get(&vm)))
                     }
                 }
-            }
+            };
         });
-        if result.is_err() {
+        if let Err(e) = result {
             self.obj().set_evicted();
+            return Err(e);
         }
-        result
+        // INVARIANT: All were visited and none is mapped.
+        Ok(Unmapped(PhantomData))
+    }
+}
+
+fn is_gone(mapped: bool) -> Result {
+    if mapped {
+        return Err(EBUSY);
+    }
+    Ok(())
+}
+
+/// Says that no page tables lead to a BO, for as long as it and all VMs that map it are locked.
+pub(crate) struct Unmapped<'l>(PhantomData<&'l ()>);
+
+impl Unmapped<'_> {
+    /// For a BO that is being freed: VMAs hold references, so that there are none.
+    ///
+    /// # Safety
+    ///
+    /// The BO's last reference is gone.
+    pub(super) unsafe fn of_unreferenced() -> Self {
+        Self(PhantomData)
     }
 }
 

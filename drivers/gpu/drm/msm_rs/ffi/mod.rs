@@ -37,11 +37,13 @@ mod debug;
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
 mod display_test;
 mod exports;
+pub(crate) mod gate;
 mod gem;
 mod holders;
 pub(crate) mod jobs;
 mod kms;
 pub(crate) mod line;
+pub(crate) mod lrus;
 pub(crate) mod mappings;
 pub(crate) mod mmu;
 pub(crate) mod pages;
@@ -52,7 +54,8 @@ mod root;
 mod root_test;
 #[cfg(CONFIG_DEBUG_FS)]
 pub(crate) mod seq;
-pub(crate) mod shrink;
+mod shrink;
+pub(crate) mod smmu;
 pub(crate) mod submit;
 mod sync;
 pub(crate) mod tables;

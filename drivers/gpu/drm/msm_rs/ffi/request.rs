@@ -6,10 +6,7 @@ use core::ops::Deref;
 
 use kernel::{
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    },
+    sync::aref::ARef,
     transmute::FromBytes,
     uaccess::{
         UserPtr,
@@ -24,7 +21,10 @@ use super::{
         Named,
         Told, //
     },
-    jobs::Jobs,
+    jobs::{
+        Jobs,
+        Work, //
+    },
     queue::{
         Kind,
         Queue, //
@@ -36,10 +36,6 @@ use super::{
     },
 };
 use crate::{
-    bind::job::{
-        BindJob,
-        Slot, //
-    },
     gpuvm_rs::{
         fence::Fence,
         sched::PendingJob,
@@ -180,29 +176,12 @@ impl<'a> Request<'a> {
         self.caller.queue(self.args.queue_id, Kind::Bind)
     }
 
-    /// A job on `queue` that runs what will be in `slot`.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn new_job(&self, queue: &Queue, slot: Arc<Slot>) -> Result<PendingJob<Jobs>> {
-        // SAFETY: The file is open; the entity is the queue's, its scheduler the VM's, and the job
-        // keeps both, see `Jobs`. Until the slot is filled the caller's `queue` does.
-        unsafe {
-            PendingJob::new(
-                queue.entity(),
-                self.client_id(),
-                BindJob::new(self.vm, slot),
-            )
-        }
-    }
-
     /// Lets `job` wait for what the request names, and prepares telling those whom it names.
     ///
     /// # Errors
     ///
     /// See [`Caller::sync`].
-    pub(crate) fn sync(&self, job: &mut PendingJob<Jobs>) -> Result<Told> {
+    pub(crate) fn sync<W: Work>(&self, job: &mut PendingJob<Jobs<W>>) -> Result<Told> {
         let args = &self.args;
         let has = |flag| args.flags & flag != 0;
         // Unlike SUBMIT, VM_BIND has no flags for the arrays: at address 0 there is none, whatever

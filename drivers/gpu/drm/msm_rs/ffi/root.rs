@@ -24,19 +24,16 @@ use kernel::{
 
 use super::{
     bindings,
-    tables::{
+    gate::Gate,
+    smmu::{
         Smmu,
         TableList, //
     },
-    vm::AnyVm,
 };
-use crate::{
-    pgtable::{
-        geometry::Geometry,
-        memory::Table,
-        NullTables, //
-    },
-    throttle::Gate,
+use crate::pgtable::{
+    geometry::Geometry,
+    memory::Table,
+    NullTables, //
 };
 
 /// What the per-process page tables of a domain share. It is in [`DOMAINS`] while there are any, and TTBR0 is in use.
@@ -100,7 +97,7 @@ impl Shared {
     /// # Errors
     ///
     /// `ENOMEM`.
-    fn new(domain: NonNull<bindings::msm_mmu>, smmu: Smmu) -> Result<KBox<Self>> {
+    fn new(domain: NonNull<bindings::msm_mmu>, smmu: Smmu, gate: Arc<Gate>) -> Result<KBox<Self>> {
         // SAFETY: The domain is alive.
         let prr = unsafe { bindings::msm_rs_smmu_has_prr(domain.as_ptr()) };
         let mut pool = TableList::new(smmu);
@@ -127,7 +124,7 @@ impl Shared {
             users: 0,
             idle,
             null,
-            gate: Gate::of_device()?,
+            gate,
             roots: TableList::new(smmu),
             _tables: tables,
         };
@@ -176,7 +173,11 @@ impl Share {
     /// # Errors
     ///
     /// `ENOMEM`; what the SMMU's driver says.
-    fn new(domain: NonNull<bindings::msm_mmu>, smmu: Smmu) -> Result<Self> {
+    fn new(
+        domain: NonNull<bindings::msm_mmu>,
+        smmu: Smmu,
+        new_gate: fn() -> Result<Arc<Gate>>,
+    ) -> Result<Self> {
         let mut pool = TableList::new(smmu);
         pool.fill(1)?;
         loop {
@@ -184,7 +185,7 @@ impl Share {
                 return Ok(share);
             }
             // Allocated without the lock: reclaim may take it, when it drops a VM's last reference.
-            let shared = Shared::new(domain, smmu)?;
+            let shared = Shared::new(domain, smmu, new_gate()?)?;
             let mut list = DOMAINS.lock();
             if list.find(|shared| shared.domain == Some(domain)).is_none() {
                 shared.on()?;
@@ -286,7 +287,8 @@ static FUNCS: bindings::msm_mmu_funcs = bindings::msm_mmu_funcs {
 };
 
 impl Root {
-    /// Page tables in `domain`, in which nothing is mapped.
+    /// Page tables in `domain`, in which nothing is mapped. `new_gate` makes what limits the tables that
+    /// are reserved for all VMs of the domain, if this is its first.
     ///
     /// # Errors
     ///
@@ -296,11 +298,14 @@ impl Root {
     /// # Safety
     ///
     /// `domain` is the `msm_mmu` of a domain, and [`domain_gone`] is called before it goes.
-    pub(super) unsafe fn new(domain: NonNull<bindings::msm_mmu>) -> Result<KBox<Self>> {
+    pub(super) unsafe fn new(
+        domain: NonNull<bindings::msm_mmu>,
+        new_gate: fn() -> Result<Arc<Gate>>,
+    ) -> Result<KBox<Self>> {
         // SAFETY: The caller's promise.
         let smmu = unsafe { Smmu::of(domain.as_ptr()) }.ok_or(ENODEV)?;
         let geometry = smmu.geometry().ok_or(ENODEV)?;
-        let share = Share::new(domain, smmu)?;
+        let share = Share::new(domain, smmu, new_gate)?;
         let base = bindings::msm_mmu {
             funcs: &FUNCS,
             // SAFETY: The caller's promise; the device never changes.
@@ -333,9 +338,20 @@ impl Root {
         self.base.get()
     }
 
+    /// Has the TLB forget all that these page tables led to.
+    pub(crate) fn invalidate(&self) {
+        // SAFETY: Alive.
+        unsafe { bindings::msm_rs_smmu_invalidate(self.as_raw()) };
+    }
+
     /// Says whose page tables these are.
     pub(super) fn belongs_to(&self, vm: *mut bindings::drm_gpuvm) {
         self.vm.store(vm, Ordering::Release);
+    }
+
+    /// The VM; NULL before there is one.
+    pub(super) fn vm(&self) -> *mut bindings::drm_gpuvm {
+        self.vm.load(Ordering::Acquire)
     }
 
     /// The root behind C's pointer, if that is one.
@@ -354,23 +370,6 @@ impl Root {
                 return Err(EINVAL);
             }
             Ok(&*mmu.cast())
-        }
-    }
-
-    /// The entries that translate `iova`, as [`crate::pgtable::PageTables::walk`] gives them.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` before there is a VM.
-    pub(super) fn walk(&self, iova: u64) -> Result<[u64; 4]> {
-        let vm = self.vm.load(Ordering::Acquire);
-        if vm.is_null() {
-            return Err(EINVAL);
-        }
-        // SAFETY: Whoever has the root has a reference to its VM.
-        match unsafe { AnyVm::from_raw(vm) } {
-            AnyVm::Bind(vm) => Ok(vm.state().page_tables.lock().tables.walk(iova)),
-            AnyVm::Managed(vm) => vm.tables().walk(iova),
         }
     }
 }

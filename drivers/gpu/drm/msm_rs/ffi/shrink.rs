@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The device's LRUs, and who asks for their memory: reclaim, debugfs, and whoever is short of kernel addresses.
+//! Who asks for BOs' memory: reclaim, debugfs, and whoever is short of kernel addresses.
 
 use core::ptr::NonNull;
 
@@ -13,13 +13,14 @@ use kernel::{
     prelude::*,
 };
 
-use super::bindings;
+use super::{
+    bindings,
+    lrus::Lrus, //
+};
 use crate::{
     gpuvm_rs::{
         from_result,
-        lru::Lru,
         shrinker::{
-            stages::Freed,
             Registration,
             SHRINK_STOP, //
         },
@@ -29,66 +30,6 @@ use crate::{
         Shrinker, //
     },
 };
-
-/// The LRUs of a device: each BO is in one. `Documentation/shrinker.rst` says which.
-///
-/// # Invariants
-///
-/// The device is alive.
-pub(crate) struct Lrus(NonNull<bindings::msm_drm_private>);
-
-// SAFETY: What is shared is only reachable with the LRU lock.
-unsafe impl Send for Lrus {}
-// SAFETY: As above.
-unsafe impl Sync for Lrus {}
-
-impl Lrus {
-    /// BOs whose content may be thrown away.
-    pub(crate) fn dontneed(&self) -> &Lru {
-        // SAFETY: By the type invariant; made before the first BO.
-        unsafe { Lru::from_raw(&raw mut (*self.0.as_ptr()).lru.dontneed) }
-    }
-
-    /// BOs whose content is needed.
-    pub(crate) fn willneed(&self) -> &Lru {
-        // SAFETY: As above.
-        unsafe { Lru::from_raw(&raw mut (*self.0.as_ptr()).lru.willneed) }
-    }
-
-    /// BOs whose pages must stay where they are, and those of other drivers.
-    pub(crate) fn pinned(&self) -> &Lru {
-        // SAFETY: As above.
-        unsafe { Lru::from_raw(&raw mut (*self.0.as_ptr()).lru.pinned) }
-    }
-}
-
-/// How many pages can be swapped out: 0 if there is no swap, or the parameter `enable_eviction` says no.
-pub(crate) fn swap_room() -> u64 {
-    // SAFETY: Reads counters.
-    unsafe { bindings::msm_rs_swap_room() as u64 }
-}
-
-/// The tracepoint `msm_gem_shrink`, in pages.
-pub(crate) fn trace_shrink(asked: u64, freed: &Freed) {
-    let clamp = |pages: u64| u32::try_from(pages).unwrap_or(u32::MAX);
-    let [purged, evicted, active_purged, active_evicted] = freed.0.map(clamp);
-    // SAFETY: Has no preconditions.
-    unsafe {
-        bindings::trace_msm_gem_shrink(
-            clamp(asked),
-            purged,
-            evicted,
-            active_purged,
-            active_evicted,
-        );
-    }
-}
-
-/// The tracepoint `msm_gem_purge_vmaps`.
-pub(crate) fn trace_purge_vmaps(purged: u32) {
-    // SAFETY: Has no preconditions.
-    unsafe { bindings::trace_msm_gem_purge_vmaps(purged) };
-}
 
 /// The shrinker of a device. `priv->shrinker` is C's field, in which nothing else is kept: not C's shrinker, but this.
 type Owned = Registration<Lrus>;
@@ -111,7 +52,7 @@ unsafe extern "C" fn msm_gem_shrinker_init(dev: *mut bindings::drm_device) -> c_
         unsafe {
             let private = NonNull::new(super::private(dev)).ok_or(EINVAL)?;
             // INVARIANT: The device is alive for as long as its shrinker.
-            let registration = Registration::new(c"drm-msm_gem", dev, Lrus(private))?;
+            let registration = Registration::new(c"drm-msm_gem", dev, Lrus::new(private))?;
             let registration = KBox::new(registration, GFP_KERNEL)?;
             let private = private.as_ptr();
             (*private).shrinker = KBox::into_raw(registration).cast();

@@ -47,10 +47,10 @@ use super::{
     wq::{
         self,
         InUse, //
-    }, //
+    },
 };
 use crate::{
-    bind,
+    bind::job::BindJob,
     bo::pin,
     gpuvm_rs::{
         fence::Fence,
@@ -69,6 +69,7 @@ use crate::{
     },
     managed::ManagedTables,
     pure::ops,
+    step::Step,
     vm::BindState,
     vm_log::VmLog,
     vma, //
@@ -462,7 +463,7 @@ pub(super) unsafe fn create_bind(
         create::<Bind, _, _>(config, root.as_raw(), false, |c| {
             let burial = Burial::new(c)?;
             let (sched, dev) = (&raw mut (*c).sched, (*config.drm).dev);
-            sched::init::<Jobs>(sched, dev, c"msm-vm-bind", wq::binds())?;
+            sched::init::<Jobs<BindJob>>(sched, dev, c"msm-vm-bind", wq::binds())?;
             Ok(pin_init!(BindMemory {
                 state <- BindState::new(VmTables::new(root), log),
                 burial: ManuallyDrop::new(burial),
@@ -561,7 +562,7 @@ unsafe impl Driver for Managed {
 // SAFETY: `free()` gives the memory back.
 unsafe impl Driver for Bind {
     type Va = BindVa;
-    type Step = bind::plan::Step;
+    type Step = Step;
     type Unreachable = Unreachable;
 
     fn validate(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, Self>) -> Result {

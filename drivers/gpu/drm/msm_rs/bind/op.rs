@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The ops of a request, read, checked and looked up.
+
+use core::num::NonZeroU32;
+
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+use crate::{
+    ffi::{
+        self,
+        bo::Bo,
+        pages::Pages,
+        request::Request, //
+    },
+    gpuvm_rs::{
+        range::VaRange,
+        small_vec::SmallVec,
+        vm::MapRequest, //
+    },
+    pure::ops::{
+        self,
+        Kind,
+        Op, //
+    },
+};
+
+/// No request may have more ops. Mesa sends a few thousand at most.
+const MAX_OPS: u32 = 1 << 16;
+
+/// No request of several ops may write more page-table entries: 16 Mi, as many as 64 GiB of memory take. A single op may: it
+/// writes none twice.
+///
+/// A job has the VM's page tables and a worker while it runs, and can't be stopped: this is some tens of milliseconds. Nobody who
+/// means well comes near it. Mesa sends one op for a residency buffer of any size, and binds memory once; refused with `ENOMEM`,
+/// it sends the ops one by one.
+const MAX_ENTRIES: u64 = 1 << 24;
+
+/// An op that has been looked up.
+pub(crate) struct BindOp {
+    pub(super) op: Op,
+    pub(super) range: VaRange,
+    /// For MAP.
+    pub(super) bo: Option<ARef<Bo>>,
+    /// For MAP, once the BO is locked; moves into the job.
+    pub(super) pages: Option<Pages>,
+}
+
+pub(super) type Ops = SmallVec<BindOp, 1>;
+
+impl BindOp {
+    /// Its BO, if `handle` is what it calls it.
+    fn bo_of(&self, handle: NonZeroU32) -> Option<ARef<Bo>> {
+        match self.op.kind {
+            Kind::Map { handle: mine, .. } if mine == handle => self.bo.clone(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn request(&self) -> Option<MapRequest<'_>> {
+        let offset = match self.op.kind {
+            Kind::Unmap => return None,
+            Kind::MapNull => 0,
+            Kind::Map { offset, .. } => offset,
+        };
+        Some(MapRequest {
+            range: self.range,
+            obj: self.bo.as_deref().map(Bo::gem),
+            offset,
+        })
+    }
+}
+
+/// Reads and checks the ops, and looks up their BOs.
+pub(super) fn parse(req: &Request<'_>) -> Result<Ops> {
+    let nr = req.nr_ops();
+    if nr > MAX_OPS {
+        req.note(fmt!("too many ops: {nr}"));
+        return Err(ENOMEM);
+    }
+    if nr > 1 && !req.stride_valid() {
+        return Err(req.invalid(fmt!("invalid op_stride: {}", req.op_stride())));
+    }
+    let vm = req.vm();
+    let mut result = Ops::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
+    let reserved = vm.state().throttle.cap();
+    let mut entries = 0u64;
+    for i in 0..nr {
+        not_killed()?;
+        let op =
+            Op::parse(&req.op(i)?).map_err(|why| req.invalid(fmt!("op {i}: invalid {why:x?}")))?;
+        let outside = || req.invalid(fmt!("op {i}: invalid range: {:x}, {:x}", op.iova, op.range));
+        let range = VaRange::new(op.iova, op.range).ok_or_else(outside)?;
+        if !vm.range_valid(range) {
+            return Err(outside());
+        }
+        let bo = match op.kind {
+            Kind::Unmap => None,
+            Kind::MapNull if !req.has_prr() => {
+                return Err(req.invalid(fmt!("op {i}: PRR not supported")));
+            }
+            Kind::MapNull => None,
+            Kind::Map { handle, offset, .. } => {
+                // Ops often name the same BO as the one before.
+                let bo = match result.last().and_then(|op| op.bo_of(handle)) {
+                    Some(bo) => bo,
+                    None => req.lookup(handle.get()).ok_or_else(|| {
+                        req.invalid(fmt!("op {i}: invalid handle {}", handle.get()))
+                    })?,
+                };
+                let size = bo.gem().size();
+                if !ops::fits(offset, op.range, size) {
+                    return Err(req.invalid(fmt!(
+                        "op {i}: {:x} bytes from {offset:x} don't fit {size:x}",
+                        op.range
+                    )));
+                }
+                if bo.is_no_share() && !vm.is_private(bo.gem()) {
+                    return Err(req.invalid(fmt!("op {i}: the BO belongs to another VM")));
+                }
+                Some(bo)
+            }
+        };
+        entries = entries.saturating_add(op.entries(reserved));
+        if nr > 1 && entries > MAX_ENTRIES {
+            req.note(fmt!("op {i}: more than {MAX_ENTRIES} page-table entries"));
+            return Err(ENOMEM);
+        }
+        let op = BindOp {
+            op,
+            range,
+            bo,
+            pages: None,
+        };
+        result.push(op, GFP_KERNEL | __GFP_NOWARN)?;
+    }
+    Ok(result)
+}
+
+/// Nobody is left who could learn of the result: then a long request ends here.
+///
+/// Other signals don't end it. One that comes every few milliseconds, as a profiler's does, would have it begin again for ever.
+///
+/// # Errors
+///
+/// `ERESTARTSYS` if the caller was killed.
+pub(super) fn not_killed() -> Result {
+    if ffi::is_killed() {
+        return Err(ERESTARTSYS);
+    }
+    Ok(())
+}

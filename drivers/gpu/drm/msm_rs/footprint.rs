@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The page tables that a job may need.
+
+use core::ops::{
+    Deref,
+    DerefMut, //
+};
+
+use kernel::prelude::*;
+
+use crate::{
+    gpuvm_rs::{
+        range::VaRange,
+        small_vec::SmallVec, //
+    },
+    pgtable::{
+        footprint::{
+            Footprint,
+            FootprintError,
+            Reach,
+            ReachBuf,
+            Touch, //
+        },
+        geometry::Geometry, //
+    },
+};
+
+/// A list of reaches that grows with GFP_KERNEL. One op has two at most.
+#[derive(Default)]
+pub(crate) struct Reaches(SmallVec<Reach, 2>);
+
+impl Deref for Reaches {
+    type Target = [Reach];
+
+    fn deref(&self) -> &[Reach] {
+        &self.0
+    }
+}
+
+impl DerefMut for Reaches {
+    fn deref_mut(&mut self) -> &mut [Reach] {
+        &mut self.0
+    }
+}
+
+impl ReachBuf for Reaches {
+    type Error = Error;
+
+    fn push(&mut self, reach: Reach) -> Result {
+        self.0.push(reach, GFP_KERNEL | __GFP_NOWARN)
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+}
+
+/// The tables that a job may need.
+pub(crate) type JobFootprint = Footprint<Reaches>;
+
+/// Makes the footprint of a job with these operations.
+///
+/// # Errors
+///
+/// `EINVAL` for a range that isn't one of pages of the address space, `ENOMEM`.
+pub(crate) fn footprint(
+    geometry: &Geometry,
+    ops: impl Iterator<Item = Touch>,
+) -> Result<JobFootprint> {
+    Footprint::new(geometry, Reaches::default(), ops).map_err(|e| match e {
+        FootprintError::Range => EINVAL,
+        FootprintError::Buf(e) => e,
+    })
+}
+
+/// What an op does to the tables: writes an entry per page, or changes whole tables where it can.
+pub(crate) fn touch(at: VaRange, pages: bool) -> Touch {
+    if pages {
+        Touch::Pages(at)
+    } else {
+        Touch::Edges(at)
+    }
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A step of a job: one change of page tables.
+
+use crate::{
+    ffi::pages::Pages,
+    gpuvm_rs::vm::VaRange, //
+};
+
+/// A page-table step.
+pub(crate) struct Step {
+    pub(crate) range: VaRange,
+    /// Whether something was mapped there, by an earlier job or by this one.
+    pub(crate) removes: bool,
+    pub(crate) what: What,
+}
+
+/// What a step does.
+pub(crate) enum What {
+    /// Write entries: for a BO's pages from `offset`, or for the PRR page.
+    Map {
+        /// The BO's; `None` for a NULL mapping.
+        pages: Option<Pages>,
+        /// Bytes into the BO.
+        offset: u64,
+    },
+    /// Remove entries.
+    Unmap,
+}
