@@ -30,28 +30,23 @@ const __LOG_PREFIX: &[u8] = b"msm_rs\0";
 #[path = "../gpuvm_rs/mod.rs"]
 mod gpuvm_rs;
 
+mod address_space;
 mod bind;
 mod bo;
+mod entry;
 mod ffi;
-mod footprint;
-mod managed;
+mod mapping;
 // `tests/pure` compiles it for the host, too, and uses more of it.
 #[allow(dead_code, unreachable_pub)]
 mod pgtable;
 // `tests/pure` compiles it for the host, too, and uses more of it.
 #[allow(dead_code, unreachable_pub)]
 mod pure;
-mod reserve;
-mod scanout;
 mod shrinker;
-mod step;
 mod submit;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
-mod throttle;
 mod vm;
-mod vm_log;
-mod vma;
 
 // What `gpuvm_rs` needs of C is generated with the rest.
 use ffi::bindings;

@@ -7,10 +7,7 @@
 use kernel::prelude::*;
 
 use crate::{
-    bo::{
-        reclaim,
-        vmap, //
-    },
+    bo::vmap,
     ffi::{
         bo::{
             BoLocked,
@@ -20,7 +17,7 @@ use crate::{
             self,
             Lrus, //
         },
-        mappings::AllMappings,
+        mappings::AllMappings, //
     },
     gpuvm_rs::{
         gem::ObjLocked,
@@ -36,8 +33,9 @@ use crate::{
                 Request, //
             },
         },
-        trylock::AllLocked,
+        trylock::AllLocked, //
     },
+    mapping::reclaim, //
 };
 
 /// The device's shrinker.

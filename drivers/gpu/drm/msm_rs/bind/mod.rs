@@ -12,7 +12,6 @@
 //! runs after every earlier one of the VM that changes an iova that it changes too ([`order`]). Jobs
 //! that don't overlap don't wait for each other.
 
-pub(crate) mod job;
 mod op;
 mod order;
 pub(crate) mod plan;
@@ -27,13 +26,17 @@ use kernel::{
 };
 
 use crate::{
+    address_space::{
+        footprint,
+        reservation::Reservation,
+        throttle::Throttle, //
+    },
     bo::backing,
     ffi::{
         jobs::new_job,
-        request::Request,
-        vm::Bind, //
+        vm::Bind,
+        vm_bind_request::Request, //
     },
-    footprint,
     gpuvm_rs::{
         exec::{
             Attempt,
@@ -45,17 +48,17 @@ use crate::{
         vm::GpuVm, //
     },
     pure::ops::Kind,
-    reserve::Reservation,
-    throttle::Throttle,
     vm::{
-        PendingJob,
-        Ranges, //
+        close::{
+            PendingJob,
+            Ranges, //
+        },
+        job::{
+            BindJob,
+            Slot,
+            Work, //
+        },
     },
-};
-use job::{
-    BindJob,
-    Slot,
-    Work, //
 };
 use op::{
     not_killed,

@@ -14,7 +14,7 @@ use crate::{
         self,
         bo::Bo,
         pages::Pages,
-        request::Request, //
+        vm_bind_request::Request, //
     },
     gpuvm_rs::{
         range::VaRange,

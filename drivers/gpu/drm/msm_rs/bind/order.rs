@@ -4,7 +4,6 @@
 
 use kernel::prelude::*;
 
-use super::job::BindJob;
 use crate::{
     ffi::jobs::Jobs,
     gpuvm_rs::{
@@ -12,8 +11,11 @@ use crate::{
         small_vec::SmallVec, //
     },
     vm::{
-        PendingJobs,
-        Ranges, //
+        close::{
+            PendingJobs,
+            Ranges, //
+        },
+        job::BindJob, //
     },
 };
 

@@ -11,6 +11,17 @@ use kernel::{
 
 use super::op::BindOp;
 use crate::{
+    address_space::{
+        log::{
+            LogEntry,
+            LogOp,
+            PARTIAL, //
+        },
+        step::{
+            Step,
+            What, //
+        },
+    },
     ffi::{
         bo::Bo,
         vm::{
@@ -36,20 +47,11 @@ use crate::{
             VmLocked, //
         },
     },
-    pure::ops::Kind,
-    step::{
-        Step,
-        What, //
-    },
-    vm_log::{
-        LogEntry,
-        LogOp,
-        PARTIAL, //
-    },
-    vma::{
+    mapping::vm_bind::{
         Described,
         FLAG_DUMP, //
     },
+    pure::ops::Kind, //
 };
 
 /// A plan in the making. Dropping it undoes what was applied.

@@ -31,19 +31,32 @@ mod cases {
     };
 
     use crate::{
+        address_space::{
+            log::{
+                LogEntry,
+                LogOp,
+                DUMP,
+                NULL,
+                PARTIAL, //
+            },
+            step::{
+                Step,
+                What, //
+            },
+            tables::Unreachable, //
+        },
         bind::{
             lock,
             op::BindOp,
             plan::Plan, //
         },
         bo::backing,
+        entry::test_device::{
+            self,
+            Device, //
+        },
         ffi::{
             bo::Bo,
-            tables::Unreachable,
-            test_device::{
-                self,
-                Device, //
-            },
             vm::Bind, //
         },
         gpuvm_rs::{
@@ -59,27 +72,16 @@ mod cases {
                 VmLocked, //
             },
         },
+        mapping::vm_bind::FLAG_DUMP,
         pure::ops::{
             Kind,
             Op,
             PAGE_SIZE, //
         },
-        step::{
-            Step,
-            What, //
-        },
-        vm::{
+        vm::close::{
             self,
             Ranges, //
         },
-        vm_log::{
-            LogEntry,
-            LogOp,
-            DUMP,
-            NULL,
-            PARTIAL, //
-        },
-        vma::FLAG_DUMP, //
     };
 
     /// Pages of the VM, and of each BO. So few that everything collides.
@@ -830,7 +832,7 @@ mod cases {
             while let Some(done) = self.pending.pop() {
                 drop(done.retire(Unreachable::without_tables()));
             }
-            vm::close(&self.vm);
+            close::close(&self.vm);
         }
     }
 

@@ -20,9 +20,9 @@ mod cases {
             plan::Plan, //
         },
         bo::backing,
+        entry::test_device::Device,
         ffi::{
             bo::Bo,
-            test_device::Device,
             vm::Bind, //
         },
         gpuvm_rs::{
@@ -45,7 +45,7 @@ mod cases {
             PAGE_SIZE, //
         },
         shrinker,
-        vm, //
+        vm::close, //
     };
 
     const START: u64 = 0x10_0000;
@@ -128,7 +128,7 @@ mod cases {
             assert!(!bo.lock().is_backed());
             for vm in &vms {
                 assert_eq!(mapped(vm, false)?, 0);
-                vm::close(vm);
+                close::close(vm);
             }
             drop(jobs);
         }

@@ -53,7 +53,7 @@ fn get(bo: &BoLocked<'_>, at_most: Madv) -> Result {
 /// Gives the pages back. Their content stays in the shmem file, and so perhaps in swap.
 ///
 /// Nothing may reach them any more: page tables, as `unmapped` says, and CPU mappings.
-pub(super) fn release(bo: &BoLocked<'_>, unmapped: Unmapped<'_>) {
+pub(crate) fn release(bo: &BoLocked<'_>, unmapped: Unmapped<'_>) {
     bo.obj().set_evicted();
     if release_last(bo, unmapped) {
         bo.with_lru(pin::update);

@@ -109,9 +109,9 @@ pub(crate) enum Lru {
 
 /// A BO in memory: what C knows of it, and what it doesn't.
 #[repr(C)]
-pub(super) struct BoMemory {
-    pub(super) c: Opaque<bindings::msm_gem_object>,
-    pub(super) holders: Holders,
+pub(crate) struct BoMemory {
+    pub(crate) c: Opaque<bindings::msm_gem_object>,
+    pub(crate) holders: Holders,
     /// How often the VMA of the kms VM is pinned. Guarded by the BO's resv.
     scanout_pins: UnsafeCell<u32>,
 }
@@ -155,7 +155,7 @@ impl Bo {
     /// # Safety
     ///
     /// `obj` was made by the msm driver and stays referenced for `'a`.
-    pub(super) unsafe fn from_raw<'a>(obj: *mut bindings::drm_gem_object) -> &'a Self {
+    pub(crate) unsafe fn from_raw<'a>(obj: *mut bindings::drm_gem_object) -> &'a Self {
         // SAFETY: The caller's promise.
         unsafe { Self::from_gem(GemObject::from_raw(obj)) }
     }
@@ -204,7 +204,7 @@ impl Bo {
         &self.0
     }
 
-    pub(super) fn raw(&self) -> *mut bindings::msm_gem_object {
+    pub(crate) fn raw(&self) -> *mut bindings::msm_gem_object {
         self.0.as_raw().cast()
     }
 
@@ -297,7 +297,7 @@ impl Bo {
     }
 
     /// The contexts that have handles.
-    pub(super) fn holders(&self) -> &Holders {
+    pub(crate) fn holders(&self) -> &Holders {
         // SAFETY: Bos are in a `BoMemory`, which is initialised and lives as long as they do.
         unsafe { &(*self.raw().cast::<BoMemory>()).holders }
     }
@@ -387,7 +387,7 @@ impl<'l> BoLocked<'l> {
     ///
     /// `obj` was made by the msm driver. Its resv is locked for `'l`, or its last reference is gone; that is asserted under
     /// lockdep.
-    pub(super) unsafe fn assume(obj: *mut bindings::drm_gem_object) -> Self {
+    pub(crate) unsafe fn assume(obj: *mut bindings::drm_gem_object) -> Self {
         // SAFETY: The caller's promise.
         let obj = unsafe { ObjLocked::assume(GemObject::from_raw(obj)) };
         // INVARIANT: The caller's promise.
@@ -406,7 +406,7 @@ impl<'l> BoLocked<'l> {
     }
 
     /// The physical page `index`.
-    pub(super) fn page(&self, index: u64) -> Option<NonNull<bindings::page>> {
+    pub(crate) fn page(&self, index: u64) -> Option<NonNull<bindings::page>> {
         if !self.is_backed() || index >= self.gem().size() / ops::PAGE_SIZE {
             return None;
         }
@@ -684,7 +684,7 @@ impl<'l> Retiring<'l> {
     /// # Safety
     ///
     /// The type invariant holds for `'l`.
-    pub(super) unsafe fn assume(bo: &'l Bo) -> Self {
+    pub(crate) unsafe fn assume(bo: &'l Bo) -> Self {
         // INVARIANT: The caller's promise.
         Self(LruState {
             bo,

@@ -14,16 +14,16 @@ use super::{
     bindings,
     bo::Bo,
     debug,
-    queue::{
-        Kind,
-        Queue, //
-    },
-    sync::{
+    fences::{
         self,
         InSyncobjs,
         OutFence,
         OutSyncobjs,
         SyncobjArray, //
+    },
+    queue::{
+        Kind,
+        Queue, //
     },
     vm::AnyVm, //
 };
@@ -163,7 +163,7 @@ impl<'a> Caller<'a> {
         let file = named.out_fence.then(OutFence::new).transpose()?;
         if let Some(fd) = named.in_fence {
             let fence =
-                sync::fence_from_fd(fd).map_err(|_| self.invalid(fmt!("invalid in-fence")))?;
+                fences::fence_from_fd(fd).map_err(|_| self.invalid(fmt!("invalid in-fence")))?;
             // SAFETY: The caller's promise. The call consumes the reference, also when it fails.
             kernel::error::to_result(unsafe {
                 let fence = ARef::into_raw(fence).as_ptr().cast();

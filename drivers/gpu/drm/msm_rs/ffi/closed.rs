@@ -15,16 +15,16 @@ use core::sync::atomic::{
 use kernel::prelude::*;
 
 /// While there are so many, there is no new VM. A VM is some kilobytes, as far as it isn't charged to its process.
-pub(super) const MAX: usize = 1024;
+pub(crate) const MAX: usize = 1024;
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether a VM was closed. It counts until it is dropped.
-pub(super) struct Closed(AtomicBool);
+pub(crate) struct Closed(AtomicBool);
 
 impl Closed {
     /// Of a new VM.
-    pub(super) const fn not_yet() -> Self {
+    pub(crate) const fn not_yet() -> Self {
         Self(AtomicBool::new(false))
     }
 
@@ -33,7 +33,7 @@ impl Closed {
     /// # Errors
     ///
     /// `ENOMEM` if there are too many closed ones.
-    pub(super) fn room() -> Result {
+    pub(crate) fn room() -> Result {
         if COUNT.load(Ordering::Relaxed) >= MAX {
             return Err(ENOMEM);
         }
@@ -41,7 +41,7 @@ impl Closed {
     }
 
     /// The VM is being closed.
-    pub(super) fn set(&self) {
+    pub(crate) fn set(&self) {
         if !self.0.swap(true, Ordering::Relaxed) {
             COUNT.fetch_add(1, Ordering::Relaxed);
         }

@@ -11,7 +11,7 @@ use super::bindings;
 /// # Safety
 ///
 /// `dev` is a DRM device that is alive.
-pub(super) unsafe fn line(dev: *mut bindings::drm_device, args: fmt::Arguments<'_>) {
+pub(crate) unsafe fn line(dev: *mut bindings::drm_device, args: fmt::Arguments<'_>) {
     // SAFETY: `%pA` takes a pointer to `fmt::Arguments`, alive for the call.
     unsafe { bindings::msm_rs_uerr(dev, (&raw const args).cast()) };
 }

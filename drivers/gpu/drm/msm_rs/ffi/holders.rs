@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! The contexts that have handles of a BO. In VMs that the kernel manages, its VMAs belong to them:
-//! see [`crate::bo::iova`].
+//! see [`crate::mapping::managed`].
 
 use core::ptr::NonNull;
 
@@ -38,14 +38,14 @@ unsafe impl Send for Holder {}
 ///
 /// The lock is taken with VM and BO locked, and alone. Reclaim never takes it.
 #[pin_data]
-pub(super) struct Holders {
+pub(crate) struct Holders {
     #[pin]
     list: Mutex<SmallVec<Holder, 1>>,
 }
 
 impl Holders {
     /// Of a new BO.
-    pub(super) fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             list <- new_mutex!(SmallVec::new(), "msm_rs::holders"),
         })
@@ -60,7 +60,7 @@ impl Holders {
     /// # Safety
     ///
     /// `ctx` is alive until [`Self::remove`] was called for it.
-    pub(super) unsafe fn add(&self, ctx: NonNull<bindings::msm_context>) -> Result {
+    pub(crate) unsafe fn add(&self, ctx: NonNull<bindings::msm_context>) -> Result {
         let mut list = self.list.lock();
         if let Some(holder) = list.iter_mut().find(|holder| holder.ctx == ctx) {
             holder.handles += 1;
@@ -71,7 +71,7 @@ impl Holders {
     }
 
     /// `ctx` gives a handle up.
-    pub(super) fn remove(&self, ctx: NonNull<bindings::msm_context>) {
+    pub(crate) fn remove(&self, ctx: NonNull<bindings::msm_context>) {
         let mut list = self.list.lock();
         let Some(at) = list.iter().position(|holder| holder.ctx == ctx) else {
             warn_on!(true);

@@ -12,9 +12,9 @@ use kernel::{
 
 use super::{
     caller::Caller,
+    module,
     queue::Queue,
-    vm::Bind,
-    wq, //
+    vm::Bind, //
 };
 use crate::gpuvm_rs::{
     sched::{
@@ -66,7 +66,7 @@ unsafe impl<W: Work> Backend for Jobs<W> {
     }
 
     fn reaper() -> &'static workqueue::Queue {
-        wq::reaper()
+        module::reaper()
     }
 }
 

@@ -27,7 +27,7 @@ impl Lrus {
     /// # Safety
     ///
     /// The device is alive for as long as the result is.
-    pub(super) unsafe fn new(private: NonNull<bindings::msm_drm_private>) -> Self {
+    pub(crate) unsafe fn new(private: NonNull<bindings::msm_drm_private>) -> Self {
         // INVARIANT: The caller's promise.
         Self(private)
     }

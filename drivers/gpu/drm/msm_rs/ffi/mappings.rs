@@ -88,7 +88,7 @@ impl Unmapped<'_> {
     /// # Safety
     ///
     /// The BO's last reference is gone.
-    pub(super) unsafe fn of_unreferenced() -> Self {
+    pub(crate) unsafe fn of_unreferenced() -> Self {
         Self(PhantomData)
     }
 }

@@ -1,68 +1,45 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Where Rust and C meet. Outside this room and `gpuvm_rs` there is no `unsafe`.
+//! C's objects. What is `unsafe` of them is here, in `gpuvm_rs`, and, for what C calls, in `entry`.
 //!
 //! - [`bo`]: a `msm_gem_object`, and who may touch what of it.
-//! - [`backing`]: its pages. [`gem`]: its beginning and its end. [`holders`]: who has handles.
-//!   [`mappings`]: its VMAs.
-//! - [`caller`]: who calls an ioctl, and what all requests may name.
-//! - [`closed`]: how many closed VMs there are.
-//! - [`debug`]: lines for the drm debug log.
-//! - [`jobs`]: bind jobs as the scheduler knows them.
-//! - [`line`]: tasks that wait for their turn.
-//! - [`mmu`]: C's page tables, of SMMU domains.
-//! - [`queue`]: submitqueues and their lock.
-//! - [`request`]: a VM_BIND request.
-//! - [`root`]: per-process page tables as C knows them, and what they share.
-//! - [`seq`] is debugfs.
-//! - [`shrink`]: the device's LRUs, and who asks for their memory.
-//! - [`submit`]: a SUBMIT request, and the submit that C runs.
-//! - [`sync`]: in- and out-fences, syncobjs.
-//! - [`tables`]: the memory behind our page tables, and the TLB.
-//! - [`vm`]: the VM that C and Rust share.
-//! - [`wq`]: where things are dropped late, and where bind jobs run.
-//! - [`exports`], [`bo_exports`]: the functions that C calls.
+//! - [`backing`]: its pages; [`pages`]: as something to map. [`holders`]: who has handles.
+//!   [`mappings`]: its VMAs. [`kms`]: the display's VM.
+//! - [`caller`]: who calls an ioctl, and what all requests may name. [`fences`]: in- and out-fences.
+//! - [`vm_bind_request`]: a VM_BIND request. [`submit`]: a SUBMIT request, and the submit that C runs.
+//! - [`queue`]: submitqueues and their lock. [`jobs`]: bind jobs as the scheduler knows them.
+//! - [`vm`]: the VM that C and Rust share. [`closed`]: how many closed ones there are.
+//! - [`root`]: per-process page tables as C knows them, and what they share. [`smmu`]: the memory
+//!   behind them. [`mmu`]: C's page tables, of SMMU domains.
+//! - [`line`]: tasks that wait for their turn. [`gate`]: a limit that keeps their order.
+//! - [`lrus`]: the device's LRUs.
+//! - [`module`]: where things are dropped late, and where bind jobs run.
+//! - [`debug`]: lines for the drm debug log. [`seq`] is debugfs.
 
 pub(crate) mod backing;
 pub(crate) mod bo;
-mod bo_exports;
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
-mod bo_test;
 pub(crate) mod caller;
-mod closed;
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
-mod closed_test;
-mod debug;
-// The display's stub is for kernels without one.
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
-mod display_test;
-mod exports;
+pub(crate) mod closed;
+pub(crate) mod debug;
+pub(crate) mod fences;
 pub(crate) mod gate;
-mod gem;
-mod holders;
+pub(crate) mod holders;
 pub(crate) mod jobs;
 mod kms;
 pub(crate) mod line;
 pub(crate) mod lrus;
 pub(crate) mod mappings;
 pub(crate) mod mmu;
+pub(crate) mod module;
 pub(crate) mod pages;
 pub(crate) mod queue;
-pub(crate) mod request;
-mod root;
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
-mod root_test;
+pub(crate) mod root;
 #[cfg(CONFIG_DEBUG_FS)]
 pub(crate) mod seq;
-mod shrink;
 pub(crate) mod smmu;
 pub(crate) mod submit;
-mod sync;
-pub(crate) mod tables;
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
-pub(crate) mod test_device;
 pub(crate) mod vm;
-pub(crate) mod wq;
+pub(crate) mod vm_bind_request;
 
 /// What the C headers declare, by bindgen.
 #[allow(
@@ -99,7 +76,7 @@ pub(crate) mod bindings {
 /// # Safety
 ///
 /// `dev` is alive, and the driver's.
-unsafe fn private(dev: *mut bindings::drm_device) -> *mut bindings::msm_drm_private {
+pub(crate) unsafe fn private(dev: *mut bindings::drm_device) -> *mut bindings::msm_drm_private {
     // SAFETY: The caller's promise; the pointer never changes.
     unsafe { (*dev).dev_private.cast() }
 }

@@ -79,7 +79,7 @@ impl Pages {
     }
 
     /// How the pages are mapped.
-    pub(super) fn prot(&self) -> Prot {
+    pub(crate) fn prot(&self) -> Prot {
         self.bo().prot()
     }
 
@@ -90,7 +90,7 @@ impl Pages {
     /// # Errors
     ///
     /// `EINVAL` if the BO doesn't have them.
-    pub(super) fn runs(&self, offset: u64, len: u64) -> Result<Runs<'_>> {
+    pub(crate) fn runs(&self, offset: u64, len: u64) -> Result<Runs<'_>> {
         if !ops::fits(offset, len, self.bo().gem().size()) {
             return Err(EINVAL);
         }
@@ -109,7 +109,7 @@ impl Pages {
 }
 
 /// See [`Pages::runs`].
-pub(super) struct Runs<'a> {
+pub(crate) struct Runs<'a> {
     pages: &'a Pages,
     /// The next page: of the BO, or counted from `segment`.
     first: u64,

@@ -77,7 +77,7 @@ struct Domains {
 
 /// `domain` is about to be destroyed: nobody translates by its per-process page tables any more, of
 /// which there may be some that belong to nobody but the job that will drop them.
-pub(super) fn domain_gone(domain: NonNull<bindings::msm_mmu>) {
+pub(crate) fn domain_gone(domain: NonNull<bindings::msm_mmu>) {
     let mut list = DOMAINS.lock();
     if let Some(shared) = list.find(|shared| shared.domain == Some(domain)) {
         shared.off();
@@ -86,7 +86,7 @@ pub(super) fn domain_gone(domain: NonNull<bindings::msm_mmu>) {
 }
 
 /// Before anything else of the module runs.
-pub(super) fn init() {
+pub(crate) fn init() {
     // SAFETY: Called once.
     unsafe { DOMAINS.init() };
 }
@@ -259,12 +259,12 @@ pub(crate) struct Root {
     base: Opaque<bindings::msm_mmu>,
     /// The VM, once there is one. It outlives the root.
     vm: AtomicPtr<bindings::drm_gpuvm>,
-    pub(super) table: Table,
-    pub(super) null: Option<NullTables>,
-    pub(super) smmu: Smmu,
-    pub(super) geometry: Geometry,
+    pub(crate) table: Table,
+    pub(crate) null: Option<NullTables>,
+    pub(crate) smmu: Smmu,
+    pub(crate) geometry: Geometry,
     /// Limits the tables that are reserved, those of the domain's other VMs included.
-    pub(super) gate: Arc<Gate>,
+    pub(crate) gate: Arc<Gate>,
     /// Keeps the table. Given up last.
     _share: Share,
 }
@@ -298,7 +298,7 @@ impl Root {
     /// # Safety
     ///
     /// `domain` is the `msm_mmu` of a domain, and [`domain_gone`] is called before it goes.
-    pub(super) unsafe fn new(
+    pub(crate) unsafe fn new(
         domain: NonNull<bindings::msm_mmu>,
         new_gate: fn() -> Result<Arc<Gate>>,
     ) -> Result<KBox<Self>> {
@@ -329,7 +329,7 @@ impl Root {
     }
 
     /// Gives it to C, which brings it back with [`Given::take`].
-    pub(super) fn into_raw(this: KBox<Self>) -> *mut bindings::msm_mmu {
+    pub(crate) fn into_raw(this: KBox<Self>) -> *mut bindings::msm_mmu {
         KBox::into_raw(this).cast()
     }
 
@@ -350,7 +350,7 @@ impl Root {
     }
 
     /// The VM; NULL before there is one.
-    pub(super) fn vm(&self) -> *mut bindings::drm_gpuvm {
+    pub(crate) fn vm(&self) -> *mut bindings::drm_gpuvm {
         self.vm.load(Ordering::Acquire)
     }
 
@@ -363,7 +363,7 @@ impl Root {
     /// # Safety
     ///
     /// `mmu` is alive, and for `'a`.
-    pub(super) unsafe fn from_raw<'a>(mmu: *mut bindings::msm_mmu) -> Result<&'a Self> {
+    pub(crate) unsafe fn from_raw<'a>(mmu: *mut bindings::msm_mmu) -> Result<&'a Self> {
         // SAFETY: Alive; only `new()` makes any of this type.
         unsafe {
             if (*mmu).type_ != bindings::msm_mmu_type_MSM_MMU_IOMMU_PAGETABLE {
@@ -375,7 +375,7 @@ impl Root {
 }
 
 /// What C makes a VM from.
-pub(super) enum Given {
+pub(crate) enum Given {
     /// The page tables of a domain, which stay C's until the VM is made.
     Domain(NonNull<bindings::msm_mmu>),
     /// Page tables of its own, which C has given away, whether there will be a VM or not: their only caller forgets them.
@@ -386,7 +386,7 @@ impl Given {
     /// # Safety
     ///
     /// `mmu` is alive, and if it isn't a domain's, it came from [`Root::into_raw`] and is given away.
-    pub(super) unsafe fn take(mmu: NonNull<bindings::msm_mmu>) -> Self {
+    pub(crate) unsafe fn take(mmu: NonNull<bindings::msm_mmu>) -> Self {
         // SAFETY: The caller's promise.
         unsafe {
             match Root::from_raw(mmu.as_ptr()) {

@@ -64,7 +64,7 @@ impl Seq {
     /// # Safety
     ///
     /// `file` is being read for as long as the result is used.
-    pub(super) unsafe fn from_raw(file: *mut bindings::seq_file) -> Self {
+    pub(crate) unsafe fn from_raw(file: *mut bindings::seq_file) -> Self {
         Self(file)
     }
 

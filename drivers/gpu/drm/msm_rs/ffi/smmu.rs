@@ -187,7 +187,7 @@ impl TableList {
     }
 
     /// Adds a table that nothing links.
-    pub(super) fn push(&mut self, table: Table) {
+    pub(crate) fn push(&mut self, table: Table) {
         self.link(table.address());
     }
 

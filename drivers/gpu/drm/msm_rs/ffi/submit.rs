@@ -34,14 +34,14 @@ use super::{
         Named,
         Told, //
     },
+    fences::SyncobjArray,
+    module::InUse,
     queue::{
         Kind,
         Queue,
         QueueLocked, //
     },
-    sync::SyncobjArray,
-    vm::Managed,
-    wq::InUse, //
+    vm::Managed, //
 };
 use crate::{
     gpuvm_rs::{
@@ -146,7 +146,7 @@ impl<'a> Request<'a> {
     /// # Safety
     ///
     /// The arguments are those of an ioctl in progress, whose argument is a `drm_msm_gem_submit`.
-    pub(super) unsafe fn new(
+    pub(crate) unsafe fn new(
         dev: *mut bindings::drm_device,
         data: *mut core::ffi::c_void,
         file: *mut bindings::drm_file,
@@ -603,7 +603,7 @@ unsafe fn table<'a>(submit: *mut bindings::msm_gem_submit) -> &'a [Entry] {
 /// # Safety
 ///
 /// Called once, for a submit that was filled in.
-pub(super) unsafe fn retire(submit: *mut bindings::msm_gem_submit) {
+pub(crate) unsafe fn retire(submit: *mut bindings::msm_gem_submit) {
     // SAFETY: The caller's promise: each entry owns a reference to its object and to the vm_bo. The object's lock guards
     // the vm_bo's lists.
     unsafe {
@@ -624,7 +624,7 @@ pub(super) unsafe fn retire(submit: *mut bindings::msm_gem_submit) {
 /// # Safety
 ///
 /// Called once; nobody uses the submit any more.
-pub(super) unsafe fn destroy(submit: *mut bindings::msm_gem_submit) {
+pub(crate) unsafe fn destroy(submit: *mut bindings::msm_gem_submit) {
     // SAFETY: The caller's promise. The scheduler's job is cleaned up by `free_job()` if it was pushed, which clears the
     // pointer to its fence; otherwise here, when nobody finds the fence by its number any more.
     unsafe {

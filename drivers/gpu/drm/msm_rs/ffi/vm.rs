@@ -36,21 +36,25 @@ use super::{
     closed::Closed,
     jobs::Jobs,
     mmu::Mmu,
+    module::{
+        self,
+        InUse, //
+    },
     root::{
         Given,
         Root, //
     },
-    tables::{
-        Unreachable,
-        VmTables, //
-    },
-    wq::{
-        self,
-        InUse, //
-    },
 };
 use crate::{
-    bind::job::BindJob,
+    address_space::{
+        log::VmLog,
+        managed::ManagedTables,
+        step::Step,
+        tables::{
+            Unreachable,
+            VmTables, //
+        },
+    },
     bo::pin,
     gpuvm_rs::{
         fence::Fence,
@@ -67,12 +71,12 @@ use crate::{
             VmLocked, //
         },
     },
-    managed::ManagedTables,
+    mapping::vm_bind,
     pure::ops,
-    step::Step,
-    vm::BindState,
-    vm_log::VmLog,
-    vma, //
+    vm::{
+        close::BindState,
+        job::BindJob, //
+    },
 };
 
 /// A VM whose addresses the kernel gives out. Its page tables change synchronously.
@@ -305,7 +309,7 @@ impl GpuVm<Bind> {
     }
 
     /// Whether its file was closed.
-    pub(super) fn closed(&self) -> &Closed {
+    pub(crate) fn closed(&self) -> &Closed {
         // SAFETY: As in `state()`.
         unsafe { &(*self.as_raw().cast::<Vm<BindMemory>>()).state.closed }
     }
@@ -347,7 +351,7 @@ impl<'a> AnyVm<'a> {
     /// # Safety
     ///
     /// As [`Self::from_raw`], unless `vm` is NULL.
-    pub(super) unsafe fn managed(vm: *mut bindings::drm_gpuvm) -> Result<&'a GpuVm<Managed>> {
+    pub(crate) unsafe fn managed(vm: *mut bindings::drm_gpuvm) -> Result<&'a GpuVm<Managed>> {
         // SAFETY: The caller's promise.
         match (!vm.is_null()).then(|| unsafe { AnyVm::from_raw(vm) }) {
             Some(AnyVm::Managed(vm)) => Ok(vm),
@@ -358,7 +362,7 @@ impl<'a> AnyVm<'a> {
     /// # Safety
     ///
     /// `vm` came from `msm_gem_vm_create()` and stays referenced for as long as the result is used.
-    pub(super) unsafe fn from_raw(vm: *mut bindings::drm_gpuvm) -> Self {
+    pub(crate) unsafe fn from_raw(vm: *mut bindings::drm_gpuvm) -> Self {
         // SAFETY: The caller's promise; which kind it is never changes.
         unsafe {
             if (*vm.cast::<bindings::msm_gem_vm>()).managed {
@@ -390,7 +394,7 @@ impl<'a> AnyVm<'a> {
 /// # Safety
 ///
 /// `vm` came from `msm_gem_vm_create()` and is alive.
-pub(super) unsafe fn set_unusable(vm: *mut bindings::drm_gpuvm) {
+pub(crate) unsafe fn set_unusable(vm: *mut bindings::drm_gpuvm) {
     let vm: *mut bindings::msm_gem_vm = vm.cast();
     // SAFETY: A byte that is only ever set.
     unsafe { (&raw mut (*vm).unusable).write_volatile(true) };
@@ -405,11 +409,11 @@ impl GpuVm<Bind> {
 }
 
 /// What a VM is made from.
-pub(super) struct Config {
-    pub(super) drm: *mut bindings::drm_device,
-    pub(super) name: *const core::ffi::c_char,
-    pub(super) start: u64,
-    pub(super) size: u64,
+pub(crate) struct Config {
+    pub(crate) drm: *mut bindings::drm_device,
+    pub(crate) name: *const core::ffi::c_char,
+    pub(crate) start: u64,
+    pub(crate) size: u64,
 }
 
 /// Makes a VM for which the kernel gives out addresses.
@@ -421,7 +425,7 @@ pub(super) struct Config {
 /// # Safety
 ///
 /// The pointers are alive; `name` outlives the VM. A domain is given away if this succeeds.
-pub(super) unsafe fn create_managed(
+pub(crate) unsafe fn create_managed(
     config: &Config,
     given: Given,
 ) -> Result<NonNull<bindings::drm_gpuvm>> {
@@ -451,7 +455,7 @@ pub(super) unsafe fn create_managed(
 /// # Safety
 ///
 /// The pointers are alive; `name` outlives the VM.
-pub(super) unsafe fn create_bind(
+pub(crate) unsafe fn create_bind(
     config: &Config,
     root: KBox<Root>,
 ) -> Result<NonNull<bindings::drm_gpuvm>> {
@@ -463,7 +467,7 @@ pub(super) unsafe fn create_bind(
         create::<Bind, _, _>(config, root.as_raw(), false, |c| {
             let burial = Burial::new(c)?;
             let (sched, dev) = (&raw mut (*c).sched, (*config.drm).dev);
-            sched::init::<Jobs<BindJob>>(sched, dev, c"msm-vm-bind", wq::binds())?;
+            sched::init::<Jobs<BindJob>>(sched, dev, c"msm-vm-bind", module::binds())?;
             Ok(pin_init!(BindMemory {
                 state <- BindState::new(VmTables::new(root), log),
                 burial: ManuallyDrop::new(burial),
@@ -566,7 +570,7 @@ unsafe impl Driver for Bind {
     type Unreachable = Unreachable;
 
     fn validate(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, Self>) -> Result {
-        vma::restore(vm, obj, vm_bo)
+        vm_bind::restore(vm, obj, vm_bo)
     }
 
     fn removed(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, va: &mut BindVa) {
@@ -590,7 +594,7 @@ unsafe impl Driver for Bind {
             let memory = &raw mut (*vm.as_ptr().cast::<Vm<BindMemory>>()).state;
             let burial = ManuallyDrop::take(&mut (*memory).burial);
             core::ptr::drop_in_place(memory);
-            wq::reaper().enqueue(burial);
+            module::reaper().enqueue(burial);
         }
     }
 }

@@ -5,10 +5,7 @@
 use kernel::prelude::*;
 
 use crate::{
-    bo::{
-        iova,
-        pin, //
-    },
+    bo::pin,
     ffi::{
         bo::{
             BoLocked,
@@ -19,7 +16,7 @@ use crate::{
             Request,
             Submit, //
         },
-        vm::Managed,
+        vm::Managed, //
     },
     gpuvm_rs::{
         exec::{
@@ -30,6 +27,7 @@ use crate::{
         small_vec::SmallVec,
         vm::VmLocked, //
     },
+    mapping::managed, //
 };
 
 /// Refuses a BO that is listed twice.
@@ -99,7 +97,7 @@ impl<'l> Placed<'l> {
         let this = Self { table, locked };
         for entry in table {
             let obj = locked.obj(entry.bo().gem()).ok_or(EDEADLK)?;
-            let (vm_bo, iova) = iova::place(entry.bo(), vm, &obj)?;
+            let (vm_bo, iova) = managed::place(entry.bo(), vm, &obj)?;
             entry.place(vm_bo, iova);
         }
         Ok(this)

@@ -4,11 +4,20 @@
 
 use kernel::prelude::*;
 
+use super::managed::Window;
 use crate::{
-    bo::{
-        backing,
-        iova::Window, //
+    address_space::{
+        footprint,
+        log::{
+            LogEntry,
+            LogOp,
+            DUMP,
+            NULL,
+            READONLY, //
+        },
+        reservation::Reservation, //
     },
+    bo::backing,
     ffi::{
         bindings,
         bo::{
@@ -22,7 +31,6 @@ use crate::{
             ManagedVa, //
         },
     },
-    footprint,
     gpuvm_rs::{
         gem::ObjLocked,
         va::{
@@ -34,14 +42,6 @@ use crate::{
             VmBo,
             VmLocked, //
         },
-    },
-    reserve::Reservation,
-    vm_log::{
-        LogEntry,
-        LogOp,
-        DUMP,
-        NULL,
-        READONLY, //
     },
 };
 

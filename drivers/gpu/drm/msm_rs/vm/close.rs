@@ -17,15 +17,23 @@ use kernel::{
     },
 };
 
+use super::job::Slot;
 use crate::{
-    bind::job::Slot,
+    address_space::{
+        log::{
+            LogEntry,
+            LogOp,
+            VmLog, //
+        },
+        tables::VmTables,
+        throttle::Throttle, //
+    },
     ffi::{
         self,
         bo::Bo,
+        module,
         smmu::Smmu,
-        tables::VmTables,
-        vm::Bind,
-        wq, //
+        vm::Bind, //
     },
     gpuvm_rs::{
         exec::Exec,
@@ -36,15 +44,9 @@ use crate::{
         va::GpuVaList,
         vm::GpuVm, //
     },
+    mapping::vm_bind,
     pgtable::geometry::Geometry,
-    pure::ranges,
-    throttle::Throttle,
-    vm_log::{
-        LogEntry,
-        LogOp,
-        VmLog, //
-    },
-    vma, //
+    pure::ranges, //
 };
 
 /// What Rust keeps of a VM_BIND VM.
@@ -139,7 +141,7 @@ pub(crate) struct PendingJob {
     pub(crate) fence: ARef<Fence>,
     /// The iovas that it changes.
     pub(crate) ranges: Ranges,
-    /// Whether it waits for more than a worker, or did when it was asked for. See [`crate::throttle`].
+    /// Whether it waits for more than a worker, or did when it was asked for. See [`crate::address_space::throttle`].
     pub(crate) waits: bool,
     /// Its work.
     pub(crate) slot: Arc<Slot>,
@@ -246,7 +248,7 @@ pub(crate) fn close(vm: &GpuVm<Bind>) {
             take_down(&vm);
         }
     };
-    if wq::reaper().try_spawn(GFP_KERNEL, later).is_err() {
+    if module::reaper().try_spawn(GFP_KERNEL, later).is_err() {
         wait_for_gpu(vm);
         take_down(vm);
     }
@@ -297,7 +299,7 @@ fn try_remove_vmas(vm: &GpuVm<Bind>) -> Result<GpuVaList<Bind>> {
     let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
     while let Some(cursor) = vm_locked.first() {
         if cursor.va().data().mapped().get(&vm_locked) {
-            let described = vma::Described::new(cursor.va());
+            let described = vm_bind::Described::new(cursor.va());
             vm.state()
                 .page_tables
                 .lock()

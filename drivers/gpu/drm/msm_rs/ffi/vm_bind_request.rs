@@ -21,6 +21,7 @@ use super::{
         Named,
         Told, //
     },
+    fences::SyncobjArray,
     jobs::{
         Jobs,
         Work, //
@@ -29,7 +30,6 @@ use super::{
         Kind,
         Queue, //
     },
-    sync::SyncobjArray,
     vm::{
         AnyVm,
         Bind, //
@@ -82,7 +82,7 @@ impl<'a> Request<'a> {
     /// # Safety
     ///
     /// The arguments are those of an ioctl in progress, whose argument is a `drm_msm_vm_bind`.
-    pub(super) unsafe fn new(
+    pub(crate) unsafe fn new(
         dev: *mut bindings::drm_device,
         data: *mut core::ffi::c_void,
         file: *mut bindings::drm_file,

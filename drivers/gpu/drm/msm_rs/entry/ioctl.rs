@@ -22,45 +22,47 @@ use kernel::{
     prelude::*, //
 };
 
-use super::{
-    bindings,
-    request::Request,
-    root::{
-        self,
-        Given,
-        Root, //
-    },
-    submit as ffi_submit,
-    vm::{
-        self as ffi_vm,
-        AnyVm,
-        Config, //
-    },
-    wq,
-};
 use crate::{
+    address_space::{
+        log::Capture,
+        throttle, //
+    },
     bind,
+    ffi::{
+        bindings,
+        module,
+        root::{
+            self,
+            Given,
+            Root, //
+        },
+        submit as ffi_submit,
+        vm::{
+            self as ffi_vm,
+            AnyVm,
+            Config, //
+        },
+        vm_bind_request::Request, //
+    },
     gpuvm_rs::from_result,
     submit,
-    throttle,
-    vm,
-    vm_log::Capture, //
+    vm::close, //
 };
 
 #[no_mangle]
 unsafe extern "C" fn msm_rs_init() -> c_int {
     root::init();
-    from_result(wq::init())
+    from_result(module::init())
 }
 
 #[no_mangle]
 unsafe extern "C" fn msm_rs_exit() {
-    wq::exit();
+    module::exit();
 }
 
 #[no_mangle]
 unsafe extern "C" fn msm_rs_flush() {
-    wq::flush();
+    module::flush();
 }
 
 #[no_mangle]
@@ -175,7 +177,7 @@ unsafe extern "C" fn msm_gem_vm_close(gpuvm: *mut bindings::drm_gpuvm) {
     // SAFETY: C holds a reference. VMAs of managed VMs go with their handles.
     if let AnyVm::Bind(bind) = unsafe { AnyVm::from_raw(gpuvm) } {
         bind.closed().set();
-        vm::close(bind);
+        close::close(bind);
     }
 }
 
@@ -183,7 +185,7 @@ unsafe extern "C" fn msm_gem_vm_close(gpuvm: *mut bindings::drm_gpuvm) {
 unsafe extern "C" fn msm_rs_vm_cancel(gpuvm: *mut bindings::drm_gpuvm) {
     // SAFETY: C holds a reference.
     if let AnyVm::Bind(bind) = unsafe { AnyVm::from_raw(gpuvm) } {
-        vm::cancel(bind);
+        close::cancel(bind);
     }
 }
 

@@ -7,22 +7,24 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-use crate::{
-    ffi::{
-        smmu::TableList,
-        tables::Change,
-        vm::Bind, //
-    },
+use super::{
     footprint::{
         self,
         JobFootprint, //
+    },
+    tables::Change,
+    throttle::Ticket, //
+};
+use crate::{
+    ffi::{
+        smmu::TableList,
+        vm::Bind, //
     },
     gpuvm_rs::vm::GpuVm,
     pgtable::{
         footprint::Touch,
         memory::Pool, //
     },
-    throttle::Ticket, //
 };
 
 /// Tables that are linked and pinned until this is released or dropped: the change can't run out of them, whatever

@@ -13,16 +13,16 @@ use kernel::{
     workqueue::Queue, //
 };
 
-use super::iova;
+use super::managed;
 use crate::{
     ffi::{
         self,
         bo::Bo,
-        vm::Managed,
-        wq::{
+        module::{
             self,
             InUse, //
         },
+        vm::Managed, //
     },
     gpuvm_rs::{
         fence::Fence,
@@ -30,7 +30,7 @@ use crate::{
             self,
             WhenIdle, //
         },
-        vm::GpuVm,
+        vm::GpuVm, //
     },
 };
 
@@ -78,7 +78,7 @@ impl WhenIdle for Parting {
     }
 
     fn queue() -> &'static Queue {
-        wq::reaper()
+        module::reaper()
     }
 }
 
@@ -94,7 +94,7 @@ fn part(bo: &Bo, vm: &GpuVm<Managed>, users: Users) -> Result<(), ARef<Fence>> {
         }
         // With both locked, no submit can attach its fence any more.
         users.busy(bo).map_or(Ok(()), Err)?;
-        iova::close(vm, bo);
+        managed::close(vm, bo);
         Ok(())
     })
 }

@@ -7,8 +7,8 @@ use kernel::prelude::*;
 #[kunit_tests(msm_rs_root)]
 mod cases {
     use crate::{
-        ffi::test_device::Device,
-        vm, //
+        entry::test_device::Device,
+        vm::close, //
     };
 
     /// The VM of a cancelled bind job may end when a fence of somebody else signals, long after the GPU has gone. It doesn't touch
@@ -24,7 +24,7 @@ mod cases {
         // TTBR0 on; then off, by the GPU's going and not again by the last VM's end.
         assert_eq!(device.smmu_calls(), 1);
         for vm in [&one, &other] {
-            vm::close(vm);
+            close::close(vm);
         }
         drop(one);
         assert_eq!(device.smmu_calls(), 1);

@@ -16,32 +16,35 @@ use kernel::{
     warn_on, //
 };
 
-use super::{
-    bindings,
-    bo::{
-        Bo,
-        BoLocked,
-        BoMemory,
-        Madv, //
-    },
-    debug,
-    holders::Holders,
-    mappings::Unmapped,
-    vm::AnyVm, //
-};
 use crate::{
     bo::{
         backing,
-        iova,
-        parting::{
+        vmap, //
+    },
+    ffi::{
+        self,
+        bindings,
+        bo::{
+            Bo,
+            BoLocked,
+            BoMemory,
+            Madv, //
+        },
+        debug,
+        holders::Holders,
+        mappings::Unmapped,
+        vm::AnyVm, //
+    },
+    gpuvm_rs::from_result,
+    mapping::{
+        handle_close::{
             self,
             Users, //
         },
-        vmap, //
+        managed,
+        scanout, //
     },
-    gpuvm_rs::from_result,
-    pure::ops,
-    scanout, //
+    pure::ops, //
 };
 
 /// Functions for C that never change.
@@ -92,7 +95,7 @@ impl NewBo {
     /// `dev` is the msm device.
     unsafe fn new(dev: *mut bindings::drm_device, flags: u32) -> Result<Self> {
         // SAFETY: The caller's promise.
-        let coherent = unsafe { (*super::private(dev)).has_cached_coherent };
+        let coherent = unsafe { (*ffi::private(dev)).has_cached_coherent };
         match flags & bindings::MSM_BO_CACHE_MASK {
             bindings::MSM_BO_CACHED | bindings::MSM_BO_WC => {}
             bindings::MSM_BO_CACHED_COHERENT if coherent => {}
@@ -242,7 +245,7 @@ pub(super) unsafe fn create_handle(
     unsafe {
         let mut private_to = core::ptr::null_mut();
         if flags & bindings::MSM_BO_NO_SHARE != 0 {
-            if (*super::private(dev)).gpu.is_null() {
+            if (*ffi::private(dev)).gpu.is_null() {
                 debug::line(dev, fmt!("a private BO without a GPU"));
                 return Err(EINVAL);
             }
@@ -354,13 +357,13 @@ unsafe extern "C" fn close(obj: *mut bindings::drm_gem_object, file: *mut bindin
             return;
         }
         if let AnyVm::Managed(vm) = AnyVm::from_raw((*ctx).vm) {
-            let gpu = (*super::private((*obj).dev)).gpu;
+            let gpu = (*ffi::private((*obj).dev)).gpu;
             let users = if !gpu.is_null() && (*gpu).vm == (*ctx).vm {
                 Users::Many
             } else {
                 Users::Client((*file).client_id)
             };
-            parting::handle_closed(bo, vm, users);
+            handle_close::handle_closed(bo, vm, users);
         }
     }
 }
@@ -442,9 +445,9 @@ pub(super) unsafe fn create_for_kernel(
             return Ok((bo, vaddr));
         };
         let vm = AnyVm::managed(vm)?;
-        *iova = iova::pin(&bo, vm, iova::Window::ANY)?;
+        *iova = managed::pin(&bo, vm, managed::Window::ANY)?;
         let mapped = vmap::get(&bo.lock(), Madv::WillNeed);
-        let vaddr = mapped.inspect_err(|_| iova::unpin(&bo, vm))?;
+        let vaddr = mapped.inspect_err(|_| managed::unpin(&bo, vm))?;
         Ok((bo, vaddr))
     }
 }

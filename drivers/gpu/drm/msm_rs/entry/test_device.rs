@@ -12,20 +12,20 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-use super::{
-    bindings,
-    bo::{
-        Bo,
-        Lru, //
-    },
-    gem,
-    vm::{
-        AnyVm,
-        Bind,
-        Managed, //
-    },
-};
+use super::gem;
 use crate::{
+    ffi::{
+        self, bindings,
+        bo::{
+            Bo,
+            Lru, //
+        },
+        vm::{
+            AnyVm,
+            Bind,
+            Managed, //
+        },
+    },
     gpuvm_rs::vm::GpuVm,
     pure::ops::PAGE_SIZE, //
 };
@@ -124,7 +124,7 @@ impl Device {
     pub(super) fn resident(&self) -> u64 {
         // SAFETY: Alive. A word that can be read at any time.
         unsafe {
-            let private = super::private(self.drm());
+            let private = ffi::private(self.drm());
             (&raw const (*private).total_mem.counter).read_volatile() as u64
         }
     }
@@ -133,7 +133,7 @@ impl Device {
     pub(super) fn in_lru(&self, lru: Lru) -> u64 {
         // SAFETY: Alive. Words that can be read at any time.
         let pages = unsafe {
-            let lrus = &raw const (*super::private(self.drm())).lru;
+            let lrus = &raw const (*ffi::private(self.drm())).lru;
             match lru {
                 Lru::Unbacked => (&raw const (*lrus).unbacked.count).read_volatile(),
                 Lru::Pinned => (&raw const (*lrus).pinned.count).read_volatile(),

@@ -12,16 +12,16 @@
 //!
 //! The VMA refers to the BO, so that a BO without users whose VMA stayed would never be freed.
 
+use super::managed;
 use crate::{
-    bo::iova,
     ffi::{
         bo::{
             Bo,
             BoLocked, //
         },
-        vm::Managed,
+        vm::Managed, //
     },
-    gpuvm_rs::vm::VmLocked,
+    gpuvm_rs::vm::VmLocked, //
 };
 
 /// One more user. No lock is needed: there is one already, or the caller can wait for the VMA.
@@ -59,6 +59,6 @@ pub(crate) fn unpinned(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) {
 /// The VMA goes if nothing keeps it.
 fn close_if_unused(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) {
     if bo.scanout_users() <= 0 && bo.scanout_pins() == 0 {
-        iova::close(vm, bo);
+        managed::close(vm, bo);
     }
 }

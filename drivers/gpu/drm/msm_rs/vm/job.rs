@@ -34,6 +34,14 @@ use kernel::{
 };
 
 use crate::{
+    address_space::{
+        reservation::Reservation,
+        step::What,
+        tables::{
+            TornDown,
+            Unreachable, //
+        },
+    },
     ffi::{
         self,
         jobs::{
@@ -42,10 +50,6 @@ use crate::{
         },
         queue::Queue,
         smmu::TableList,
-        tables::{
-            TornDown,
-            Unreachable, //
-        },
         vm::Bind, //
     },
     gpuvm_rs::{
@@ -56,21 +60,19 @@ use crate::{
         },
         vm::GpuVm, //
     },
-    reserve::Reservation,
-    step::What, //
 };
 
 /// What a job does, and what it keeps alive for it.
 pub(crate) struct Work {
     /// Keeps the scheduler entity alive until the job has run. Gone once the job is cancelled.
-    pub(super) queue: Option<Queue>,
+    pub(crate) queue: Option<Queue>,
     /// Dropping this while page tables lead to what was removed would leak that, with a warning.
-    pub(super) steps: Committed<Bind>,
+    pub(crate) steps: Committed<Bind>,
     /// The numbers of its entries in the VM log.
-    pub(super) log_entries: Range<u64>,
-    pub(super) reservation: Reservation,
+    pub(crate) log_entries: Range<u64>,
+    pub(crate) reservation: Reservation,
     /// The tables that it has unlinked, if it ran and a step failed.
-    pub(super) freed: Option<TableList>,
+    pub(crate) freed: Option<TableList>,
 }
 
 /// What is left of work when page tables lead to nothing any more that it removed.
@@ -180,14 +182,14 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// An empty slot.
-    pub(super) fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             state <- new_mutex!(State::Empty, "msm_rs::slot"),
         })
     }
 
     /// Puts the work in.
-    pub(super) fn fill(&self, work: Work) {
+    pub(crate) fn fill(&self, work: Work) {
         *self.state.lock() = State::Waiting(work);
     }
 

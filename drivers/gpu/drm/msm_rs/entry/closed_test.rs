@@ -11,12 +11,12 @@ mod cases {
         prelude::*, //
     };
 
-    use crate::ffi::{
-        closed::{
+    use crate::{
+        entry::test_device::Device,
+        ffi::closed::{
             Closed,
             MAX, //
         },
-        test_device::Device,
     };
 
     #[test]

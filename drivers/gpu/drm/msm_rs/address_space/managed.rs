@@ -8,14 +8,16 @@ use kernel::{
     sync::Mutex, //
 };
 
+use super::{
+    footprint,
+    tables::VmTables, //
+};
 use crate::{
     ffi::{
         mmu::Mmu,
         pages::Pages,
-        smmu::TableList,
-        tables::VmTables, //
+        smmu::TableList, //
     },
-    footprint,
     gpuvm_rs::range::VaRange,
     pgtable::memory::Pool, //
 };

@@ -23,29 +23,31 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-use super::{
-    bindings,
-    bo::{
-        Bo,
-        BoLocked,
-        Madv,
-        Retiring, //
-    },
-    gem,
-    vm::AnyVm, //
-};
+use super::gem;
 use crate::{
     bo::{
-        iova::{
+        cpu_prep,
+        pin,
+        vmap, //
+    },
+    ffi::{
+        bindings,
+        bo::{
+            Bo,
+            BoLocked,
+            Madv,
+            Retiring, //
+        },
+        vm::AnyVm, //
+    },
+    gpuvm_rs::from_result,
+    mapping::{
+        managed::{
             self,
             Window, //
         },
-        pin,
-        sync,
-        vmap, //
+        scanout, //
     },
-    gpuvm_rs::from_result,
-    scanout, //
 };
 
 // Places for results that are in an ioctl's argument may not be aligned.
@@ -163,7 +165,7 @@ unsafe extern "C" fn msm_gem_kernel_put(
         let bo = ARef::from_raw(bo);
         vmap::put(&bo.lock());
         if let Ok(vm) = AnyVm::managed(vm) {
-            iova::unpin(&bo, vm);
+            managed::unpin(&bo, vm);
         }
     }
 }
@@ -191,7 +193,7 @@ unsafe extern "C" fn msm_gem_get_and_pin_iova_range(
     // SAFETY: C holds references to both, and passes a place for the result.
     from_result(unsafe {
         AnyVm::managed(vm)
-            .and_then(|vm| iova::pin(Bo::from_raw(obj), vm, Window { start, end }))
+            .and_then(|vm| managed::pin(Bo::from_raw(obj), vm, Window { start, end }))
             .map(|iova| result.write_unaligned(iova))
     })
 }
@@ -214,7 +216,7 @@ unsafe extern "C" fn msm_gem_unpin_iova(
     // SAFETY: C holds references to both.
     unsafe {
         if let Ok(vm) = AnyVm::managed(vm) {
-            iova::unpin(Bo::from_raw(obj), vm);
+            managed::unpin(Bo::from_raw(obj), vm);
         }
     }
 }
@@ -228,7 +230,7 @@ unsafe extern "C" fn msm_gem_get_iova(
     // SAFETY: C holds references to both, and passes a place for the result.
     from_result(unsafe {
         AnyVm::managed(vm)
-            .and_then(|vm| iova::get(Bo::from_raw(obj), vm))
+            .and_then(|vm| managed::get(Bo::from_raw(obj), vm))
             .map(|iova| result.write_unaligned(iova))
     })
 }
@@ -240,7 +242,9 @@ unsafe extern "C" fn msm_gem_set_iova(
     iova: u64,
 ) -> c_int {
     // SAFETY: C holds references to both.
-    from_result(unsafe { AnyVm::managed(vm).and_then(|vm| iova::set(Bo::from_raw(obj), vm, iova)) })
+    from_result(unsafe {
+        AnyVm::managed(vm).and_then(|vm| managed::set(Bo::from_raw(obj), vm, iova))
+    })
 }
 
 #[no_mangle]
@@ -316,7 +320,7 @@ unsafe extern "C" fn msm_gem_cpu_prep(
 ) -> c_int {
     // SAFETY: C holds a reference, and passes a time.
     from_result(unsafe {
-        sync::prepare(
+        cpu_prep::prepare(
             Bo::from_raw(obj),
             op,
             bindings::timeout_to_jiffies(timeout) as usize,

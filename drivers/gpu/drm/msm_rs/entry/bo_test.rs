@@ -13,9 +13,15 @@ mod cases {
 
     use crate::{
         bo::{
-            iova,
             pin,
             vmap, //
+        },
+        entry::test_device::{
+            export,
+            release,
+            Client,
+            Device,
+            SIZE, //
         },
         ffi::{
             bindings,
@@ -24,19 +30,13 @@ mod cases {
                 Lru,
                 Madv, //
             },
-            test_device::{
-                export,
-                release,
-                Client,
-                Device,
-                SIZE, //
-            },
         },
         gpuvm_rs::{
             shrinker::stages::Fate,
             trylock::AllLocked, //
         },
-        shrinker,
+        mapping::managed,
+        shrinker, //
     };
 
     /// What happens to a BO.
@@ -154,7 +154,7 @@ mod cases {
                 }
                 Op::Map(vm) => {
                     let result = bo.with_vm(clients[vm].vm(), |vm, bo| {
-                        iova::place(bo, vm, bo.obj()).map(|_| ())
+                        managed::place(bo, vm, bo.obj()).map(|_| ())
                     });
                     if !self.placed[vm] && !self.handle[vm] {
                         assert_eq!(result, Err(EINVAL));
@@ -166,7 +166,7 @@ mod cases {
                     assert_eq!(result, expected);
                 }
                 Op::Unmap(vm) => {
-                    bo.with_vm(clients[vm].vm(), iova::close);
+                    bo.with_vm(clients[vm].vm(), managed::close);
                     self.placed[vm] = false;
                     self.mapped[vm] = false;
                 }

@@ -13,11 +13,12 @@ use kernel::{
     prelude::*,
 };
 
-use super::{
-    bindings,
-    lrus::Lrus, //
-};
 use crate::{
+    ffi::{
+        self,
+        bindings,
+        lrus::Lrus, //
+    },
     gpuvm_rs::{
         from_result,
         shrinker::{
@@ -50,7 +51,7 @@ unsafe extern "C" fn msm_gem_shrinker_init(dev: *mut bindings::drm_device) -> c_
     let init = || -> Result {
         // SAFETY: Alive; C has set up the LRUs. The shrinker goes before the device does. The notifier is on no list.
         unsafe {
-            let private = NonNull::new(super::private(dev)).ok_or(EINVAL)?;
+            let private = NonNull::new(ffi::private(dev)).ok_or(EINVAL)?;
             // INVARIANT: The device is alive for as long as its shrinker.
             let registration = Registration::new(c"drm-msm_gem", dev, Lrus::new(private))?;
             let registration = KBox::new(registration, GFP_KERNEL)?;
@@ -72,7 +73,7 @@ unsafe extern "C" fn msm_gem_shrinker_init(dev: *mut bindings::drm_device) -> c_
 unsafe extern "C" fn msm_gem_shrinker_cleanup(dev: *mut bindings::drm_device) {
     // SAFETY: Alive. Both calls wait for those who use the shrinker.
     unsafe {
-        let private = super::private(dev);
+        let private = ffi::private(dev);
         let registration = (*private).shrinker;
         if !registration.is_null() {
             bindings::unregister_vmap_purge_notifier(&raw mut (*private).vmap_notifier);
@@ -91,7 +92,7 @@ unsafe extern "C" fn msm_gem_shrinker_shrink(
     nr_to_scan: c_ulong,
 ) -> c_ulong {
     // SAFETY: debugfs goes before the shrinker does.
-    let shrinker = unsafe { shrinker(super::private(dev)) };
+    let shrinker = unsafe { shrinker(ffi::private(dev)) };
     match shrinker.map_or(0, |s| shrinker::on_request(s, nr_to_scan as u64)) {
         0 => SHRINK_STOP,
         pages => pages as c_ulong,

@@ -31,7 +31,7 @@ use crate::{
         gate::Gate,
         vm::Bind, //
     },
-    gpuvm_rs::vm::GpuVm,
+    gpuvm_rs::vm::GpuVm, //
 };
 
 /// Pages that one table maps.

@@ -19,12 +19,12 @@ mod cases {
     };
 
     use crate::{
-        bo::{
-            iova::{
-                self,
-                Window, //
-            },
-            vmap, //
+        bo::vmap,
+        entry::test_device::{
+            export,
+            release,
+            Device,
+            SIZE, //
         },
         ffi::{
             bindings,
@@ -32,25 +32,25 @@ mod cases {
                 Bo,
                 Madv, //
             },
-            test_device::{
-                export,
-                release,
-                Device,
-                SIZE, //
-            },
         },
-        scanout, //
+        mapping::{
+            managed::{
+                self,
+                Window, //
+            },
+            scanout, //
+        },
     };
 
     /// What `msm_framebuffer_prepare()` does.
     fn prepare(device: &Device, bo: &Bo) -> Result<u64> {
         scanout::hold(bo);
-        iova::pin(bo, device.vm(), Window::ANY).inspect_err(|_| scanout::release(bo))
+        managed::pin(bo, device.vm(), Window::ANY).inspect_err(|_| scanout::release(bo))
     }
 
     /// What `msm_framebuffer_cleanup()` does.
     fn cleanup(device: &Device, bo: &Bo) {
-        iova::unpin(bo, device.vm());
+        managed::unpin(bo, device.vm());
         scanout::release(bo);
     }
 
@@ -92,8 +92,8 @@ mod cases {
                 (DMA_BUF, false) => release(self.dma_buf),
                 (FRAMEBUFFER, true) => pinned = Some(prepare(device, bo).unwrap()),
                 (FRAMEBUFFER, false) => cleanup(device, bo),
-                (_, true) => pinned = Some(iova::pin(bo, device.vm(), Window::ANY).unwrap()),
-                (_, false) => iova::unpin(bo, device.vm()),
+                (_, true) => pinned = Some(managed::pin(bo, device.vm(), Window::ANY).unwrap()),
+                (_, false) => managed::unpin(bo, device.vm()),
             }
             self.there[what] = new;
             if let Some(iova) = pinned {
@@ -201,8 +201,8 @@ mod cases {
             }
             device.unbind_display();
             let client = device.new_client();
-            assert!(iova::pin(&bos[1], client.vm(), Window::ANY).is_ok());
-            iova::unpin(&bos[1], client.vm());
+            assert!(managed::pin(&bos[1], client.vm(), Window::ANY).is_ok());
+            managed::unpin(&bos[1], client.vm());
             let unmaps = device.unmaps();
             bos.iter().for_each(|bo| device.close(bo));
             assert_eq!(device.unmaps(), unmaps + u32::from(mapped));
@@ -221,19 +221,19 @@ mod cases {
         for vm in [device.vm(), client.vm()] {
             let bo = device.bo();
             device.fail();
-            assert_eq!(iova::pin(&bo, vm, Window::ANY), Err(ENOMEM));
+            assert_eq!(managed::pin(&bo, vm, Window::ANY), Err(ENOMEM));
             assert!(!bo.lock().obj().is_mapped());
-            assert!(iova::pin(&bo, vm, Window::ANY).is_ok());
-            iova::unpin(&bo, vm);
+            assert!(managed::pin(&bo, vm, Window::ANY).is_ok());
+            managed::unpin(&bo, vm);
         }
         // An address that belongs to a handle stays.
         let bo = device.bo();
         client.open(&bo);
-        let iova = iova::get(&bo, client.vm());
+        let iova = managed::get(&bo, client.vm());
         device.fail();
-        assert_eq!(iova::pin(&bo, client.vm(), Window::ANY), Err(ENOMEM));
+        assert_eq!(managed::pin(&bo, client.vm(), Window::ANY), Err(ENOMEM));
         assert!(bo.lock().obj().is_mapped());
-        assert_eq!(iova::get(&bo, client.vm()), iova);
+        assert_eq!(managed::get(&bo, client.vm()), iova);
         client.close(&bo);
         assert!(!bo.lock().obj().is_mapped());
         drop((bo, client));

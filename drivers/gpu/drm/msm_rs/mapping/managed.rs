@@ -9,10 +9,14 @@
 use kernel::prelude::*;
 
 use super::{
-    backing,
-    pin, //
+    scanout,
+    vm_bind, //
 };
 use crate::{
+    bo::{
+        backing,
+        pin, //
+    },
     ffi::{
         bo::{
             Bo,
@@ -31,8 +35,6 @@ use crate::{
             VmLocked, //
         },
     },
-    scanout,
-    vma, //
 };
 
 /// Addresses that a VMA has to lie in.
@@ -106,7 +108,7 @@ fn make<'v>(
         bo.note(fmt!("its handle is gone"));
         return Err(ENOENT);
     }
-    vma::new_managed(vm, bo, window)?;
+    vm_bind::new_managed(vm, bo, window)?;
     find(vm, bo).ok_or(ENOMEM)
 }
 
@@ -118,7 +120,7 @@ fn make<'v>(
 #[inline]
 pub(crate) fn map(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>, va: &GpuVa<Managed>) -> Result {
     backing::ensure(bo, Madv::WillNeed)?;
-    vma::map_managed(vm, va, bo)
+    vm_bind::map_managed(vm, va, bo)
 }
 
 /// The BO's address in `vm`, which gets it if need be. It isn't mapped.
@@ -198,7 +200,7 @@ pub(crate) fn close(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) {
         return;
     };
     while let Some(va) = vm_bo.first_va(vm) {
-        vma::unmap_managed(vm, va.va());
+        vm_bind::unmap_managed(vm, va.va());
         // The object is the VMA's own, so that this succeeds.
         if va.remove(Some(bo.obj())).is_err() {
             break;

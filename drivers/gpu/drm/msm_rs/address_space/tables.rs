@@ -8,17 +8,17 @@ use kernel::{
     sync::Arc, //
 };
 
-use super::{
-    gate::Gate,
-    pages::Pages,
-    root::Root,
-    smmu::{
-        Smmu,
-        TableList, //
-    },
-};
+use super::footprint::JobFootprint;
 use crate::{
-    footprint::JobFootprint,
+    ffi::{
+        gate::Gate,
+        pages::Pages,
+        root::Root,
+        smmu::{
+            Smmu,
+            TableList, //
+        },
+    },
     gpuvm_rs::range::VaRange,
     pgtable::{
         geometry::{
@@ -67,7 +67,7 @@ pub(crate) struct VmTables {
 
 impl VmTables {
     /// Page tables in which nothing is mapped.
-    pub(super) fn new(root: KBox<Root>) -> Self {
+    pub(crate) fn new(root: KBox<Root>) -> Self {
         root.smmu.set_counts(root.table, Counts::default());
         Self {
             tables: PageTables::new(root.geometry, root.table, root.null),

@@ -21,7 +21,7 @@ use crate::{
         from_result,
         vm::VaRange, //
     },
-    pure::log_ring::LogRing,
+    pure::log_ring::LogRing, //
 };
 
 /// The largest `vm_log_shift`; bounds what userspace can make the kernel keep.

@@ -65,7 +65,7 @@ static REAPER: Wq = Wq::new();
 static BINDS: Wq = Wq::new();
 
 /// Makes the queues; before anything else of the module runs.
-pub(super) fn init() -> Result {
+pub(crate) fn init() -> Result {
     REAPER.make(c"msm_rs", false)?;
     BINDS
         .make(c"msm_rs_binds", true)
@@ -74,13 +74,13 @@ pub(super) fn init() -> Result {
 
 /// Waits for what is queued and destroys the queues; after everything else of the module ended. What is on the reaper may still
 /// end schedulers.
-pub(super) fn exit() {
+pub(crate) fn exit() {
     REAPER.destroy();
     BINDS.destroy();
 }
 
 /// Waits for what is to be dropped now. What waits for a fence isn't queued.
-pub(super) fn flush() {
+pub(crate) fn flush() {
     REAPER.flush();
 }
 

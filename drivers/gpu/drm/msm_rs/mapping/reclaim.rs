@@ -7,11 +7,13 @@ use kernel::{
     warn_on, //
 };
 
-use super::{
-    backing,
-    vmap, //
-};
+use super::vm_bind;
 use crate::{
+    address_space::log::LogOp,
+    bo::{
+        backing,
+        vmap, //
+    },
     ffi::{
         bo::{
             BoLru,
@@ -19,9 +21,7 @@ use crate::{
         },
         mappings::AllMappings, //
     },
-    gpuvm_rs::shrinker::stages::Fate,
-    vm_log::LogOp,
-    vma, //
+    gpuvm_rs::shrinker::stages::Fate, //
 };
 
 /// What may be done with the pages: nothing if there are none, or they are pinned or somebody else's.
@@ -66,10 +66,10 @@ fn take_away(bo: &AllMappings<'_>, expected: Fate, op: LogOp) -> Result {
     }
     let unmapped = bo.unmap_each(
         |vm, va| {
-            vma::unmap_managed(vm, va);
+            vm_bind::unmap_managed(vm, va);
             Ok(())
         },
-        |vm, va| vma::unmap_bind(vm, va, op),
+        |vm, va| vm_bind::unmap_bind(vm, va, op),
     )?;
     bo.unmap_for_users();
     backing::release(bo, unmapped);

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What C calls. C's prototypes say what the functions do.
+//!
+//! - [`ioctl`]: VM_BIND and SUBMIT: the front door.
+//! - [`bo`]: `msm_gem.h`'s functions about BOs. [`gem`]: BOs are made, and what the DRM core calls of
+//!   them.
+//! - [`shrinker`]: who asks for BOs' memory.
+
+mod bo;
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+mod bo_test;
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+mod closed_test;
+// The display's stub is for kernels without one.
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+mod display_test;
+mod gem;
+mod ioctl;
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+mod root_test;
+mod shrinker;
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+pub(crate) mod test_device;
