@@ -15,3 +15,95 @@ pub(crate) mod reservation;
 pub(crate) mod step;
 pub(crate) mod tables;
 pub(crate) mod throttle;
+
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+};
+
+use crate::{
+    ffi::{
+        self,
+        smmu::Smmu, //
+    },
+    gpuvm_rs::from_result,
+    pgtable::geometry::Geometry, //
+};
+use log::{
+    LogEntry,
+    VmLog, //
+};
+use tables::VmTables;
+use throttle::Throttle;
+
+/// The page tables of a VM_BIND VM, and all that their changes need. The VM has it to its end, and so has what is reserved for its
+/// jobs, which the VM outlives.
+#[pin_data]
+pub(crate) struct AddressSpace {
+    /// The sizes of the address space.
+    pub(crate) geometry: Geometry,
+    /// How tables are allocated.
+    pub(crate) smmu: Smmu,
+    /// Whether the log keeps anything.
+    pub(crate) has_log: bool,
+    /// How many tables may be allocated in advance.
+    pub(crate) throttle: Arc<Throttle>,
+    /// What jobs change. Taken on the fence-signalling path.
+    #[pin]
+    pub(crate) page_tables: Mutex<LoggedTables>,
+}
+
+impl AddressSpace {
+    /// An address space with these tables.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(tables: VmTables, log: VmLog) -> Result<Arc<Self>> {
+        let (geometry, smmu) = (tables.geometry(), tables.smmu());
+        let has_log = log.enabled();
+        let throttle = Arc::pin_init(Throttle::new(tables.gate()), GFP_KERNEL)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                geometry,
+                smmu,
+                has_log,
+                throttle,
+                page_tables <- new_mutex!(
+                    LoggedTables {
+                        tables,
+                        log,
+                        closed: false,
+                    },
+                    "msm_rs::page_tables"
+                ),
+            }),
+            GFP_KERNEL,
+        )
+    }
+}
+
+/// The page tables and what was done to them.
+pub(crate) struct LoggedTables {
+    pub(crate) tables: VmTables,
+    pub(crate) log: VmLog,
+    /// The VM was closed: its BOs may be gone, and no job may map them again.
+    pub(crate) closed: bool,
+}
+
+impl LoggedTables {
+    /// Writes a log entry for a change that no job makes, and which has been made.
+    pub(crate) fn log_now(&mut self, entry: impl FnOnce() -> LogEntry, result: Result) {
+        if !self.log.enabled() {
+            return;
+        }
+        let mut entry = entry();
+        entry.applied = ffi::now_ns();
+        entry.err = from_result(result);
+        self.log.push(entry);
+    }
+}

@@ -4,7 +4,7 @@
 
 use kernel::{
     prelude::*,
-    sync::aref::ARef, //
+    sync::Arc, //
 };
 
 use super::{
@@ -13,14 +13,11 @@ use super::{
         JobFootprint, //
     },
     tables::Change,
-    throttle::Ticket, //
+    throttle::Ticket,
+    AddressSpace, //
 };
 use crate::{
-    ffi::{
-        smmu::TableList,
-        vm::Bind, //
-    },
-    gpuvm_rs::vm::GpuVm,
+    ffi::smmu::TableList,
     pgtable::{
         footprint::Touch,
         memory::Pool, //
@@ -30,7 +27,7 @@ use crate::{
 /// Tables that are linked and pinned until this is released or dropped: the change can't run out of them, whatever
 /// happens in between.
 pub(crate) struct Reservation {
-    vm: ARef<GpuVm<Bind>>,
+    space: Arc<AddressSpace>,
     /// Gone once it is released.
     footprint: Option<JobFootprint>,
     /// Counts the job, and its tables if it waits, as in flight.
@@ -48,28 +45,27 @@ impl Reservation {
     /// `ENOMEM`, also if more tables are needed than may ever be in flight; `ERESTARTSYS` for a signal; `EINVAL` for a
     /// range that isn't one of pages of the address space.
     pub(crate) fn new(
-        vm: &GpuVm<Bind>,
+        space: &Arc<AddressSpace>,
         ops: impl Iterator<Item = Touch>,
         mut ticket: Option<Ticket>,
     ) -> Result<Self> {
-        let state = vm.state();
-        let footprint = footprint::footprint(&state.geometry, ops)?;
-        let mut pool = TableList::new(state.smmu);
+        let footprint = footprint::footprint(&space.geometry, ops)?;
+        let mut pool = TableList::new(space.smmu);
         // Another job's end may remove tables while we allocate: then all over again.
         while let Err(missing) = {
-            let pt = state.page_tables.lock();
+            let pt = space.page_tables.lock();
             pt.tables.reserve(&footprint, &mut pool)
         } {
             let need = pool.available() + missing;
             if let Some(ticket) = ticket.as_mut().filter(|ticket| ticket.waits()) {
                 // Nothing is held while waiting: no room that others may wait for, and no tables, which are too few.
-                pool = TableList::new(state.smmu);
+                pool = TableList::new(space.smmu);
                 ticket.wait_for_tables(need)?;
             }
             pool.fill(need)?;
         }
         Ok(Self {
-            vm: vm.into(),
+            space: space.clone(),
             footprint: Some(footprint),
             _ticket: ticket,
         })
@@ -86,7 +82,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(footprint) = self.footprint.take() {
-            let mut pt = self.vm.state().page_tables.lock();
+            let mut pt = self.space.page_tables.lock();
             // A closed VM has no tables any more.
             if !pt.closed {
                 pt.tables.change().release(&footprint);

@@ -19,19 +19,12 @@
 
 use kernel::{
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    },
+    sync::Arc, //
 };
 
-use crate::{
-    ffi::{
-        self,
-        gate::Gate,
-        vm::Bind, //
-    },
-    gpuvm_rs::vm::GpuVm, //
+use crate::ffi::{
+    self,
+    gate::Gate, //
 };
 
 /// Pages that one table maps.
@@ -98,9 +91,9 @@ impl Throttle {
     /// # Errors
     ///
     /// `ERESTARTSYS` for a signal; `ENOMEM` for more ops than there are ever room for.
-    pub(crate) fn admit(vm: &GpuVm<Bind>, ops: usize, waits: bool) -> Result<Ticket> {
+    pub(crate) fn admit(self: &Arc<Self>, ops: usize, waits: bool) -> Result<Ticket> {
         let mut ticket = Ticket {
-            vm: vm.into(),
+            throttle: self.clone(),
             waits,
             ops: 0,
             own: 0,
@@ -115,7 +108,7 @@ impl Throttle {
 
 /// A job that counts as in flight until this is dropped, with tables that may be reserved for it.
 pub(crate) struct Ticket {
-    vm: ARef<GpuVm<Bind>>,
+    throttle: Arc<Throttle>,
     waits: bool,
     ops: u64,
     own: u64,
@@ -124,11 +117,10 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     fn jobs(&self) -> &Gate {
-        let throttle = &self.vm.state().throttle;
         if self.waits {
-            &throttle.waiting
+            &self.throttle.waiting
         } else {
-            &throttle.ready
+            &self.throttle.ready
         }
     }
 
@@ -144,17 +136,15 @@ impl Ticket {
     /// `ENOMEM` if they can never fit, `ERESTARTSYS` for a signal. There is room for none then.
     pub(crate) fn wait_for_tables(&mut self, tables: u64) -> Result {
         self.leave();
-        let vm = self.vm.clone();
-        let throttle = &vm.state().throttle;
-        throttle.own.enter(tables)?;
+        self.throttle.own.enter(tables)?;
         self.own = tables;
-        throttle.device.enter(tables)?;
+        self.throttle.device.enter(tables)?;
         self.device = tables;
         Ok(())
     }
 
     fn leave(&mut self) {
-        let throttle = &self.vm.state().throttle;
+        let throttle = &self.throttle;
         throttle.device.leave(core::mem::take(&mut self.device));
         throttle.own.leave(core::mem::take(&mut self.own));
     }

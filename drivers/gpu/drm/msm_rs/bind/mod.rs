@@ -28,8 +28,7 @@ use kernel::{
 use crate::{
     address_space::{
         footprint,
-        reservation::Reservation,
-        throttle::Throttle, //
+        reservation::Reservation, //
     },
     bo::backing,
     ffi::{
@@ -49,14 +48,14 @@ use crate::{
     },
     pure::ops::Kind,
     vm::{
-        close::{
-            PendingJob,
-            Ranges, //
-        },
         job::{
             BindJob,
             Slot,
             Work, //
+        },
+        state::{
+            PendingJob,
+            Ranges, //
         },
     },
 };
@@ -72,8 +71,8 @@ fn reserve(req: &Request<'_>, ops: &[BindOp], waits: bool) -> Result<Reservation
     let touches = ops
         .iter()
         .map(|op| footprint::touch(op.range, matches!(op.op.kind, Kind::Map { .. })));
-    let ticket = Throttle::admit(req.vm(), ops.len(), waits)?;
-    Reservation::new(req.vm(), touches, Some(ticket)).inspect_err(|&e| {
+    let ticket = req.vm().space().throttle.admit(ops.len(), waits)?;
+    Reservation::new(req.vm().space(), touches, Some(ticket)).inspect_err(|&e| {
         if e == ENOMEM {
             req.note(fmt!(
                 "no memory for page tables, or more than may be in flight"

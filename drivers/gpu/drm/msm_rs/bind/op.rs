@@ -86,7 +86,7 @@ pub(super) fn parse(req: &Request<'_>) -> Result<Ops> {
     }
     let vm = req.vm();
     let mut result = Ops::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
-    let reserved = vm.state().throttle.cap();
+    let reserved = vm.space().throttle.cap();
     let mut entries = 0u64;
     for i in 0..nr {
         not_killed()?;

@@ -11,11 +11,11 @@ use crate::{
         small_vec::SmallVec, //
     },
     vm::{
-        close::{
+        job::BindJob,
+        state::{
             PendingJobs,
             Ranges, //
         },
-        job::BindJob, //
     },
 };
 

@@ -24,10 +24,8 @@ use crate::{
     },
     ffi::{
         bo::Bo,
-        vm::{
-            Bind,
-            BindVa, //
-        },
+        vm::Bind,
+        vma::BindVa, //
     },
     gpuvm_rs::{
         sm::{
@@ -67,7 +65,7 @@ impl<'l> Plan<'l> {
     /// An empty plan, for job `job` on `queue`.
     pub(super) fn new(txn: Transaction<'l, Bind>, queue: i32, job: u32) -> Self {
         Self {
-            log: txn.vm().state().has_log.then(KVVec::new),
+            log: txn.vm().space().has_log.then(KVVec::new),
             txn,
             queue,
             job,
@@ -132,7 +130,7 @@ impl<'l> Plan<'l> {
         let Some(log) = self.log else {
             return (steps, 0..0);
         };
-        let mut pt = vm.state().page_tables.lock();
+        let mut pt = vm.space().page_tables.lock();
         let first = pt.log.next();
         for entry in log {
             pt.log.push(entry);

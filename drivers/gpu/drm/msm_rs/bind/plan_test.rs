@@ -78,9 +78,9 @@ mod cases {
             Op,
             PAGE_SIZE, //
         },
-        vm::close::{
-            self,
-            Ranges, //
+        vm::{
+            close,
+            state::Ranges, //
         },
     };
 
@@ -672,7 +672,7 @@ mod cases {
 
         /// Compares log entries with those that there should be.
         fn compare_log(&self, numbers: Range<u64>, expected: &[Logged]) -> Result {
-            let mut pt = self.vm.state().page_tables.lock();
+            let mut pt = self.vm.space().page_tables.lock();
             let nr = (numbers.end - numbers.start) as usize;
             if nr != expected.len() || pt.log.next() != numbers.end {
                 return Err(wrong(fmt!("{nr} log entries, not {}", expected.len())));
@@ -734,7 +734,7 @@ mod cases {
             }
             self.events.push(event, GFP_KERNEL)?;
 
-            let logged = self.vm.state().page_tables.lock().log.next();
+            let logged = self.vm.space().page_tables.lock().log.next();
             let mut tree = KVec::with_capacity(PAGES, GFP_KERNEL)?;
             let (result, done) = self.plan(&mut ops, unlocked, commit, &after, &mut tree)?;
             if result != expected {

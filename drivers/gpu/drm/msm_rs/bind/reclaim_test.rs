@@ -115,7 +115,7 @@ mod cases {
             let jobs = [map(&vms[0], &bo)?, map(&vms[1], &bo)?];
             for busy in &vms {
                 {
-                    let _page_tables = busy.state().page_tables.lock();
+                    let _page_tables = busy.space().page_tables.lock();
                     assert_eq!(evict(&bo), Err(EBUSY));
                 }
                 assert!(bo.lock().is_backed());

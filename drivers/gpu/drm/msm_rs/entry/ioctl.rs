@@ -33,8 +33,8 @@ use crate::{
         module,
         root::{
             self,
-            Given,
-            Root, //
+            Root,
+            VmMmu, //
         },
         submit as ffi_submit,
         vm::{
@@ -46,7 +46,10 @@ use crate::{
     },
     gpuvm_rs::from_result,
     submit,
-    vm::close, //
+    vm::{
+        close,
+        kinds, //
+    },
 };
 
 #[no_mangle]
@@ -83,19 +86,17 @@ unsafe extern "C" fn msm_gem_vm_create(
 ) -> *mut bindings::drm_gpuvm {
     let create = || {
         let mmu = NonNull::new(kernel::error::from_err_ptr(mmu)?).ok_or(EINVAL)?;
-        let config = Config {
-            drm,
-            name: name.cast(),
-            start: va_start,
-            size: va_size,
-        };
         // SAFETY: C passes a device, page tables and a name that outlive the VM.
-        unsafe {
-            match Given::take(mmu) {
-                given if managed => ffi_vm::create_managed(&config, given),
-                Given::Own(root) => ffi_vm::create_bind(&config, root),
-                Given::Domain(_) => Err(EINVAL),
-            }
+        let (config, mmu) = unsafe {
+            (
+                Config::new(drm, name.cast(), va_start, va_size),
+                VmMmu::take(mmu),
+            )
+        };
+        if managed {
+            kinds::create_managed(&config, mmu)
+        } else {
+            kinds::create_bind(&config, mmu)
         }
     };
     match create() {
@@ -167,8 +168,8 @@ unsafe fn walk(vm: *mut bindings::drm_gpuvm, iova: u64) -> Result<[u64; 4]> {
     }
     // SAFETY: The caller's promise.
     match unsafe { AnyVm::from_raw(vm) } {
-        AnyVm::Bind(vm) => Ok(vm.state().page_tables.lock().tables.walk(iova)),
-        AnyVm::Managed(vm) => vm.tables().walk(iova),
+        AnyVm::Bind(vm) => Ok(vm.space().page_tables.lock().tables.walk(iova)),
+        AnyVm::Managed(vm) => vm.space().walk(iova),
     }
 }
 
@@ -195,7 +196,7 @@ unsafe extern "C" fn msm_gem_vm_unusable(gpuvm: *mut bindings::drm_gpuvm) {
     unsafe {
         ffi_vm::set_unusable(gpuvm);
         if let AnyVm::Bind(bind) = AnyVm::from_raw(gpuvm) {
-            bind.state().page_tables.lock().log.print();
+            bind.space().page_tables.lock().log.print();
         }
     }
 }
@@ -246,7 +247,7 @@ unsafe extern "C" fn msm_rs_vm_log_capture(
     let capture = || -> Result<KBox<Capture>> {
         // Before the lock, under which nothing is allocated.
         let mut capture = KBox::new(Capture::new(fault)?, GFP_KERNEL)?;
-        vm.state().page_tables.lock().log.copy_to(&mut capture);
+        vm.space().page_tables.lock().log.copy_to(&mut capture);
         Ok(capture)
     };
     match capture() {

@@ -2,7 +2,10 @@
 
 //! The jobs of VM_BIND VMs as the scheduler knows them.
 
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 
 use kernel::{
     prelude::*,
@@ -11,13 +14,21 @@ use kernel::{
 };
 
 use super::{
+    bindings,
     caller::Caller,
     module,
     queue::Queue,
-    vm::Bind, //
+    root::VmMmu,
+    vm::{
+        self,
+        Bind,
+        Config,
+        VmKind, //
+    },
 };
 use crate::gpuvm_rs::{
     sched::{
+        self,
         Backend,
         Finished,
         PendingJob, //
@@ -84,4 +95,24 @@ pub(crate) fn new_job<W: Work>(
     let vm = vm.into();
     // SAFETY: The file is open; the entity is the queue's, its scheduler the VM's, and the job keeps both, see `Jobs`.
     unsafe { PendingJob::new(queue.entity(), caller.client_id(), Job { work, vm }) }
+}
+
+/// As [`vm::create`], for a VM whose jobs do `W`.
+pub(crate) fn create_vm<K: VmKind, W: Work, I: PinInit<K::State>>(
+    config: &Config,
+    mmu: VmMmu,
+    prepare: impl FnOnce(VmMmu) -> Result<(K::Space, I)>,
+) -> Result<NonNull<bindings::drm_gpuvm>> {
+    vm::create_with::<K, I>(config, mmu, Some(start::<W>), prepare)
+}
+
+/// # Safety
+///
+/// The device is alive; the scheduler isn't moved until it is ended.
+unsafe fn start<W: Work>(
+    sched: *mut bindings::drm_gpu_scheduler,
+    dev: *mut bindings::device,
+) -> Result {
+    // SAFETY: The caller's promise.
+    unsafe { sched::init::<Jobs<W>>(sched, dev, c"msm-vm-bind", module::binds()) }
 }

@@ -21,14 +21,34 @@ unsafe impl Send for Mmu {}
 // SAFETY: As above.
 unsafe impl Sync for Mmu {}
 
-impl Mmu {
+/// The page tables of a domain for which a VM is being made. They stay C's until there is one.
+///
+/// # Invariants
+///
+/// They are alive, and given away to whoever turns this into an [`Mmu`].
+pub(crate) struct DomainMmu(NonNull<bindings::msm_mmu>);
+
+impl DomainMmu {
     /// # Safety
     ///
-    /// `mmu` is alive and given away by the caller.
-    pub(super) unsafe fn from_raw(mmu: NonNull<bindings::msm_mmu>) -> Self {
+    /// The type invariants hold.
+    pub(super) unsafe fn new(mmu: NonNull<bindings::msm_mmu>) -> Self {
+        // INVARIANT: The caller's promise.
         Self(mmu)
     }
 
+    /// What C knows.
+    pub(super) fn as_raw(&self) -> *mut bindings::msm_mmu {
+        self.0.as_ptr()
+    }
+
+    /// Takes them over: nothing can keep the VM from being made any more.
+    pub(crate) fn into_mmu(self) -> Mmu {
+        Mmu(self.0)
+    }
+}
+
+impl Mmu {
     fn funcs(&self) -> &bindings::msm_mmu_funcs {
         // SAFETY: Alive; the functions never change.
         unsafe { &*(*self.0.as_ptr()).funcs }

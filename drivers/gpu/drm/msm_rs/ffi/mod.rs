@@ -8,7 +8,7 @@
 //! - [`caller`]: who calls an ioctl, and what all requests may name. [`fences`]: in- and out-fences.
 //! - [`vm_bind_request`]: a VM_BIND request. [`submit`]: a SUBMIT request, and the submit that C runs.
 //! - [`queue`]: submitqueues and their lock. [`jobs`]: bind jobs as the scheduler knows them.
-//! - [`vm`]: the VM that C and Rust share. [`closed`]: how many closed ones there are.
+//! - [`vm`]: the VM that C and Rust share. [`vma`]: what Rust keeps of its VMAs. [`closed`]: how many closed ones there are.
 //! - [`root`]: per-process page tables as C knows them, and what they share. [`smmu`]: the memory
 //!   behind them. [`mmu`]: C's page tables, of SMMU domains.
 //! - [`line`]: tasks that wait for their turn. [`gate`]: a limit that keeps their order.
@@ -40,6 +40,7 @@ pub(crate) mod smmu;
 pub(crate) mod submit;
 pub(crate) mod vm;
 pub(crate) mod vm_bind_request;
+pub(crate) mod vma;
 
 /// What the C headers declare, by bindgen.
 #[allow(

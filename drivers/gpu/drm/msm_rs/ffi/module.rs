@@ -129,3 +129,9 @@ impl Drop for InUse {
         unsafe { bindings::msm_rs_module_put() };
     }
 }
+
+/// How many entries a VM log has, as a power of two: the module parameter `vm_log_shift`.
+pub(crate) fn vm_log_shift() -> u32 {
+    // SAFETY: Reads a module parameter.
+    unsafe { bindings::msm_rs_vm_log_shift() }
+}

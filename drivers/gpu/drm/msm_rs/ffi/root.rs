@@ -25,6 +25,7 @@ use kernel::{
 use super::{
     bindings,
     gate::Gate,
+    mmu::DomainMmu,
     smmu::{
         Smmu,
         TableList, //
@@ -37,8 +38,8 @@ use crate::pgtable::{
 };
 
 /// What the per-process page tables of a domain share. It is in [`DOMAINS`] while there are any, and TTBR0 is in use.
-struct Shared {
-    next: Option<KBox<Shared>>,
+struct DomainTables {
+    next: Option<KBox<DomainTables>>,
     /// Gone when the domain is: a VM may end long after its GPU was taken away, when the fence of a
     /// cancelled bind job signals.
     domain: Option<NonNull<bindings::msm_mmu>>,
@@ -59,7 +60,7 @@ struct Shared {
 }
 
 // SAFETY: The domain isn't bound to a thread, and neither are tables.
-unsafe impl Send for Shared {}
+unsafe impl Send for DomainTables {}
 
 global_lock! {
     // SAFETY: `init()` is called before any device is there.
@@ -71,7 +72,7 @@ global_lock! {
 
 /// The domains with per-process page tables.
 struct Domains {
-    first: Option<KBox<Shared>>,
+    first: Option<KBox<DomainTables>>,
     next_id: u64,
 }
 
@@ -91,7 +92,7 @@ pub(crate) fn init() {
     unsafe { DOMAINS.init() };
 }
 
-impl Shared {
+impl DomainTables {
     /// What the first page tables in `domain` need.
     ///
     /// # Errors
@@ -160,7 +161,7 @@ impl Shared {
 }
 
 /// A share in what the page tables of a domain have in common, and a root of one's own.
-struct Share {
+struct DomainRef {
     id: u64,
     /// Nothing is mapped by it when this is dropped.
     root: Table,
@@ -169,7 +170,7 @@ struct Share {
     gate: Arc<Gate>,
 }
 
-impl Share {
+impl DomainRef {
     /// # Errors
     ///
     /// `ENOMEM`; what the SMMU's driver says.
@@ -185,7 +186,7 @@ impl Share {
                 return Ok(share);
             }
             // Allocated without the lock: reclaim may take it, when it drops a VM's last reference.
-            let shared = Shared::new(domain, smmu, new_gate()?)?;
+            let shared = DomainTables::new(domain, smmu, new_gate()?)?;
             let mut list = DOMAINS.lock();
             if list.find(|shared| shared.domain == Some(domain)).is_none() {
                 shared.on()?;
@@ -213,7 +214,7 @@ impl Share {
 }
 
 impl Domains {
-    fn find(&mut self, is_it: impl Fn(&Shared) -> bool) -> Option<&mut Shared> {
+    fn find(&mut self, is_it: impl Fn(&DomainTables) -> bool) -> Option<&mut DomainTables> {
         let mut next = self.first.as_deref_mut();
         while let Some(shared) = next {
             if is_it(shared) {
@@ -224,7 +225,7 @@ impl Domains {
         None
     }
 
-    fn add(&mut self, mut shared: KBox<Shared>) {
+    fn add(&mut self, mut shared: KBox<DomainTables>) {
         shared.id = self.next_id;
         self.next_id += 1;
         shared.next = self.first.take();
@@ -232,7 +233,7 @@ impl Domains {
     }
 }
 
-impl Drop for Share {
+impl Drop for DomainRef {
     fn drop(&mut self) {
         let mut list = DOMAINS.lock();
         let mut rest = list.first.take();
@@ -265,8 +266,8 @@ pub(crate) struct Root {
     pub(crate) geometry: Geometry,
     /// Limits the tables that are reserved, those of the domain's other VMs included.
     pub(crate) gate: Arc<Gate>,
-    /// Keeps the table. Given up last.
-    _share: Share,
+    /// Keeps the table. VmMmu up last.
+    _share: DomainRef,
 }
 
 // SAFETY: C's part is never changed; the rest isn't bound to a thread.
@@ -305,7 +306,7 @@ impl Root {
         // SAFETY: The caller's promise.
         let smmu = unsafe { Smmu::of(domain.as_ptr()) }.ok_or(ENODEV)?;
         let geometry = smmu.geometry().ok_or(ENODEV)?;
-        let share = Share::new(domain, smmu, new_gate)?;
+        let share = DomainRef::new(domain, smmu, new_gate)?;
         let base = bindings::msm_mmu {
             funcs: &FUNCS,
             // SAFETY: The caller's promise; the device never changes.
@@ -328,7 +329,7 @@ impl Root {
         Ok(KBox::new(root, GFP_KERNEL)?)
     }
 
-    /// Gives it to C, which brings it back with [`Given::take`].
+    /// Gives it to C, which brings it back with [`VmMmu::take`].
     pub(crate) fn into_raw(this: KBox<Self>) -> *mut bindings::msm_mmu {
         KBox::into_raw(this).cast()
     }
@@ -375,14 +376,14 @@ impl Root {
 }
 
 /// What C makes a VM from.
-pub(crate) enum Given {
+pub(crate) enum VmMmu {
     /// The page tables of a domain, which stay C's until the VM is made.
-    Domain(NonNull<bindings::msm_mmu>),
+    Domain(DomainMmu),
     /// Page tables of its own, which C has given away, whether there will be a VM or not: their only caller forgets them.
     Own(KBox<Root>),
 }
 
-impl Given {
+impl VmMmu {
     /// # Safety
     ///
     /// `mmu` is alive, and if it isn't a domain's, it came from [`Root::into_raw`] and is given away.
@@ -391,7 +392,7 @@ impl Given {
         unsafe {
             match Root::from_raw(mmu.as_ptr()) {
                 Ok(_) => Self::Own(KBox::from_raw(mmu.as_ptr().cast())),
-                Err(_) => Self::Domain(mmu),
+                Err(_) => Self::Domain(DomainMmu::new(mmu)),
             }
         }
     }
@@ -399,7 +400,7 @@ impl Given {
     /// What C knows.
     pub(super) fn as_raw(&self) -> *mut bindings::msm_mmu {
         match self {
-            Self::Domain(mmu) => mmu.as_ptr(),
+            Self::Domain(mmu) => mmu.as_raw(),
             Self::Own(root) => root.as_raw(),
         }
     }

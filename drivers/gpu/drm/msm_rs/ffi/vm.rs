@@ -6,11 +6,7 @@
 //! addresses the kernel gives out, and [`Bind`] VMs, which belong to VM_BIND.
 
 use core::{
-    cell::UnsafeCell,
-    mem::{
-        offset_of,
-        ManuallyDrop, //
-    },
+    mem::offset_of,
     ptr::NonNull, //
 };
 
@@ -30,52 +26,27 @@ use super::{
     bindings,
     bo::{
         Bo,
-        BoLocked,
-        Kept, //
+        BoLocked, //
     },
     closed::Closed,
-    jobs::Jobs,
-    mmu::Mmu,
     module::{
         self,
         InUse, //
     },
-    root::{
-        Given,
-        Root, //
-    },
+    root::VmMmu, //
 };
-use crate::{
-    address_space::{
-        log::VmLog,
-        managed::ManagedTables,
-        step::Step,
-        tables::{
-            Unreachable,
-            VmTables, //
-        },
+use crate::gpuvm_rs::{
+    fence::Fence,
+    gem::{
+        GemObject,
+        ObjLocked, //
     },
-    bo::pin,
-    gpuvm_rs::{
-        fence::Fence,
-        gem::{
-            GemObject,
-            ObjLocked, //
-        },
-        sched,
-        va::GpuVaAlloc,
-        vm::{
-            Driver,
-            GpuVm,
-            VmBo,
-            VmLocked, //
-        },
-    },
-    mapping::vm_bind,
-    pure::ops,
+    sched,
     vm::{
-        close::BindState,
-        job::BindJob, //
+        Driver,
+        GpuVm,
+        VmBo,
+        VmLocked, //
     },
 };
 
@@ -85,169 +56,104 @@ pub(crate) struct Managed;
 /// A VM that userspace manages through VM_BIND.
 pub(crate) struct Bind;
 
-/// Something about a VMA that is so or isn't: whether its page table entries are (or, for a VM_BIND VMA, will be) in place.
-///
-/// Guarded by the VM's resv; C's debugfs code reads it as a `bool`.
-#[repr(transparent)]
-pub(crate) struct Flag(UnsafeCell<bool>);
+/// A kind of VM: what Rust keeps with a VM and with each of its VMAs.
+// Public as `Driver` is, which has its types.
+#[allow(unreachable_pub)]
+pub trait VmKind: Sized + 'static {
+    /// Whether the kernel gives out the addresses.
+    const MANAGED: bool;
 
-// SAFETY: Only reachable with the VM's lock; C's reader is for people and reads a byte.
-unsafe impl Send for Flag {}
-// SAFETY: As above.
-unsafe impl Sync for Flag {}
+    /// What each VMA carries.
+    type Va;
 
-impl Flag {
-    pub(crate) const fn new(mapped: bool) -> Self {
-        Self(UnsafeCell::new(mapped))
-    }
+    /// A page-table step of a job.
+    type Step: Send;
 
-    pub(crate) fn get<T: Driver>(&self, _vm: &VmLocked<'_, T>) -> bool {
-        // SAFETY: The lock keeps writers away.
-        unsafe { self.0.get().read() }
-    }
+    /// See [`Driver::Unreachable`].
+    type Unreachable;
 
-    pub(crate) fn set<T: Driver>(&self, mapped: bool, _vm: &VmLocked<'_, T>) {
-        // SAFETY: The lock keeps other accesses away, see the type.
-        unsafe { self.0.get().write(mapped) }
-    }
-}
+    /// The page tables, which are those that the VM was made for.
+    type Space: Send + Sync;
 
-/// What a VMA of a [`Managed`] VM carries. Begins as C's `struct msm_gem_vma` goes on behind its base.
-#[repr(C)]
-pub(crate) struct ManagedVa {
-    mapped: Flag,
-    node: Opaque<bindings::drm_mm_node>,
-}
+    /// What else there is. Dropped before the page tables.
+    type State: Send + Sync;
 
-/// What a VMA of a [`Bind`] VM carries. C reads `mapped`.
-#[repr(C)]
-pub(crate) struct BindVa {
-    mapped: Flag,
-    /// Keeps the BO's pages, once the VMA was removed and until its page table entries are.
-    kept: Option<Kept>,
-    /// The GEM handle that the MAP named, for the log; 0 for NULL mappings.
-    handle: u32,
-}
-
-const _: () = {
-    assert!(offset_of!(bindings::msm_gem_vma, base) == 0);
-    assert!(offset_of!(bindings::msm_gem_vma, mapped) == size_of::<bindings::drm_gpuva>());
-    assert!(
-        offset_of!(bindings::msm_gem_vma, node) - size_of::<bindings::drm_gpuva>()
-            == offset_of!(ManagedVa, node)
-    );
-    assert!(offset_of!(bindings::msm_gem_vm, base) == 0);
-};
-
-// SAFETY: The node is only touched under the VM's lock.
-unsafe impl Send for ManagedVa {}
-// SAFETY: As above.
-unsafe impl Sync for ManagedVa {}
-
-impl BindVa {
-    pub(crate) fn new(mapped: bool, handle: u32) -> Self {
-        Self {
-            mapped: Flag::new(mapped),
-            kept: None,
-            handle,
-        }
-    }
-
-    /// Whether the page table entries are in place, or will be when the jobs that were asked for
-    /// have run.
-    pub(crate) fn mapped(&self) -> &Flag {
-        &self.mapped
-    }
-
-    /// The GEM handle that the MAP named; 0 for NULL mappings.
-    pub(crate) fn handle(&self) -> u32 {
-        self.handle
-    }
-}
-
-impl ManagedVa {
-    /// A VMA without addresses.
-    pub(crate) fn new() -> Self {
-        Self {
-            mapped: Flag::new(false),
-            node: Opaque::zeroed(),
-        }
-    }
-
-    /// Gives `va` `size` bytes of free addresses between `start` and `end`. Returns the first.
+    /// Makes the VMAs of an evicted BO usable again, for a submit.
     ///
     /// # Errors
     ///
-    /// `ENOSPC`, `ENOMEM`.
-    pub(crate) fn allocate(
-        va: &GpuVaAlloc<Managed>,
-        vm: &VmLocked<'_, Managed>,
-        size: u64,
-        start: u64,
-        end: u64,
-    ) -> Result<u64> {
-        let node = va.data().node.get();
-        // SAFETY: The VM's lock guards its drm_mm. The node is zeroed (a VMA gets addresses once)
-        // and boxed, so that it stays where it is.
-        unsafe {
-            kernel::error::to_result(bindings::drm_mm_insert_node_in_range(
-                &raw mut (*c_vm(vm)).mm,
-                node,
-                size,
-                ops::PAGE_SIZE,
-                0,
-                start,
-                end,
-                bindings::drm_mm_insert_mode_DRM_MM_INSERT_BEST,
-            ))?;
-            Ok((*node).start)
-        }
-    }
+    /// `EBUSY` if the BO was purged, `ENOMEM`.
+    fn restore(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, Self>) -> Result;
 
-    /// Whether the page table entries are in place.
-    pub(crate) fn mapped(&self) -> &Flag {
-        &self.mapped
-    }
+    /// See [`Driver::removed`].
+    fn removed(_vm: &VmLocked<'_, Self>, _bo: &BoLocked<'_>, _va: &mut Self::Va) {}
+
+    /// See [`Driver::retired`].
+    fn retired(_bo: &Bo, _va: &mut Self::Va) {}
 }
 
-impl Drop for ManagedVa {
-    fn drop(&mut self) {
-        // SAFETY: VMAs of managed VMs are dropped where they are closed, with the VM locked, and the
-        // VM, which holds the drm_mm, is alive there.
-        unsafe { bindings::msm_rs_mm_remove(self.node.get()) };
+// SAFETY: `free()` gives the memory back.
+unsafe impl<K: VmKind> Driver for K {
+    type Va = K::Va;
+    type Step = K::Step;
+    type Unreachable = K::Unreachable;
+
+    fn validate(vm: &VmLocked<'_, K>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, K>) -> Result {
+        K::restore(vm, obj, vm_bo)
+    }
+
+    fn removed(vm: &VmLocked<'_, K>, obj: &ObjLocked<'_>, va: &mut K::Va) {
+        // SAFETY: Only the driver's BOs are ever mapped.
+        let bo = unsafe { BoLocked::from_locked(obj.reborrow()) };
+        <K as VmKind>::removed(vm, &bo, va);
+    }
+
+    fn retired(obj: &GemObject, va: &mut K::Va) {
+        // SAFETY: Only the driver's BOs are ever mapped.
+        let bo = unsafe { Bo::from_gem(obj) };
+        <K as VmKind>::retired(bo, va);
+    }
+
+    unsafe fn free(vm: NonNull<GpuVm<K>>) {
+        let memory: *mut Vm<K> = vm.as_ptr().cast();
+        // SAFETY: The last reference is gone: jobs and entities hold one each, so that nothing uses what Rust keeps.
+        let deferred = unsafe {
+            core::ptr::drop_in_place(&raw mut (*memory).state);
+            core::ptr::drop_in_place(&raw mut (*memory).space);
+            core::ptr::drop_in_place(&raw mut (*memory).closed);
+            core::ptr::read(&raw const (*memory).deferred)
+        };
+        match deferred {
+            Some(deferred) => {
+                module::reaper().enqueue(deferred);
+            }
+            // SAFETY: As above. There is no scheduler.
+            None => unsafe { release(memory.cast()) },
+        }
     }
 }
 
 /// A VM in memory: what C knows of it, and what it doesn't.
 #[repr(C)]
-struct Vm<S> {
+struct Vm<K: VmKind> {
     c: Opaque<bindings::msm_gem_vm>,
-    state: S,
-}
-
-/// What Rust keeps of a managed VM.
-pub(crate) struct ManagedState {
-    tables: ManagedTables,
-}
-
-/// What Rust keeps of a VM_BIND VM.
-#[pin_data]
-struct BindMemory {
-    #[pin]
-    state: BindState,
-    /// Taken by `Bind::free()`.
-    burial: ManuallyDrop<Pin<KBox<Burial>>>,
+    state: K::State,
+    space: K::Space,
+    /// If there is a scheduler to be ended. Taken by `free()`.
+    deferred: Option<Pin<KBox<DeferredFree>>>,
     closed: Closed,
 }
 
-/// Ends a VM_BIND VM's scheduler and gives the memory back.
+const _: () = assert!(offset_of!(bindings::msm_gem_vm, base) == 0);
+
+/// Ends a VM's scheduler and gives the memory back.
 ///
 /// On the reaper, since ending a scheduler waits for its workqueue, and the VM's last reference may be dropped on another
 /// scheduler's: a submit's is by its ring. Lockdep takes all schedulers' workqueues for one.
 #[pin_data]
-struct Burial {
+struct DeferredFree {
     #[pin]
-    work: Work<Burial>,
+    work: Work<DeferredFree>,
     vm: *mut bindings::msm_gem_vm,
     /// What the VM's jobs and its end wait for may signal long after the file was closed. Given up at the very end, on the reaper, which the
     /// module's exit waits for.
@@ -255,20 +161,20 @@ struct Burial {
 }
 
 // SAFETY: The VM is shared between threads.
-unsafe impl Send for Burial {}
+unsafe impl Send for DeferredFree {}
 // SAFETY: As above.
-unsafe impl Sync for Burial {}
+unsafe impl Sync for DeferredFree {}
 
 impl_has_work! {
-    impl HasWork<Burial> for Burial { self.work }
+    impl HasWork<DeferredFree> for DeferredFree { self.work }
 }
 
-impl Burial {
+impl DeferredFree {
     /// For `vm`, when it comes to that.
     fn new(vm: *mut bindings::msm_gem_vm) -> Result<Pin<KBox<Self>>> {
         KBox::pin_init(
             pin_init!(Self {
-                work <- new_work!("msm_rs::burial"),
+                work <- new_work!("msm_rs::deferred_free"),
                 vm,
                 _module: InUse::new(),
             }),
@@ -277,11 +183,11 @@ impl Burial {
     }
 }
 
-impl WorkItem for Burial {
+impl WorkItem for DeferredFree {
     type Pointer = Pin<KBox<Self>>;
 
     fn run(this: Self::Pointer) {
-        // SAFETY: `Bind::free()` has given the VM up; jobs and entities are gone. This isn't the scheduler's own queue.
+        // SAFETY: `free()` has given the VM up; jobs and entities are gone. This isn't the scheduler's own queue.
         unsafe {
             sched::fini(&raw mut (*this.vm).sched);
             release(this.vm);
@@ -289,31 +195,31 @@ impl WorkItem for Burial {
     }
 }
 
-fn c_vm<T: Driver>(vm: &GpuVm<T>) -> *mut bindings::msm_gem_vm {
-    vm.as_raw().cast()
-}
-
-impl GpuVm<Managed> {
-    /// The VM's page tables, which lock for themselves.
-    pub(crate) fn tables(&self) -> &ManagedTables {
-        // SAFETY: All VMs with these callbacks are in a `Vm<ManagedState>`, see `create()`.
-        unsafe { &(*self.as_raw().cast::<Vm<ManagedState>>()).state.tables }
+impl<K: VmKind> GpuVm<K> {
+    fn memory(&self) -> *const Vm<K> {
+        self.as_raw().cast()
     }
-}
 
-impl GpuVm<Bind> {
-    /// What Rust keeps of it.
-    pub(crate) fn state(&self) -> &BindState {
-        // SAFETY: All VMs with these callbacks are in a `Vm<BindMemory>`, see `create()`.
-        unsafe { &(*self.as_raw().cast::<Vm<BindMemory>>()).state.state }
+    /// Its page tables.
+    pub(crate) fn space(&self) -> &K::Space {
+        // SAFETY: All VMs of this kind are in a `Vm<K>`, see `create()`.
+        unsafe { &(*self.memory()).space }
+    }
+
+    /// What else Rust keeps of it.
+    pub(crate) fn state(&self) -> &K::State {
+        // SAFETY: As above.
+        unsafe { &(*self.memory()).state }
     }
 
     /// Whether its file was closed.
     pub(crate) fn closed(&self) -> &Closed {
-        // SAFETY: As in `state()`.
-        unsafe { &(*self.as_raw().cast::<Vm<BindMemory>>()).state.closed }
+        // SAFETY: As above.
+        unsafe { &(*self.memory()).closed }
     }
+}
 
+impl GpuVm<Bind> {
     /// Whether something went wrong in it that can't be undone.
     pub(crate) fn is_unusable(&self) -> bool {
         AnyVm::Bind(self).is_unusable()
@@ -409,100 +315,89 @@ impl GpuVm<Bind> {
 }
 
 /// What a VM is made from.
+///
+/// # Invariants
+///
+/// The device is alive, and outlives the VM; so does the name.
 pub(crate) struct Config {
-    pub(crate) drm: *mut bindings::drm_device,
-    pub(crate) name: *const core::ffi::c_char,
-    pub(crate) start: u64,
-    pub(crate) size: u64,
+    drm: *mut bindings::drm_device,
+    name: *const core::ffi::c_char,
+    start: u64,
+    size: u64,
 }
 
-/// Makes a VM for which the kernel gives out addresses.
-///
-/// # Errors
-///
-/// `ENOMEM`; the page tables of a domain are still the caller's.
-///
-/// # Safety
-///
-/// The pointers are alive; `name` outlives the VM. A domain is given away if this succeeds.
-pub(crate) unsafe fn create_managed(
-    config: &Config,
-    given: Given,
-) -> Result<NonNull<bindings::drm_gpuvm>> {
-    // SAFETY: The caller's promise; the state is only made when nothing can fail any more.
-    unsafe {
-        create::<Managed, _, _>(config, given.as_raw(), true, |_| {
-            let tables = match given {
-                Given::Domain(mmu) => ManagedTables::Domain(Mmu::from_raw(mmu)),
-                Given::Own(root) => ManagedTables::own(VmTables::new(root))?,
-            };
-            Ok(pin_init::init_from_closure(
-                move |slot: *mut ManagedState| {
-                    slot.write(ManagedState { tables });
-                    Ok::<(), core::convert::Infallible>(())
-                },
-            ))
-        })
+impl Config {
+    /// For a VM with `size` bytes of addresses from `start`.
+    ///
+    /// # Safety
+    ///
+    /// Device and name are alive, and outlive the VM.
+    pub(crate) unsafe fn new(
+        drm: *mut bindings::drm_device,
+        name: *const core::ffi::c_char,
+        start: u64,
+        size: u64,
+    ) -> Self {
+        // INVARIANT: The caller's promise.
+        Self {
+            drm,
+            name,
+            start,
+            size,
+        }
     }
 }
 
-/// Makes a VM for VM_BIND.
+/// Starts the scheduler of a VM, on a device. It stays where it is until it is ended.
+pub(super) type StartScheduler =
+    unsafe fn(*mut bindings::drm_gpu_scheduler, *mut bindings::device) -> Result;
+
+/// Makes a VM. `prepare` makes from the page tables what Rust keeps of it, when nothing but a scheduler's start can fail any more.
 ///
 /// # Errors
 ///
-/// `ENOMEM`.
-///
-/// # Safety
-///
-/// The pointers are alive; `name` outlives the VM.
-pub(crate) unsafe fn create_bind(
+/// `ENOMEM`, and those of `prepare`. The page tables of a domain are still the caller's.
+pub(crate) fn create<K: VmKind, I: PinInit<K::State>>(
     config: &Config,
-    root: KBox<Root>,
+    mmu: VmMmu,
+    prepare: impl FnOnce(VmMmu) -> Result<(K::Space, I)>,
 ) -> Result<NonNull<bindings::drm_gpuvm>> {
-    Closed::room()?;
-    // SAFETY: Reads a module parameter.
-    let log = VmLog::new(unsafe { bindings::msm_rs_vm_log_shift() })?;
-    // SAFETY: The caller's promise. The scheduler stays where it is until `free()` stops it.
-    unsafe {
-        create::<Bind, _, _>(config, root.as_raw(), false, |c| {
-            let burial = Burial::new(c)?;
-            let (sched, dev) = (&raw mut (*c).sched, (*config.drm).dev);
-            sched::init::<Jobs<BindJob>>(sched, dev, c"msm-vm-bind", module::binds())?;
-            Ok(pin_init!(BindMemory {
-                state <- BindState::new(VmTables::new(root), log),
-                burial: ManuallyDrop::new(burial),
-                closed: Closed::not_yet(),
-            }))
-        })
-    }
+    create_with::<K, I>(config, mmu, None, prepare)
 }
 
-/// # Safety
-///
-/// As [`create_managed`]. `mmu` is what `prepare` makes the state from; it leaves nothing if it fails.
-unsafe fn create<T: Driver, S, I: PinInit<S>>(
+/// As [`create`], with a scheduler.
+pub(super) fn create_with<K: VmKind, I: PinInit<K::State>>(
     config: &Config,
-    mmu: *mut bindings::msm_mmu,
-    managed: bool,
-    prepare: impl FnOnce(*mut bindings::msm_gem_vm) -> Result<I>,
+    mmu: VmMmu,
+    start: Option<StartScheduler>,
+    prepare: impl FnOnce(VmMmu) -> Result<(K::Space, I)>,
 ) -> Result<NonNull<bindings::drm_gpuvm>> {
     // All that can fail comes first.
-    let mut memory = KBox::<Vm<S>>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
+    let mut memory = KBox::<Vm<K>>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
     let vm = memory.as_mut_ptr();
     // SAFETY: Within the allocation.
     let c = unsafe { Opaque::cast_into(&raw const (*vm).c) };
-    // SAFETY: The device is alive.
+    let deferred = start.map(|_| DeferredFree::new(c)).transpose()?;
+    let raw_mmu = mmu.as_raw();
+    // SAFETY: The device is alive, by the invariant of `config`.
     let resv_obj = unsafe { bindings::drm_gpuvm_resv_object_alloc(config.drm) };
     if resv_obj.is_null() {
         return Err(ENOMEM);
     }
-    let state = prepare(c).inspect_err(|_| {
+    let prepared = prepare(mmu).and_then(|prepared| {
+        if let Some(start) = start {
+            // SAFETY: The device is alive. The scheduler is in the VM, which stays where it is until `DeferredFree` has ended it.
+            unsafe { start(&raw mut (*c).sched, (*config.drm).dev)? };
+        }
+        Ok(prepared)
+    });
+    let (space, state) = prepared.inspect_err(|_| {
         // SAFETY: Just allocated, not used by anything.
         unsafe { bindings::drm_gem_object_put(resv_obj) }
     })?;
 
     // SAFETY: `c` is zeroed. The reference to the resv object that we drop was made by allocating
-    // it; the VM has its own. The state's memory isn't initialised and doesn't move.
+    // it; the VM has its own. The rest of the memory isn't initialised and doesn't move.
     unsafe {
         bindings::drm_gpuvm_init(
             &raw mut (*c).base,
@@ -514,24 +409,27 @@ unsafe fn create<T: Driver, S, I: PinInit<S>>(
             config.size,
             0,
             0,
-            &GpuVm::<T>::OPS,
+            &GpuVm::<K>::OPS,
         );
         bindings::drm_gem_object_put(resv_obj);
         bindings::drm_mm_init(&raw mut (*c).mm, config.start, config.size);
-        (*c).mmu = mmu;
-        (*c).managed = managed;
+        (*c).mmu = raw_mmu;
+        (*c).managed = K::MANAGED;
         pin_init::raw_init(&raw mut (*vm).state, state);
-        Given::belongs_to(mmu, &raw mut (*c).base);
+        (&raw mut (*vm).space).write(space);
+        (&raw mut (*vm).deferred).write(deferred);
+        (&raw mut (*vm).closed).write(Closed::not_yet());
+        VmMmu::belongs_to(raw_mmu, &raw mut (*c).base);
         KBox::into_raw(memory);
         Ok(NonNull::new_unchecked(&raw mut (*c).base))
     }
 }
 
-/// Gives back the memory of a VM that C knows of, and with it that of the state.
+/// Gives back the memory of a VM that C knows of, and with it that of what Rust keeps.
 ///
 /// # Safety
 ///
-/// `c` came from `create()`, no reference is left, and its state was dropped; called once.
+/// `c` came from `create()`, no reference is left, and what Rust keeps was dropped; called once.
 unsafe fn release(c: *mut bindings::msm_gem_vm) {
     // SAFETY: The caller's promise. Fences may still point at the scheduler's name: the memory goes
     // back after a grace period.
@@ -539,62 +437,5 @@ unsafe fn release(c: *mut bindings::msm_gem_vm) {
         bindings::drm_mm_takedown(&raw mut (*c).mm);
         bindings::put_pid((*c).pid);
         bindings::msm_rs_vm_free_rcu(c);
-    }
-}
-
-// SAFETY: `free()` gives the memory back.
-unsafe impl Driver for Managed {
-    type Va = ManagedVa;
-    type Step = ();
-    // No transactions: page tables change before the tree does.
-    type Unreachable = core::convert::Infallible;
-
-    fn validate(_vm: &VmLocked<'_, Self>, _obj: &ObjLocked<'_>, _vm_bo: &VmBo<'_, Self>) -> Result {
-        // A submit pins the BOs that it lists.
-        Ok(())
-    }
-
-    unsafe fn free(vm: NonNull<GpuVm<Self>>) {
-        // SAFETY: The last reference is gone.
-        unsafe {
-            core::ptr::drop_in_place(&raw mut (*vm.as_ptr().cast::<Vm<ManagedState>>()).state);
-            release(vm.as_ptr().cast());
-        }
-    }
-}
-
-// SAFETY: `free()` gives the memory back.
-unsafe impl Driver for Bind {
-    type Va = BindVa;
-    type Step = Step;
-    type Unreachable = Unreachable;
-
-    fn validate(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, Self>) -> Result {
-        vm_bind::restore(vm, obj, vm_bo)
-    }
-
-    fn removed(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, va: &mut BindVa) {
-        // Page tables don't lead to what was evicted.
-        if va.mapped.get(vm) {
-            // SAFETY: Only the driver's BOs are ever mapped.
-            va.kept = pin::keep(&unsafe { BoLocked::from_locked(obj.reborrow()) });
-        }
-    }
-
-    fn retired(obj: &GemObject, va: &mut BindVa) {
-        if let Some(kept) = va.kept.take() {
-            // SAFETY: Only the driver's BOs are ever mapped.
-            pin::let_go(unsafe { Bo::from_gem(obj) }, kept);
-        }
-    }
-
-    unsafe fn free(vm: NonNull<GpuVm<Self>>) {
-        // SAFETY: The last reference is gone: jobs and entities hold one each, so that nothing uses the state.
-        unsafe {
-            let memory = &raw mut (*vm.as_ptr().cast::<Vm<BindMemory>>()).state;
-            let burial = ManuallyDrop::take(&mut (*memory).burial);
-            core::ptr::drop_in_place(memory);
-            module::reaper().enqueue(burial);
-        }
     }
 }

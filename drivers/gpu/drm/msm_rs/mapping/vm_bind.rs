@@ -27,9 +27,9 @@ use crate::{
         pages::Pages,
         vm::{
             Bind,
-            Managed,
-            ManagedVa, //
+            Managed, //
         },
+        vma::ManagedVa, //
     },
     gpuvm_rs::{
         gem::ObjLocked,
@@ -152,7 +152,7 @@ pub(crate) fn map_managed(
 
 #[cold]
 fn write_managed(vm: &VmLocked<'_, Managed>, va: &GpuVa<Managed>, bo: &BoLocked<'_>) -> Result {
-    vm.tables().map(va.range(), &bo.pages()?, va.offset())?;
+    vm.space().map(va.range(), &bo.pages()?, va.offset())?;
     va.data().mapped().set(true, vm);
     Ok(())
 }
@@ -160,7 +160,7 @@ fn write_managed(vm: &VmLocked<'_, Managed>, va: &GpuVa<Managed>, bo: &BoLocked<
 /// Removes the page table entries of a kernel-managed VMA, if there are any.
 pub(crate) fn unmap_managed(vm: &VmLocked<'_, Managed>, va: &GpuVa<Managed>) {
     if va.data().mapped().get(vm) {
-        vm.tables().unmap(va.range());
+        vm.space().unmap(va.range());
         va.data().mapped().set(false, vm);
     }
 }
@@ -175,8 +175,8 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
         return Ok(());
     }
     let touch = footprint::touch(va.range(), true);
-    let mut reservation = Reservation::new(vm, core::iter::once(touch), None)?;
-    let mut guard = vm.state().page_tables.lock();
+    let mut reservation = Reservation::new(vm.space(), core::iter::once(touch), None)?;
+    let mut guard = vm.space().page_tables.lock();
     let pt = &mut *guard;
     let mut change = pt.tables.change();
     let result = change.map(va.range(), Some(pages), va.offset());
@@ -201,7 +201,7 @@ pub(crate) fn unmap_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, op: LogOp) -
     if !va.data().mapped().get(vm) {
         return Ok(());
     }
-    let mut guard = vm.state().page_tables.try_lock().ok_or(EBUSY)?;
+    let mut guard = vm.space().page_tables.try_lock().ok_or(EBUSY)?;
     let pt = &mut *guard;
     let mut change = pt.tables.change();
     let result = change.unmap(va.range());

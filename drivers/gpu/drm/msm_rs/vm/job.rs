@@ -89,7 +89,7 @@ pub(crate) struct Done {
 impl Work {
     /// Changes the page tables. On the fence-signalling path.
     fn run(mut self, vm: &GpuVm<Bind>) -> State {
-        let mut guard = vm.state().page_tables.lock();
+        let mut guard = vm.space().page_tables.lock();
         let pt = &mut *guard;
         if pt.closed {
             return State::Cancelled(self);

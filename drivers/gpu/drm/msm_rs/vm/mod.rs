@@ -2,7 +2,11 @@
 
 //! VMs: their jobs, and their end.
 //!
-//! - [`job`]: a bind job. [`close`]: a VM's state, and how it ends.
+//! - [`kinds`]: what a VM of either kind is made of.
+//! - [`state`]: the jobs of a VM that may not have run yet. [`job`]: one of them.
+//! - [`close`]: how a VM ends.
 
 pub(crate) mod close;
 pub(crate) mod job;
+pub(crate) mod kinds;
+pub(crate) mod state;
