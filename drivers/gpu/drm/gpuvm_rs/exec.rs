@@ -20,7 +20,8 @@ use super::{
     fence::Fence,
     gem::{
         GemObject,
-        ObjLocked, //
+        ObjLocked,
+        ObjLocks, //
     },
     to_result,
     vm::{
@@ -311,5 +312,11 @@ impl<'e> Deref for Prepared<'e> {
 
     fn deref(&self) -> &Locked<'e> {
         &self.locked
+    }
+}
+
+impl ObjLocks for Locked<'_> {
+    fn of<'a>(&'a self, obj: &'a GemObject) -> Option<ObjLocked<'a>> {
+        self.obj(obj)
     }
 }

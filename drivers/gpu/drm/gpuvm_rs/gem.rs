@@ -300,3 +300,9 @@ impl Deref for ObjLocked<'_> {
         self.obj
     }
 }
+
+/// The locks of several objects, which are held.
+pub trait ObjLocks {
+    /// The lock of `obj`; `None` if it isn't among them.
+    fn of<'a>(&'a self, obj: &'a GemObject) -> Option<ObjLocked<'a>>;
+}

@@ -15,7 +15,7 @@
 //! - [`sm`]: the split and merge steps of a map or unmap request, as tokens that must be consumed.
 //! - [`txn`]: a VMA tree change that is committed whole or undone whole.
 //! - [`trylock`]: locking an object's VMs without waiting.
-//! - [`lru`]: LRUs of objects and walking them.
+//! - [`lru`]: LRUs of objects; [`walk`]: walking them without their lock.
 //! - [`idle`]: what is to be done once an object is idle.
 //! - [`graveyard`]: where reclaim leaves objects whose last reference it drops.
 //! - [`shrinker`]: giving objects' pages back when memory is short.
@@ -30,7 +30,7 @@
 //! [`pair::with_both`] or [`gem::ObjGuard`], or, where C code holds the
 //! lock, from an `unsafe` constructor that asserts it under lockdep.
 //!
-//! # What this room never does
+//! # What this module never does
 //!
 //! It names no driver. What a driver adds to a VM or a VMA comes in through [`vm::Driver`].
 
@@ -52,6 +52,7 @@ pub mod trylock;
 pub mod txn;
 pub mod va;
 pub mod vm;
+pub mod walk;
 
 use core::{
     mem::MaybeUninit,

@@ -10,8 +10,10 @@ use kernel::{
 };
 
 use super::{
-    exec::Locked,
-    gem::GemObject,
+    gem::{
+        GemObject,
+        ObjLocks, //
+    },
     kmalloc, to_result,
     vm::{
         Driver,
@@ -198,15 +200,15 @@ impl<T: Driver> GpuVaRemoved<T> {
     }
 
     /// Gives the vm_bo up, after which the removal can't be undone, and tells the driver. `locked`
-    /// holds the VM's lock and that of the VMA's object, as it did when the VMA was taken out.
-    pub(super) fn commit(&mut self, vm: &VmLocked<'_, T>, locked: &Locked<'_>) {
+    /// has the lock of the VMA's object, as it did when the VMA was taken out.
+    pub(super) fn commit(&mut self, vm: &VmLocked<'_, T>, locked: &impl ObjLocks) {
         // SAFETY: Owned; in no tree, so that nobody else has a reference to it.
         let va = unsafe { self.va.as_mut() };
         let raw = va.as_raw();
         // SAFETY: Owned. `gem.obj` isn't NULL for the VMA of an object, to which it has a reference.
         let obj =
             unsafe { (!(*raw).gem.obj.is_null()).then(|| GemObject::from_raw((*raw).gem.obj)) };
-        if let Some(obj) = obj.and_then(|obj| locked.obj(obj)) {
+        if let Some(obj) = obj.and_then(|obj| locked.of(obj)) {
             T::removed(vm, &obj, &mut va.data);
         }
         // SAFETY: Owned; the object is locked, see above.

@@ -45,10 +45,10 @@ use super::{
     graveyard::Graveyard,
     lru::{
         Lru,
-        LruLocked,
-        Walk, //
+        LruLocked, //
     },
     trylock::AllLocked,
+    walk::Walk,
 };
 use crate::bindings;
 

@@ -45,8 +45,8 @@ use crate::{
             VmLocked, //
         },
     },
-    mapping::vm_bind::{
-        Described,
+    mapping::info::{
+        MappingInfo,
         FLAG_DUMP, //
     },
     pure::ops::Kind, //
@@ -113,7 +113,7 @@ impl<'l> Plan<'l> {
 
     /// Records a log entry, if the VM has a log: only then is `vma` called.
     #[inline]
-    fn log<'a>(&mut self, op: LogOp, vma: impl FnOnce() -> Described<'a>, flags: u8) -> Result {
+    fn log<'a>(&mut self, op: LogOp, vma: impl FnOnce() -> MappingInfo<'a>, flags: u8) -> Result {
         if let Some(log) = &mut self.log {
             let mut entry = vma().log_entry(op);
             entry.queue = self.queue;
@@ -185,7 +185,7 @@ impl<'l> OpSteps<'_, 'l> {
             LogOp::Unmap
         };
         let flags = if partial { PARTIAL } else { 0 };
-        self.plan.log(op, || Described::part(va, hole), flags)
+        self.plan.log(op, || MappingInfo::part(va, hole), flags)
     }
 }
 
@@ -199,7 +199,7 @@ impl Steps<Bind> for OpSteps<'_, '_> {
         let (range, handle) = (op.range()?, self.handle());
         let described = || {
             let dump = flags & FLAG_DUMP != 0;
-            Described::mapping(range, Bo::of_op(&op), op.offset(), handle, dump)
+            MappingInfo::mapping(range, Bo::of_op(&op), op.offset(), handle, dump)
         };
         if self.kept {
             return self.plan.log(LogOp::Keep, described, 0);

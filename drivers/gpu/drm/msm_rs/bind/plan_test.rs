@@ -72,7 +72,7 @@ mod cases {
                 VmLocked, //
             },
         },
-        mapping::vm_bind::FLAG_DUMP,
+        mapping::info::FLAG_DUMP,
         pure::ops::{
             Kind,
             Op,

@@ -83,3 +83,14 @@ pub(crate) fn pages(bo: &Bo, locked: &ObjLocked<'_>) -> Result<Pages> {
     ensure(&locked, Madv::WillNeed)?;
     locked.pages()
 }
+
+/// Gets the pages and pins them.
+///
+/// # Errors
+///
+/// As [`ensure`].
+pub(crate) fn pin_pages(bo: &BoLocked<'_>) -> Result {
+    ensure(bo, Madv::WillNeed)?;
+    bo.with_lru(pin::pin);
+    Ok(())
+}

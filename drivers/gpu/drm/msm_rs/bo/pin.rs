@@ -2,12 +2,8 @@
 
 //! Pins, which keep a BO's pages where they are, and the LRU that follows from pins, pages and madvise state.
 
-use kernel::{
-    prelude::*,
-    warn_on, //
-};
+use kernel::warn_on;
 
-use super::backing;
 use crate::ffi::bo::{
     Bo,
     BoLocked,
@@ -50,17 +46,6 @@ pub(crate) fn unpin(lru: &BoLru<'_>) {
 pub(crate) fn retire(bo: &Retiring<'_>) {
     count_down(bo);
     place(bo);
-}
-
-/// Gets the pages and pins them.
-///
-/// # Errors
-///
-/// As [`backing::ensure`].
-pub(crate) fn pin_pages(bo: &BoLocked<'_>) -> Result {
-    backing::ensure(bo, Madv::WillNeed)?;
-    bo.with_lru(pin);
-    Ok(())
 }
 
 /// Sets the madvise state, unless the BO was purged. Returns whether its content is still there.

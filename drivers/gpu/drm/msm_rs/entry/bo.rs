@@ -26,6 +26,7 @@ use kernel::{
 use super::gem;
 use crate::{
     bo::{
+        backing,
         cpu_prep,
         pin,
         vmap, //
@@ -42,6 +43,7 @@ use crate::{
     },
     gpuvm_rs::from_result,
     mapping::{
+        self,
         managed::{
             self,
             Window, //
@@ -165,7 +167,7 @@ unsafe extern "C" fn msm_gem_kernel_put(
         let bo = ARef::from_raw(bo);
         vmap::put(&bo.lock());
         if let Ok(vm) = AnyVm::managed(vm) {
-            managed::unpin(&bo, vm);
+            mapping::pin::unpin(&bo, vm);
         }
     }
 }
@@ -193,7 +195,7 @@ unsafe extern "C" fn msm_gem_get_and_pin_iova_range(
     // SAFETY: C holds references to both, and passes a place for the result.
     from_result(unsafe {
         AnyVm::managed(vm)
-            .and_then(|vm| managed::pin(Bo::from_raw(obj), vm, Window { start, end }))
+            .and_then(|vm| mapping::pin::pin(Bo::from_raw(obj), vm, Window { start, end }))
             .map(|iova| result.write_unaligned(iova))
     })
 }
@@ -216,7 +218,7 @@ unsafe extern "C" fn msm_gem_unpin_iova(
     // SAFETY: C holds references to both.
     unsafe {
         if let Ok(vm) = AnyVm::managed(vm) {
-            managed::unpin(Bo::from_raw(obj), vm);
+            mapping::pin::unpin(Bo::from_raw(obj), vm);
         }
     }
 }
@@ -260,7 +262,7 @@ unsafe extern "C" fn msm_gem_pin_pages_locked(
     // SAFETY: C holds a reference and the lock.
     unsafe {
         let bo = BoLocked::assume(obj);
-        match pin::pin_pages(&bo) {
+        match backing::pin_pages(&bo) {
             Ok(()) => (*bo.raw()).pages,
             Err(e) => e.to_ptr(),
         }

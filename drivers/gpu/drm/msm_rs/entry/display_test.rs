@@ -45,12 +45,12 @@ mod cases {
     /// What `msm_framebuffer_prepare()` does.
     fn prepare(device: &Device, bo: &Bo) -> Result<u64> {
         scanout::hold(bo);
-        managed::pin(bo, device.vm(), Window::ANY).inspect_err(|_| scanout::release(bo))
+        pin::pin(bo, device.vm(), Window::ANY).inspect_err(|_| scanout::release(bo))
     }
 
     /// What `msm_framebuffer_cleanup()` does.
     fn cleanup(device: &Device, bo: &Bo) {
-        managed::unpin(bo, device.vm());
+        pin::unpin(bo, device.vm());
         scanout::release(bo);
     }
 
@@ -92,8 +92,8 @@ mod cases {
                 (DMA_BUF, false) => release(self.dma_buf),
                 (FRAMEBUFFER, true) => pinned = Some(prepare(device, bo).unwrap()),
                 (FRAMEBUFFER, false) => cleanup(device, bo),
-                (_, true) => pinned = Some(managed::pin(bo, device.vm(), Window::ANY).unwrap()),
-                (_, false) => managed::unpin(bo, device.vm()),
+                (_, true) => pinned = Some(pin::pin(bo, device.vm(), Window::ANY).unwrap()),
+                (_, false) => pin::unpin(bo, device.vm()),
             }
             self.there[what] = new;
             if let Some(iova) = pinned {
@@ -201,8 +201,8 @@ mod cases {
             }
             device.unbind_display();
             let client = device.new_client();
-            assert!(managed::pin(&bos[1], client.vm(), Window::ANY).is_ok());
-            managed::unpin(&bos[1], client.vm());
+            assert!(pin::pin(&bos[1], client.vm(), Window::ANY).is_ok());
+            pin::unpin(&bos[1], client.vm());
             let unmaps = device.unmaps();
             bos.iter().for_each(|bo| device.close(bo));
             assert_eq!(device.unmaps(), unmaps + u32::from(mapped));
@@ -221,17 +221,17 @@ mod cases {
         for vm in [device.vm(), client.vm()] {
             let bo = device.bo();
             device.fail();
-            assert_eq!(managed::pin(&bo, vm, Window::ANY), Err(ENOMEM));
+            assert_eq!(pin::pin(&bo, vm, Window::ANY), Err(ENOMEM));
             assert!(!bo.lock().obj().is_mapped());
-            assert!(managed::pin(&bo, vm, Window::ANY).is_ok());
-            managed::unpin(&bo, vm);
+            assert!(pin::pin(&bo, vm, Window::ANY).is_ok());
+            pin::unpin(&bo, vm);
         }
         // An address that belongs to a handle stays.
         let bo = device.bo();
         client.open(&bo);
         let iova = managed::get(&bo, client.vm());
         device.fail();
-        assert_eq!(managed::pin(&bo, client.vm(), Window::ANY), Err(ENOMEM));
+        assert_eq!(pin::pin(&bo, client.vm(), Window::ANY), Err(ENOMEM));
         assert!(bo.lock().obj().is_mapped());
         assert_eq!(managed::get(&bo, client.vm()), iova);
         client.close(&bo);

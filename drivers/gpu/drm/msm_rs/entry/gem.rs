@@ -42,6 +42,7 @@ use crate::{
             Users, //
         },
         managed,
+        pin,
         scanout, //
     },
     pure::ops, //
@@ -445,9 +446,9 @@ pub(super) unsafe fn create_for_kernel(
             return Ok((bo, vaddr));
         };
         let vm = AnyVm::managed(vm)?;
-        *iova = managed::pin(&bo, vm, managed::Window::ANY)?;
+        *iova = pin::pin(&bo, vm, managed::Window::ANY)?;
         let mapped = vmap::get(&bo.lock(), Madv::WillNeed);
-        let vaddr = mapped.inspect_err(|_| managed::unpin(&bo, vm))?;
+        let vaddr = mapped.inspect_err(|_| pin::unpin(&bo, vm))?;
         Ok((bo, vaddr))
     }
 }

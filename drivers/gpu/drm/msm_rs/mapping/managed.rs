@@ -8,29 +8,27 @@
 
 use kernel::prelude::*;
 
-use super::{
-    scanout,
-    vm_bind, //
-};
 use crate::{
-    bo::{
-        backing,
-        pin, //
-    },
+    bo::backing,
     ffi::{
         bo::{
             Bo,
             BoLocked,
             Madv, //
         },
-        vm::Managed, //
+        vm::Managed,
+        vma::ManagedVa, //
     },
     gpuvm_rs::{
         gem::ObjLocked,
-        va::GpuVa,
+        va::{
+            GpuVa,
+            GpuVaAlloc, //
+        },
         vm::{
             GpuVm,
             VaCursor,
+            VaRange,
             VmBo,
             VmLocked, //
         },
@@ -69,7 +67,10 @@ pub(crate) enum Owner {
 }
 
 /// The BO's VMA in `vm`.
-fn find<'v>(vm: &'v VmLocked<'_, Managed>, bo: &BoLocked<'_>) -> Option<VaCursor<'v, Managed>> {
+pub(super) fn find<'v>(
+    vm: &'v VmLocked<'_, Managed>,
+    bo: &BoLocked<'_>,
+) -> Option<VaCursor<'v, Managed>> {
     VmBo::first_va_of(vm, bo.obj())
 }
 
@@ -108,7 +109,7 @@ fn make<'v>(
         bo.note(fmt!("its handle is gone"));
         return Err(ENOENT);
     }
-    vm_bind::new_managed(vm, bo, window)?;
+    new_managed(vm, bo, window)?;
     find(vm, bo).ok_or(ENOMEM)
 }
 
@@ -120,7 +121,7 @@ fn make<'v>(
 #[inline]
 pub(crate) fn map(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>, va: &GpuVa<Managed>) -> Result {
     backing::ensure(bo, Madv::WillNeed)?;
-    vm_bind::map_managed(vm, va, bo)
+    map_managed(vm, va, bo)
 }
 
 /// The BO's address in `vm`, which gets it if need be. It isn't mapped.
@@ -156,51 +157,13 @@ pub(crate) fn set(bo: &Bo, vm: &GpuVm<Managed>, iova: u64) -> Result {
     })
 }
 
-/// Maps the BO in `vm` and pins it. Returns its address.
-///
-/// # Errors
-///
-/// As [`obtain`] and [`map`], and nothing has changed; `EINVAL` for a BO that is private to a VM.
-pub(crate) fn pin(bo: &Bo, vm: &GpuVm<Managed>, window: Window) -> Result<u64> {
-    if bo.is_no_share() {
-        return Err(EINVAL);
-    }
-    bo.with_vm(vm, |vm, bo| {
-        let is_new = find(vm, bo).is_none();
-        let va = obtain(vm, bo, window, Owner::Pin)?;
-        let mapped = map(vm, bo, va.va()).map(|()| va.va().range().addr());
-        if mapped.is_err() && is_new {
-            // There is no pin to take it away.
-            close(vm, bo);
-        }
-        let iova = mapped?;
-        bo.with_lru(pin::pin);
-        scanout::pinned(vm, bo);
-        Ok(iova)
-    })
-}
-
-/// Undoes one [`pin`]. The VMA goes, except the display's, of which [`scanout`] decides.
-pub(crate) fn unpin(bo: &Bo, vm: &GpuVm<Managed>) {
-    bo.with_vm(vm, |vm, bo| {
-        if find(vm, bo).is_some() {
-            bo.with_lru(pin::unpin);
-        }
-        if scanout::is_kms(vm, bo) {
-            scanout::unpinned(vm, bo);
-        } else {
-            close(vm, bo);
-        }
-    });
-}
-
 /// Unmaps the BO's VMA in `vm`, if there is one, and gives its addresses back.
 pub(crate) fn close(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) {
     let Some(vm_bo) = VmBo::find(vm, bo.obj()) else {
         return;
     };
     while let Some(va) = vm_bo.first_va(vm) {
-        vm_bind::unmap_managed(vm, va.va());
+        unmap_managed(vm, va.va());
         // The object is the VMA's own, so that this succeeds.
         if va.remove(Some(bo.obj())).is_err() {
             break;
@@ -226,4 +189,53 @@ pub(crate) fn place<'l>(
     map(vm, &bo, va.va())?;
     let vm_bo = VmBo::of_va(va.va(), obj).ok_or(EDEADLK)?;
     Ok((vm_bo, va.va().range().addr()))
+}
+
+/// Makes a VMA for all of `bo` at addresses in `window` that are free.
+///
+/// # Errors
+///
+/// `ENOSPC`, `ENOMEM`; `EINVAL` for a BO that may only be mapped elsewhere.
+pub(crate) fn new_managed(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>, window: Window) -> Result {
+    if bo.is_no_share() && !vm.is_private(bo.gem()) {
+        return Err(EINVAL);
+    }
+    let size = bo.gem().size();
+    let va = GpuVaAlloc::new(ManagedVa::new())?;
+    let iova = ManagedVa::allocate(&va, vm, size, window.start, window.end)?;
+    let range = VaRange::new(iova, size).ok_or(EINVAL)?;
+    let vm_bo = VmBo::obtain(vm, bo.obj())?;
+    va.insert(vm, range, Some(&vm_bo), 0, 0).map(drop)
+}
+
+/// Writes the page table entries of a kernel-managed VMA of `bo`, which has its pages, unless they are there.
+///
+/// # Errors
+///
+/// What the IOMMU says, `ENOMEM` usually.
+#[inline]
+pub(crate) fn map_managed(
+    vm: &VmLocked<'_, Managed>,
+    va: &GpuVa<Managed>,
+    bo: &BoLocked<'_>,
+) -> Result {
+    if va.data().mapped().get(vm) {
+        return Ok(());
+    }
+    write_managed(vm, va, bo)
+}
+
+#[cold]
+fn write_managed(vm: &VmLocked<'_, Managed>, va: &GpuVa<Managed>, bo: &BoLocked<'_>) -> Result {
+    vm.space().map(va.range(), &bo.pages()?, va.offset())?;
+    va.data().mapped().set(true, vm);
+    Ok(())
+}
+
+/// Removes the page table entries of a kernel-managed VMA, if there are any.
+pub(crate) fn unmap_managed(vm: &VmLocked<'_, Managed>, va: &GpuVa<Managed>) {
+    if va.data().mapped().get(vm) {
+        vm.space().unmap(va.range());
+        va.data().mapped().set(false, vm);
+    }
 }

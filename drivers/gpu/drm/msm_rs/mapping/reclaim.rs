@@ -7,7 +7,10 @@ use kernel::{
     warn_on, //
 };
 
-use super::vm_bind;
+use super::{
+    managed,
+    vm_bind, //
+};
 use crate::{
     address_space::log::LogOp,
     bo::{
@@ -66,7 +69,7 @@ fn take_away(bo: &AllMappings<'_>, expected: Fate, op: LogOp) -> Result {
     }
     let unmapped = bo.unmap_each(
         |vm, va| {
-            vm_bind::unmap_managed(vm, va);
+            managed::unmap_managed(vm, va);
             Ok(())
         },
         |vm, va| vm_bind::unmap_bind(vm, va, op),

@@ -5,7 +5,7 @@
 //! Levels are numbered as in the architecture: tables of level 3 hold page descriptors, and an entry of a table of level
 //! 3, 2, 1, 0 covers 4 KiB, 2 MiB, 1 GiB, 512 GiB. The root's level follows from the size of the address space.
 
-use super::Error;
+use super::error::Error;
 use crate::gpuvm_rs::range::VaRange;
 
 /// log2 of the page size.

@@ -3,6 +3,9 @@
 //! What the page tables need of their surroundings: where tables are kept, where new ones come from, and where
 //! removed ones go.
 
+/// The output address or next table: bits 47 to 12.
+pub(super) const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+
 /// A page table: the physical address of a 4 KiB page that holds 512 entries.
 ///
 /// # Invariants
@@ -14,7 +17,7 @@ pub struct Table(u64);
 impl Table {
     /// The table at a physical address; `None` when no table can be there.
     pub const fn at(address: u64) -> Option<Self> {
-        if address & !super::pte::ADDRESS == 0 {
+        if address & !ADDRESS == 0 {
             // INVARIANT: `ADDRESS` has just the bits of such an address.
             Some(Self(address))
         } else {
@@ -25,7 +28,7 @@ impl Table {
     /// The table that a table descriptor points to.
     pub(super) const fn of_descriptor(descriptor: u64) -> Self {
         // INVARIANT: `ADDRESS` has just the bits of such an address.
-        Self(descriptor & super::pte::ADDRESS)
+        Self(descriptor & ADDRESS)
     }
 
     /// The physical address.

@@ -86,84 +86,25 @@
 //! - *A table linked*: it is published before the descriptor is written. Walkers don't cache
 //!   invalid descriptors, so a new mapping needs no invalidation.
 
+pub mod error;
 pub mod footprint;
 pub mod geometry;
 pub mod memory;
+mod null;
+mod pieces;
 pub mod pte;
 
+pub use error::{Error, Shortage};
 use footprint::{Footprint, ReachBuf};
 use geometry::{
     entry_shift, index, spans, table_shift, Geometry, Span, ENTRIES, LEAF, PAGE_SHIFT, PAGE_SIZE,
 };
 use memory::{Counts, Entries, Gather, Memory, Pool, Table};
+pub use null::NullTables;
+use pieces::{Piece, Pieces};
 use pte::Prot;
 
 use crate::gpuvm_rs::range::VaRange;
-
-/// Why the tables couldn't be changed. What was done before stays done and is consistent: unmapping the range undoes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The range isn't made of whole pages of the address space.
-    Range,
-    /// Memory that isn't made of whole pages or lies beyond what the SMMU can address.
-    Physical,
-    /// Less memory than the range needs.
-    Short,
-    /// A table is needed that no footprint reserved.
-    Unreserved,
-    /// There are no NULL tables: the SMMU has no PRR.
-    NoNull,
-    /// Something else is mapped there, and has to be unmapped, and the TLB invalidated, before.
-    Live,
-}
-
-/// The pool had too few tables; nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shortage {
-    /// How many more are needed.
-    pub missing: u64,
-}
-
-/// The shared NULL tables of levels 1, 2 and 3. One set serves all VMs of a device, for as long as any lives.
-#[derive(Clone, Copy, Debug)]
-pub struct NullTables([Table; 3]);
-
-impl NullTables {
-    /// Fills `tables` so that all of them translate to the PRR page at physical address `page`, which can be written (as
-    /// far as the attributes go: the hardware drops it).
-    pub fn new<M: Memory>(mem: &M, tables: [Table; 3], page: Table) -> Self {
-        let [top, middle, leaf] = tables;
-        let entries = [
-            (leaf, Self::prot().page(page.address())),
-            (middle, pte::table(leaf)),
-            (top, pte::table(middle)),
-        ];
-        for (table, entry) in entries {
-            let view = mem.entries(table);
-            (0..ENTRIES).for_each(|at| view.set(at, entry));
-            // Before the next one leads to it.
-            mem.publish(table);
-        }
-        Self(tables)
-    }
-
-    /// How NULL pages are mapped.
-    const fn prot() -> Prot {
-        Prot {
-            write: true,
-            privileged: false,
-            cached: false,
-        }
-    }
-
-    /// The shared table of `level`, 1 to 3.
-    #[inline]
-    fn table(&self, level: u32) -> Table {
-        let [top, ..] = self.0;
-        let at = level.wrapping_sub(1) as usize;
-        self.0.get(at).copied().unwrap_or(top)
-    }
-}
 
 /// From how many entries on it is worth finding out whether a table is empty, and from how many of one run to store them together.
 const LONG: usize = 16;
@@ -885,66 +826,4 @@ fn unpin<M: Memory>(mem: &M, table: Table) -> Counts {
         mem.set_counts(table, counts);
     }
     counts
-}
-
-/// One entry's part of a range.
-struct Piece {
-    index: usize,
-    /// The address after the part.
-    end: u64,
-    /// Whether the part is all that the entry covers.
-    whole: bool,
-}
-
-impl Piece {
-    /// The part of `iova` up to `end` that one entry of a table of `level` covers.
-    #[inline]
-    fn at(iova: u64, end: u64, level: u32) -> Self {
-        let size = 1u64.wrapping_shl(entry_shift(level));
-        let start = iova & !size.wrapping_sub(1);
-        let full_end = start.wrapping_add(size);
-        Self {
-            index: index(iova, level),
-            end: full_end.min(end),
-            whole: iova == start && full_end <= end,
-        }
-    }
-}
-
-/// The entries of one table of `level` that translate the addresses from `iova` on, up to `end`.
-struct Pieces {
-    iova: u64,
-    end: u64,
-    level: u32,
-}
-
-impl Pieces {
-    #[inline]
-    fn new(iova: u64, end: u64, level: u32) -> Self {
-        Self {
-            iova,
-            end: Self::end_of(iova, end, level),
-            level,
-        }
-    }
-
-    /// Where the table's reach ends, or `end` if that is before.
-    #[inline]
-    fn end_of(iova: u64, end: u64, level: u32) -> u64 {
-        VaRange::block(iova, table_shift(level)).map_or(end, |reach| end.min(reach.end()))
-    }
-}
-
-impl Iterator for Pieces {
-    type Item = Piece;
-
-    #[inline]
-    fn next(&mut self) -> Option<Piece> {
-        if self.iova >= self.end {
-            return None;
-        }
-        let piece = Piece::at(self.iova, self.end, self.level);
-        self.iova = piece.end;
-        Some(piece)
-    }
 }

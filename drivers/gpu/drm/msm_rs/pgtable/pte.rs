@@ -6,10 +6,7 @@
 //! per-process tables, and OUTER_WBWA only changes TCR, which the SMMU driver programs. The attribute indices are
 //! those of the MAIR that io-pgtable-arm puts into the same configuration.
 
-use super::memory::Table;
-
-/// The output address or next table: bits 47 to 12.
-pub(super) const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+use super::memory::{Table, ADDRESS};
 
 /// A table descriptor above the last level, a page descriptor in it.
 const TABLE_OR_PAGE: u64 = 0b11;

@@ -25,7 +25,7 @@ use crate::{
         va::GpuVaList,
         vm::GpuVm, //
     },
-    mapping::vm_bind, //
+    mapping::info::MappingInfo, //
 };
 
 /// The file is being closed: jobs that wait for a fence never run.
@@ -110,7 +110,7 @@ fn try_remove_vmas(vm: &GpuVm<Bind>) -> Result<GpuVaList<Bind>> {
     let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
     while let Some(cursor) = vm_locked.first() {
         if cursor.va().data().mapped().get(&vm_locked) {
-            let described = vm_bind::Described::new(cursor.va());
+            let described = MappingInfo::new(cursor.va());
             vm.space()
                 .page_tables
                 .lock()
