@@ -11,29 +11,34 @@
 //!
 //! 1. the submitqueue (`ffi::queue::QueueLocked`): jobs are armed and pushed in one order
 //! 2. the VM's resv, then the BOs' resvs, all by one `Exec`
-//! 3. `BindState::pending`: the bind jobs that may not have run yet
-//! 4. the work of one job (`bind::job::Slot`)
-//! 5. `BindState::page_tables`: page tables and VM log
+//! 3. `vm::state::BindState::pending`: the bind jobs that may not have run yet
+//! 4. the work of one job (`vm::job::Slot`)
+//! 5. `AddressSpace::page_tables`: page tables and VM log
 //! 6. the device's LRU lock (`gpuvm_rs::lru::LruLocked`): LRUs, pin counts, madvise states
 //!
 //! Reclaim may be called with any of the first two held: the shrinker only tries them.
 //!
 //! 4 to 6 are taken on the fence-signalling path: nothing is allocated while they are held. Kernel-managed VMs have
-//! neither 3 nor 4; the lock of their page tables (`managed`) is in the place of 5.
+//! neither 3 nor 4; the lock of their page tables (`address_space::managed`) is in the place of 5.
+
+// What is unsafe is in the modules that say so below.
+#![deny(unsafe_code)]
 
 /// What `pr_err!` and its like print first; C's messages of the module have no prefix either.
 #[allow(non_upper_case_globals)]
 const __LOG_PREFIX: &[u8] = b"msm_rs\0";
 
 // A library in all but name: what is public there is its interface.
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, unsafe_code)]
 #[path = "../gpuvm_rs/mod.rs"]
 mod gpuvm_rs;
 
 mod address_space;
 mod bind;
 mod bo;
+#[allow(unsafe_code)]
 mod entry;
+#[allow(unsafe_code)]
 mod ffi;
 mod mapping;
 // `tests/pure` compiles it for the host, too, and uses more of it.

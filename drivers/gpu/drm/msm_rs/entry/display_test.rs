@@ -19,6 +19,7 @@ mod cases {
     };
 
     use crate::{
+        mapping::pin,
         bo::vmap,
         entry::test_device::{
             export,
