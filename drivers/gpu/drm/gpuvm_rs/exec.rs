@@ -51,8 +51,8 @@ impl PinnedDrop for Exec {
 }
 
 impl Exec {
-    /// A context whose waits can be interrupted by a signal, with room for `nr` objects; 0 for as many as a page has room for. It
-    /// grows, by a page.
+    /// A context whose waits can be interrupted by a signal, with room for `nr` objects; 0 for as
+    /// many as a page has room for. It grows, by a page.
     ///
     /// Objects that share a resv may be locked repeatedly.
     pub fn interruptible(nr: usize) -> impl PinInit<Self> {
@@ -86,14 +86,15 @@ impl Exec {
         mut lock: impl FnMut(&Attempt<'_>) -> Result,
     ) -> Result<Locked<'_>> {
         let raw = self.raw.get();
-        // SAFETY: `raw` is initialised. `drm_exec_cleanup()` returns true until nothing is contended
-        // any more, and drops all locks when it asks for another attempt.
+        // SAFETY: `raw` is initialised. `drm_exec_cleanup()` returns true until nothing is
+        // contended any more, and drops all locks when it asks for another attempt.
         while unsafe { bindings::drm_exec_cleanup(raw) } {
             let result = lock(&Attempt {
                 raw,
                 _borrow: PhantomData,
             });
-            // SAFETY: `raw` is initialised; after the first cleanup `contended` is NULL or an object.
+            // SAFETY: `raw` is initialised; after the first cleanup `contended` is NULL or an
+            // object.
             if unsafe { (*raw).contended }.is_null() {
                 result?;
             }
@@ -111,8 +112,8 @@ impl Exec {
 ///
 /// `exec` is initialised.
 unsafe fn holds(exec: *mut bindings::drm_exec, obj: &GemObject) -> bool {
-    // SAFETY: Both are alive. A ww mutex's context is compared only, which is ours only while we hold it: another owner's may change
-    // meanwhile, but never into ours.
+    // SAFETY: Both are alive. A ww mutex's context is compared only, which is ours only while we
+    // hold it: another owner's may change meanwhile, but never into ours.
     unsafe { (&raw const (*obj.resv()).lock.ctx).read_volatile() == &raw mut (*exec).ticket }
 }
 
@@ -129,8 +130,8 @@ impl Attempt<'_> {
     ///
     /// `EDEADLK` on contention (return it: the attempt starts over), `ENOMEM`, `EINTR`.
     pub fn lock(&self, obj: &GemObject) -> Result {
-        // SAFETY: The context is inside its retry loop, and the object is alive. What was contended is locked before anything
-        // else, but kept only if somebody asks for it.
+        // SAFETY: The context is inside its retry loop, and the object is alive. What was contended
+        // is locked before anything else, but kept only if somebody asks for it.
         unsafe {
             if (*self.raw).prelocked.is_null() && holds(self.raw, obj) {
                 return Ok(());
@@ -139,7 +140,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// As [`Self::lock`]. Returns whether the resv was not locked before, for this object or for another that shares it.
+    /// As [`Self::lock`]. Returns whether the resv was not locked before, for this object or for
+    /// another that shares it.
     pub fn lock_new(&self, obj: &GemObject) -> Result<bool> {
         // SAFETY: The context is initialised.
         let locked = || unsafe { (*self.raw).num_objects };
@@ -155,8 +157,8 @@ impl Attempt<'_> {
         Ok(unsafe { VmLocked::new(vm) })
     }
 
-    /// Locks the objects that are mapped in `range`, or partly so: those that a change of it unmaps or splits. Errors as
-    /// [`Self::lock`].
+    /// Locks the objects that are mapped in `range`, or partly so: those that a change of it unmaps
+    /// or splits. Errors as [`Self::lock`].
     pub fn lock_mapped<T: Driver>(&self, vm: &VmLocked<'_, T>, range: VaRange) -> Result {
         vm.try_for_each_va_in(range, |va| match va.obj() {
             Some(obj) => self.lock(obj),
@@ -207,8 +209,8 @@ impl<'e> Locked<'e> {
 
     /// Makes the evicted VMAs of `vm` usable again (`Driver::validate()`), in no particular order.
     ///
-    /// Everything mapped in `vm` is to be locked, see [`Attempt::lock_extobjs`], and no fence of the work that needs it
-    /// attached: what was evicted has nobody who would signal it yet.
+    /// Everything mapped in `vm` is to be locked, see [`Attempt::lock_extobjs`], and no fence of
+    /// the work that needs it attached: what was evicted has nobody who would signal it yet.
     ///
     /// # Errors
     ///
@@ -240,8 +242,8 @@ impl<'e> Locked<'e> {
 pub enum Slots {
     /// One, for [`Prepared::attach_bookkeep`].
     One = 1,
-    /// Two of one job: [`Prepared::attach_each`] may attach it to read one object and to write another that shares the
-    /// resv.
+    /// Two of one job: [`Prepared::attach_each`] may attach it to read one object and to write
+    /// another that shares the resv.
     ReadWrite = 2,
 }
 
@@ -289,7 +291,8 @@ impl Prepared<'_> {
 
     /// Attaches `fence` to each of `objects`, which are all locked, for its usage.
     ///
-    /// Needs [`Slots::ReadWrite`]; without, or for an object that isn't locked, warns and leaves the fence off.
+    /// Needs [`Slots::ReadWrite`]; without, or for an object that isn't locked, warns and leaves
+    /// the fence off.
     pub fn attach_each<'o>(
         self,
         fence: &Fence,
@@ -300,8 +303,8 @@ impl Prepared<'_> {
             if kernel::warn_on!(!usable) {
                 continue;
             }
-            // SAFETY: The object is alive and its resv locked. A fence takes one slot of a resv for each usage at most, and
-            // there are two.
+            // SAFETY: The object is alive and its resv locked. A fence takes one slot of a resv for
+            // each usage at most, and there are two.
             unsafe { bindings::dma_resv_add_fence(obj.resv(), fence.as_raw(), usage.to_raw()) };
         }
     }

@@ -115,7 +115,8 @@ impl GemObject {
         unsafe { Fence::from_owned(bindings::gpuvm_rs_resv_busy_of(self.resv(), client)) }
     }
 
-    /// Waits up to `jiffies` for what somebody who reads (or writes) has to wait for, by implicit synchronisation.
+    /// Waits up to `jiffies` for what somebody who reads (or writes) has to wait for, by implicit
+    /// synchronisation.
     ///
     /// Returns whether it came to that.
     ///
@@ -134,7 +135,8 @@ impl GemObject {
         Ok(left > 0)
     }
 
-    /// Asks for the fences that [`Self::wait_implicit`] waits for to be signalled at `when`, in ns of `CLOCK_MONOTONIC`.
+    /// Asks for the fences that [`Self::wait_implicit`] waits for to be signalled at `when`, in ns
+    /// of `CLOCK_MONOTONIC`.
     pub fn set_deadline(&self, write: bool, when: i64) {
         // SAFETY: Alive.
         unsafe {
@@ -154,8 +156,8 @@ impl GemObject {
         }
     }
 
-    /// Waits up to `jiffies`, not interruptibly, until all of the object's fences are signalled. Returns how many jiffies
-    /// are left; 0 if the fences are not signalled.
+    /// Waits up to `jiffies`, not interruptibly, until all of the object's fences are signalled.
+    /// Returns how many jiffies are left; 0 if the fences are not signalled.
     pub fn wait_idle_timeout(&self, jiffies: usize) -> usize {
         // SAFETY: Alive.
         let left = unsafe {
@@ -221,7 +223,8 @@ impl<'l> ObjLocked<'l> {
         unsafe { Self::new(self.obj) }
     }
 
-    /// Says in all VMs that map the object that it has no pages: those of VM_BIND bring it back before their next submit.
+    /// Says in all VMs that map the object that it has no pages: those of VM_BIND bring it back
+    /// before their next submit.
     pub fn set_evicted(&self) {
         // SAFETY: Alive and locked.
         unsafe { bindings::drm_gpuvm_bo_gem_evict(self.as_raw(), true) };
@@ -256,7 +259,8 @@ impl<'l> ObjLocked<'l> {
 
     /// Calls `f` for each VMA of the object, in whichever VM. They are alive for the call.
     pub fn for_each_va(&self, mut f: impl FnMut(NonNull<bindings::drm_gpuva>)) {
-        // SAFETY: Both lists are guarded by the lock, and `f` gets no token with which to remove a VMA.
+        // SAFETY: Both lists are guarded by the lock, and `f` gets no token with which to remove a
+        // VMA.
         unsafe {
             let head = &raw mut (*self.as_raw()).gpuva.list;
             let mut entry = (*head).next;

@@ -2,8 +2,9 @@
 
 //! Where an object goes whose last reference is dropped under reclaim.
 //!
-//! Freeing an object takes locks that the task may hold that has run out of memory: those of the VMs that the object is
-//! still mapped in, or those of another driver. So reclaim doesn't do it: a work item does.
+//! Freeing an object takes locks that the task may hold that has run out of memory: those of the
+//! VMs that the object is still mapped in, or those of another driver. So reclaim doesn't do it: a
+//! work item does.
 
 use core::ops::Deref;
 
@@ -118,7 +119,8 @@ impl PinnedDrop for Graveyard {
     }
 }
 
-/// A reference to an object that was found in an LRU, under reclaim perhaps: dropping it frees nothing.
+/// A reference to an object that was found in an LRU, under reclaim perhaps: dropping it frees
+/// nothing.
 pub struct Visited<'a> {
     obj: &'a GemObject,
     graveyard: &'a Graveyard,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What C offers to gpuvm_rs as inline function or macro only: gpuvm_rs_helper_foo() is bindings::foo() in Rust.
- * Included by the C file of the crate that gpuvm_rs is a module of.
+ * What C offers to gpuvm_rs as inline function or macro only: gpuvm_rs_helper_foo() is
+ * bindings::foo() in Rust. Included by the C file of the crate that gpuvm_rs is a module of.
  */
 #include <drm/drm_exec.h>
 #include <drm/drm_gpuvm.h>
@@ -147,7 +147,8 @@ GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_lru_unlock, struct drm_device *de
 }
 
 /* Moves all objects to the end of another LRU. The lock is held. */
-GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_lru_splice_tail, struct drm_gem_lru *from, struct drm_gem_lru *to)
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_lru_splice_tail, struct drm_gem_lru *from,
+		struct drm_gem_lru *to)
 {
 	struct drm_gem_object *obj;
 
@@ -158,7 +159,8 @@ GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_lru_splice_tail, struct drm_gem_l
 	from->count = 0;
 }
 
-GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_work_init, struct work_struct *work, work_func_t func)
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_work_init, struct work_struct *work,
+		work_func_t func)
 {
 	INIT_WORK(work, func);
 }
@@ -178,10 +180,14 @@ GPUVM_RS_HELPER(void, gpuvm_rs_helper_mm_account_reclaimed_pages, unsigned long 
 	mm_account_reclaimed_pages(pages);
 }
 
-/* What an allocation with these flags lets a shrinker do for it: wait, and have pages written to swap. */
+/*
+ * What an allocation with these flags lets a shrinker do for it: wait, and have pages written to
+ * swap.
+ */
 GPUVM_RS_HELPER(bool, gpuvm_rs_helper_gpuvm_rs_gfp_may_wait, gfp_t gfp)
 {
-	return (gfp & __GFP_DIRECT_RECLAIM) || (current_is_kswapd() && (gfp & __GFP_KSWAPD_RECLAIM));
+	return (gfp & __GFP_DIRECT_RECLAIM) ||
+		(current_is_kswapd() && (gfp & __GFP_KSWAPD_RECLAIM));
 }
 
 GPUVM_RS_HELPER(bool, gpuvm_rs_helper_gpuvm_rs_gfp_may_swap, gfp_t gfp)
@@ -200,8 +206,11 @@ GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_reclaim_end, void)
 	fs_reclaim_release(GFP_KERNEL);
 }
 
-/* Locks two resvs, or the one that both are. Unlike drm_exec it needs no memory and so can't fail. */
-GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_lock_pair, struct ww_acquire_ctx *ctx, struct dma_resv *a,
+/*
+ * Locks two resvs, or the one that both are. Unlike drm_exec it needs no memory and so can't fail.
+ */
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_lock_pair, struct ww_acquire_ctx *ctx,
+		struct dma_resv *a,
 		struct dma_resv *b)
 {
 	ww_acquire_init(ctx, &reservation_ww_class);
@@ -215,7 +224,8 @@ GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_lock_pair, struct ww_acquire_ctx 
 	ww_acquire_done(ctx);
 }
 
-GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_unlock_pair, struct ww_acquire_ctx *ctx, struct dma_resv *a,
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_unlock_pair, struct ww_acquire_ctx *ctx,
+		struct dma_resv *a,
 		struct dma_resv *b)
 {
 	if (a != b)
@@ -266,7 +276,8 @@ GPUVM_RS_HELPER(bool, gpuvm_rs_helper_drm_gem_is_imported, struct drm_gem_object
 	return drm_gem_is_imported(obj);
 }
 
-GPUVM_RS_HELPER(void, gpuvm_rs_helper_drm_gpuvm_bo_gem_evict, struct drm_gem_object *obj, bool evict)
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_drm_gpuvm_bo_gem_evict, struct drm_gem_object *obj,
+		bool evict)
 {
 	drm_gpuvm_bo_gem_evict(obj, evict);
 }

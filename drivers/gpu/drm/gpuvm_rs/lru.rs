@@ -78,7 +78,8 @@ impl GemObject {
     }
 }
 
-/// A `struct drm_gem_lru`: objects of one device, the one that was used longest ago first. An object is in one LRU at most.
+/// A `struct drm_gem_lru`: objects of one device, the one that was used longest ago first. An
+/// object is in one LRU at most.
 #[repr(transparent)]
 pub struct Lru(Opaque<bindings::drm_gem_lru>);
 
@@ -113,7 +114,8 @@ impl Lru {
         self.0.get()
     }
 
-    /// How many pages its objects have. Objects that are being looked at by a [`Walk`](super::walk::Walk) are missing.
+    /// How many pages its objects have. Objects that are being looked at by a
+    /// [`Walk`](super::walk::Walk) are missing.
     pub fn pages(&self) -> u64 {
         // SAFETY: A word that can be read at any time.
         let count = unsafe { (&raw const (*self.as_raw()).count).read_volatile() };

@@ -26,8 +26,8 @@
 //!
 //! A lock that is held is a value that is borrowed: [`gem::ObjLocked`] for an object's resv,
 //! [`vm::VmLocked`] for the resv that a VM shares with its private objects. A function that needs a
-//! lock takes the token by reference; [`lru::LruLocked`] is that of a device's LRUs. Tokens come from [`exec::Locked`],
-//! [`pair::with_both`] or [`gem::ObjGuard`], or, where C code holds the
+//! lock takes the token by reference; [`lru::LruLocked`] is that of a device's LRUs. Tokens come
+//! from [`exec::Locked`], [`pair::with_both`] or [`gem::ObjGuard`], or, where C code holds the
 //! lock, from an `unsafe` constructor that asserts it under lockdep.
 //!
 //! # What this module never does
@@ -63,7 +63,8 @@ use kernel::prelude::*;
 
 /// Memory for a box.
 ///
-/// As `KBox::new_uninit()` with `GFP_KERNEL`, which is a `krealloc()` of nothing and costs twice as much as the allocation.
+/// As `KBox::new_uninit()` with `GFP_KERNEL`, which is a `krealloc()` of nothing and costs twice as
+/// much as the allocation.
 ///
 /// # Errors
 ///

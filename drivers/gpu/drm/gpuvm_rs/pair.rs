@@ -43,7 +43,8 @@ pub fn with_both<T: Driver, R>(
         vm: vm.resv_obj().resv(),
         obj: obj.resv(),
     };
-    // SAFETY: Both resvs are alive, as their objects are; the context stays where it is until `pair` is dropped.
+    // SAFETY: Both resvs are alive, as their objects are; the context stays where it is until
+    // `pair` is dropped.
     unsafe { bindings::gpuvm_rs_lock_pair(ctx.get(), pair.vm, pair.obj) };
     // SAFETY: Just locked, until `pair` is dropped.
     let (vm, obj) = unsafe { (VmLocked::new(vm), ObjLocked::new(obj)) };

@@ -6,7 +6,8 @@
 ///
 /// # Invariants
 ///
-/// `start < end`. So a range that ends at 2^64 can't be expressed; no address space of ours reaches that far.
+/// `start < end`. So a range that ends at 2^64 can't be expressed; no address space of ours reaches
+/// that far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VaRange {
     start: u64,
@@ -92,21 +93,23 @@ impl VaRange {
         }
     }
 
-    /// The smallest range that holds `self` and whose bounds are multiples of 2^`shift`; `None` when that runs past
-    /// 2^64 − 1.
+    /// The smallest range that holds `self` and whose bounds are multiples of 2^`shift`; `None`
+    /// when that runs past 2^64 − 1.
     pub fn align_out(&self, shift: u32) -> Option<Self> {
         let mask = 1u64.checked_shl(shift)?.wrapping_sub(1);
         let end = self.end.checked_add(mask)? & !mask;
         Self::between(self.start & !mask, end)
     }
 
-    /// The aligned block of 2^`shift` bytes that holds `address`; `None` when it runs past 2^64 − 1.
+    /// The aligned block of 2^`shift` bytes that holds `address`; `None` when it runs past 2^64 −
+    /// 1.
     pub fn block(address: u64, shift: u32) -> Option<Self> {
         let size = 1u64.checked_shl(shift)?;
         Self::new(address & !size.wrapping_sub(1), size)
     }
 
-    /// Takes `next` in, when it begins in `self` or right behind it and so needs no range of its own.
+    /// Takes `next` in, when it begins in `self` or right behind it and so needs no range of its
+    /// own.
     pub fn absorb(&mut self, next: &Self) -> bool {
         let joins = self.start <= next.start && next.start <= self.end;
         if joins {

@@ -48,7 +48,8 @@ pub unsafe trait Backend: Sized + 'static {
     /// lock under which anybody allocates or waits for a fence.
     fn run(job: &mut Self::Job);
 
-    /// An armed job wasn't pushed regularly. It will be run all the same: its work is to be taken away if it mustn't be done.
+    /// An armed job wasn't pushed regularly. It will be run all the same: its work is to be taken
+    /// away if it mustn't be done.
     fn abandon(job: &mut Self::Job);
 
     /// Where finished jobs wait to be dropped.
@@ -56,15 +57,16 @@ pub unsafe trait Backend: Sized + 'static {
 
     /// Where finished jobs are dropped.
     ///
-    /// Not the scheduler's own queue: dropping a job may drop the last reference to an object, which
-    /// takes reservation locks, or to the VM, which stops the scheduler.
+    /// Not the scheduler's own queue: dropping a job may drop the last reference to an object,
+    /// which takes reservation locks, or to the VM, which stops the scheduler.
     fn reaper() -> &'static Queue;
 }
 
-/// Finished jobs, which are dropped together: waking a worker for each costs more than most jobs do.
+/// Finished jobs, which are dropped together: waking a worker for each costs more than most jobs
+/// do.
 ///
-/// The job that is first in an empty list carries the work item that drops them all, a tick later. So it is the list's
-/// last, and its end.
+/// The job that is first in an empty list carries the work item that drops them all, a tick later.
+/// So it is the list's last, and its end.
 pub struct Finished<B: Backend> {
     newest: AtomicPtr<Job<B>>,
 }
@@ -94,7 +96,8 @@ impl<B: Backend> Finished<B> {
             }
         }
         if older.is_null() {
-            // SAFETY: The box given away above. Only the work item of the first job, which isn't queued yet, takes jobs off.
+            // SAFETY: The box given away above. Only the work item of the first job, which isn't
+            // queued yet, takes jobs off.
             B::reaper().enqueue_delayed(unsafe { Pin::new_unchecked(KBox::from_raw(job)) }, 1);
         }
     }
@@ -186,9 +189,11 @@ impl<B: Backend> Job<B> {
 
 /// Sets up a scheduler for jobs of kind `B`, which run one at a time, on `queue`.
 ///
-/// Many schedulers may share a queue, which needn't be an ordered one. A scheduler has two work items. The one that runs jobs runs
-/// one of them at a time: a work item doesn't run twice at once. The other frees jobs that have finished, maybe while the first is not
-/// quite done with one; but that doesn't touch a job any more once the job's fence has signalled, and [`fini`] waits for both.
+/// Many schedulers may share a queue, which needn't be an ordered one. A scheduler has two work
+/// items. The one that runs jobs runs one of them at a time: a work item doesn't run twice at once.
+/// The other frees jobs that have finished, maybe while the first is not quite done with one; but
+/// that doesn't touch a job any more once the job's fence has signalled, and [`fini`] waits for
+/// both.
 ///
 /// # Errors
 ///
@@ -222,8 +227,9 @@ pub unsafe fn init<B: Backend>(
 /// `sched` was set up by [`init`]; all its entities and jobs are gone. Not called from the
 /// scheduler's own workqueue.
 pub unsafe fn fini(sched: *mut bindings::drm_gpu_scheduler) {
-    // SAFETY: The caller's promise. Each of the two work items may be about to queue the other, which `drm_sched_fini()`, were it called
-    // alone, could have cancelled by then. What is disabled isn't queued any more.
+    // SAFETY: The caller's promise. Each of the two work items may be about to queue the other,
+    // which `drm_sched_fini()`, were it called alone, could have cancelled by then. What is
+    // disabled isn't queued any more.
     unsafe {
         bindings::disable_work_sync(&raw mut (*sched).work_free_job);
         bindings::disable_work_sync(&raw mut (*sched).work_run_job);
@@ -231,20 +237,22 @@ pub unsafe fn fini(sched: *mut bindings::drm_gpu_scheduler) {
     }
 }
 
-/// Takes the jobs of `entity` off its scheduler. Those that haven't run never will; their fences are signalled with an
-/// error once what they wait for is signalled.
+/// Takes the jobs of `entity` off its scheduler. Those that haven't run never will; their fences
+/// are signalled with an error once what they wait for is signalled.
 ///
-/// `drm_sched_entity_kill()` isn't enough: a job that is being taken from the entity at that moment puts the entity back
-/// into the run queue, and then the scheduler and the killer take the same jobs. So the scheduler rests meanwhile. Stopping it
-/// isn't enough either: a fence's callback that has found it running may queue its work after that. Disabled work can't be queued.
+/// `drm_sched_entity_kill()` isn't enough: a job that is being taken from the entity at that moment
+/// puts the entity back into the run queue, and then the scheduler and the killer take the same
+/// jobs. So the scheduler rests meanwhile. Stopping it isn't enough either: a fence's callback that
+/// has found it running may queue its work after that. Disabled work can't be queued.
 ///
-/// Waits for the job that runs. To lockdep the jobs of all schedulers are one, so no lock may be held that any driver's
-/// job may wait for, not even indirectly: no resv, and nothing that is taken under one.
+/// Waits for the job that runs. To lockdep the jobs of all schedulers are one, so no lock may be
+/// held that any driver's job may wait for, not even indirectly: no resv, and nothing that is taken
+/// under one.
 ///
 /// # Safety
 ///
-/// `entity` is initialised and its scheduler was set up by [`init`]. Calls for entities of one scheduler don't overlap,
-/// and none comes from the scheduler's own workqueue.
+/// `entity` is initialised and its scheduler was set up by [`init`]. Calls for entities of one
+/// scheduler don't overlap, and none comes from the scheduler's own workqueue.
 pub unsafe fn kill(entity: *mut bindings::drm_sched_entity) {
     // SAFETY: The caller's promise.
     unsafe {
@@ -301,8 +309,9 @@ impl<B: Backend> PendingJob<B> {
 
     /// The timeline that the job's fence will be on: that of its entity.
     pub fn timeline(&self) -> u64 {
-        // SAFETY: A job that isn't armed has its entity, which is alive by the promise made to `new()`. Its fences are on two
-        // timelines, of which the second is of those that say that jobs have finished.
+        // SAFETY: A job that isn't armed has its entity, which is alive by the promise made to
+        // `new()`. Its fences are on two timelines, of which the second is of those that say that
+        // jobs have finished.
         unsafe { (*(*self.0.base.get()).entity).fence_context + 1 }
     }
 
@@ -325,8 +334,8 @@ impl<B: Backend> PendingJob<B> {
 
     /// Starts the job's fences: the point of no return.
     ///
-    /// Jobs of one entity must be armed and pushed in the same order; the caller holds the lock that
-    /// sees to it.
+    /// Jobs of one entity must be armed and pushed in the same order; the caller holds the lock
+    /// that sees to it.
     pub fn arm(self) -> ArmedJob<B> {
         // SAFETY: Initialised and not armed yet.
         unsafe { bindings::drm_sched_job_arm(self.0.base.get()) };

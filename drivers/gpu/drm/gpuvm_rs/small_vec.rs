@@ -20,11 +20,13 @@ use kernel::{
     prelude::*,
 };
 
-/// A list whose first `N` elements are held in place. The next one moves all of them into a [`KVVec`].
+/// A list whose first `N` elements are held in place. The next one moves all of them into a
+/// [`KVVec`].
 ///
 /// # Invariants
 ///
-/// While `heap` is `None` the first `len` elements of `inline` are initialised; afterwards none is, and `len` is 0.
+/// While `heap` is `None` the first `len` elements of `inline` are initialised; afterwards none is,
+/// and `len` is 0.
 pub struct SmallVec<T, const N: usize> {
     inline: [MaybeUninit<T>; N],
     len: usize,
@@ -55,8 +57,8 @@ impl<T, const N: usize> SmallVec<T, N> {
         Ok(this)
     }
 
-    /// Makes room for `nr` more elements, so that [`Self::push`] of them doesn't fail. Doubles the room if it has to grow, which
-    /// keeps the cost of growing proportional to the elements.
+    /// Makes room for `nr` more elements, so that [`Self::push`] of them doesn't fail. Doubles the
+    /// room if it has to grow, which keeps the cost of growing proportional to the elements.
     ///
     /// # Errors
     ///
@@ -100,8 +102,9 @@ impl<T, const N: usize> SmallVec<T, N> {
         match &mut self.heap {
             Some(heap) => {
                 let place = heap.spare_capacity_mut().first_mut().ok_or(ENOMEM)?;
-                // Not `push_within_capacity()`, for which the compiler stores the elements of a request byte by byte.
-                // SAFETY: The place is behind the last element, which this is from now on.
+                // Not `push_within_capacity()`, for which the compiler stores the elements of a
+                // request byte by byte. SAFETY: The place is behind the last element, which this is
+                // from now on.
                 unsafe {
                     place.as_mut_ptr().write(element);
                     heap.inc_len(1);

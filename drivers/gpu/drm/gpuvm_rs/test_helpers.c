@@ -9,7 +9,10 @@
 #include <linux/highmem.h>
 #include <linux/shmem_fs.h>
 
-/* As much of a device as a GPUVM and GEM objects without backing need. Never unreferenced for the last time. */
+/*
+ * As much of a device as a GPUVM and GEM objects without backing need. Never unreferenced for the
+ * last time.
+ */
 struct gpuvm_rs_test_device {
 	struct drm_device drm;
 	struct drm_vma_offset_manager offsets;
@@ -23,7 +26,8 @@ GPUVM_RS_HELPER(struct drm_device *, gpuvm_rs_helper_gpuvm_rs_test_device_new, v
 		return NULL;
 	kref_init(&dev->drm.ref);
 	mutex_init(&dev->drm.gem_lru_mutex);
-	drm_vma_offset_manager_init(&dev->offsets, DRM_FILE_PAGE_OFFSET_START, DRM_FILE_PAGE_OFFSET_SIZE);
+	drm_vma_offset_manager_init(&dev->offsets, DRM_FILE_PAGE_OFFSET_START,
+				    DRM_FILE_PAGE_OFFSET_SIZE);
 	dev->drm.vma_offset_manager = &dev->offsets;
 	return &dev->drm;
 }
@@ -71,7 +75,8 @@ GPUVM_RS_HELPER(struct drm_device *, gpuvm_rs_helper_gpuvm_rs_faux_new, struct f
 }
 
 /* Returns how many references to the device there were besides the first. */
-GPUVM_RS_HELPER(int, gpuvm_rs_helper_gpuvm_rs_faux_free, struct faux_device *faux, struct drm_device *drm)
+GPUVM_RS_HELPER(int, gpuvm_rs_helper_gpuvm_rs_faux_free, struct faux_device *faux,
+		struct drm_device *drm)
 {
 	int others = kref_read(&drm->ref) - 1;
 
@@ -104,7 +109,8 @@ static const struct drm_gem_object_funcs gpuvm_rs_toy_funcs = {
 };
 
 /* @alive counts the objects and outlives them. */
-GPUVM_RS_HELPER(struct drm_gem_object *, gpuvm_rs_helper_gpuvm_rs_toy_new, struct drm_device *drm, size_t size,
+GPUVM_RS_HELPER(struct drm_gem_object *, gpuvm_rs_helper_gpuvm_rs_toy_new, struct drm_device *drm,
+		size_t size,
 		atomic_t *alive)
 {
 	struct gpuvm_rs_toy *toy = kzalloc(sizeof(*toy), GFP_KERNEL);
@@ -158,8 +164,8 @@ GPUVM_RS_HELPER(u64 *, gpuvm_rs_helper_gpuvm_rs_toy_word, struct drm_gem_object 
 }
 
 /*
- * A fence that work signals after a while, once it has had the object's lock and the LRUs': never, while somebody who holds
- * one of them waits for it.
+ * A fence that work signals after a while, once it has had the object's lock and the LRUs': never,
+ * while somebody who holds one of them waits for it.
  */
 struct gpuvm_rs_test_fence {
 	struct dma_fence base;
@@ -180,7 +186,8 @@ static const struct dma_fence_ops gpuvm_rs_test_fence_ops = {
 
 static void gpuvm_rs_test_fence_work(struct work_struct *work)
 {
-	struct gpuvm_rs_test_fence *fence = container_of(to_delayed_work(work), struct gpuvm_rs_test_fence, work);
+	struct gpuvm_rs_test_fence *fence = container_of(to_delayed_work(work),
+							 struct gpuvm_rs_test_fence, work);
 
 	dma_resv_lock(fence->obj->resv, NULL);
 	dma_resv_unlock(fence->obj->resv);
@@ -191,7 +198,8 @@ static void gpuvm_rs_test_fence_work(struct work_struct *work)
 }
 
 /* Attaches a fence to @obj, which is locked and outlives it. */
-GPUVM_RS_HELPER(struct dma_fence *, gpuvm_rs_helper_gpuvm_rs_test_fence_new, struct drm_gem_object *obj)
+GPUVM_RS_HELPER(struct dma_fence *, gpuvm_rs_helper_gpuvm_rs_test_fence_new,
+		struct drm_gem_object *obj)
 {
 	struct gpuvm_rs_test_fence *fence = kzalloc(sizeof(*fence), GFP_KERNEL);
 
@@ -200,7 +208,8 @@ GPUVM_RS_HELPER(struct dma_fence *, gpuvm_rs_helper_gpuvm_rs_test_fence_new, str
 	spin_lock_init(&fence->lock);
 	INIT_DELAYED_WORK(&fence->work, gpuvm_rs_test_fence_work);
 	fence->obj = obj;
-	dma_fence_init(&fence->base, &gpuvm_rs_test_fence_ops, &fence->lock, dma_fence_context_alloc(1), 1);
+	dma_fence_init(&fence->base, &gpuvm_rs_test_fence_ops, &fence->lock,
+		       dma_fence_context_alloc(1), 1);
 	if (dma_resv_reserve_fences(obj->resv, 1)) {
 		dma_fence_put(&fence->base);
 		return NULL;
@@ -209,7 +218,8 @@ GPUVM_RS_HELPER(struct dma_fence *, gpuvm_rs_helper_gpuvm_rs_test_fence_new, str
 	return &fence->base;
 }
 
-GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_test_fence_signal_in, struct dma_fence *base, unsigned int ms)
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_test_fence_signal_in, struct dma_fence *base,
+		unsigned int ms)
 {
 	struct gpuvm_rs_test_fence *fence = container_of(base, struct gpuvm_rs_test_fence, base);
 

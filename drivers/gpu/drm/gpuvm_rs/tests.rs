@@ -132,8 +132,8 @@ mod cases {
             let private = Self::object(dev)?;
             let memory = KBox::<GpuVm<TestDriver>>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
             let vm: *mut bindings::drm_gpuvm = KBox::into_raw(memory).cast();
-            // SAFETY: Zeroed memory for a GPUVM, a device, an object, and callbacks of the same kind.
-            // The VM takes its own reference to the object, whose resv so is the VM's.
+            // SAFETY: Zeroed memory for a GPUVM, a device, an object, and callbacks of the same
+            // kind. The VM takes its own reference to the object, whose resv so is the VM's.
             unsafe {
                 bindings::drm_gpuvm_init(
                     vm,

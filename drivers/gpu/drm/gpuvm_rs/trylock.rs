@@ -2,18 +2,21 @@
 
 //! Locking the VMs that an object is mapped in without waiting: what reclaim may do.
 //!
-//! Reclaim runs on behalf of a task that may hold any of these locks already, and whose ww ticket isn't known.
+//! Reclaim runs on behalf of a task that may hold any of these locks already, and whose ww ticket
+//! isn't known.
 
 use core::ops::Deref;
 
 use super::gem::ObjLocked;
 use crate::bindings;
 
-/// Proof that an object is locked, and every VM that it is mapped in: its mappings can be taken down.
+/// Proof that an object is locked, and every VM that it is mapped in: its mappings can be taken
+/// down.
 ///
 /// # Invariants
 ///
-/// The resvs of the first `locked` of the object's VMs that don't share its own are held, and these are all.
+/// The resvs of the first `locked` of the object's VMs that don't share its own are held, and these
+/// are all.
 pub struct AllLocked<'l> {
     obj: &'l ObjLocked<'l>,
     locked: usize,

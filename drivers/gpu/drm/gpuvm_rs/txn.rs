@@ -5,8 +5,8 @@
 //! Each VMA that goes in or out, each changed flag, and each page-table step that the driver wants
 //! done later is an entry of a log. Dropping the transaction undoes the log backwards, which
 //! allocates nothing: a removed VMA is kept, with its vm_bo, and put back. Committing turns the log
-//! into [`Committed`]: the list of page-table steps for the job that runs them, and the removed VMAs.
-//! Page tables may lead to what these map until the driver proves otherwise
+//! into [`Committed`]: the list of page-table steps for the job that runs them, and the removed
+//! VMAs. Page tables may lead to what these map until the driver proves otherwise
 //! ([`Driver::Unreachable`]); only then are they [`Retired`] and can be dropped.
 //!
 //! Why a log and not an allocation of everything beforehand: how many VMAs a request with a
@@ -152,7 +152,8 @@ impl<'l, T: Driver> Transaction<'l, T> {
         Ok(())
     }
 
-    /// Takes the VMA of `op` out, and puts a VMA with `flags`, and data of its own, where something is left of it.
+    /// Takes the VMA of `op` out, and puts a VMA with `flags`, and data of its own, where something
+    /// is left of it.
     ///
     /// # Errors
     ///
@@ -233,8 +234,8 @@ impl<T: Driver> Drop for Transaction<'_, T> {
     }
 }
 
-/// What the job has to do to the page tables, in order, and the VMAs that it has to keep, since page
-/// tables may lead to what they map.
+/// What the job has to do to the page tables, in order, and the VMAs that it has to keep, since
+/// page tables may lead to what they map.
 ///
 /// There is one way to be rid of those: [`Self::retire`]. Dropping this instead warns, and leaks
 /// them: their pages are never given back.

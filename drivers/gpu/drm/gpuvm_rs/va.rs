@@ -110,7 +110,8 @@ impl<T: Driver> GpuVaAlloc<T> {
     ///
     /// # Errors
     ///
-    /// `EEXIST` if something is mapped there, `EINVAL` for a range outside the VM. The VMA is freed.
+    /// `EEXIST` if something is mapped there, `EINVAL` for a range outside the VM. The VMA is
+    /// freed.
     pub fn insert(
         self,
         vm: &VmLocked<'_, T>,
@@ -130,7 +131,8 @@ impl<T: Driver> GpuVaAlloc<T> {
             (*va).flags = flags;
             to_result(bindings::drm_gpuva_insert(vm.as_raw(), va))?;
             if let Some(vm_bo) = vm_bo {
-                // With the first VMA it became known as an external object, if it is one, and stays that as long as it lives.
+                // With the first VMA it became known as an external object, if it is one, and stays
+                // that as long as it lives.
                 if !vm_bo.has_vas() {
                     bindings::drm_gpuvm_bo_extobj_add(vm_bo.as_raw());
                 }
@@ -205,7 +207,8 @@ impl<T: Driver> GpuVaRemoved<T> {
         // SAFETY: Owned; in no tree, so that nobody else has a reference to it.
         let va = unsafe { self.va.as_mut() };
         let raw = va.as_raw();
-        // SAFETY: Owned. `gem.obj` isn't NULL for the VMA of an object, to which it has a reference.
+        // SAFETY: Owned. `gem.obj` isn't NULL for the VMA of an object, to which it has a
+        // reference.
         let obj =
             unsafe { (!(*raw).gem.obj.is_null()).then(|| GemObject::from_raw((*raw).gem.obj)) };
         if let Some(obj) = obj.and_then(|obj| locked.of(obj)) {

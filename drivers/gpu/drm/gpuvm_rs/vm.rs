@@ -51,8 +51,8 @@ pub unsafe trait Driver: Sized + 'static {
     /// object's until then.
     fn removed(_vm: &VmLocked<'_, Self>, _obj: &ObjLocked<'_>, _data: &mut Self::Va) {}
 
-    /// Undoes [`Self::removed`]: nothing leads to the pages any more. Called on the fence-signalling
-    /// path, or where page tables end; no resv is held.
+    /// Undoes [`Self::removed`]: nothing leads to the pages any more. Called on the
+    /// fence-signalling path, or where page tables end; no resv is held.
     fn retired(_obj: &GemObject, _data: &mut Self::Va) {}
 
     /// Makes the VMAs of an evicted vm_bo usable again (`drm_gpuvm_validate()`).
@@ -242,8 +242,8 @@ impl<'l, T: Driver> VmLocked<'l, T> {
     /// Calls `f` for each VMA, by address.
     #[cfg_attr(not(CONFIG_KUNIT = "y"), allow(dead_code))]
     pub fn for_each_va(&self, mut f: impl FnMut(&GpuVa<T>)) {
-        // SAFETY: The list is guarded by the lock that `self` proves; `f` gets no token with which to
-        // remove a VMA.
+        // SAFETY: The list is guarded by the lock that `self` proves; `f` gets no token with which
+        // to remove a VMA.
         unsafe {
             let head = &raw mut (*self.vm.as_raw()).rb.list;
             let mut entry = (*head).next;
@@ -261,7 +261,8 @@ impl<'l, T: Driver> VmLocked<'l, T> {
         range: VaRange,
         mut f: impl FnMut(&GpuVa<T>) -> Result,
     ) -> Result {
-        // SAFETY: Tree and list are guarded by the lock that `self` proves; `f` gets no token with which to remove a VMA.
+        // SAFETY: Tree and list are guarded by the lock that `self` proves; `f` gets no token with
+        // which to remove a VMA.
         unsafe {
             let va = bindings::drm_gpuva_find_first(self.vm.as_raw(), range.addr(), range.len());
             if va.is_null() {
@@ -382,7 +383,8 @@ impl<'l, T: Driver> VmBo<'l, T> {
 
     /// Finds the vm_bo of `obj` in `vm`.
     pub fn find(vm: &VmLocked<'_, T>, obj: &'l ObjLocked<'_>) -> Option<Self> {
-        // SAFETY: Both are alive; the object's list is guarded by its resv. The call returns a reference or NULL.
+        // SAFETY: Both are alive; the object's list is guarded by its resv. The call returns a
+        // reference or NULL.
         let ptr = unsafe { bindings::drm_gpuvm_bo_find(vm.as_raw(), obj.as_raw()) };
         Some(Self {
             ptr: NonNull::new(ptr)?,
@@ -404,8 +406,8 @@ impl<'l, T: Driver> VmBo<'l, T> {
         vm: &'v VmLocked<'_, T>,
         obj: &ObjLocked<'_>,
     ) -> Option<VaCursor<'v, T>> {
-        // SAFETY: The object's list of vm_bos, and theirs of VMAs, are guarded by its resv, which `obj` proves to be held. A
-        // vm_bo on the list is alive.
+        // SAFETY: The object's list of vm_bos, and theirs of VMAs, are guarded by its resv, which
+        // `obj` proves to be held. A vm_bo on the list is alive.
         unsafe {
             let head = &raw mut (*obj.as_raw()).gpuva.list;
             let mut entry = (*head).next;
@@ -463,12 +465,14 @@ impl<'l, T: Driver> VmBo<'l, T> {
         }
     }
 
-    /// The vm_bo of a VMA of the object that `obj` proves to be locked; `None` for another object's VMA.
+    /// The vm_bo of a VMA of the object that `obj` proves to be locked; `None` for another object's
+    /// VMA.
     pub fn of_va(va: &GpuVa<T>, obj: &ObjLocked<'l>) -> Option<Self> {
         if va.obj().map(GemObject::as_raw) != Some(obj.as_raw()) {
             return None;
         }
-        // SAFETY: The VMA is alive, and its vm_bo guarded by the object's lock. A linked VMA holds a reference.
+        // SAFETY: The VMA is alive, and its vm_bo guarded by the object's lock. A linked VMA holds
+        // a reference.
         unsafe {
             let ptr = NonNull::new((*va.as_raw()).vm_bo)?;
             bindings::drm_gpuvm_bo_get(ptr.as_ptr());
@@ -479,7 +483,8 @@ impl<'l, T: Driver> VmBo<'l, T> {
         }
     }
 
-    /// Takes back what [`Self::into_raw`] gave away. `None` for NULL, and for the vm_bo of another object than `obj`.
+    /// Takes back what [`Self::into_raw`] gave away. `None` for NULL, and for the vm_bo of another
+    /// object than `obj`.
     ///
     /// # Safety
     ///

@@ -22,8 +22,8 @@ use crate::bindings;
 
 /// A walk along an LRU that holds the lock between two objects only.
 ///
-/// What was visited waits on a list of the walk's own and goes to the LRU's end when the walk ends, unless it was moved to
-/// an LRU meanwhile: what is left where it was is in use, mostly.
+/// What was visited waits on a list of the walk's own and goes to the LRU's end when the walk ends,
+/// unless it was moved to an LRU meanwhile: what is left where it was is in use, mostly.
 ///
 /// # Invariants
 ///
@@ -33,7 +33,8 @@ pub struct Walk<'a> {
     dev: *mut bindings::drm_device,
     lru: &'a Lru,
     graveyard: &'a Graveyard,
-    /// How many pages there are still to visit: objects that come meanwhile, or again, don't make the walk endless.
+    /// How many pages there are still to visit: objects that come meanwhile, or again, don't make
+    /// the walk endless.
     left: u64,
     #[pin]
     visited: Lru,
@@ -59,8 +60,8 @@ impl<'a> Walk<'a> {
         let locked = unsafe { LruGuard::new(*this.dev) };
         while *this.left > 0 {
             let raw = this.lru.first(&locked)?;
-            // SAFETY: On the list, hence in memory while the lock is held. One whose last reference is gone waits for the
-            // lock to leave its LRU; it does so from the walk's as well.
+            // SAFETY: On the list, hence in memory while the lock is held. One whose last reference
+            // is gone waits for the lock to leave its LRU; it does so from the walk's as well.
             unsafe {
                 *this.left = this.left.saturating_sub((*raw).size as u64 >> PAGE_SHIFT);
                 bindings::drm_gem_lru_move_tail_locked(this.visited.as_raw(), raw);

@@ -2,8 +2,9 @@
 
 //! The memory manager of the msm driver: VMs, VMAs, VM_BIND, buffer objects, SUBMIT, the shrinker.
 //!
-//! This crate is linked into `msm.ko` in place of C objects (`Makefile.msm` lists them) and implements the functions
-//! that they export to the rest of the driver. It has no `module!`: C loads and probes.
+//! This crate is linked into `msm.ko` in place of C objects (`Makefile.msm` lists them) and
+//! implements the functions that they export to the rest of the driver. It has no `module!`: C
+//! loads and probes.
 //!
 //! # Lock order
 //!
@@ -18,8 +19,9 @@
 //!
 //! Reclaim may be called with any of the first two held: the shrinker only tries them.
 //!
-//! 4 to 6 are taken on the fence-signalling path: nothing is allocated while they are held. Kernel-managed VMs have
-//! neither 3 nor 4; the lock of their page tables (`address_space::managed`) is in the place of 5.
+//! 4 to 6 are taken on the fence-signalling path: nothing is allocated while they are held.
+//! Kernel-managed VMs have neither 3 nor 4; the lock of their page tables
+//! (`address_space::managed`) is in the place of 5.
 
 // What is unsafe is in the modules that say so below.
 #![deny(unsafe_code)]

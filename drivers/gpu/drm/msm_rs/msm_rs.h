@@ -20,20 +20,24 @@ int msm_rs_init(void);
 void msm_rs_exit(void);
 
 /*
- * The GPU is about to be taken away, and all files are closed: waits until nothing of the closed VMs uses it any more. What is left of
- * VMs whose bind jobs wait for fences has no mappings, and doesn't touch it.
+ * The GPU is about to be taken away, and all files are closed: waits until nothing of the closed
+ * VMs uses it any more. What is left of VMs whose bind jobs wait for fences has no mappings, and
+ * doesn't touch it.
  */
 void msm_rs_flush(void);
 
-/* The GPU's domain is about to be detached: nobody translates by its per-process page tables any more. */
+/*
+ * The GPU's domain is about to be detached: nobody translates by its per-process page tables any
+ * more.
+ */
 void msm_rs_domain_gone(struct msm_mmu *domain);
 
 /* The file of a VM_BIND context is being closed: bind jobs that wait for a fence never run. */
 void msm_rs_vm_cancel(struct drm_gpuvm *vm);
 
 /*
- * The GPU sleeps with the system, or until it is bound again: it has no power, but its SMMU still has its clocks. And before it
- * has power again.
+ * The GPU sleeps with the system, or until it is bound again: it has no power, but its SMMU still
+ * has its clocks. And before it has power again.
  */
 void msm_rs_gpu_asleep(struct msm_gpu *gpu);
 void msm_rs_gpu_awake(void);
@@ -42,8 +46,8 @@ void msm_rs_gpu_awake(void);
 void msm_rs_gpu_resumes(struct msm_gpu *gpu);
 
 /*
- * The VM log for a devcoredump: copied when the GPU faults, printed when it is read. NULL if there is none. fault: when the
- * fault was noticed, CLOCK_MONOTONIC in ns; 0 for a hang.
+ * The VM log for a devcoredump: copied when the GPU faults, printed when it is read. NULL if there
+ * is none. fault: when the fault was noticed, CLOCK_MONOTONIC in ns; 0 for a hang.
  */
 struct msm_rs_vm_log *msm_rs_vm_log_capture(struct drm_gpuvm *vm, u64 fault);
 void msm_rs_vm_log_print(const struct msm_rs_vm_log *log, struct drm_printer *p);

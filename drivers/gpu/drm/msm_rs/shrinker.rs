@@ -2,7 +2,8 @@
 
 //! What BOs give back when memory is short, and when kernel addresses are.
 //!
-//! The mechanism is [`gpuvm_rs::shrinker`](crate::gpuvm_rs::shrinker)'s; here is what is the driver's own.
+//! The mechanism is [`gpuvm_rs::shrinker`](crate::gpuvm_rs::shrinker)'s; here is what is the
+//! driver's own.
 
 use kernel::prelude::*;
 
@@ -75,7 +76,8 @@ pub(crate) fn fate(obj: &ObjLocked<'_>, lru: &LruLocked<'_>) -> Option<Fate> {
 ///
 /// # Errors
 ///
-/// `EBUSY` if somebody changes page tables that lead to it. It has its pages and all of its content.
+/// `EBUSY` if somebody changes page tables that lead to it. It has its pages and all of its
+/// content.
 pub(crate) fn evict(obj: &AllLocked<'_>, fate: Fate) -> Result {
     let bo = AllMappings::of(obj).ok_or(EINVAL)?;
     match fate {
@@ -84,12 +86,14 @@ pub(crate) fn evict(obj: &AllLocked<'_>, fate: Fate) -> Result {
     }
 }
 
-/// Takes the BO's kernel mapping away, if there is one and nobody uses it. Returns whether that was so.
+/// Takes the BO's kernel mapping away, if there is one and nobody uses it. Returns whether that was
+/// so.
 pub(crate) fn vunmap(obj: &ObjLocked<'_>) -> bool {
     BoLocked::of_object(obj).is_some_and(|bo| vmap::unmap(&bo))
 }
 
-/// Frees pages for debugfs' `shrink` file: idle BOs only, as much as is asked for. Returns how many pages it was.
+/// Frees pages for debugfs' `shrink` file: idle BOs only, as much as is asked for. Returns how many
+/// pages it was.
 pub(crate) fn on_request(shrinker: &Shrinker, pages: u64) -> u64 {
     let request = Request {
         pages,
@@ -99,7 +103,8 @@ pub(crate) fn on_request(shrinker: &Shrinker, pages: u64) -> u64 {
     shrinker::as_reclaim(|| shrinker.scan(&request)).total()
 }
 
-/// How many kernel mappings are taken away at a time. Whoever is short of addresses asks again if that wasn't enough.
+/// How many kernel mappings are taken away at a time. Whoever is short of addresses asks again if
+/// that wasn't enough.
 const VMAPS_AT_ONCE: u32 = 15;
 
 /// Kernel addresses are short: takes away mappings that nobody uses. Returns how many.

@@ -2,16 +2,17 @@
 
 //! A shrinker for the objects of a GEM driver.
 //!
-//! A driver keeps its objects in two LRUs, one for each [`Fate`], and says what an object's fate is from what it holds, and
-//! how to take its pages away ([`Driver`]). What is here does the rest:
+//! A driver keeps its objects in two LRUs, one for each [`Fate`], and says what an object's fate is
+//! from what it holds, and how to take its pages away ([`Driver`]). What is here does the rest:
 //!
 //! - Counting takes no lock.
-//! - A scan goes from cheap to expensive: idle objects whose content nobody needs, idle ones that can be swapped out, then
-//!   the same again, waiting for those that are in use.
+//! - A scan goes from cheap to expensive: idle objects whose content nobody needs, idle ones that
+//!   can be swapped out, then the same again, waiting for those that are in use.
 //! - It waits at most [`PATIENCE_MS`] in all, and holds no lock while it does.
-//! - It only ever tries to lock objects and VMs: the task that runs out of memory may hold any of them.
-//! - What reclaim didn't ask for isn't swapped out ([`stages::Surplus`]): objects go whole, so that a few pages asked for
-//!   by each of several tasks would otherwise become as many objects.
+//! - It only ever tries to lock objects and VMs: the task that runs out of memory may hold any of
+//!   them.
+//! - What reclaim didn't ask for isn't swapped out ([`stages::Surplus`]): objects go whole, so that
+//!   a few pages asked for by each of several tasks would otherwise become as many objects.
 //! - Dropping the last reference to an object is left to a work item ([`super::graveyard`]).
 //!
 //! `Documentation/shrinker.rst` says how to write a driver's part.
@@ -63,13 +64,16 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// How many pages can be swapped out now; 0 to have nothing swapped out.
     fn swap_room(&self) -> u64;
 
-    /// What may be done with `obj`'s pages, from what it holds: `None` if there are none, or they are pinned.
+    /// What may be done with `obj`'s pages, from what it holds: `None` if there are none, or they
+    /// are pinned.
     ///
-    /// Called before anything is done, since much may have changed from when the object was found in its LRU.
+    /// Called before anything is done, since much may have changed from when the object was found
+    /// in its LRU.
     fn fate(&self, obj: &ObjLocked<'_>, lru: &LruLocked<'_>) -> Option<Fate>;
 
-    /// Takes `obj`'s pages away: first whatever reaches them (page tables of every VM, CPU mappings), then the pages, and
-    /// their content if the fate is to be purged. The object is idle, and [`Self::fate`] has just returned `fate`.
+    /// Takes `obj`'s pages away: first whatever reaches them (page tables of every VM, CPU
+    /// mappings), then the pages, and their content if the fate is to be purged. The object is
+    /// idle, and [`Self::fate`] has just returned `fate`.
     ///
     /// The object goes to another LRU, or stays: it isn't visited again by the same scan.
     ///
@@ -127,8 +131,9 @@ impl<D: Driver> Shrinker<D> {
         self.driver.lru(Fate::Purge).pages() + swappable.min(self.driver.swap_room())
     }
 
-    /// Frees pages for reclaim. Returns how many of those that it asked for it has got, with what earlier scans had swapped
-    /// out beyond what they were asked for; 0 if it's no use to ask again.
+    /// Frees pages for reclaim. Returns how many of those that it asked for it has got, with what
+    /// earlier scans had swapped out beyond what they were asked for; 0 if it's no use to ask
+    /// again.
     pub fn reclaim(&self, request: &Request) -> u64 {
         let paid = if request.may_swap {
             self.surplus.pay(request.pages)
@@ -163,8 +168,8 @@ impl<D: Driver> Shrinker<D> {
                 *slot = pages;
             }
         }
-        // Purged pages are free now. Those that were swapped out count when reclaim, which has them on its lists again, gets
-        // rid of them.
+        // Purged pages are free now. Those that were swapped out count when reclaim, which has them
+        // on its lists again, gets rid of them.
         let purged = freed.by(Fate::Purge) as usize;
         // SAFETY: Adds to a counter of the current task, if it has one.
         unsafe { bindings::mm_account_reclaimed_pages(purged) };
@@ -174,7 +179,8 @@ impl<D: Driver> Shrinker<D> {
         freed
     }
 
-    /// Frees at least `wanted` pages, if there are; returns how many. A stage that waits uses up `patience`, in jiffies.
+    /// Frees at least `wanted` pages, if there are; returns how many. A stage that waits uses up
+    /// `patience`, in jiffies.
     fn scan_stage(&self, stage: Stage, wanted: u64, patience: &mut usize) -> u64 {
         let mut room = match stage.fate {
             Fate::Purge => u64::MAX,
@@ -205,7 +211,8 @@ impl<D: Driver> Shrinker<D> {
         let Some(obj) = obj.try_lock() else {
             return false;
         };
-        // From here on nobody can begin to use the object: whoever does attaches a fence, under this lock.
+        // From here on nobody can begin to use the object: whoever does attaches a fence, under
+        // this lock.
         if !obj.is_idle() || self.driver.fate(&obj, &obj.lock_lru()) != Some(fate) {
             return false;
         }
@@ -241,7 +248,8 @@ impl<D: Driver> Registration<D> {
             unsafe { bindings::shrinker_alloc(0, c"%s".as_char_ptr().cast(), name.as_char_ptr()) };
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
         let this = Self { raw, shrinker };
-        // SAFETY: Ours alone until it is registered. The state stays where it is until the shrinker was freed.
+        // SAFETY: Ours alone until it is registered. The state stays where it is until the shrinker
+        // was freed.
         unsafe {
             (*raw.as_ptr()).count_objects = Some(Self::count);
             (*raw.as_ptr()).scan_objects = Some(Self::scan);

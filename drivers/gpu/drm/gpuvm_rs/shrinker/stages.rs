@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a shrinker does first, and how much of it: decisions without a kernel, compiled for the host as well.
+//! What a shrinker does first, and how much of it: decisions without a kernel, compiled for the
+//! host as well.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -83,11 +84,11 @@ impl Freed {
     }
 }
 
-/// Pages that were swapped out though nobody asked for them: objects go whole, and reclaim asks for a few pages at a
-/// time, from several tasks at once.
+/// Pages that were swapped out though nobody asked for them: objects go whole, and reclaim asks for
+/// a few pages at a time, from several tasks at once.
 ///
-/// What is swapped out is paid for with what later scans ask for, so that in the long run no more goes to swap than
-/// reclaim asks for.
+/// What is swapped out is paid for with what later scans ask for, so that in the long run no more
+/// goes to swap than reclaim asks for.
 #[derive(Debug, Default)]
 pub struct Surplus(AtomicU64);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! KUnit tests: a toy driver on the faux bus, whose objects have shmem behind them, with the shrinker as its own.
+//! KUnit tests: a toy driver on the faux bus, whose objects have shmem behind them, with the
+//! shrinker as its own.
 
 use kernel::prelude::*;
 
@@ -243,8 +244,8 @@ mod cases {
         fn vm(&self, obj: &GemObject) -> Result<ARef<GpuVm<ToyVm>>> {
             const START: u64 = 0x10000;
             let memory = KBox::<GpuVm<ToyVm>>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
-            // SAFETY: Zeroed memory for a GPUVM, a device, an object, and callbacks of the same kind. The VM takes its own
-            // reference to the object.
+            // SAFETY: Zeroed memory for a GPUVM, a device, an object, and callbacks of the same
+            // kind. The VM takes its own reference to the object.
             let vm = unsafe {
                 let private = bindings::drm_gpuvm_resv_object_alloc(self.drm);
                 if private.is_null() {
@@ -310,7 +311,8 @@ mod cases {
     /// Attaches a fence.
     fn busy(obj: &GemObject) -> Result<ARef<Fence>> {
         let locked = obj.try_lock().ok_or(EBUSY)?;
-        // SAFETY: Locked; the fence is signalled before the object goes. The call returns a reference or NULL.
+        // SAFETY: Locked; the fence is signalled before the object goes. The call returns a
+        // reference or NULL.
         unsafe { Fence::from_owned(bindings::gpuvm_rs_test_fence_new(locked.as_raw())) }
             .ok_or(ENOMEM)
     }
@@ -455,8 +457,8 @@ mod cases {
     #[test]
     fn busy_objects_are_waited_for() -> Result {
         let dev = Device::new()?;
-        // On a busy machine the fence may be signalled before the scan begins, or after it has given up. It is never
-        // signalled while a scan that waits holds a lock.
+        // On a busy machine the fence may be signalled before the scan begins, or after it has
+        // given up. It is never signalled while a scan that waits holds a lock.
         for _ in 0..50 {
             let obj = dev.object(1, Fate::Swap)?;
             let fence = busy(&obj)?;

@@ -3,8 +3,8 @@
 //! The VM log: what was done to a VM's page tables, for the devcoredump.
 //!
 //! `Documentation/devcoredump.rst` defines the printed form. An entry is written when a change is
-//! asked for and gets its time of application when the page tables have changed and the TLB has been
-//! invalidated.
+//! asked for and gets its time of application when the page tables have changed and the TLB has
+//! been invalidated.
 
 use kernel::{
     alloc::KVVec,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Page tables of VMs that the kernel manages. They change at once, when a BO is mapped and unmapped, with the VM locked.
+//! Page tables of VMs that the kernel manages. They change at once, when a BO is mapped and
+//! unmapped, with the VM locked.
 
 use kernel::{
     new_mutex,
@@ -24,7 +25,8 @@ use crate::{
 
 /// The page tables of a kernel-managed VM.
 pub(crate) enum ManagedTables {
-    /// C's, of an SMMU domain: those of the display, the GMU and the GPU's own VM. The same is what GPUs without an SMMU have.
+    /// C's, of an SMMU domain: those of the display, the GMU and the GPU's own VM. The same is what
+    /// GPUs without an SMMU have.
     Domain(Mmu),
     /// Ours, of a context. The lock is one that reclaim takes: nothing is allocated under it.
     Own(Pin<KBox<Mutex<VmTables>>>),

@@ -2,8 +2,8 @@
 
 //! One VM's page tables, and what is reserved, limited and logged for their changes.
 //!
-//! - [`tables`]: the tables, and in which order they change. [`managed`]: those of VMs that the kernel
-//!   manages.
+//! - [`tables`]: the tables, and in which order they change. [`managed`]: those of VMs that the
+//!   kernel manages.
 //! - [`step`]: one change. [`footprint`]: which tables it may need.
 //! - [`reservation`]: tables that are there before they are needed. [`throttle`]: how many may be.
 //! - [`log`]: what was changed, for crash dumps.
@@ -40,8 +40,8 @@ use log::{
 use tables::VmTables;
 use throttle::Throttle;
 
-/// The page tables of a VM_BIND VM, and all that their changes need. The VM has it to its end, and so has what is reserved for its
-/// jobs, which the VM outlives.
+/// The page tables of a VM_BIND VM, and all that their changes need. The VM has it to its end, and
+/// so has what is reserved for its jobs, which the VM outlives.
 #[pin_data]
 pub(crate) struct AddressSpace {
     /// The sizes of the address space.

@@ -24,8 +24,8 @@ use crate::{
     },
 };
 
-/// Tables that are linked and pinned until this is released or dropped: the change can't run out of them, whatever
-/// happens in between.
+/// Tables that are linked and pinned until this is released or dropped: the change can't run out of
+/// them, whatever happens in between.
 pub(crate) struct Reservation {
     space: Arc<AddressSpace>,
     /// Gone once it is released.
@@ -35,15 +35,16 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves the tables for a job with these operations. If the job waits, as its ticket says, waits until they fit beside those
-    /// of the others that do. What is changed at once needs no ticket.
+    /// Reserves the tables for a job with these operations. If the job waits, as its ticket says,
+    /// waits until they fit beside those of the others that do. What is changed at once needs no
+    /// ticket.
     ///
     /// Takes the page tables' lock, but allocates and waits without it.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, also if more tables are needed than may ever be in flight; `ERESTARTSYS` for a signal; `EINVAL` for a
-    /// range that isn't one of pages of the address space.
+    /// `ENOMEM`, also if more tables are needed than may ever be in flight; `ERESTARTSYS` for a
+    /// signal; `EINVAL` for a range that isn't one of pages of the address space.
     pub(crate) fn new(
         space: &Arc<AddressSpace>,
         ops: impl Iterator<Item = Touch>,
@@ -58,7 +59,8 @@ impl Reservation {
         } {
             let need = pool.available() + missing;
             if let Some(ticket) = ticket.as_mut().filter(|ticket| ticket.waits()) {
-                // Nothing is held while waiting: no room that others may wait for, and no tables, which are too few.
+                // Nothing is held while waiting: no room that others may wait for, and no tables,
+                // which are too few.
                 pool = TableList::new(space.smmu);
                 ticket.wait_for_tables(need)?;
             }

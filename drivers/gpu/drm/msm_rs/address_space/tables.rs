@@ -217,7 +217,8 @@ pub(crate) struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Maps `at` to the pages of a BO from byte `offset`, or to the PRR page. The tables are reserved.
+    /// Maps `at` to the pages of a BO from byte `offset`, or to the PRR page. The tables are
+    /// reserved.
     ///
     /// Something else that is mapped there is unmapped, which takes an invalidation of its own.
     ///

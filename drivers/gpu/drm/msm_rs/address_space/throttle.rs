@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What jobs that haven't run yet may hold: page tables that are allocated in advance, and a place in the VM's list of pending jobs.
+//! What jobs that haven't run yet may hold: page tables that are allocated in advance, and a place
+//! in the VM's list of pending jobs.
 //!
 //! # Tables
 //!
-//! They are limited for jobs that *wait*: for an in-fence that hasn't signalled when the job is asked for, or behind a job of the VM that
-//! waits. The tables of all others are in use, as page tables, as soon as a worker has time; that is memory like any other, charged
-//! to the client.
+//! They are limited for jobs that *wait*: for an in-fence that hasn't signalled when the job is
+//! asked for, or behind a job of the VM that waits. The tables of all others are in use, as page
+//! tables, as soon as a worker has time; that is memory like any other, charged to the client.
 //!
-//! There is a cap for all VMs of a device together. It is hard: a request waits until its tables fit beside those in
-//! flight, however many threads and files ask, and holds none meanwhile. It is twice as many tables as mapping all of RAM once
-//! takes; one VM may have half of that, since no sane request needs more, and a request that needs more is refused.
+//! There is a cap for all VMs of a device together. It is hard: a request waits until its tables
+//! fit beside those in flight, however many threads and files ask, and holds none meanwhile. It is
+//! twice as many tables as mapping all of RAM once takes; one VM may have half of that, since no
+//! sane request needs more, and a request that needs more is refused.
 //!
-//! Nobody starves. What is in flight is given back when its job has run or was cancelled: when the fences that the job waits
-//! for have signalled, which fences do. Requests get their room in the order in which they came, so a large one isn't
-//! passed by small ones for ever, and what a VM has in flight or in the line is no more than half of the cap, so that it can't fill
-//! the line, either.
+//! Nobody starves. What is in flight is given back when its job has run or was cancelled: when the
+//! fences that the job waits for have signalled, which fences do. Requests get their room in the
+//! order in which they came, so a large one isn't passed by small ones for ever, and what a VM has
+//! in flight or in the line is no more than half of the cap, so that it can't fill the line,
+//! either.
 
 use kernel::{
     prelude::*,
@@ -33,8 +36,9 @@ const PAGES_PER_TABLE: u64 = 512;
 /// The share of a VM is never lower than this, in tables.
 const MIN_SHARE: u64 = 1024;
 
-/// How much may be pending in a VM, of jobs that wait and as much of jobs that don't, in ops. The list of pending jobs is read with
-/// locks held that others wait for. It is twice what the largest request has.
+/// How much may be pending in a VM, of jobs that wait and as much of jobs that don't, in ops. The
+/// list of pending jobs is read with locks held that others wait for. It is twice what the largest
+/// request has.
 const MAX_PENDING: u64 = 1 << 17;
 
 /// What a job counts for beside its ops: no more than 2 Ki jobs of either kind are pending.
@@ -86,7 +90,8 @@ impl Throttle {
         self.own.cap()
     }
 
-    /// Waits until one more job of `ops` ops can be pending, and counts it in. The job `waits`, or runs as soon as a worker has time.
+    /// Waits until one more job of `ops` ops can be pending, and counts it in. The job `waits`, or
+    /// runs as soon as a worker has time.
     ///
     /// # Errors
     ///
@@ -124,7 +129,8 @@ impl Ticket {
         }
     }
 
-    /// Whether its job waits, and so may have only as many tables as [`Self::wait_for_tables`] has waited for.
+    /// Whether its job waits, and so may have only as many tables as [`Self::wait_for_tables`] has
+    /// waited for.
     pub(crate) fn waits(&self) -> bool {
         self.waits
     }

@@ -4,13 +4,13 @@
 //!
 //! A request goes through stages, each of which consumes the one before and undoes what it did when
 //! it is dropped: parsed and looked up ([`BindOp`]) → admitted and reserved ([`Reservation`]: page
-//! tables, counted by the throttle if the job waits) → locked, with pages and fence slots → planned (a transaction on the VMA tree)
-//! → armed → pushed. After arming, nothing can fail. An error anywhere before leaves the VM exactly
-//! as it was.
+//! tables, counted by the throttle if the job waits) → locked, with pages and fence slots → planned
+//! (a transaction on the VMA tree) → armed → pushed. After arming, nothing can fail. An error
+//! anywhere before leaves the VM exactly as it was.
 //!
 //! Jobs whose iovas overlap run in the order of their ioctls, whichever queues they came on: a job
-//! runs after every earlier one of the VM that changes an iova that it changes too ([`order`]). Jobs
-//! that don't overlap don't wait for each other.
+//! runs after every earlier one of the VM that changes an iova that it changes too ([`order`]).
+//! Jobs that don't overlap don't wait for each other.
 
 mod op;
 mod order;
@@ -81,7 +81,8 @@ fn reserve(req: &Request<'_>, ops: &[BindOp], waits: bool) -> Result<Reservation
     })
 }
 
-/// Locks what `ops` may change: the VM, their BOs, and those that are mapped where they go, which is `ranges`, a set.
+/// Locks what `ops` may change: the VM, their BOs, and those that are mapped where they go, which
+/// is `ranges`, a set.
 fn lock(attempt: &Attempt<'_>, vm: &GpuVm<Bind>, ops: &[BindOp], ranges: &[VaRange]) -> Result {
     let vm = attempt.lock_vm(vm)?;
     for bo in ops.iter().filter_map(|op| op.bo.as_deref()) {
@@ -111,8 +112,9 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
 
     let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;
 
-    // Whether it can run as soon as a worker has time. That may have changed by the time that it gets its place in the order: then
-    // it has to do with the tables that a job may have that waits.
+    // Whether it can run as soon as a worker has time. That may have changed by the time that it
+    // gets its place in the order: then it has to do with the tables that a job may have that
+    // waits.
     let fenced = job.waits();
     let mut waits = {
         let mut pending = vm.state().pending.lock();

@@ -31,12 +31,12 @@ use crate::{
 /// No request may have more ops. Mesa sends a few thousand at most.
 const MAX_OPS: u32 = 1 << 16;
 
-/// No request of several ops may write more page-table entries: 16 Mi, as many as 64 GiB of memory take. A single op may: it
-/// writes none twice.
+/// No request of several ops may write more page-table entries: 16 Mi, as many as 64 GiB of memory
+/// take. A single op may: it writes none twice.
 ///
-/// A job has the VM's page tables and a worker while it runs, and can't be stopped: this is some tens of milliseconds. Nobody who
-/// means well comes near it. Mesa sends one op for a residency buffer of any size, and binds memory once; refused with `ENOMEM`,
-/// it sends the ops one by one.
+/// A job has the VM's page tables and a worker while it runs, and can't be stopped: this is some
+/// tens of milliseconds. Nobody who means well comes near it. Mesa sends one op for a residency
+/// buffer of any size, and binds memory once; refused with `ENOMEM`, it sends the ops one by one.
 const MAX_ENTRIES: u64 = 1 << 24;
 
 /// An op that has been looked up.
@@ -142,7 +142,8 @@ pub(super) fn parse(req: &Request<'_>) -> Result<Ops> {
 
 /// Nobody is left who could learn of the result: then a long request ends here.
 ///
-/// Other signals don't end it. One that comes every few milliseconds, as a profiler's does, would have it begin again for ever.
+/// Other signals don't end it. One that comes every few milliseconds, as a profiler's does, would
+/// have it begin again for ever.
 ///
 /// # Errors
 ///

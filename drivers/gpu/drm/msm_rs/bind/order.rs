@@ -19,15 +19,19 @@ use crate::{
     },
 };
 
-/// Lets `job` run after every job of the VM that changes one of its `ranges` and may not have run yet.
+/// Lets `job` run after every job of the VM that changes one of its `ranges` and may not have run
+/// yet.
 ///
-/// The jobs of a queue run in its order, and end in it, also when they are cancelled. So of each other queue the newest of those
-/// jobs is enough to wait for, and of the job's own none: what is older on that queue has ended by then. A job has as many
-/// dependencies as there are other queues at most.
+/// The jobs of a queue run in its order, and end in it, also when they are cancelled. So of each
+/// other queue the newest of those jobs is enough to wait for, and of the job's own none: what is
+/// older on that queue has ended by then. A job has as many dependencies as there are other queues
+/// at most.
 ///
-/// The list is read once, from its end. The throttle keeps it, and the sum of its ranges, short enough to do that with locks held.
+/// The list is read once, from its end. The throttle keeps it, and the sum of its ranges, short
+/// enough to do that with locks held.
 ///
-/// Returns whether one of those that it comes after waits for a fence, or comes itself after such a job.
+/// Returns whether one of those that it comes after waits for a fence, or comes itself after such a
+/// job.
 ///
 /// # Errors
 ///

@@ -72,7 +72,8 @@ impl<'l> Plan<'l> {
         }
     }
 
-    /// Applies one op to the tree, and records what it does to the page tables: one step, whatever was mapped there.
+    /// Applies one op to the tree, and records what it does to the page tables: one step, whatever
+    /// was mapped there.
     ///
     /// # Errors
     ///
@@ -210,8 +211,8 @@ impl Steps<Bind> for OpSteps<'_, '_> {
     }
 
     fn unmap(&mut self, op: OpUnmap<'_, Bind>) -> Result {
-        // The same mapping again: Turnip does that to change the flags. Leave the page tables alone,
-        // which would need waiting for the GPU.
+        // The same mapping again: Turnip does that to change the flags. Leave the page tables
+        // alone, which would need waiting for the GPU.
         if op.keep() && op.va().range() == self.op.range {
             self.kept = true;
             let flags = (op.va().flags() & !FLAG_DUMP) | self.flags();

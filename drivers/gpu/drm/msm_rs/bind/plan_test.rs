@@ -2,17 +2,21 @@
 
 //! KUnit test: random jobs are planned on a VM, and the VM is compared with a model.
 //!
-//! The model is an array that says for each page what is mapped there, and whether a VMA begins. What ops do to it:
+//! The model is an array that says for each page what is mapped there, and whether a VMA begins.
+//! What ops do to it:
 //!
-//! - UNMAP cuts the VMAs that lie across an end of its range, and removes what is mapped in the range. What is left of a VMA
-//!   that is cut are new VMAs, which go on with its BO, offset, handle and flags, evicted if it was.
+//! - UNMAP cuts the VMAs that lie across an end of its range, and removes what is mapped in the
+//!   range. What is left of a VMA that is cut are new VMAs, which go on with its BO, offset, handle
+//!   and flags, evicted if it was.
 //! - MAP and MAP_NULL do the same; then the range is one new VMA.
-//! - But a MAP of exactly what a VMA of exactly that range maps already leaves that VMA, with its handle, and sets its dump flag to
-//!   the op's. The page tables don't change. There is no such thing for MAP_NULL.
+//! - But a MAP of exactly what a VMA of exactly that range maps already leaves that VMA, with its
+//!   handle, and sets its dump flag to the op's. The page tables don't change. There is no such
+//!   thing for MAP_NULL.
 //! - Nothing is merged: neighbours stay two VMAs, whatever they map.
 //!
-//! Jobs are committed, dropped after some of their ops, or fail in the middle of an op. The last is had by leaving a BO unlocked,
-//! which [`Transaction`] refuses to touch. A job that isn't committed must leave the same VMAs, at the same addresses in memory.
+//! Jobs are committed, dropped after some of their ops, or fail in the middle of an op. The last is
+//! had by leaving a BO unlocked, which [`Transaction`] refuses to touch. A job that isn't committed
+//! must leave the same VMAs, at the same addresses in memory.
 
 use kernel::prelude::*;
 
@@ -528,7 +532,8 @@ mod cases {
         counts: Counts,
     }
 
-    /// What came of a job: the planner's answer, and the steps with the numbers of their log entries, if it was committed.
+    /// What came of a job: the planner's answer, and the steps with the numbers of their log
+    /// entries, if it was committed.
     type Outcome = (Result, Option<(Committed<Bind>, Range<u64>)>);
 
     impl World {

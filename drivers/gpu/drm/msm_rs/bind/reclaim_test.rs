@@ -79,7 +79,8 @@ mod cases {
         Ok(plan.commit(vm).0)
     }
 
-    /// How many of the VM's VMAs have their entries, as far as VMAs say. With `restore`, after a submit has asked for all.
+    /// How many of the VM's VMAs have their entries, as far as VMAs say. With `restore`, after a
+    /// submit has asked for all.
     fn mapped(vm: &GpuVm<Bind>, restore: bool) -> Result<usize> {
         pin_init::stack_pin_init!(let exec = Exec::interruptible(2));
         let locked = exec.lock_all(|attempt| {
@@ -104,7 +105,8 @@ mod cases {
         })
     }
 
-    /// Reclaim doesn't wait for who has the page tables of one of the BO's VMs. What it had taken away by then comes back.
+    /// Reclaim doesn't wait for who has the page tables of one of the BO's VMs. What it had taken
+    /// away by then comes back.
     #[test]
     fn somebody_has_the_page_tables() -> Result {
         let device = Device::new();

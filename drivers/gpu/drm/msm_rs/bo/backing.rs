@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A BO's pages come when they are first needed, whole or not at all, and go when memory is short or the BO is freed.
+//! A BO's pages come when they are first needed, whole or not at all, and go when memory is short
+//! or the BO is freed.
 
 use kernel::prelude::*;
 
@@ -19,14 +20,15 @@ use crate::{
     gpuvm_rs::gem::ObjLocked, //
 };
 
-/// Sees to it that the BO has its pages. They stay while the lock is held, and after that while the BO is pinned or its resv has a
-/// fence that isn't signalled.
+/// Sees to it that the BO has its pages. They stay while the lock is held, and after that while the
+/// BO is pinned or its resv has a fence that isn't signalled.
 ///
 /// A BO that userspace needs less than `at_most` gets none.
 ///
 /// # Errors
 ///
-/// `EBUSY` for the madvise state, `ENOMEM`, `EINTR` for a fatal signal. Nothing has changed then: it can be tried again.
+/// `EBUSY` for the madvise state, `ENOMEM`, `EINTR` for a fatal signal. Nothing has changed then:
+/// it can be tried again.
 #[inline]
 pub(crate) fn ensure(bo: &BoLocked<'_>, at_most: Madv) -> Result {
     if bo.madv() <= at_most && bo.is_backed() {
@@ -60,7 +62,8 @@ pub(crate) fn release(bo: &BoLocked<'_>, unmapped: Unmapped<'_>) {
     }
 }
 
-/// As [`release`], for a BO that is being freed: it leaves its LRU and no VM knows it. Returns whether there were pages.
+/// As [`release`], for a BO that is being freed: it leaves its LRU and no VM knows it. Returns
+/// whether there were pages.
 pub(crate) fn release_last(bo: &BoLocked<'_>, unmapped: Unmapped<'_>) -> bool {
     let Some(backing) = bo.take_backing(unmapped) else {
         return false;

@@ -10,7 +10,8 @@ use crate::ffi::{
     now_ns, //
 };
 
-/// Waits up to `jiffies` until the GPU is done with what a CPU access of kind `op` (`MSM_PREP_x`) has to wait for.
+/// Waits up to `jiffies` until the GPU is done with what a CPU access of kind `op` (`MSM_PREP_x`)
+/// has to wait for.
 ///
 /// # Errors
 ///

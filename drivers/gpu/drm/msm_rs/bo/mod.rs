@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Buffer objects: their pages, and who keeps them. Where they are mapped is [`crate::mapping`]. `Documentation/bo.rst` draws their life.
+//! Buffer objects: their pages, and who keeps them. Where they are mapped is [`crate::mapping`].
+//! `Documentation/bo.rst` draws their life.
 //!
 //! - [`backing`]: pages come and go.
 //! - [`pin`]: what keeps them, and which LRU a BO is on.

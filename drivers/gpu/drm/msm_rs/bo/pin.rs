@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Pins, which keep a BO's pages where they are, and the LRU that follows from pins, pages and madvise state.
+//! Pins, which keep a BO's pages where they are, and the LRU that follows from pins, pages and
+//! madvise state.
 
 use kernel::warn_on;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! BOs mapped for the kernel. The mapping stays after its last user, until the BO is purged or freed, or addresses are
-//! short.
+//! BOs mapped for the kernel. The mapping stays after its last user, until the BO is purged or
+//! freed, or addresses are short.
 
 use core::{
     ffi::c_void,
@@ -75,7 +75,8 @@ pub(crate) fn unmap(bo: &BoLocked<'_>) -> bool {
 ///
 /// # Errors
 ///
-/// `ENODEV` for an imported BO, `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`; `EINVAL` if another object is locked.
+/// `ENODEV` for an imported BO, `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`; `EINVAL` if
+/// another object is locked.
 pub(crate) fn map<'o>(bo: &Bo, locked: ObjLocked<'o>) -> Result<Vmap<'o>> {
     let bo = BoLocked::of_owned(bo, locked).ok_or(EINVAL)?;
     get(&bo, Madv::WillNeed)?;

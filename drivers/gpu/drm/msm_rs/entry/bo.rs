@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The functions that C calls: those of `msm_gem.h` about BOs. C's prototypes say what they do, and by `_locked` which of
-//! them want the BO's resv locked. `msm_gem_object_set_name()`, which takes a format, is in helpers.c.
+//! The functions that C calls: those of `msm_gem.h` about BOs. C's prototypes say what they do, and
+//! by `_locked` which of them want the BO's resv locked. `msm_gem_object_set_name()`, which takes a
+//! format, is in helpers.c.
 
 #![allow(
     clippy::missing_safety_doc,
@@ -251,7 +252,8 @@ unsafe extern "C" fn msm_gem_set_iova(
 
 #[no_mangle]
 unsafe extern "C" fn msm_gem_unpin_active(obj: *mut bindings::drm_gem_object) {
-    // SAFETY: C holds the LRU lock. The submit that is about to run has pinned the BO and put its fence into the resv.
+    // SAFETY: C holds the LRU lock. The submit that is about to run has pinned the BO and put its
+    // fence into the resv.
     unsafe { pin::retire(&Retiring::assume(Bo::from_raw(obj))) };
 }
 
@@ -330,7 +332,8 @@ unsafe extern "C" fn msm_gem_cpu_prep(
     })
 }
 
-/// There is nothing to do: a BO that isn't coherent is write-combined, and cached ones are userspace's business.
+/// There is nothing to do: a BO that isn't coherent is write-combined, and cached ones are
+/// userspace's business.
 #[no_mangle]
 unsafe extern "C" fn msm_gem_cpu_fini(_obj: *mut bindings::drm_gem_object) -> c_int {
     0
@@ -353,7 +356,8 @@ mod debugfs {
         m: *mut bindings::seq_file,
         stats: *mut bindings::msm_gem_stats,
     ) {
-        // SAFETY: C holds a reference, reads a file and passes statistics, which are laid out alike.
+        // SAFETY: C holds a reference, reads a file and passes statistics, which are laid out
+        // alike.
         unsafe {
             describe::describe(
                 Bo::from_raw(obj),
@@ -370,8 +374,8 @@ mod debugfs {
         m: *mut bindings::seq_file,
     ) {
         let mut stats = Stats::default();
-        // SAFETY: C reads a file. The list's BOs leave it before they are freed, for which its lock is needed; one whose last
-        // reference is gone is still whole, and its lock can be tried.
+        // SAFETY: C reads a file. The list's BOs leave it before they are freed, for which its lock
+        // is needed; one whose last reference is gone is still whole, and its lock can be tried.
         unsafe {
             let out = Seq::from_raw(m);
             describe::header(&out);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! KUnit tests: what happens to two BOs and two VMs, in every order, against a model. The VMs' page tables only count.
+//! KUnit tests: what happens to two BOs and two VMs, in every order, against a model. The VMs' page
+//! tables only count.
 
 use kernel::prelude::*;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! KUnit tests: BOs that a display shows, on a device that is only that much of one (see helpers.c). Framebuffers, handles and
-//! dma-bufs do what `msm_fb.c`, the DRM core and dma-buf do, through the functions that those call.
+//! KUnit tests: BOs that a display shows, on a device that is only that much of one (see
+//! helpers.c). Framebuffers, handles and dma-bufs do what `msm_fb.c`, the DRM core and dma-buf do,
+//! through the functions that those call.
 
 use kernel::prelude::*;
 
@@ -19,7 +20,6 @@ mod cases {
     };
 
     use crate::{
-        mapping::pin,
         bo::vmap,
         entry::test_device::{
             export,
@@ -34,6 +34,7 @@ mod cases {
                 Madv, //
             },
         },
+        mapping::pin,
         mapping::{
             managed::{
                 self,
@@ -55,8 +56,8 @@ mod cases {
         scanout::release(bo);
     }
 
-    /// What happens to a BO: a handle, a dma-buf, a framebuffer that is shown, a cursor (which the old MDPs pin without being
-    /// its user), each there or not. Doing it again undoes it.
+    /// What happens to a BO: a handle, a dma-buf, a framebuffer that is shown, a cursor (which the
+    /// old MDPs pin without being its user), each there or not. Doing it again undoes it.
     const HANDLE: usize = 0;
     const DMA_BUF: usize = 1;
     const FRAMEBUFFER: usize = 2;

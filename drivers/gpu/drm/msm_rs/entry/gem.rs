@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! BOs begin and end, and what the DRM core calls in between: handles opened and closed, mmap, CPU faults.
+//! BOs begin and end, and what the DRM core calls in between: handles opened and closed, mmap, CPU
+//! faults.
 
 use core::{
     ffi::{
@@ -131,7 +132,8 @@ impl NewBo {
     ///
     /// # Safety
     ///
-    /// `drm_gem_private_object_init()` was called, or `drm_gem_object_init()`, with whatever result.
+    /// `drm_gem_private_object_init()` was called, or `drm_gem_object_init()`, with whatever
+    /// result.
     unsafe fn initialised(self) -> ARef<Bo> {
         let bo = NonNull::from(Box::leak(self.0)).cast::<Bo>();
         // SAFETY: The object begins with one reference, which is ours.
@@ -157,7 +159,8 @@ fn announce(bo: &Bo) -> Result {
 ///
 /// # Safety
 ///
-/// `dev` is the msm device. `private_to` is alive if `flags` has `MSM_BO_NO_SHARE`: the BO shares its resv.
+/// `dev` is the msm device. `private_to` is alive if `flags` has `MSM_BO_NO_SHARE`: the BO shares
+/// its resv.
 pub(super) unsafe fn create(
     dev: *mut bindings::drm_device,
     size: usize,
@@ -242,7 +245,8 @@ pub(super) unsafe fn create_handle(
     name: *const c_char,
 ) -> Result<u32> {
     let mut handle = 0;
-    // SAFETY: The caller's promises; the VM's resv object lives as long as the VM, which lives as long as the file's context.
+    // SAFETY: The caller's promises; the VM's resv object lives as long as the VM, which lives as
+    // long as the file's context.
     unsafe {
         let mut private_to = core::ptr::null_mut();
         if flags & bindings::MSM_BO_NO_SHARE != 0 {
@@ -420,7 +424,8 @@ unsafe extern "C" fn status(obj: *mut bindings::drm_gem_object) -> bindings::drm
     status
 }
 
-/// Makes a BO for the kernel, mapped for it and, if `vm` isn't NULL, in that VM, where it is pinned at `*iova`.
+/// Makes a BO for the kernel, mapped for it and, if `vm` isn't NULL, in that VM, where it is pinned
+/// at `*iova`.
 ///
 /// Returns the BO and where the kernel has it.
 ///

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The functions that C calls: those of `msm_gem.h`'s VM and submit part, the ioctls, the submit's end, and
-//! those of `msm_rs.h`. C's prototypes say what they do.
+//! The functions that C calls: those of `msm_gem.h`'s VM and submit part, the ioctls, the submit's
+//! end, and those of `msm_rs.h`. C's prototypes say what they do.
 
 #![allow(
     clippy::missing_safety_doc,
@@ -127,7 +127,8 @@ unsafe extern "C" fn msm_iommu_pagetable_params(
     ttbr: *mut bindings::phys_addr_t,
     asid: *mut c_int,
 ) -> c_int {
-    // SAFETY: C passes the page tables of a VM to which it holds a reference; the others are NULL or can be written.
+    // SAFETY: C passes the page tables of a VM to which it holds a reference; the others are NULL
+    // or can be written.
     from_result(unsafe { Root::from_raw(mmu) }.map(|root| unsafe {
         if let Some(ttbr) = ttbr.as_mut() {
             *ttbr = root.table.address();

@@ -3,8 +3,8 @@
 //! What C calls. C's prototypes say what the functions do.
 //!
 //! - [`ioctl`]: VM_BIND and SUBMIT: the front door.
-//! - [`bo`]: `msm_gem.h`'s functions about BOs. [`gem`]: BOs are made, and what the DRM core calls of
-//!   them.
+//! - [`bo`]: `msm_gem.h`'s functions about BOs. [`gem`]: BOs are made, and what the DRM core calls
+//!   of them.
 //! - [`shrinker`]: who asks for BOs' memory.
 
 mod bo;

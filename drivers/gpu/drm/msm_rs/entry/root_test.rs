@@ -11,8 +11,9 @@ mod cases {
         vm::close, //
     };
 
-    /// The VM of a cancelled bind job may end when a fence of somebody else signals, long after the GPU has gone. It doesn't touch
-    /// the SMMU any more, which the GPU's going has told that its tables aren't used.
+    /// The VM of a cancelled bind job may end when a fence of somebody else signals, long after the
+    /// GPU has gone. It doesn't touch the SMMU any more, which the GPU's going has told that its
+    /// tables aren't used.
     #[test]
     fn vm_outlives_the_gpu() {
         let device = Device::new();

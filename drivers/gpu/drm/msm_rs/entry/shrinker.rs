@@ -32,7 +32,8 @@ use crate::{
     },
 };
 
-/// The shrinker of a device. `priv->shrinker` is C's field, in which nothing else is kept: not C's shrinker, but this.
+/// The shrinker of a device. `priv->shrinker` is C's field, in which nothing else is kept: not C's
+/// shrinker, but this.
 type Owned = Registration<Lrus>;
 
 /// # Safety
@@ -49,7 +50,8 @@ unsafe fn shrinker<'a>(private: *mut bindings::msm_drm_private) -> Option<&'a Sh
 #[no_mangle]
 unsafe extern "C" fn msm_gem_shrinker_init(dev: *mut bindings::drm_device) -> c_int {
     let init = || -> Result {
-        // SAFETY: Alive; C has set up the LRUs. The shrinker goes before the device does. The notifier is on no list.
+        // SAFETY: Alive; C has set up the LRUs. The shrinker goes before the device does. The
+        // notifier is on no list.
         unsafe {
             let private = NonNull::new(ffi::private(dev)).ok_or(EINVAL)?;
             // INVARIANT: The device is alive for as long as its shrinker.
@@ -109,7 +111,8 @@ unsafe extern "C" fn addresses_are_short(
     _event: c_ulong,
     given: *mut c_void,
 ) -> c_int {
-    // SAFETY: In the device's private data; unregistered before the shrinker goes. C passes an unsigned long.
+    // SAFETY: In the device's private data; unregistered before the shrinker goes. C passes an
+    // unsigned long.
     unsafe {
         let private = kernel::container_of!(notifier, bindings::msm_drm_private, vmap_notifier);
         if let Some(shrinker) = shrinker(private) {

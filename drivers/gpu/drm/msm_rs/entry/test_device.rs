@@ -88,7 +88,8 @@ impl Device {
     /// A VM for VM_BIND at `iovas`, with a log or without. It goes before its device does.
     pub(crate) fn new_bind_vm(&self, iovas: Range<u64>, log: bool) -> ARef<GpuVm<Bind>> {
         let size = iovas.end - iovas.start;
-        // SAFETY: The device is alive. The call returns a reference to a VM that isn't managed, or an errno.
+        // SAFETY: The device is alive. The call returns a reference to a VM that isn't managed, or
+        // an errno.
         unsafe {
             let vm = bindings::msm_rs_test_new_bind_vm(self.0.as_ptr(), iovas.start, size, log);
             let vm = kernel::error::from_err_ptr(vm).unwrap();

@@ -50,8 +50,8 @@ impl Drop for PageArray<'_> {
 ///
 /// # Invariants
 ///
-/// `nents` isn't 0 if and only if it is mapped for the device. The mapping may fail (of a page that the display can't address,
-/// say); C code has never minded, and there is nothing better to do.
+/// `nents` isn't 0 if and only if it is mapped for the device. The mapping may fail (of a page that
+/// the display can't address, say); C code has never minded, and there is nothing better to do.
 struct Table<'b> {
     bo: &'b Bo,
     sgt: NonNull<bindings::sg_table>,
@@ -70,7 +70,8 @@ impl Drop for Table<'_> {
     }
 }
 
-/// The pages of a BO and their table. Dropping it gives them back to the shmem file, which may swap them out.
+/// The pages of a BO and their table. Dropping it gives them back to the shmem file, which may swap
+/// them out.
 ///
 /// # Invariants
 ///
@@ -163,7 +164,8 @@ impl BoLocked<'_> {
     /// Makes `backing` the BO's.
     pub(crate) fn publish(&self, backing: Backing<'_>) {
         let (pages, sgt) = backing.into_raw();
-        // SAFETY: The lock guards both. `msm_gem_status()` looks at `pages` without it, and only whether it is NULL.
+        // SAFETY: The lock guards both. `msm_gem_status()` looks at `pages` without it, and only
+        // whether it is NULL.
         unsafe {
             (*self.raw()).sgt = sgt;
             (&raw mut (*self.raw()).pages).write_volatile(pages);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A buffer object: C's `struct msm_gem_object` with what Rust adds behind it, and who may touch what of it.
+//! A buffer object: C's `struct msm_gem_object` with what Rust adds behind it, and who may touch
+//! what of it.
 //!
 //! - [`Bo`]: what never changes, and what has a lock or an atomic of its own.
-//! - [`BoLocked`]: its resv is locked. Pages, kernel mapping, pins for scanout; the madvise state to look at.
+//! - [`BoLocked`]: its resv is locked. Pages, kernel mapping, pins for scanout; the madvise state
+//!   to look at.
 //! - [`BoLru`]: its resv and the device's LRU lock are. Pin count, madvise state, LRU.
-//! - [`Retiring`]: only the LRU lock is, on the fence-signalling path, and the BO is pinned. Pin count, LRU.
+//! - [`Retiring`]: only the LRU lock is, on the fence-signalling path, and the BO is pinned. Pin
+//!   count, LRU.
 
 use core::{
     cell::UnsafeCell,
@@ -385,8 +388,8 @@ impl<'l> BoLocked<'l> {
     ///
     /// # Safety
     ///
-    /// `obj` was made by the msm driver. Its resv is locked for `'l`, or its last reference is gone; that is asserted under
-    /// lockdep.
+    /// `obj` was made by the msm driver. Its resv is locked for `'l`, or its last reference is
+    /// gone; that is asserted under lockdep.
     pub(crate) unsafe fn assume(obj: *mut bindings::drm_gem_object) -> Self {
         // SAFETY: The caller's promise.
         let obj = unsafe { ObjLocked::assume(GemObject::from_raw(obj)) };
@@ -467,15 +470,16 @@ impl<'l> BoLocked<'l> {
         self.vaddr().ok_or(ENOMEM)
     }
 
-    /// Writes dword number `dword` through the kernel mapping. Without one, or for a dword that the BO doesn't have, warns and writes
-    /// nothing.
+    /// Writes dword number `dword` through the kernel mapping. Without one, or for a dword that the
+    /// BO doesn't have, warns and writes nothing.
     pub(crate) fn write_dword(&self, dword: u32, value: u32) {
         let inside = ops::fits(u64::from(dword) * 4, 4, self.gem().size());
         let Some(vaddr) = self.vaddr().filter(|_| inside) else {
             kernel::warn_on!(true);
             return;
         };
-        // SAFETY: All of the BO is mapped there, for as long as the lock is held. Userspace and the GPU may use it at the same time.
+        // SAFETY: All of the BO is mapped there, for as long as the lock is held. Userspace and the
+        // GPU may use it at the same time.
         unsafe {
             vaddr
                 .cast::<u32>()
@@ -518,13 +522,15 @@ impl<'l> BoLocked<'l> {
         unsafe { bindings::msm_rs_unmap_users(self.gem().as_raw()) };
     }
 
-    /// Forgets the content, in memory and in swap, and the place at which userspace may map it. For good.
+    /// Forgets the content, in memory and in swap, and the place at which userspace may map it. For
+    /// good.
     pub(crate) fn forget_content(&self) {
         // SAFETY: Alive. Not imported, or this wouldn't be asked for.
         unsafe { bindings::msm_rs_forget_content(self.gem().as_raw()) };
     }
 
-    /// Counts `bytes` of memory for the device: of a BO that got its pages, or, negative, lost them.
+    /// Counts `bytes` of memory for the device: of a BO that got its pages, or, negative, lost
+    /// them.
     pub(crate) fn charge(&self, bytes: i64) {
         // SAFETY: The device is alive.
         unsafe { bindings::msm_rs_charge_device(self.device(), bytes) };
@@ -547,7 +553,8 @@ pub(crate) struct BoGuard<'l> {
 impl<'l> BoGuard<'l> {
     /// For the lock of a [`Bo`].
     fn new(guard: ObjGuard<'l>) -> Self {
-        // INVARIANT: Callers are in `Bo`. SAFETY: Locked for as long as `guard` lives, which is as long as `locked` does.
+        // INVARIANT: Callers are in `Bo`. SAFETY: Locked for as long as `guard` lives, which is as
+        // long as `locked` does.
         let locked = unsafe { BoLocked::assume(guard.as_raw()) };
         Self {
             locked,
@@ -659,8 +666,8 @@ impl<'l> Deref for BoLru<'l> {
     }
 }
 
-/// A pin of a BO that had its pages when it was made, and so has them as long as it is there. It isn't
-/// undone by dropping it, see [`Bo::with_kept`].
+/// A pin of a BO that had its pages when it was made, and so has them as long as it is there. It
+/// isn't undone by dropping it, see [`Bo::with_kept`].
 pub(crate) struct Kept(());
 
 impl Kept {
@@ -677,7 +684,8 @@ impl Kept {
 ///
 /// # Invariants
 ///
-/// As [`LruState`]; and the pin that is undone, a submit's or a [`Kept`], is there, so that the BO has its pages.
+/// As [`LruState`]; and the pin that is undone, a submit's or a [`Kept`], is there, so that the BO
+/// has its pages.
 pub(crate) struct Retiring<'l>(LruState<'l>);
 
 impl<'l> Retiring<'l> {

@@ -54,8 +54,8 @@ impl<'a> Caller<'a> {
         dev: *mut bindings::drm_device,
         file: *mut bindings::drm_file,
     ) -> Result<Self> {
-        // SAFETY: The caller's promise. A context's VM lives as long as the context, once it is made; which kind it is is
-        // decided by then.
+        // SAFETY: The caller's promise. A context's VM lives as long as the context, once it is
+        // made; which kind it is is decided by then.
         unsafe {
             let gpu = (*super::private(dev)).gpu;
             if gpu.is_null() {
@@ -146,7 +146,8 @@ impl<'a> Caller<'a> {
         })
     }
 
-    /// Lets `job` wait for the fences that a request names, and prepares telling those whom it names.
+    /// Lets `job` wait for the fences that a request names, and prepares telling those whom it
+    /// names.
     ///
     /// # Errors
     ///

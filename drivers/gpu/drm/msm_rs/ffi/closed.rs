@@ -2,9 +2,10 @@
 
 //! How many closed VM_BIND VMs there are.
 //!
-//! Nobody waits for a VM to end: its file is closed, and what is left of it stays until the fences that its jobs waited for have
-//! signalled, outside of everybody's resource limits. So there is a limit to how many there may be, which is felt by whoever wants a
-//! new VM. It is one for all devices: what it limits is memory.
+//! Nobody waits for a VM to end: its file is closed, and what is left of it stays until the fences
+//! that its jobs waited for have signalled, outside of everybody's resource limits. So there is a
+//! limit to how many there may be, which is felt by whoever wants a new VM. It is one for all
+//! devices: what it limits is memory.
 
 use core::sync::atomic::{
     AtomicBool,
@@ -14,7 +15,8 @@ use core::sync::atomic::{
 
 use kernel::prelude::*;
 
-/// While there are so many, there is no new VM. A VM is some kilobytes, as far as it isn't charged to its process.
+/// While there are so many, there is no new VM. A VM is some kilobytes, as far as it isn't charged
+/// to its process.
 pub(crate) const MAX: usize = 1024;
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);

@@ -54,8 +54,8 @@ impl OutFence {
         // SAFETY: `this` is never dropped, so that the reservation is moved out once.
         let fd = unsafe { core::ptr::read(&this.fd) };
         let number = fd.reserved_fd() as i32;
-        // SAFETY: The file is ours and nobody has seen it; it gets our reference to the fence. Installing gives the one to the file
-        // away.
+        // SAFETY: The file is ours and nobody has seen it; it gets our reference to the fence.
+        // Installing gives the one to the file away.
         unsafe {
             let fence = ARef::into_raw(fence).as_ptr().cast();
             bindings::msm_rs_sync_file_set(this.file.as_ptr(), fence);
@@ -144,8 +144,8 @@ pub(super) struct OutSyncobjs {
 }
 
 impl OutSyncobjs {
-    /// Looks up the syncobjs of `from` and allocates what signalling them takes. `None` if there are
-    /// none.
+    /// Looks up the syncobjs of `from` and allocates what signalling them takes. `None` if there
+    /// are none.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Functions for what C offers as inline function or macro only: msm_rs_helper_foo() is bindings::foo() in Rust.
- * And the module parameters of the code that Rust replaces.
+ * Functions for what C offers as inline function or macro only: msm_rs_helper_foo() is
+ * bindings::foo() in Rust. And the module parameters of the code that Rust replaces.
  */
 #include "bindings_helper.h"
 #include "../../gpuvm_rs/helpers.c"
@@ -33,7 +33,8 @@ HELPER(unsigned long, msm_rs_helper_msm_rs_swap_room, void)
 	return READ_ONCE(enable_eviction) && room > 0 ? room : 0;
 }
 
-HELPER(void, msm_rs_helper_trace_msm_gem_shrink, u32 nr_to_scan, u32 purged, u32 evicted, u32 active_purged,
+HELPER(void, msm_rs_helper_trace_msm_gem_shrink, u32 nr_to_scan, u32 purged, u32 evicted,
+       u32 active_purged,
        u32 active_evicted)
 {
 	trace_msm_gem_shrink(nr_to_scan, purged, evicted, active_purged, active_evicted);
@@ -71,12 +72,16 @@ HELPER(bool, msm_rs_helper_msm_rs_may_sudo, void)
 	return IS_ENABLED(CONFIG_DRM_MSM_GPU_SUDO) && capable(CAP_SYS_RAWIO);
 }
 
-/* A submit with room for BOs and commands, its fence, its job and one reference. An errno if it can't be made. */
+/*
+ * A submit with room for BOs and commands, its fence, its job and one reference. An errno if it
+ * can't be made.
+ */
 HELPER(struct msm_gem_submit *, msm_rs_helper_msm_rs_submit_alloc, u32 nr_bos, u32 nr_cmds,
 	struct msm_gpu_submitqueue *queue, u64 client_id)
 {
 	struct msm_gem_submit *submit;
-	size_t size = size_add(struct_size(submit, bos, nr_bos), array_size(sizeof(submit->cmd[0]), nr_cmds));
+	size_t size = size_add(struct_size(submit, bos, nr_bos),
+			       array_size(sizeof(submit->cmd[0]), nr_cmds));
 	int ret;
 
 	submit = kzalloc(size, GFP_KERNEL | __GFP_NOWARN);
@@ -103,7 +108,10 @@ free:
 	return ERR_PTR(ret);
 }
 
-/* The memory of a submit, its hardware fence and its process id. The fence is mere memory until the job runs. */
+/*
+ * The memory of a submit, its hardware fence and its process id. The fence is mere memory until the
+ * job runs.
+ */
 HELPER(void, msm_rs_helper_msm_rs_submit_free, struct msm_gem_submit *submit)
 {
 	if (kref_read(&submit->hw_fence->refcount))
@@ -119,7 +127,8 @@ HELPER(void, msm_rs_helper_msm_gem_submit_put, struct msm_gem_submit *submit)
 	msm_gem_submit_put(submit);
 }
 
-HELPER(void, msm_rs_helper_msm_rs_trace_submit, struct msm_gem_submit *submit, u32 nr_bos, u32 nr_cmds)
+HELPER(void, msm_rs_helper_msm_rs_trace_submit, struct msm_gem_submit *submit, u32 nr_bos,
+       u32 nr_cmds)
 {
 	trace_msm_gpu_submit(pid_nr(submit->pid), submit->ring->id, submit->ident, nr_bos, nr_cmds);
 }
@@ -132,8 +141,9 @@ HELPER(void, msm_rs_helper_msm_rs_rd_dump, struct msm_gem_submit *submit)
 }
 
 /*
- * A fence number that nobody uses: @wanted, or the next if that is 0. Or an errno. It leads to the fence that the submit will have: until
- * msm_rs_submit_arm() that is zeroed memory, of which nobody gets a reference (dma_fence_get_rcu()).
+ * A fence number that nobody uses: @wanted, or the next if that is 0. Or an errno. It leads to the
+ * fence that the submit will have: until msm_rs_submit_arm() that is zeroed memory, of which nobody
+ * gets a reference (dma_fence_get_rcu()).
  */
 HELPER(int, msm_rs_helper_msm_rs_fence_id_reserve, struct msm_gem_submit *submit, int wanted)
 {
@@ -159,7 +169,10 @@ HELPER(int, msm_rs_helper_msm_rs_fence_id_reserve, struct msm_gem_submit *submit
 	return id;
 }
 
-/* Starts the fences. Who finds the finished one by its number does so under the lock, and so before or after, not in between. */
+/*
+ * Starts the fences. Who finds the finished one by its number does so under the lock, and so before
+ * or after, not in between.
+ */
 HELPER(void, msm_rs_helper_msm_rs_submit_arm, struct msm_gem_submit *submit)
 {
 	struct msm_gpu_submitqueue *queue = submit->queue;
@@ -282,8 +295,9 @@ HELPER(bool, msm_rs_helper_msm_rs_is_dying, void)
 }
 
 /*
- * The fence of a submit of @vm that the GPU has begun and not ended, NULL if there is none. An errno if it takes a wait to know that, and
- * @wait isn't set. The VM's context is closed: what the GPU begins from now on has no commands.
+ * The fence of a submit of @vm that the GPU has begun and not ended, NULL if there is none. An
+ * errno if it takes a wait to know that, and @wait isn't set. The VM's context is closed: what the
+ * GPU begins from now on has no commands.
  */
 HELPER(struct dma_fence *, msm_rs_helper_msm_rs_vm_busy, struct drm_gpuvm *vm, bool wait)
 {
@@ -384,7 +398,10 @@ struct msm_rs_smmu {
 	u32 ias;
 	u32 oas;
 	bool coherent;
-	/* Where the entries of the table at address 0 would be, and the word for what is counted of it: see msm_rs_smmu_config(). */
+	/*
+	 * Where the entries of the table at address 0 would be, and the word for what is counted of
+	 * it: see msm_rs_smmu_config().
+	 */
 	unsigned long entries;
 	unsigned long counts;
 };
@@ -400,14 +417,20 @@ HELPER(bool, msm_rs_helper_msm_rs_smmu_config, struct msm_mmu *mmu, struct msm_r
 	smmu->ias = cfg->ias;
 	smmu->oas = cfg->oas;
 	smmu->coherent = cfg->coherent_walk;
-	/* Both maps are linear, so that Rust can find its way in them without a call for each entry. */
+	/*
+	 * Both maps are linear, so that Rust can find its way in them without a call for each
+	 * entry.
+	 */
 	BUILD_BUG_ON(!IS_ENABLED(CONFIG_ARM64) || !IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
 	smmu->entries = (unsigned long)phys_to_virt(PHYS_OFFSET) - PHYS_OFFSET;
 	smmu->counts = (unsigned long)&pfn_to_page(0)->private;
 	return true;
 }
 
-/* Has the SMMU translate the lower half of addresses by the tables at @root. The settings are the upper half's. */
+/*
+ * Has the SMMU translate the lower half of addresses by the tables at @root. The settings are the
+ * upper half's.
+ */
 HELPER(int, msm_rs_helper_msm_rs_ttbr0_on, struct msm_mmu *domain, u64 root)
 {
 	struct adreno_smmu_priv *priv = dev_get_drvdata(domain->dev);
@@ -448,16 +471,18 @@ HELPER(void, msm_rs_helper_msm_rs_prr_set, struct msm_mmu *domain, u64 page)
 }
 
 /*
- * Whether the GPU sleeps with the system. Then it has no power, and so nobody translates. When in this time the SMMU's clocks are
- * off and on again, neither runtime PM says nor the PM core's flags, which change before or after the fact.
+ * Whether the GPU sleeps with the system. Then it has no power, and so nobody translates. When in
+ * this time the SMMU's clocks are off and on again, neither runtime PM says nor the PM core's flags,
+ * which change before or after the fact.
  */
 static bool msm_rs_is_asleep;
 static DECLARE_RWSEM(msm_rs_sleep_lock);
 
 /*
- * As long as the system is awake, runtime PM knows whether the SMMU has its clocks. Where it says that the SMMU isn't active,
- * the GPU is suspended, and msm_rs_gpu_resumes() comes before its CP is started. That the SMMU loses its TLB with its clocks is
- * not enough: an SMMU that is about to fall asleep may be kept awake after all, and keeps its TLB then.
+ * As long as the system is awake, runtime PM knows whether the SMMU has its clocks. Where it says
+ * that the SMMU isn't active, the GPU is suspended, and msm_rs_gpu_resumes() comes before its CP is
+ * started. That the SMMU loses its TLB with its clocks is not enough: an SMMU that is about to fall
+ * asleep may be kept awake after all, and keeps its TLB then.
  */
 static void msm_rs_smmu_flush(const struct adreno_smmu_priv *priv)
 {
@@ -479,7 +504,10 @@ static void msm_rs_smmu_flush(const struct adreno_smmu_priv *priv)
 /* Invalidates the TLB and waits. Not when the SMMU sleeps. */
 HELPER(void, msm_rs_helper_msm_rs_smmu_invalidate, struct msm_mmu *mmu)
 {
-	/* The entries are written before it is asked who sleeps: who wakes up then finds the new ones. */
+	/*
+	 * The entries are written before it is asked who sleeps: who wakes up then finds the new
+	 * ones.
+	 */
 	mb();
 	down_read(&msm_rs_sleep_lock);
 	if (!msm_rs_is_asleep)
@@ -538,7 +566,8 @@ HELPER(u64, msm_rs_helper_msm_rs_table_alloc, const struct msm_rs_smmu *smmu)
 		}
 		/* The walker uses physical addresses, whatever the DMA layer thinks. */
 		if (WARN_ON_ONCE(dma != page_to_phys(page))) {
-			dma_unmap_single_attrs(smmu->dev, dma, PAGE_SIZE, DMA_TO_DEVICE, DMA_ATTR_SKIP_CPU_SYNC);
+			dma_unmap_single_attrs(smmu->dev, dma, PAGE_SIZE, DMA_TO_DEVICE,
+					       DMA_ATTR_SKIP_CPU_SYNC);
 			__free_page(page);
 			return 0;
 		}
@@ -551,7 +580,8 @@ HELPER(void, msm_rs_helper_msm_rs_table_free, const struct msm_rs_smmu *smmu, u6
 	struct page *page = phys_to_page(table);
 
 	if (!smmu->coherent)
-		dma_unmap_single_attrs(smmu->dev, table, PAGE_SIZE, DMA_TO_DEVICE, DMA_ATTR_SKIP_CPU_SYNC);
+		dma_unmap_single_attrs(smmu->dev, table, PAGE_SIZE, DMA_TO_DEVICE,
+				       DMA_ATTR_SKIP_CPU_SYNC);
 	set_page_private(page, 0);
 	__free_page(page);
 }
@@ -568,12 +598,14 @@ HELPER(unsigned long *, msm_rs_helper_msm_rs_table_link, u64 table)
  * each link; the wmb() at its end stands for drivers that start the device by a relaxed store,
  * which nobody does to the GPU.
  */
-HELPER(void, msm_rs_helper_msm_rs_table_sync, const struct msm_rs_smmu *smmu, u64 table, u32 first, u32 count)
+HELPER(void, msm_rs_helper_msm_rs_table_sync, const struct msm_rs_smmu *smmu, u64 table, u32 first,
+       u32 count)
 {
 	if (smmu->coherent)
 		dma_wmb();
 	else
-		dma_sync_single_for_device(smmu->dev, table + first * sizeof(u64), count * sizeof(u64), DMA_TO_DEVICE);
+		dma_sync_single_for_device(smmu->dev, table + first * sizeof(u64),
+					   count * sizeof(u64), DMA_TO_DEVICE);
 }
 
 /* How many of up to @max @pages follow each other in memory, and where. */
@@ -583,7 +615,10 @@ HELPER(u64, msm_rs_helper_msm_rs_page_run, struct page **pages, u64 max, u64 *ph
 	return num_pages_contiguous(pages, max);
 }
 
-/* How many pages of memory follow each other from page @first of @at on, and where. Then @at is what is behind them. */
+/*
+ * How many pages of memory follow each other from page @first of @at on, and where. Then @at is
+ * what is behind them.
+ */
 HELPER(u64, msm_rs_helper_msm_rs_sg_run, struct scatterlist **at, u64 first, u64 *phys)
 {
 	struct scatterlist *sg = *at;
@@ -614,7 +649,8 @@ HELPER(int, msm_rs_helper_msm_rs_announce_bo, struct drm_gem_object *obj)
 {
 	struct msm_drm_private *priv = obj->dev->dev_private;
 
-	drm_gem_lru_move_tail(drm_gem_is_imported(obj) ? &priv->lru.pinned : &priv->lru.unbacked, obj);
+	drm_gem_lru_move_tail(drm_gem_is_imported(obj) ? &priv->lru.pinned : &priv->lru.unbacked,
+			      obj);
 	mutex_lock(&priv->obj_lock);
 	list_add_tail(&to_msm_bo(obj)->node, &priv->objects);
 	mutex_unlock(&priv->obj_lock);
@@ -637,7 +673,8 @@ HELPER(void, msm_rs_helper_msm_rs_forget_bo, struct drm_gem_object *obj)
  */
 HELPER(void, msm_rs_helper_msm_rs_choose_pages, struct drm_gem_object *obj)
 {
-	mapping_set_gfp_mask(obj->filp->f_mapping, GFP_HIGHUSER | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
+	mapping_set_gfp_mask(obj->filp->f_mapping,
+			     GFP_HIGHUSER | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
 }
 
 /* Whether the BO never had content: none of its pages was ever allocated. */
@@ -722,7 +759,8 @@ HELPER(void, msm_rs_helper_msm_rs_sgt_free, struct drm_device *dev, struct sg_ta
 
 HELPER(void *, msm_rs_helper_msm_rs_vmap, struct page **pages, unsigned int nr, bool write_combined)
 {
-	return vmap(pages, nr, VM_MAP, write_combined ? pgprot_writecombine(PAGE_KERNEL) : PAGE_KERNEL);
+	return vmap(pages, nr, VM_MAP,
+		    write_combined ? pgprot_writecombine(PAGE_KERNEL) : PAGE_KERNEL);
 }
 
 #if !defined(CONFIG_DRM_MSM_KMS) && IS_ENABLED(CONFIG_KUNIT)
@@ -780,7 +818,8 @@ HELPER(unsigned long, msm_rs_helper_timeout_to_jiffies, const ktime_t *timeout)
 }
 
 /* Pitch and size of a dumb buffer: Adreno wants pitches of whole blocks of 32 pixels. */
-HELPER(int, msm_rs_helper_msm_rs_size_dumb, struct drm_device *dev, struct drm_mode_create_dumb *args)
+HELPER(int, msm_rs_helper_msm_rs_size_dumb, struct drm_device *dev,
+       struct drm_mode_create_dumb *args)
 {
 	u32 fourcc = drm_driver_color_mode_format(dev, args->bpp);
 	const struct drm_format_info *info;
@@ -843,12 +882,14 @@ HELPER(void, msm_rs_helper_msm_rs_seq_print, struct seq_file *m, const void *arg
 	seq_printf(m, "%pA", args);
 }
 
-HELPER(void, msm_rs_helper_msm_rs_seq_bo, struct seq_file *m, struct drm_gem_object *obj, bool active, const char *madv)
+HELPER(void, msm_rs_helper_msm_rs_seq_bo, struct seq_file *m, struct drm_gem_object *obj,
+       bool active, const char *madv)
 {
 	struct msm_gem_object *bo = to_msm_bo(obj);
 
-	seq_printf(m, "%08x: %c %2d (%2d) %08llx %p %08zu %9s %-32s\n", bo->flags, active ? 'A' : 'I', obj->name,
-		   kref_read(&obj->refcount), (u64)drm_vma_node_start(&obj->vma_node), bo->vaddr, obj->size, madv, bo->name);
+	seq_printf(m, "%08x: %c %2d (%2d) %08llx %p %08zu %9s %-32s\n", bo->flags,
+		   active ? 'A' : 'I', obj->name, kref_read(&obj->refcount),
+		   (u64)drm_vma_node_start(&obj->vma_node), bo->vaddr, obj->size, madv, bo->name);
 }
 
 HELPER(void, msm_rs_helper_msm_rs_seq_va, struct seq_file *m, struct drm_gpuva *va)
@@ -860,7 +901,8 @@ HELPER(void, msm_rs_helper_msm_rs_seq_va, struct seq_file *m, struct drm_gpuva *
 		get_task_comm(comm, task);
 		put_task_struct(task);
 	}
-	seq_printf(m, " [%s%s%s: vm=%p, %08llx, %smapped]", va->vm->name, task ? ":" : "", comm, va->vm, va->va.addr,
+	seq_printf(m, " [%s%s%s: vm=%p, %08llx, %smapped]", va->vm->name, task ? ":" : "", comm,
+		   va->vm, va->va.addr,
 		   to_msm_vma(va)->mapped ? "" : "un");
 }
 
@@ -871,8 +913,8 @@ HELPER(void, msm_rs_helper_msm_rs_seq_va, struct seq_file *m, struct drm_gpuva *
 #include <linux/tracepoint.h>
 
 /*
- * A device with a display, as far as BOs know: a DRM device that nobody can open, a VM whose page tables only count, and one
- * file with handles.
+ * A device with a display, as far as BOs know: a DRM device that nobody can open, a VM whose page
+ * tables only count, and one file with handles.
  */
 struct msm_rs_test_device {
 	struct faux_device *faux;
@@ -894,7 +936,10 @@ struct msm_rs_test_device {
 	struct adreno_smmu_priv smmu;
 	struct io_pgtable_cfg ttbr1;
 	struct device_dma_parameters dma;
-	/* What the DMA API was asked for since the last look: m(ap), s(ync for the device), u(nmap). */
+	/*
+	 * What the DMA API was asked for since the last look: m(ap), s(ync for the device),
+	 * u(nmap).
+	 */
 	char asked[8];
 	struct tracepoint *map, *sync, *unmap;
 };
@@ -917,7 +962,8 @@ HELPER(u32, msm_rs_helper_msm_rs_test_plan_seed, void)
 	return READ_ONCE(plan_seed);
 }
 
-static int msm_rs_test_map(struct msm_mmu *mmu, u64 iova, struct sg_table *sgt, size_t off, size_t len, int prot)
+static int msm_rs_test_map(struct msm_mmu *mmu, u64 iova, struct sg_table *sgt, size_t off,
+			   size_t len, int prot)
 {
 	struct msm_rs_test_device *test = container_of(mmu, struct msm_rs_test_device, mmu);
 
@@ -1045,7 +1091,8 @@ HELPER(s64, msm_rs_helper_msm_rs_test_device_free, struct msm_rs_test_device *te
 {
 	s64 left;
 
-	left = list_count_nodes(&test->priv.objects) + atomic64_read(&test->mapped) + atomic64_read(&test->priv.total_mem) +
+	left = list_count_nodes(&test->priv.objects) + atomic64_read(&test->mapped) +
+		atomic64_read(&test->priv.total_mem) +
 	       atomic64_read(&test->ctx.ctx_mem);
 	if (!test->no_display)
 		drm_gpuvm_put(test->kms.vm);
@@ -1103,7 +1150,8 @@ static void msm_rs_test_dma_sync(void *test, struct device *dev, struct scatterl
 	msm_rs_test_asked(test, dev, 's');
 }
 
-static void msm_rs_test_dma_unmap(void *test, struct device *dev, struct scatterlist *sgl, int nents,
+static void msm_rs_test_dma_unmap(void *test, struct device *dev, struct scatterlist *sgl,
+				  int nents,
 				  enum dma_data_direction dir, unsigned long attrs)
 {
 	msm_rs_test_asked(test, dev, 'u');
@@ -1203,7 +1251,8 @@ HELPER(struct drm_file *, msm_rs_helper_msm_rs_test_client_file, struct msm_rs_t
 }
 
 /* One for VM_BIND, with page tables of its own, and with the longest log or none. */
-HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_new_bind_vm, struct msm_rs_test_device *test, u64 start, u64 size, bool log)
+HELPER(struct drm_gpuvm *, msm_rs_helper_msm_rs_test_new_bind_vm, struct msm_rs_test_device *test,
+       u64 start, u64 size, bool log)
 {
 	struct msm_mmu *mmu = msm_iommu_pagetable_create(&test->mmu, false);
 	uint shift = vm_log_shift;

@@ -59,8 +59,9 @@ pub(crate) struct Job<W> {
     vm: ARef<GpuVm<Bind>>,
 }
 
-// SAFETY: A job holds a reference to its VM, in which the scheduler is. The entity is in the queue, of which the work keeps a
-// reference until it has run or was cancelled: `vm::job::Work::queue`. Until it has that the ioctl has one.
+// SAFETY: A job holds a reference to its VM, in which the scheduler is. The entity is in the queue,
+// of which the work keeps a reference until it has run or was cancelled: `vm::job::Work::queue`.
+// Until it has that the ioctl has one.
 unsafe impl<W: Work> Backend for Jobs<W> {
     type Job = Job<W>;
 
@@ -93,7 +94,8 @@ pub(crate) fn new_job<W: Work>(
     work: W,
 ) -> Result<PendingJob<Jobs<W>>> {
     let vm = vm.into();
-    // SAFETY: The file is open; the entity is the queue's, its scheduler the VM's, and the job keeps both, see `Jobs`.
+    // SAFETY: The file is open; the entity is the queue's, its scheduler the VM's, and the job
+    // keeps both, see `Jobs`.
     unsafe { PendingJob::new(queue.entity(), caller.client_id(), Job { work, vm }) }
 }
 

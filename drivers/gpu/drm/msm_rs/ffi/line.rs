@@ -11,7 +11,8 @@ use kernel::{
 
 use super::bindings;
 
-/// A line: one task at a time is at its head. The kernel's semaphores keep the order; its mutexes don't.
+/// A line: one task at a time is at its head. The kernel's semaphores keep the order; its mutexes
+/// don't.
 #[pin_data]
 pub(crate) struct Line {
     #[pin]

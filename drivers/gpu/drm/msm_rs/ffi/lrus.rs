@@ -51,7 +51,8 @@ impl Lrus {
     }
 }
 
-/// How many pages can be swapped out: 0 if there is no swap, or the parameter `enable_eviction` says no.
+/// How many pages can be swapped out: 0 if there is no swap, or the parameter `enable_eviction`
+/// says no.
 pub(crate) fn swap_room() -> u64 {
     // SAFETY: Reads counters.
     unsafe { bindings::msm_rs_swap_room() as u64 }

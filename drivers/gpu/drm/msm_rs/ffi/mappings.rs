@@ -32,8 +32,8 @@ impl<'l> AllMappings<'l> {
         BoLocked::of_object(obj).map(Self)
     }
 
-    /// Calls `managed` or `bind` with each VMA, whichever its VM is, until one returns an error: then
-    /// all VMAs count as evicted, and whoever uses them next looks whether they are.
+    /// Calls `managed` or `bind` with each VMA, whichever its VM is, until one returns an error:
+    /// then all VMAs count as evicted, and whoever uses them next looks whether they are.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! C's page tables: those of SMMU domains, and of GPUs with an MMU of their own. For the display, the GMU, and the VM that all contexts of an
-//! old GPU share.
+//! C's page tables: those of SMMU domains, and of GPUs with an MMU of their own. For the display,
+//! the GMU, and the VM that all contexts of an old GPU share.
 
 use core::ptr::NonNull;
 
@@ -61,7 +61,8 @@ impl Mmu {
     /// What the IOMMU says; nothing is mapped then.
     pub(crate) fn map(&self, range: VaRange, pages: &Pages, offset: u64) -> Result {
         let map = self.funcs().map.ok_or(EINVAL)?;
-        // SAFETY: Alive; the table is valid while its BO is backed, which the caller's lock sees to.
+        // SAFETY: Alive; the table is valid while its BO is backed, which the caller's lock sees
+        // to.
         kernel::error::to_result(unsafe {
             map(
                 self.0.as_ptr(),

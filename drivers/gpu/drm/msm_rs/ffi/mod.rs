@@ -5,10 +5,13 @@
 //! - [`bo`]: a `msm_gem_object`, and who may touch what of it.
 //! - [`backing`]: its pages; [`pages`]: as something to map. [`holders`]: who has handles.
 //!   [`mappings`]: its VMAs. [`kms`]: the display's VM.
-//! - [`caller`]: who calls an ioctl, and what all requests may name. [`fences`]: in- and out-fences.
-//! - [`vm_bind_request`]: a VM_BIND request. [`submit`]: a SUBMIT request, and the submit that C runs.
+//! - [`caller`]: who calls an ioctl, and what all requests may name. [`fences`]: in- and
+//!   out-fences.
+//! - [`vm_bind_request`]: a VM_BIND request. [`submit`]: a SUBMIT request, and the submit that C
+//!   runs.
 //! - [`queue`]: submitqueues and their lock. [`jobs`]: bind jobs as the scheduler knows them.
-//! - [`vm`]: the VM that C and Rust share. [`vma`]: what Rust keeps of its VMAs. [`closed`]: how many closed ones there are.
+//! - [`vm`]: the VM that C and Rust share. [`vma`]: what Rust keeps of its VMAs. [`closed`]: how
+//!   many closed ones there are.
 //! - [`root`]: per-process page tables as C knows them, and what they share. [`smmu`]: the memory
 //!   behind them. [`mmu`]: C's page tables, of SMMU domains.
 //! - [`line`]: tasks that wait for their turn. [`gate`]: a limit that keeps their order.
@@ -94,8 +97,8 @@ pub(crate) fn current_tgid() -> i32 {
     unsafe { bindings::msm_rs_current_tgid() }
 }
 
-/// Whether the calling process ends, or is a thread of the kernel's, which does what is left of one: it must not wait for what may
-/// never come.
+/// Whether the calling process ends, or is a thread of the kernel's, which does what is left of
+/// one: it must not wait for what may never come.
 pub(crate) fn is_dying() -> bool {
     // SAFETY: Reads the current task.
     unsafe { bindings::msm_rs_is_dying() }

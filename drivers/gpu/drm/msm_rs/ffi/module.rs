@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The module's own workqueues: one on which finished jobs and closed VMs are dropped, one on which bind jobs run.
+//! The module's own workqueues: one on which finished jobs and closed VMs are dropped, one on which
+//! bind jobs run.
 
 use core::sync::atomic::{
     AtomicPtr,
@@ -72,8 +73,8 @@ pub(crate) fn init() -> Result {
         .inspect_err(|_| REAPER.destroy())
 }
 
-/// Waits for what is queued and destroys the queues; after everything else of the module ended. What is on the reaper may still
-/// end schedulers.
+/// Waits for what is queued and destroys the queues; after everything else of the module ended.
+/// What is on the reaper may still end schedulers.
 pub(crate) fn exit() {
     REAPER.destroy();
     BINDS.destroy();
@@ -84,14 +85,15 @@ pub(crate) fn flush() {
     REAPER.flush();
 }
 
-/// The queue for what is dropped. What runs there may sleep and take any lock, but nothing on the fence-signalling path
-/// waits for it.
+/// The queue for what is dropped. What runs there may sleep and take any lock, but nothing on the
+/// fence-signalling path waits for it.
 pub(crate) fn reaper() -> &'static Queue {
     REAPER.queue()
 }
 
-/// The queue for the schedulers of all VM_BIND VMs. What runs there is on the fence-signalling path: it waits for nothing else
-/// that runs there, nor for memory, so that the one worker that there always is gets all of it done.
+/// The queue for the schedulers of all VM_BIND VMs. What runs there is on the fence-signalling
+/// path: it waits for nothing else that runs there, nor for memory, so that the one worker that
+/// there always is gets all of it done.
 pub(super) fn binds() -> &'static Queue {
     BINDS.queue()
 }
@@ -124,8 +126,8 @@ impl InUse {
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        // SAFETY: Taken in `new()`. What runs on the reaper, for a scheduler or for the GPU ends before the module's exit
-        // does.
+        // SAFETY: Taken in `new()`. What runs on the reaper, for a scheduler or for the GPU ends
+        // before the module's exit does.
         unsafe { bindings::msm_rs_module_put() };
     }
 }

@@ -25,8 +25,8 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// The BO is backed for as long as a lock, a pin or a fence keeps it so, see `bo::backing`; table and pages are
-/// only valid then.
+/// The BO is backed for as long as a lock, a pin or a fence keeps it so, see `bo::backing`; table
+/// and pages are only valid then.
 pub(crate) struct Pages {
     sgt: NonNull<bindings::sg_table>,
     pages: NonNull<*mut bindings::page>,
@@ -83,7 +83,8 @@ impl Pages {
         self.bo().prot()
     }
 
-    /// The memory of `len` bytes from `offset`, as runs of (physical address, bytes), of which the last may be longer.
+    /// The memory of `len` bytes from `offset`, as runs of (physical address, bytes), of which the
+    /// last may be longer.
     ///
     /// Costs in proportion to the pages at most, wherever they are in the BO.
     ///
@@ -97,7 +98,8 @@ impl Pages {
         let (first, nr) = (offset / ops::PAGE_SIZE, len / ops::PAGE_SIZE);
         // SAFETY: By the type invariant.
         let segments = unsafe { self.sgt.as_ref() };
-        // The segments say without a look at each page how many follow each other, but those before the first have to be skipped.
+        // The segments say without a look at each page how many follow each other, but those before
+        // the first have to be skipped.
         let by_segment = u64::from(segments.orig_nents) <= nr / 4;
         Ok(Runs {
             pages: self,
@@ -133,7 +135,8 @@ impl Iterator for Runs<'_> {
             }
             None => {
                 let max = self.end.checked_sub(self.first).filter(|&max| max > 0)?;
-                // SAFETY: By the invariant of `Pages` there are as many pages as the BO is large, which was checked.
+                // SAFETY: By the invariant of `Pages` there are as many pages as the BO is large,
+                // which was checked.
                 let nr = unsafe {
                     let pages = self.pages.pages.as_ptr().add(self.first as usize);
                     bindings::msm_rs_page_run(pages, max, &mut phys)

@@ -104,7 +104,8 @@ impl Queue {
     /// Takes the queue's jobs off the scheduler. Those that haven't run never will; their fences
     /// are signalled with an error once what they wait for is signalled.
     ///
-    /// Only one thread may do that to a VM's queues, with no lock held: the one that closes the file.
+    /// Only one thread may do that to a VM's queues, with no lock held: the one that closes the
+    /// file.
     pub(crate) fn kill(&self) {
         // SAFETY: Alive, with a scheduler that only the VM's queues use. A file is closed once.
         unsafe { sched::kill(self.entity()) };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Per-process page tables as C knows them: a `struct msm_mmu` that says what TTBR0 is to be. And what those of one SMMU
-//! domain share.
+//! Per-process page tables as C knows them: a `struct msm_mmu` that says what TTBR0 is to be. And
+//! what those of one SMMU domain share.
 //!
 //! The domain, with its tables for TTBR1, is C's (`msm_iommu.c`).
 
@@ -37,7 +37,8 @@ use crate::pgtable::{
     NullTables, //
 };
 
-/// What the per-process page tables of a domain share. It is in [`DOMAINS`] while there are any, and TTBR0 is in use.
+/// What the per-process page tables of a domain share. It is in [`DOMAINS`] while there are any,
+/// and TTBR0 is in use.
 struct DomainTables {
     next: Option<KBox<DomainTables>>,
     /// Gone when the domain is: a VM may end long after its GPU was taken away, when the fence of a
@@ -46,14 +47,16 @@ struct DomainTables {
     /// Which it is, since another domain may be where this one was.
     id: u64,
     users: usize,
-    /// Where TTBR0 points until the GPU sets it, also when the SMMU has slept: nothing is mapped there.
+    /// Where TTBR0 points until the GPU sets it, also when the SMMU has slept: nothing is mapped
+    /// there.
     idle: Table,
     /// The PRR page and the tables that lead to it.
     null: Option<(Table, NullTables)>,
     /// Limits the tables that are reserved.
     gate: Arc<Gate>,
-    /// Empty roots, for VMs to come. A VM's root is given back to them and not freed when the VM ends:
-    /// TTBR0 keeps the address until the GPU switches to another context, and walkers may go there.
+    /// Empty roots, for VMs to come. A VM's root is given back to them and not freed when the VM
+    /// ends: TTBR0 keeps the address until the GPU switches to another context, and walkers may go
+    /// there.
     roots: TableList,
     /// Keeps the tables.
     _tables: TableList,
@@ -253,8 +256,8 @@ impl Drop for DomainRef {
     }
 }
 
-/// The root of a VM's own page tables. C passes it from `msm_iommu_pagetable_create()` to `msm_gem_vm_create()` and then asks the
-/// VM for it.
+/// The root of a VM's own page tables. C passes it from `msm_iommu_pagetable_create()` to
+/// `msm_gem_vm_create()` and then asks the VM for it.
 #[repr(C)]
 pub(crate) struct Root {
     base: Opaque<bindings::msm_mmu>,
@@ -288,13 +291,13 @@ static FUNCS: bindings::msm_mmu_funcs = bindings::msm_mmu_funcs {
 };
 
 impl Root {
-    /// Page tables in `domain`, in which nothing is mapped. `new_gate` makes what limits the tables that
-    /// are reserved for all VMs of the domain, if this is its first.
+    /// Page tables in `domain`, in which nothing is mapped. `new_gate` makes what limits the tables
+    /// that are reserved for all VMs of the domain, if this is its first.
     ///
     /// # Errors
     ///
-    /// `ENODEV` for an SMMU without per-process page tables or of a geometry that ours don't have; `ENOMEM`; what the
-    /// SMMU's driver says.
+    /// `ENODEV` for an SMMU without per-process page tables or of a geometry that ours don't have;
+    /// `ENOMEM`; what the SMMU's driver says.
     ///
     /// # Safety
     ///
@@ -379,14 +382,16 @@ impl Root {
 pub(crate) enum VmMmu {
     /// The page tables of a domain, which stay C's until the VM is made.
     Domain(DomainMmu),
-    /// Page tables of its own, which C has given away, whether there will be a VM or not: their only caller forgets them.
+    /// Page tables of its own, which C has given away, whether there will be a VM or not: their
+    /// only caller forgets them.
     Own(KBox<Root>),
 }
 
 impl VmMmu {
     /// # Safety
     ///
-    /// `mmu` is alive, and if it isn't a domain's, it came from [`Root::into_raw`] and is given away.
+    /// `mmu` is alive, and if it isn't a domain's, it came from [`Root::into_raw`] and is given
+    /// away.
     pub(crate) unsafe fn take(mmu: NonNull<bindings::msm_mmu>) -> Self {
         // SAFETY: The caller's promise.
         unsafe {

@@ -70,7 +70,8 @@ impl Seq {
 
     /// Prints.
     pub(crate) fn print(&self, args: fmt::Arguments<'_>) {
-        // SAFETY: The file is being read. `%pA` takes a pointer to `fmt::Arguments`, alive for the call.
+        // SAFETY: The file is being read. `%pA` takes a pointer to `fmt::Arguments`, alive for the
+        // call.
         unsafe { bindings::msm_rs_seq_print(self.0, (&raw const args).cast()) };
     }
 

@@ -46,7 +46,8 @@ impl Smmu {
     /// `domain` is alive.
     pub(super) unsafe fn of(domain: *mut bindings::msm_mmu) -> Option<Self> {
         let mut config = core::mem::MaybeUninit::<bindings::msm_rs_smmu>::zeroed();
-        // SAFETY: The caller's promise; the config is integers and a pointer, and is written on success.
+        // SAFETY: The caller's promise; the config is integers and a pointer, and is written on
+        // success.
         unsafe {
             bindings::msm_rs_smmu_config(domain, config.as_mut_ptr())
                 .then(|| Self(config.assume_init()))

@@ -89,7 +89,8 @@ unsafe impl FromBytes for bindings::drm_msm_gem_submit_cmd {}
 // SAFETY: Integers without padding.
 unsafe impl FromBytes for bindings::drm_msm_gem_submit_reloc {}
 
-/// Calls `f` with each of the `nr` elements of an array in userspace, until one returns an error. Many are read at a time.
+/// Calls `f` with each of the `nr` elements of an array in userspace, until one returns an error.
+/// Many are read at a time.
 ///
 /// # Errors
 ///
@@ -141,7 +142,8 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     ///
-    /// See [`Caller::new`]; `EINVAL` for unknown flags, another pipe, or SUDO without the right to it.
+    /// See [`Caller::new`]; `EINVAL` for unknown flags, another pipe, or SUDO without the right to
+    /// it.
     ///
     /// # Safety
     ///
@@ -300,8 +302,9 @@ impl<'a> Request<'a> {
 ///
 /// # Invariants
 ///
-/// A reference to the object, which is a [`Bo`], is owned, and one to the vm_bo, unless that is NULL: then the BO wasn't placed yet. The
-/// flags are [`BoFlags`]. It is looked at by the thread that makes the submit, and no more once that is pushed.
+/// A reference to the object, which is a [`Bo`], is owned, and one to the vm_bo, unless that is
+/// NULL: then the BO wasn't placed yet. The flags are [`BoFlags`]. It is looked at by the thread
+/// that makes the submit, and no more once that is pushed.
 #[repr(transparent)]
 pub(crate) struct Entry(Opaque<RawEntry>);
 
@@ -355,12 +358,13 @@ impl Submit {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, also for more BOs and commands than fit one allocation; `ENOENT` for a queue without a scheduler.
+    /// `ENOMEM`, also for more BOs and commands than fit one allocation; `ENOENT` for a queue
+    /// without a scheduler.
     pub(crate) fn new(req: &Request<'_>, queue: &Queue) -> Result<Self> {
         static IDENT: AtomicU32 = AtomicU32::new(0);
 
-        // SAFETY: Queue, device, file and VM are alive; what the submit keeps a pointer to lives as long as the queue, of
-        // which the submit gets a reference. On failure nothing is left.
+        // SAFETY: Queue, device, file and VM are alive; what the submit keeps a pointer to lives as
+        // long as the queue, of which the submit gets a reference. On failure nothing is left.
         unsafe {
             let raw = bindings::msm_rs_submit_alloc(
                 req.args.nr_bos,
@@ -427,7 +431,8 @@ impl Submit {
                 drop(handles);
                 return Err(req.invalid(fmt!("BO {i}: invalid handle {handle}")));
             };
-            // SAFETY: Ours alone. INVARIANT: The entry owns the reference, and its flags were checked.
+            // SAFETY: Ours alone. INVARIANT: The entry owns the reference, and its flags were
+            // checked.
             unsafe {
                 (*slot(i)).__bindgen_anon_1.obj = ARef::into_raw(bo).as_ptr().cast();
                 (*submit).nr_bos = i + 1;
@@ -448,7 +453,8 @@ impl Submit {
         unsafe { &raw mut (*self.raw()).base }
     }
 
-    /// Lets the submit wait for those that write `obj`, or, if it `writes` itself, for all that use it.
+    /// Lets the submit wait for those that write `obj`, or, if it `writes` itself, for all that use
+    /// it.
     ///
     /// # Errors
     ///
@@ -460,7 +466,8 @@ impl Submit {
         })
     }
 
-    /// Reserves the number by which userspace knows the fence: the one that the request names, or the next.
+    /// Reserves the number by which userspace knows the fence: the one that the request names, or
+    /// the next.
     ///
     /// # Errors
     ///
@@ -484,15 +491,16 @@ impl Submit {
         Ok(())
     }
 
-    /// Adds commands. There is room for as many as the request has. Those in a BO of the table have no address before
-    /// [`Self::place_cmds`].
+    /// Adds commands. There is room for as many as the request has. Those in a BO of the table have
+    /// no address before [`Self::place_cmds`].
     pub(crate) fn add_cmd(&mut self, cmd: &Cmd) {
         let submit = self.raw();
         let (iova, index, offset) = match cmd.place {
             Place::Iova(iova) => (iova, 0, 0),
             Place::Table { index, offset, .. } => (0, index, offset),
         };
-        // SAFETY: Ours alone. `msm_rs_submit_alloc()` made room for what the request has, in which nothing is made for more.
+        // SAFETY: Ours alone. `msm_rs_submit_alloc()` made room for what the request has, in which
+        // nothing is made for more.
         unsafe {
             let to = (*submit).cmd.add((*submit).nr_cmds as usize);
             (*to).type_ = cmd.kind;
@@ -566,7 +574,8 @@ impl ArmedSubmit {
     /// Hands the submit to the scheduler. Returns the number of its fence.
     pub(crate) fn push(self, _queue: &QueueLocked<'_>) -> u32 {
         let submit = self.0.as_ptr();
-        // SAFETY: Our reference keeps the submit until `self` is dropped, where it is pushed. The queue is locked.
+        // SAFETY: Our reference keeps the submit until `self` is dropped, where it is pushed. The
+        // queue is locked.
         unsafe {
             let id = (*submit).fence_id as u32;
             (*(*submit).queue).last_fence = id;
@@ -577,7 +586,8 @@ impl ArmedSubmit {
 
 impl Drop for ArmedSubmit {
     fn drop(&mut self) {
-        // SAFETY: Armed, and pushed once: here. Our reference is the scheduler's from now on, and what is listed the submit's own.
+        // SAFETY: Armed, and pushed once: here. Our reference is the scheduler's from now on, and
+        // what is listed the submit's own.
         unsafe { bindings::drm_sched_entity_push_job(&raw mut (*self.0.as_ptr()).base) };
     }
 }
@@ -604,8 +614,8 @@ unsafe fn table<'a>(submit: *mut bindings::msm_gem_submit) -> &'a [Entry] {
 ///
 /// Called once, for a submit that was filled in.
 pub(crate) unsafe fn retire(submit: *mut bindings::msm_gem_submit) {
-    // SAFETY: The caller's promise: each entry owns a reference to its object and to the vm_bo. The object's lock guards
-    // the vm_bo's lists.
+    // SAFETY: The caller's promise: each entry owns a reference to its object and to the vm_bo. The
+    // object's lock guards the vm_bo's lists.
     unsafe {
         let bos = (*submit).bos.as_ptr();
         for i in 0..(*submit).nr_bos as usize {
@@ -619,14 +629,16 @@ pub(crate) unsafe fn retire(submit: *mut bindings::msm_gem_submit) {
     }
 }
 
-/// The last reference to `submit` is gone. The BOs of its table were given back by [`retire`], or before it was armed.
+/// The last reference to `submit` is gone. The BOs of its table were given back by [`retire`], or
+/// before it was armed.
 ///
 /// # Safety
 ///
 /// Called once; nobody uses the submit any more.
 pub(crate) unsafe fn destroy(submit: *mut bindings::msm_gem_submit) {
-    // SAFETY: The caller's promise. The scheduler's job is cleaned up by `free_job()` if it was pushed, which clears the
-    // pointer to its fence; otherwise here, when nobody finds the fence by its number any more.
+    // SAFETY: The caller's promise. The scheduler's job is cleaned up by `free_job()` if it was
+    // pushed, which clears the pointer to its fence; otherwise here, when nobody finds the fence by
+    // its number any more.
     unsafe {
         bindings::msm_rs_fence_id_free(submit);
         if !(*submit).base.s_fence.is_null() {

@@ -116,7 +116,8 @@ unsafe impl<K: VmKind> Driver for K {
 
     unsafe fn free(vm: NonNull<GpuVm<K>>) {
         let memory: *mut Vm<K> = vm.as_ptr().cast();
-        // SAFETY: The last reference is gone: jobs and entities hold one each, so that nothing uses what Rust keeps.
+        // SAFETY: The last reference is gone: jobs and entities hold one each, so that nothing uses
+        // what Rust keeps.
         let deferred = unsafe {
             core::ptr::drop_in_place(&raw mut (*memory).state);
             core::ptr::drop_in_place(&raw mut (*memory).space);
@@ -148,15 +149,16 @@ const _: () = assert!(offset_of!(bindings::msm_gem_vm, base) == 0);
 
 /// Ends a VM's scheduler and gives the memory back.
 ///
-/// On the reaper, since ending a scheduler waits for its workqueue, and the VM's last reference may be dropped on another
-/// scheduler's: a submit's is by its ring. Lockdep takes all schedulers' workqueues for one.
+/// On the reaper, since ending a scheduler waits for its workqueue, and the VM's last reference may
+/// be dropped on another scheduler's: a submit's is by its ring. Lockdep takes all schedulers'
+/// workqueues for one.
 #[pin_data]
 struct DeferredFree {
     #[pin]
     work: Work<DeferredFree>,
     vm: *mut bindings::msm_gem_vm,
-    /// What the VM's jobs and its end wait for may signal long after the file was closed. Given up at the very end, on the reaper, which the
-    /// module's exit waits for.
+    /// What the VM's jobs and its end wait for may signal long after the file was closed. Given up
+    /// at the very end, on the reaper, which the module's exit waits for.
     _module: InUse,
 }
 
@@ -187,7 +189,8 @@ impl WorkItem for DeferredFree {
     type Pointer = Pin<KBox<Self>>;
 
     fn run(this: Self::Pointer) {
-        // SAFETY: `free()` has given the VM up; jobs and entities are gone. This isn't the scheduler's own queue.
+        // SAFETY: `free()` has given the VM up; jobs and entities are gone. This isn't the
+        // scheduler's own queue.
         unsafe {
             sched::fini(&raw mut (*this.vm).sched);
             release(this.vm);
@@ -225,8 +228,9 @@ impl GpuVm<Bind> {
         AnyVm::Bind(self).is_unusable()
     }
 
-    /// The fence of a submit that the GPU has begun and not ended, if there is any. The file is closed: what the GPU begins from now
-    /// on has no commands. With `wait`, waits for the GPU's lock.
+    /// The fence of a submit that the GPU has begun and not ended, if there is any. The file is
+    /// closed: what the GPU begins from now on has no commands. With `wait`, waits for the GPU's
+    /// lock.
     ///
     /// # Errors
     ///
@@ -352,7 +356,8 @@ impl Config {
 pub(super) type StartScheduler =
     unsafe fn(*mut bindings::drm_gpu_scheduler, *mut bindings::device) -> Result;
 
-/// Makes a VM. `prepare` makes from the page tables what Rust keeps of it, when nothing but a scheduler's start can fail any more.
+/// Makes a VM. `prepare` makes from the page tables what Rust keeps of it, when nothing but a
+/// scheduler's start can fail any more.
 ///
 /// # Errors
 ///
@@ -386,7 +391,8 @@ pub(super) fn create_with<K: VmKind, I: PinInit<K::State>>(
     }
     let prepared = prepare(mmu).and_then(|prepared| {
         if let Some(start) = start {
-            // SAFETY: The device is alive. The scheduler is in the VM, which stays where it is until `DeferredFree` has ended it.
+            // SAFETY: The device is alive. The scheduler is in the VM, which stays where it is
+            // until `DeferredFree` has ended it.
             unsafe { start(&raw mut (*c).sched, (*config.drm).dev)? };
         }
         Ok(prepared)

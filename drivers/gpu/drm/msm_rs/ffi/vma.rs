@@ -28,7 +28,8 @@ use crate::{
     pure::ops, //
 };
 
-/// Something about a VMA that is so or isn't: whether its page table entries are (or, for a VM_BIND VMA, will be) in place.
+/// Something about a VMA that is so or isn't: whether its page table entries are (or, for a VM_BIND
+/// VMA, will be) in place.
 ///
 /// Guarded by the VM's resv; C's debugfs code reads it as a `bool`.
 #[repr(transparent)]
@@ -56,7 +57,8 @@ impl ResvBool {
     }
 }
 
-/// What a VMA of a [`Managed`] VM carries. Begins as C's `struct msm_gem_vma` goes on behind its base.
+/// What a VMA of a [`Managed`] VM carries. Begins as C's `struct msm_gem_vma` goes on behind its
+/// base.
 #[repr(C)]
 pub(crate) struct ManagedVa {
     mapped: ResvBool,
@@ -166,8 +168,8 @@ impl ManagedVa {
 
 impl Drop for ManagedVa {
     fn drop(&mut self) {
-        // SAFETY: VMAs of managed VMs are dropped where they are closed, with the VM locked, and the
-        // VM, which holds the drm_mm, is alive there.
+        // SAFETY: VMAs of managed VMs are dropped where they are closed, with the VM locked, and
+        // the VM, which holds the drm_mm, is alive there.
         unsafe { bindings::msm_rs_mm_remove(self.node.get()) };
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! BOs in VMs that the kernel manages: those of the kernel itself, of the display, and of contexts without VM_BIND. A BO has at
-//! most one VMA in each, of all its pages.
+//! BOs in VMs that the kernel manages: those of the kernel itself, of the display, and of contexts
+//! without VM_BIND. A BO has at most one VMA in each, of all its pages.
 //!
 //! A VMA keeps its BO alive, so that it always needs an [`Owner`] who takes it away. It is made
 //! with VM and BO locked, and so does its owner take it away: one who looks for it later finds it.
@@ -140,7 +140,8 @@ pub(crate) fn get(bo: &Bo, vm: &GpuVm<Managed>) -> Result<u64> {
 ///
 /// # Errors
 ///
-/// `EBUSY` if it has another one, which it keeps; `ENOSPC` if the addresses aren't free; else as [`obtain`].
+/// `EBUSY` if it has another one, which it keeps; `ENOSPC` if the addresses aren't free; else as
+/// [`obtain`].
 pub(crate) fn set(bo: &Bo, vm: &GpuVm<Managed>, iova: u64) -> Result {
     bo.with_vm(vm, |vm, bo| {
         if iova == 0 {
@@ -208,7 +209,8 @@ pub(crate) fn new_managed(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>, window:
     va.insert(vm, range, Some(&vm_bo), 0, 0).map(drop)
 }
 
-/// Writes the page table entries of a kernel-managed VMA of `bo`, which has its pages, unless they are there.
+/// Writes the page table entries of a kernel-managed VMA of `bo`, which has its pages, unless they
+/// are there.
 ///
 /// # Errors
 ///

@@ -27,7 +27,8 @@ use crate::{
     gpuvm_rs::shrinker::stages::Fate, //
 };
 
-/// What may be done with the pages: nothing if there are none, or they are pinned or somebody else's.
+/// What may be done with the pages: nothing if there are none, or they are pinned or somebody
+/// else's.
 pub(crate) fn fate(lru: &BoLru<'_>) -> Option<Fate> {
     let bo = lru.bo();
     if !bo.is_backed() || lru.pin_count() != 0 || bo.gem().is_imported() {
@@ -40,7 +41,8 @@ pub(crate) fn fate(lru: &BoLru<'_>) -> Option<Fate> {
     }
 }
 
-/// Throws the content of a BO away that may be, and is idle. A kernel mapping that nobody uses doesn't keep it. It never gets pages again.
+/// Throws the content of a BO away that may be, and is idle. A kernel mapping that nobody uses
+/// doesn't keep it. It never gets pages again.
 ///
 /// # Errors
 ///
@@ -52,11 +54,13 @@ pub(crate) fn purge(bo: &AllMappings<'_>) -> Result {
     Ok(())
 }
 
-/// Lets the pages of a BO be swapped out that may be, and is idle. Whoever needs them next gets them back.
+/// Lets the pages of a BO be swapped out that may be, and is idle. Whoever needs them next gets
+/// them back.
 ///
 /// # Errors
 ///
-/// `EBUSY` if somebody changes page tables that lead to it, or if that isn't its fate. It has its pages and all of its content.
+/// `EBUSY` if somebody changes page tables that lead to it, or if that isn't its fate. It has its
+/// pages and all of its content.
 pub(crate) fn evict(bo: &AllMappings<'_>) -> Result {
     take_away(bo, Fate::Swap, LogOp::Evict)
 }

@@ -2,10 +2,11 @@
 
 //! BOs that the display shows.
 //!
-//! Mapping a framebuffer costs more than flipping to it, so its VMA in the display's VM outlives the unpin. It stays while
-//! anybody could ask for it again (a *user*: a handle, a dma-buf, a framebuffer that is prepared) or it is pinned, and goes when
-//! neither is left. Whoever takes the last of either away looks at both under the locks of VM and BO, under which pins
-//! come: a pin that comes meanwhile finds the VMA, or makes a new one.
+//! Mapping a framebuffer costs more than flipping to it, so its VMA in the display's VM outlives
+//! the unpin. It stays while anybody could ask for it again (a *user*: a handle, a dma-buf, a
+//! framebuffer that is prepared) or it is pinned, and goes when neither is left. Whoever takes the
+//! last of either away looks at both under the locks of VM and BO, under which pins come: a pin
+//! that comes meanwhile finds the VMA, or makes a new one.
 //!
 //! The display may go before its BOs do. Its VM lives on for as long as there are VMAs in it, and
 //! it is by its VMA alone that a BO leads to it: the device's pointer may be stale.

@@ -2,7 +2,8 @@
 
 //! Why tables can't be changed.
 
-/// Why the tables couldn't be changed. What was done before stays done and is consistent: unmapping the range undoes it.
+/// Why the tables couldn't be changed. What was done before stays done and is consistent: unmapping
+/// the range undoes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The range isn't made of whole pages of the address space.

@@ -2,14 +2,16 @@
 
 //! Which tables a job has to own.
 //!
-//! A page that gets an entry of its own needs a table of its own on every level (*own*: not one of the shared NULL
-//! tables). A NULL mapping, and the removal of one, works with whole entries wherever it can, so it needs tables of its own only
-//! where it covers a table's reach in part: at most one per level at either end. The removal of other
-//! mappings needs none at all, as their tables exist.
+//! A page that gets an entry of its own needs a table of its own on every level (*own*: not one of
+//! the shared NULL tables). A NULL mapping, and the removal of one, works with whole entries
+//! wherever it can, so it needs tables of its own only where it covers a table's reach in part: at
+//! most one per level at either end. The removal of other mappings needs none at all, as their
+//! tables exist.
 //!
-//! So a footprint is a list of reaches (2 MiB, 1 GiB, 512 GiB) whose tables the job may need in whatever order its
-//! operations run. With every table it contains those above it, which aren't listed. How many of these tables
-//! exist changes with time, the footprint doesn't: [`super::PageTables::need`] compares the two.
+//! So a footprint is a list of reaches (2 MiB, 1 GiB, 512 GiB) whose tables the job may need in
+//! whatever order its operations run. With every table it contains those above it, which aren't
+//! listed. How many of these tables exist changes with time, the footprint doesn't:
+//! [`super::PageTables::need`] compares the two.
 
 use core::ops::DerefMut;
 
@@ -22,8 +24,8 @@ use crate::pure::ranges::sort_merge_by;
 pub enum Touch {
     /// Every page gets an entry of its own: a mapping of memory.
     Pages(VaRange),
-    /// Whole tables' reaches are changed at once: MAP_NULL, and an unmap that may find NULL mappings. Exactly as the
-    /// operation will be run: two that touch may not be given as one.
+    /// Whole tables' reaches are changed at once: MAP_NULL, and an unmap that may find NULL
+    /// mappings. Exactly as the operation will be run: two that touch may not be given as one.
     Edges(VaRange),
 }
 
@@ -37,7 +39,8 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// Takes `next` in if it begins here or right behind, and its tables are then among these and those above.
+    /// Takes `next` in if it begins here or right behind, and its tables are then among these and
+    /// those above.
     #[inline]
     fn absorb(&mut self, next: &Self) -> bool {
         match (self.level, next.level) {
@@ -71,8 +74,8 @@ pub enum FootprintError<E> {
     Buf(E),
 }
 
-/// Tables of the last level that were listed lately, by their number modulo the array's length: jobs with many
-/// operations come back to the same few.
+/// Tables of the last level that were listed lately, by their number modulo the array's length:
+/// jobs with many operations come back to the same few.
 struct Recent([u64; 32]);
 
 impl Recent {
@@ -95,17 +98,19 @@ impl Recent {
 ///
 /// # Invariants
 ///
-/// The reaches are sorted by address, those of higher tables before those of lower ones. None lies in another one of a
-/// lower level. Those of a level above the last are of one table each.
+/// The reaches are sorted by address, those of higher tables before those of lower ones. None lies
+/// in another one of a lower level. Those of a level above the last are of one table each.
 #[derive(Debug)]
 pub struct Footprint<B> {
     reaches: B,
 }
 
 impl<B: ReachBuf> Footprint<B> {
-    /// The footprint of a job with these operations, in any order; `reaches` is where it is kept. O(n log n).
+    /// The footprint of a job with these operations, in any order; `reaches` is where it is kept.
+    /// O(n log n).
     ///
-    /// `reaches` grows by at most one per [`Touch::Pages`] and two per [`Touch::Edges`], usually by far fewer.
+    /// `reaches` grows by at most one per [`Touch::Pages`] and two per [`Touch::Edges`], usually by
+    /// far fewer.
     pub fn new(
         geometry: &Geometry,
         mut reaches: B,

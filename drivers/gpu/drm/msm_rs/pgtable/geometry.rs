@@ -2,8 +2,9 @@
 
 //! How an address space is divided into tables.
 //!
-//! Levels are numbered as in the architecture: tables of level 3 hold page descriptors, and an entry of a table of level
-//! 3, 2, 1, 0 covers 4 KiB, 2 MiB, 1 GiB, 512 GiB. The root's level follows from the size of the address space.
+//! Levels are numbered as in the architecture: tables of level 3 hold page descriptors, and an
+//! entry of a table of level 3, 2, 1, 0 covers 4 KiB, 2 MiB, 1 GiB, 512 GiB. The root's level
+//! follows from the size of the address space.
 
 use super::error::Error;
 use crate::gpuvm_rs::range::VaRange;
@@ -53,8 +54,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// For `ias` bits of virtual and `oas` bits of physical addresses (`io_pgtable_cfg`). `None` when these need
-    /// fewer than three levels or more than 48 bits.
+    /// For `ias` bits of virtual and `oas` bits of physical addresses (`io_pgtable_cfg`). `None`
+    /// when these need fewer than three levels or more than 48 bits.
     pub const fn new(ias: u32, oas: u32) -> Option<Self> {
         if ias >= 31 && ias <= 48 && oas >= 32 && oas <= 48 {
             // INVARIANT: just checked.

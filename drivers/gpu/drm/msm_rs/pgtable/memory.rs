@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the page tables need of their surroundings: where tables are kept, where new ones come from, and where
-//! removed ones go.
+//! What the page tables need of their surroundings: where tables are kept, where new ones come
+//! from, and where removed ones go.
 
 /// The output address or next table: bits 47 to 12.
 pub(super) const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
@@ -43,8 +43,8 @@ impl Table {
 pub struct Counts {
     /// How many of its entries aren't zero: 0 to 512.
     pub live: u16,
-    /// How many footprints hold it ([`super::PageTables::reserve`]). A count that reached `u32::MAX` stays there, and
-    /// the table with it until teardown.
+    /// How many footprints hold it ([`super::PageTables::reserve`]). A count that reached
+    /// `u32::MAX` stays there, and the table with it until teardown.
     pub pins: u32,
 }
 
@@ -61,12 +61,12 @@ pub trait Entries {
     /// The entry at `index`, below 512.
     fn get(&self, index: usize) -> u64;
 
-    /// Changes the entry at `index`, below 512, in one 64-bit store that can't be torn. A walker may not see it before
-    /// [`Memory::sync`].
+    /// Changes the entry at `index`, below 512, in one 64-bit store that can't be torn. A walker
+    /// may not see it before [`Memory::sync`].
     fn set(&self, index: usize, entry: u64);
 
-    /// Sets `count` entries from `first` on, which are in the table: the first to `entry`, each next one to `step` more. As
-    /// [`Self::set`] does.
+    /// Sets `count` entries from `first` on, which are in the table: the first to `entry`, each
+    /// next one to `step` more. As [`Self::set`] does.
     fn fill(&self, first: usize, count: usize, entry: u64, step: u64);
 }
 
@@ -84,8 +84,9 @@ pub trait Memory {
     /// A table's entries.
     fn entries(&self, table: Table) -> Self::Entries<'_>;
 
-    /// Makes `count` entries from `first` on visible to the walkers, before anything that is stored later is. For a
-    /// coherent walker a write barrier, otherwise a clean to the point of coherency. Called once per run of entries.
+    /// Makes `count` entries from `first` on visible to the walkers, before anything that is stored
+    /// later is. For a coherent walker a write barrier, otherwise a clean to the point of
+    /// coherency. Called once per run of entries.
     fn sync(&self, table: Table, first: usize, count: usize);
 
     /// Makes a whole table visible to the walkers, before anything that is stored later is: called
@@ -112,11 +113,11 @@ pub trait Pool {
 
 /// What has to be done after the tables were changed and before the job's fence signals.
 ///
-/// If either function was called, the TLB, walk caches included, must be invalidated (not while the GPU is suspended: it
-/// begins with an invalidation).
+/// If either function was called, the TLB, walk caches included, must be invalidated (not while the
+/// GPU is suspended: its resume does so).
 pub trait Gather {
-    /// `table` isn't linked any more, but walkers may still read it: its contents must stay until the
-    /// invalidation, then it is the caller's.
+    /// `table` isn't linked any more, but walkers may still read it: its contents must stay until
+    /// the invalidation, then it is the caller's.
     fn table(&mut self, table: Table);
 
     /// A translation that the TLB may hold was removed. The pages behind it may not be freed, and

@@ -2,12 +2,13 @@
 
 //! The page tables of a per-process VM: what TTBR0 points to.
 //!
-//! The tables are our own and not io-pgtable's, for what a fence path needs: nothing is allocated while a job runs,
-//! a run of pages is written without a walk per page, NULL (PRR) mappings of any size cost next to nothing, empty tables are
-//! given back, and removal is separate from invalidation, so that a job needs one.
+//! The tables are our own and not io-pgtable's, for what a fence path needs: nothing is allocated
+//! while a job runs, a run of pages is written without a walk per page, NULL (PRR) mappings of any
+//! size cost next to nothing, empty tables are given back, and removal is separate from
+//! invalidation, so that a job needs one.
 //!
-//! This folder only computes; it follows the rules of `pure`. Memory, allocation, locks and the SMMU are behind the traits
-//! of [`memory`].
+//! This folder only computes; it follows the rules of `pure`. Memory, allocation, locks and the
+//! SMMU are behind the traits of [`memory`].
 //!
 //! # Locks
 //!
@@ -25,37 +26,46 @@
 //! # Life of a job's tables
 //!
 //! 1. *Plan.* [`Footprint::new`] takes the job's operations; no lock is needed.
-//! 2. *Reserve.* [`PageTables::reserve`] links every table of the footprint that doesn't exist, and pins all of them.
-//!    If the pool has too few it changes nothing and says how many are missing: the caller unlocks, allocates, and tries again.
-//!    An empty table translates nothing, just as no table does, and a copy of a shared NULL table
-//!    translates what the shared one does, so linking early isn't seen by the GPU.
-//! 3. *Run.* [`map`](PageTables::map), [`map_null`](PageTables::map_null), [`unmap`](PageTables::unmap) in any order.
-//!    No table is needed any more, so nothing can run out.
-//! 4. *Release*, also of a job that was cancelled: [`PageTables::release`] unpins. Tables that are empty then are unlinked.
+//! 2. *Reserve.* [`PageTables::reserve`] links every table of the footprint that doesn't exist, and
+//!    pins all of them. If the pool has too few it changes nothing and says how many are missing:
+//!    the caller unlocks, allocates, and tries again. An empty table translates nothing, just as no
+//!    table does, and a copy of a shared NULL table translates what the shared one does, so linking
+//!    early isn't seen by the GPU.
+//! 3. *Run.* [`map`](PageTables::map), [`map_null`](PageTables::map_null),
+//!    [`unmap`](PageTables::unmap) in any order. No table is needed any more, so nothing can run
+//!    out.
+//! 4. *Release*, also of a job that was cancelled: [`PageTables::release`] unpins. Tables that are
+//!    empty then are unlinked.
 //! 5. An invalidation, if the [`Gather`] was called since the last one; then the tables gathered
 //!    are freed, and the fence signals. A job that maps over something unmaps that first, for all
 //!    its operations, and invalidates before it maps: see below.
 //!
-//! So the number of tables is exact by construction: what is reserved is what is linked. A table that exists and is
-//! pinned can't vanish, whatever jobs run in between and in whatever order, and a table that an earlier job reserved is
-//! there already when a later one is planned. A mapping made at once (a kernel-managed VM, a BO that comes
-//! back after eviction) takes the same five steps in one go.
+//! So the number of tables is exact by construction: what is reserved is what is linked. A table
+//! that exists and is pinned can't vanish, whatever jobs run in between and in whatever order, and
+//! a table that an earlier job reserved is there already when a later one is planned. A mapping
+//! made at once (a kernel-managed VM, a BO that comes back after eviction) takes the same five
+//! steps in one go.
 //!
 //! # Invariants
 //!
-//! - A table of level 3 holds page descriptors; one of another level holds table descriptors of the next level. There
-//!   are no blocks: any page can be unmapped at any time, and splitting a block would need break-before-make.
+//! - A table of level 3 holds page descriptors; one of another level holds table descriptors of the
+//!   next level. There are no blocks: any page can be unmapped at any time, and splitting a block
+//!   would need break-before-make.
 //! - `live` is the number of entries that aren't zero.
-//! - A table other than the root is *in use*: it has a live entry or a pin. (Otherwise it is unlinked at once.)
-//! - A pinned table's parent is pinned, at least as often. So a table that isn't pinned has no pinned table below it.
+//! - A table other than the root is *in use*: it has a live entry or a pin. (Otherwise it is
+//!   unlinked at once.)
+//! - A pinned table's parent is pinned, at least as often. So a table that isn't pinned has no
+//!   pinned table below it.
 //! - A shared NULL table is never written after [`NullTables::new`], counted, pinned or gathered.
 //!
 //! # NULL mappings
 //!
-//! Every entry of a NULL mapping points to the PRR page, of which reads give zero and writes vanish. One shared table of
-//! level 3 has all its 512 entries so; one of level 2 has all of them point to that; one of level 1 to that one. A NULL
-//! mapping links these wherever it covers a whole table's reach: an entry per GiB or, with four levels, per 512 GiB.
-//! Tables that are linked there and aren't pinned are dropped whole; pinned ones stay and are filled, since a job may rely on them.
+//! Every entry of a NULL mapping points to the PRR page, of which reads give zero and writes
+//! vanish. One shared table of level 3 has all its 512 entries so; one of level 2 has all of them
+//! point to that; one of level 1 to that one. A NULL mapping links these wherever it covers a whole
+//! table's reach: an entry per GiB or, with four levels, per 512 GiB. Tables that are linked there
+//! and aren't pinned are dropped whole; pinned ones stay and are filled, since a job may rely on
+//! them.
 //!
 //! # Break before make
 //!
@@ -81,8 +91,9 @@
 //!   NULL mapping, so any change there is the removal of a live translation, is reported to the
 //!   gather, and is followed by an invalidation (of walk caches too) before anything else is mapped
 //!   there.
-//! - *A table unlinked*: its contents are left alone until the invalidation, as a walker that cached the descriptor reads them. Only
-//!   then is it reused, and only then is another one linked in its place.
+//! - *A table unlinked*: its contents are left alone until the invalidation, as a walker that
+//!   cached the descriptor reads them. Only then is it reused, and only then is another one linked
+//!   in its place.
 //! - *A table linked*: it is published before the descriptor is written. Walkers don't cache
 //!   invalid descriptors, so a new mapping needs no invalidation.
 
@@ -106,7 +117,8 @@ use pte::Prot;
 
 use crate::gpuvm_rs::range::VaRange;
 
-/// From how many entries on it is worth finding out whether a table is empty, and from how many of one run to store them together.
+/// From how many entries on it is worth finding out whether a table is empty, and from how many of
+/// one run to store them together.
 const LONG: usize = 16;
 
 /// What an entry above the last level leads to.
@@ -166,8 +178,8 @@ impl Run {
 
 /// The tables of one VM.
 ///
-/// Holds no table itself: the caller owns the root and the pool's tables, and gets every one of them back through a
-/// [`Gather`], the last ones from [`Self::teardown`].
+/// Holds no table itself: the caller owns the root and the pool's tables, and gets every one of
+/// them back through a [`Gather`], the last ones from [`Self::teardown`].
 #[derive(Debug)]
 pub struct PageTables {
     root: Table,
@@ -203,8 +215,8 @@ impl PageTables {
         self.each(mem, footprint, |_| {})
     }
 
-    /// Links all tables of the footprint and pins them until [`Self::release`], which must be called exactly once
-    /// with the same footprint. Takes just [`Self::need`] tables from the pool.
+    /// Links all tables of the footprint and pins them until [`Self::release`], which must be
+    /// called exactly once with the same footprint. Takes just [`Self::need`] tables from the pool.
     ///
     /// # Errors
     ///
@@ -237,7 +249,8 @@ impl PageTables {
         Ok(())
     }
 
-    /// Calls `f` for each table of the footprint that exists, those above before those below. Returns how many don't.
+    /// Calls `f` for each table of the footprint that exists, those above before those below.
+    /// Returns how many don't.
     #[inline]
     fn each<M: Memory, B: ReachBuf>(
         &self,
@@ -263,8 +276,9 @@ impl PageTables {
         missing
     }
 
-    /// Calls `f` once for each table of the footprint, those above before those below: with its parent, unless that
-    /// doesn't exist, its level, and its place in its parent. Neighbours of the last level come together.
+    /// Calls `f` once for each table of the footprint, those above before those below: with its
+    /// parent, unless that doesn't exist, its level, and its place in its parent. Neighbours of the
+    /// last level come together.
     #[inline]
     fn visit<M: Memory, B: ReachBuf>(
         &self,
@@ -309,7 +323,8 @@ impl PageTables {
         }
     }
 
-    /// Links those tables of `level` that `span` of their parent doesn't lead to, pinned once. The pool has enough.
+    /// Links those tables of `level` that `span` of their parent doesn't lead to, pinned once. The
+    /// pool has enough.
     #[cold]
     fn link<M: Memory, P: Pool>(
         &self,
@@ -351,7 +366,8 @@ impl PageTables {
         run.finish(mem);
     }
 
-    /// Undoes [`Self::reserve`]: unpins the tables of the footprint, and unlinks those that nothing uses any more.
+    /// Undoes [`Self::reserve`]: unpins the tables of the footprint, and unlinks those that nothing
+    /// uses any more.
     pub fn release<M: Memory, G: Gather, B: ReachBuf>(
         &self,
         mem: &M,
@@ -403,8 +419,8 @@ impl PageTables {
         }
     }
 
-    /// Maps `range` to the memory that `pages` gives: (physical address, bytes), in order, whole pages each; what
-    /// exceeds the range isn't used. One walk and one sync per 2 MiB.
+    /// Maps `range` to the memory that `pages` gives: (physical address, bytes), in order, whole
+    /// pages each; what exceeds the range isn't used. One walk and one sync per 2 MiB.
     ///
     /// Since the range was unmapped, if ever, the TLB has been invalidated. An entry that is there
     /// already, and the same, is left alone.
@@ -498,7 +514,8 @@ impl PageTables {
         Err(Error::Short)
     }
 
-    /// Maps `range` to the PRR page. Costs an entry per table's reach that is covered whole, and the entries at the ends.
+    /// Maps `range` to the PRR page. Costs an entry per table's reach that is covered whole, and
+    /// the entries at the ends.
     ///
     /// Since the range was unmapped, if ever, the TLB has been invalidated. NULL mappings that are
     /// there already are left alone.
@@ -556,12 +573,14 @@ impl PageTables {
         Ok(())
     }
 
-    /// Removes whatever is mapped in `range`. What isn't mapped costs no more than the tables above it; a table whose
-    /// whole reach is unmapped is dropped as it is, without a look at its entries.
+    /// Removes whatever is mapped in `range`. What isn't mapped costs no more than the tables above
+    /// it; a table whose whole reach is unmapped is dropped as it is, without a look at its
+    /// entries.
     ///
     /// # Errors
     ///
-    /// [`Error::Range`]; [`Error::Unreserved`] when a part of a shared NULL table's reach was to be unmapped.
+    /// [`Error::Range`]; [`Error::Unreserved`] when a part of a shared NULL table's reach was to be
+    /// unmapped.
     pub fn unmap<M: Memory, G: Gather>(
         &self,
         mem: &M,
@@ -659,8 +678,9 @@ impl PageTables {
         Ok(())
     }
 
-    /// The entries that translate `iova`, by level, down to the first that is no table. Zero for levels that aren't
-    /// reached, and everywhere beyond the address space: what `msm_iommu_pagetable_walk` gives.
+    /// The entries that translate `iova`, by level, down to the first that is no table. Zero for
+    /// levels that aren't reached, and everywhere beyond the address space: what
+    /// `msm_iommu_pagetable_walk` gives.
     pub fn walk<M: Memory>(&self, mem: &M, iova: u64) -> [u64; 4] {
         let mut entries = [0; 4];
         if iova >= self.geometry.end() {
@@ -681,7 +701,8 @@ impl PageTables {
         entries
     }
 
-    /// Hands over all tables, the root included, whatever is mapped or pinned. The shared NULL tables aren't among them.
+    /// Hands over all tables, the root included, whatever is mapped or pinned. The shared NULL
+    /// tables aren't among them.
     pub fn teardown<M: Memory, G: Gather>(self, mem: &M, gather: &mut G) {
         self.gather_tree(mem, self.root, self.geometry.start_level(), gather);
     }
@@ -735,7 +756,8 @@ impl PageTables {
         Some(table)
     }
 
-    /// Unlinks the table of `level` on `path` to `iova`, which is unused, and all above it that become so.
+    /// Unlinks the table of `level` on `path` to `iova`, which is unused, and all above it that
+    /// become so.
     fn prune<M: Memory, G: Gather>(
         &self,
         mem: &M,
@@ -763,8 +785,9 @@ impl PageTables {
         }
     }
 
-    /// Hands over `top`, a table of `level` that is unlinked, and all tables below it, each after those below it. Looks only at
-    /// tables above the last level, and there no further than their last live entry.
+    /// Hands over `top`, a table of `level` that is unlinked, and all tables below it, each after
+    /// those below it. Looks only at tables above the last level, and there no further than their
+    /// last live entry.
     fn gather_tree<M: Memory, G: Gather>(&self, mem: &M, top: Table, level: u32, gather: &mut G) {
         /// Where the search is in one table.
         #[derive(Clone, Copy)]

@@ -6,13 +6,14 @@ use super::geometry::ENTRIES;
 use super::memory::{Entries, Memory, Table};
 use super::pte::{self, Prot};
 
-/// The shared NULL tables of levels 1, 2 and 3. One set serves all VMs of a device, for as long as any lives.
+/// The shared NULL tables of levels 1, 2 and 3. One set serves all VMs of a device, for as long as
+/// any lives.
 #[derive(Clone, Copy, Debug)]
 pub struct NullTables([Table; 3]);
 
 impl NullTables {
-    /// Fills `tables` so that all of them translate to the PRR page at physical address `page`, which can be written (as
-    /// far as the attributes go: the hardware drops it).
+    /// Fills `tables` so that all of them translate to the PRR page at physical address `page`,
+    /// which can be written (as far as the attributes go: the hardware drops it).
     pub fn new<M: Memory>(mem: &M, tables: [Table; 3], page: Table) -> Self {
         let [top, middle, leaf] = tables;
         let entries = [

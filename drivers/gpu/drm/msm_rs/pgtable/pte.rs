@@ -2,9 +2,10 @@
 
 //! The entries' format: VMSAv8-64 stage 1 (Arm ARM, D8.3), 4 KiB granule, for the Adreno SMMU.
 //!
-//! The same bits as io-pgtable-arm makes for `ARM_64_LPAE_S1` with the quirks that arm-smmu-qcom sets: TTBR1 is taken off for
-//! per-process tables, and OUTER_WBWA only changes TCR, which the SMMU driver programs. The attribute indices are
-//! those of the MAIR that io-pgtable-arm puts into the same configuration.
+//! The same bits as io-pgtable-arm makes for `ARM_64_LPAE_S1` with the quirks that arm-smmu-qcom
+//! sets: TTBR1 is taken off for per-process tables, and OUTER_WBWA only changes TCR, which the SMMU
+//! driver programs. The attribute indices are those of the MAIR that io-pgtable-arm puts into the
+//! same configuration.
 
 use super::memory::{Table, ADDRESS};
 

@@ -148,10 +148,12 @@ impl Op {
         })
     }
 
-    /// What running it costs at most, counted in page-table entries written, if `reserved` tables of the VM are reserved then.
+    /// What running it costs at most, counted in page-table entries written, if `reserved` tables
+    /// of the VM are reserved then.
     ///
-    /// A mapping of memory writes an entry per page. MAP_NULL and UNMAP change whole tables where they can: not
-    /// those that are reserved, and not at their ends. UNMAP looks at such a table, and clears what a MAP has written before.
+    /// A mapping of memory writes an entry per page. MAP_NULL and UNMAP change whole tables where
+    /// they can: not those that are reserved, and not at their ends. UNMAP looks at such a table,
+    /// and clears what a MAP has written before.
     pub fn entries(&self, reserved: u64) -> u64 {
         /// Entries at both ends, on all levels.
         const ENDS: u64 = 4 * 2 * 512;

@@ -208,7 +208,8 @@ pub enum RelocError {
 }
 
 impl Reloc {
-    /// Checks a raw relocation in a BO of `bo_size` bytes, which follows one of dword `after`, in a table of `nr_bos`.
+    /// Checks a raw relocation in a BO of `bo_size` bytes, which follows one of dword `after`, in a
+    /// table of `nr_bos`.
     ///
     /// # Errors
     ///
@@ -239,7 +240,8 @@ impl Reloc {
         })
     }
 
-    /// What the dword becomes when the BO that is meant is at `iova`: the low half of the shifted address.
+    /// What the dword becomes when the BO that is meant is at `iova`: the low half of the shifted
+    /// address.
     pub fn value(&self, iova: u64) -> u32 {
         let address = iova.wrapping_add(self.offset);
         let by = self.shift.unsigned_abs();

@@ -129,7 +129,8 @@ impl Relocated<'_> {
     }
 }
 
-/// Reads and checks `nr` relocations at `address` in userspace, of commands in a BO of `bo_size` bytes.
+/// Reads and checks `nr` relocations at `address` in userspace, of commands in a BO of `bo_size`
+/// bytes.
 fn parse_relocs(req: &Request<'_>, address: u64, nr: u32, bo_size: u64) -> Result<List<Reloc>> {
     if !req.allows_relocs() {
         return Err(req.invalid(fmt!("relocs not allowed")));

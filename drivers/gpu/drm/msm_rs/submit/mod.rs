@@ -2,14 +2,14 @@
 
 //! The SUBMIT ioctl.
 //!
-//! A request goes through stages, each of which undoes what it did when it is dropped: parsed and looked up (BO table and
-//! commands go right into the [`Submit`]; [`Relocations`]) → locked, with fence slots → backed (the BOs of the table placed
-//! and pinned, or the evicted
-//! BOs of a VM_BIND VM restored) → filled in for the C that runs it → armed → pushed. After filling in, nothing can fail,
-//! so that no fence is ever attached that nobody signals.
+//! A request goes through stages, each of which undoes what it did when it is dropped: parsed and
+//! looked up (BO table and commands go right into the [`Submit`]; [`Relocations`]) → locked, with
+//! fence slots → backed (the BOs of the table placed and pinned, or the evicted BOs of a VM_BIND VM
+//! restored) → filled in for the C that runs it → armed → pushed. After filling in, nothing can
+//! fail, so that no fence is ever attached that nobody signals.
 //!
-//! A VM_BIND context says with VM_BIND what the GPU may reach; its submits list no BOs, and all that is mapped
-//! stays while they run. In other contexts a submit lists what it uses.
+//! A VM_BIND context says with VM_BIND what the GPU may reach; its submits list no BOs, and all
+//! that is mapped stays while they run. In other contexts a submit lists what it uses.
 
 mod commands;
 mod table;

@@ -87,7 +87,8 @@ impl<'l> Placed<'l> {
     ///
     /// # Errors
     ///
-    /// `EBUSY` for a BO that isn't MSM_MADV_WILLNEED, `EINVAL` for one of another VM, `ENOSPC`, `ENOMEM`.
+    /// `EBUSY` for a BO that isn't MSM_MADV_WILLNEED, `EINVAL` for one of another VM, `ENOSPC`,
+    /// `ENOMEM`.
     pub(super) fn new(
         table: &'l [Entry],
         vm: &VmLocked<'_, Managed>,
@@ -103,7 +104,8 @@ impl<'l> Placed<'l> {
         Ok(this)
     }
 
-    /// Pins all BOs, with the LRU lock taken once: pages were allocated before, which is not allowed under it.
+    /// Pins all BOs, with the LRU lock taken once: pages were allocated before, which is not
+    /// allowed under it.
     pub(super) fn pin(self, req: &Request<'_>) -> Pinned<'l> {
         if !self.table.is_empty() {
             let lru = req.lock_lru();
@@ -143,7 +145,8 @@ impl Drop for Placed<'_> {
 pub(super) struct Pinned<'l>(Placed<'l>);
 
 impl Pinned<'_> {
-    /// Leaves places and pins to the submit. `run_job` drops the pins; its fence then guards the pages.
+    /// Leaves places and pins to the submit. `run_job` drops the pins; its fence then guards the
+    /// pages.
     pub(super) fn leave_to_job(self) {
         core::mem::forget(self);
     }

@@ -30,10 +30,11 @@ use crate::{
 
 /// The file is being closed: jobs that wait for a fence never run.
 ///
-/// What they would have changed stays as it is until the page tables go ([`take_down`]), since the GPU may still use it.
+/// What they would have changed stays as it is until the page tables go ([`take_down`]), since the
+/// GPU may still use it.
 pub(crate) fn cancel(vm: &GpuVm<Bind>) {
-    // No requests come any more, so that the list stays as it is. Killing waits for the job that is running, so neither
-    // the list's lock nor the slot's is held.
+    // No requests come any more, so that the list stays as it is. Killing waits for the job that is
+    // running, so neither the list's lock nor the slot's is held.
     let queue_of = |index: usize| {
         let guard = vm.state().pending.lock();
         let pending: &PendingJobs = &guard;
@@ -88,13 +89,14 @@ fn take_down(vm: &GpuVm<Bind>) {
     }
 }
 
-/// Takes all VMAs out of a VM whose page tables are gone. They are to be dropped with no lock held: freeing an imported
-/// BO takes its exporter's.
+/// Takes all VMAs out of a VM whose page tables are gone. They are to be dropped with no lock held:
+/// freeing an imported BO takes its exporter's.
 fn remove_vmas(vm: &GpuVm<Bind>) -> GpuVaList<Bind> {
     loop {
         match try_remove_vmas(vm) {
             Ok(removed) => return removed,
-            // The list of locks takes some memory. Nobody can be told that there is none, and reclaim may find some.
+            // The list of locks takes some memory. Nobody can be told that there is none, and
+            // reclaim may find some.
             Err(_) => fsleep(Delta::from_millis(10)),
         }
     }

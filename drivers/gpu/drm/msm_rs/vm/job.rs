@@ -237,7 +237,8 @@ impl Slot {
         };
     }
 
-    /// The scheduler is done with the job. Returns what there is to drop: nothing, if it didn't run.
+    /// The scheduler is done with the job. Returns what there is to drop: nothing, if it didn't
+    /// run.
     fn end(&self) -> Option<Done> {
         let mut state = self.state.lock();
         match replace(&mut *state, State::Over) {
@@ -252,7 +253,8 @@ impl Slot {
 
 /// What the scheduler's job carries.
 ///
-/// A cancelled job is freed when what it waited for is signalled, perhaps long after the file was closed.
+/// A cancelled job is freed when what it waited for is signalled, perhaps long after the file was
+/// closed.
 pub(crate) struct BindJob(Arc<Slot>);
 
 impl BindJob {
@@ -267,8 +269,8 @@ impl jobs::Work for BindJob {
         self.0.run(vm);
     }
 
-    /// If the VMA tree has changed by then, the page tables have to follow all the same; if not, the
-    /// slot is empty.
+    /// If the VMA tree has changed by then, the page tables have to follow all the same; if not,
+    /// the slot is empty.
     fn abandon(&mut self) {}
 
     fn finished() -> &'static Finished<Jobs<Self>> {

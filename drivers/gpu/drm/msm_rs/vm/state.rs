@@ -119,7 +119,8 @@ pub(crate) struct PendingJob {
     pub(crate) fence: ARef<Fence>,
     /// The iovas that it changes.
     pub(crate) ranges: Ranges,
-    /// Whether it waits for more than a worker, or did when it was asked for. See [`crate::address_space::throttle`].
+    /// Whether it waits for more than a worker, or did when it was asked for. See
+    /// [`crate::address_space::throttle`].
     pub(crate) waits: bool,
     /// Its work.
     pub(crate) slot: Arc<Slot>,
@@ -133,7 +134,8 @@ impl PendingJob {
 }
 
 impl PendingJobs {
-    /// Forgets the jobs that have run, if they may be half of the list. A job that was cancelled, or in vain, is kept, with its work.
+    /// Forgets the jobs that have run, if they may be half of the list. A job that was cancelled,
+    /// or in vain, is kept, with its work.
     pub(crate) fn prune(&mut self) {
         if self.jobs.len() >= self.prune_at {
             self.jobs
