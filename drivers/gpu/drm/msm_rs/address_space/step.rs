@@ -12,11 +12,11 @@ pub(crate) struct Step {
     pub(crate) range: VaRange,
     /// Whether something was mapped there, by an earlier job or by this one.
     pub(crate) removes: bool,
-    pub(crate) what: What,
+    pub(crate) kind: StepKind,
 }
 
 /// What a step does.
-pub(crate) enum What {
+pub(crate) enum StepKind {
     /// Write entries: for a BO's pages from `offset`, or for the PRR page.
     Map {
         /// The BO's; `None` for a NULL mapping.

@@ -108,7 +108,7 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
 
     let slot = Arc::pin_init(Slot::new(), GFP_KERNEL)?;
     let mut job = new_job(req, vm, &queue, BindJob::new(slot.clone()))?;
-    let told = req.sync(&mut job)?;
+    let out_fences = req.sync(&mut job)?;
 
     let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;
 
@@ -164,7 +164,7 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
         let (steps, log_entries) = plan.commit(vm);
         pending.seqno = seqno;
         slot.fill(Work {
-            queue: Some(queue.another()),
+            queue: Some(queue.clone()),
             steps,
             log_entries,
             reservation,
@@ -183,7 +183,7 @@ pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
         locked.attach_bookkeep(&fence);
         armed.push();
 
-        req.tell(told, fence);
+        req.tell(out_fences, fence);
         drop(queue_locked);
         return Ok(());
     }

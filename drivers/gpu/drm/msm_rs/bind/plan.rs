@@ -19,7 +19,7 @@ use crate::{
         },
         step::{
             Step,
-            What, //
+            StepKind, //
         },
     },
     ffi::{
@@ -88,14 +88,14 @@ impl<'l> Plan<'l> {
             dirty: false,
             removes: false,
         };
-        let what = match op.request() {
+        let kind = match op.request() {
             None => {
                 vm.sm_unmap(op.range, &mut steps)?;
-                What::Unmap
+                StepKind::Unmap
             }
             Some(map) => {
                 vm.sm_map(&map, &mut steps)?;
-                What::Map {
+                StepKind::Map {
                     pages,
                     offset: map.offset,
                 }
@@ -106,7 +106,7 @@ impl<'l> Plan<'l> {
             self.txn.step(Step {
                 range: op.range,
                 removes,
-                what,
+                kind,
             })?;
         }
         Ok(())

@@ -45,7 +45,7 @@ mod cases {
             },
             step::{
                 Step,
-                What, //
+                StepKind, //
             },
             tables::Unreachable, //
         },
@@ -642,10 +642,10 @@ mod cases {
                 let at = pages(step.range);
                 let entries = self.table.get_mut(at).ok_or(EINVAL)?;
                 for (i, entry) in entries.iter_mut().enumerate() {
-                    *entry = match &step.what {
-                        What::Unmap => Entry::Invalid,
-                        What::Map { pages: None, .. } => Entry::Null,
-                        What::Map {
+                    *entry = match &step.kind {
+                        StepKind::Unmap => Entry::Invalid,
+                        StepKind::Map { pages: None, .. } => Entry::Null,
+                        StepKind::Map {
                             pages: Some(pages),
                             offset,
                         } => {
@@ -701,7 +701,7 @@ mod cases {
             let commit = how >= 2;
             let unlocked = (how == 2).then(|| random.below(PRIVATE));
 
-            let mut after = self.model.another()?;
+            let mut after = self.model.clone()?;
             let mut ops = KVec::with_capacity(nr, GFP_KERNEL)?;
             let mut log = KVec::new();
             let mut steps = 0;

@@ -160,7 +160,7 @@ impl<'a> Caller<'a> {
         &self,
         named: &Named,
         job: *mut bindings::drm_sched_job,
-    ) -> Result<Told> {
+    ) -> Result<OutFences> {
         let file = named.out_fence.then(OutFence::new).transpose()?;
         if let Some(fd) = named.in_fence {
             let fence =
@@ -175,7 +175,7 @@ impl<'a> Caller<'a> {
         let reset = unsafe { InSyncobjs::parse(self.dev, self.file, job, named.in_syncobjs)? };
         // SAFETY: As above.
         let attach = unsafe { OutSyncobjs::parse(self.dev, self.file, named.out_syncobjs)? };
-        Ok(Told {
+        Ok(OutFences {
             reset,
             attach,
             file,
@@ -217,15 +217,16 @@ pub(super) struct Named {
     pub(super) out_syncobjs: SyncobjArray,
 }
 
-/// Those who are told of a job's fence once it is pushed. Dropped, they learn nothing.
-pub(crate) struct Told {
+/// What gets a job's fence once it is pushed: syncobjs, and a sync file. Dropped, they stay as they
+/// are.
+pub(crate) struct OutFences {
     reset: Option<InSyncobjs>,
     attach: Option<OutSyncobjs>,
     file: Option<OutFence>,
 }
 
-impl Told {
-    /// Tells them. Returns the descriptor of the fence's file, if one was asked for.
+impl OutFences {
+    /// Gives them the fence. Returns the descriptor of the fence's file, if one was asked for.
     pub(super) fn tell(self, fence: ARef<Fence>) -> Option<i32> {
         if let Some(syncobjs) = self.reset {
             syncobjs.reset();

@@ -83,13 +83,6 @@ impl Queue {
         unsafe { (*self.0.as_ptr()).entity }
     }
 
-    /// Another reference.
-    pub(crate) fn another(&self) -> Self {
-        // SAFETY: Alive.
-        unsafe { bindings::msm_rs_queue_get(self.0.as_ptr()) };
-        Self(self.0)
-    }
-
     /// Locks the queue: jobs are armed and pushed in one order.
     ///
     /// # Errors
@@ -109,6 +102,15 @@ impl Queue {
     pub(crate) fn kill(&self) {
         // SAFETY: Alive, with a scheduler that only the VM's queues use. A file is closed once.
         unsafe { sched::kill(self.entity()) };
+    }
+}
+
+impl Clone for Queue {
+    /// Another reference.
+    fn clone(&self) -> Self {
+        // SAFETY: Alive.
+        unsafe { bindings::msm_rs_queue_get(self.0.as_ptr()) };
+        Self(self.0)
     }
 }
 

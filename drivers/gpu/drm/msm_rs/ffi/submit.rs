@@ -32,7 +32,7 @@ use super::{
     caller::{
         Caller,
         Named,
-        Told, //
+        OutFences, //
     },
     fences::SyncobjArray,
     module::InUse,
@@ -245,12 +245,12 @@ impl<'a> Request<'a> {
         !self.has(bindings::MSM_SUBMIT_NO_IMPLICIT)
     }
 
-    /// Lets `submit` wait for what the request names, and prepares telling those whom it names.
+    /// Lets `submit` wait for what the request names, and prepares what gets its fence.
     ///
     /// # Errors
     ///
     /// See [`Caller::sync`].
-    pub(crate) fn sync(&self, submit: &mut Submit) -> Result<Told> {
+    pub(crate) fn sync(&self, submit: &mut Submit) -> Result<OutFences> {
         let args = &self.args;
         let array = |flag, addr, nr| {
             if self.has(flag) {
@@ -284,9 +284,9 @@ impl<'a> Request<'a> {
     }
 
     /// Tells of the submit's fence. Its number, and the descriptor of its file, go to userspace.
-    pub(crate) fn tell(&mut self, told: Told, fence: ARef<Fence>, number: u32) {
+    pub(crate) fn tell(&mut self, out_fences: OutFences, fence: ARef<Fence>, number: u32) {
         self.args.fence = number;
-        if let Some(fd) = told.tell(fence) {
+        if let Some(fd) = out_fences.tell(fence) {
             self.args.fence_fd = fd;
         }
     }
@@ -376,7 +376,7 @@ impl Submit {
             let submit = raw.as_ptr();
             // INVARIANT: It was made with one reference.
             let this = Self(raw);
-            (*submit).queue = queue.another().into_raw();
+            (*submit).queue = queue.clone().into_raw();
             (*submit).dev = req.dev();
             (*submit).gpu = req.gpu();
             (*submit).vm = req.any_vm().as_raw();

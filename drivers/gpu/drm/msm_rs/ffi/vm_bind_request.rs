@@ -19,7 +19,7 @@ use super::{
     caller::{
         Caller,
         Named,
-        Told, //
+        OutFences, //
     },
     fences::SyncobjArray,
     jobs::{
@@ -176,12 +176,12 @@ impl<'a> Request<'a> {
         self.caller.queue(self.args.queue_id, Kind::Bind)
     }
 
-    /// Lets `job` wait for what the request names, and prepares telling those whom it names.
+    /// Lets `job` wait for what the request names, and prepares what gets its fence.
     ///
     /// # Errors
     ///
     /// See [`Caller::sync`].
-    pub(crate) fn sync<W: Work>(&self, job: &mut PendingJob<Jobs<W>>) -> Result<Told> {
+    pub(crate) fn sync<W: Work>(&self, job: &mut PendingJob<Jobs<W>>) -> Result<OutFences> {
         let args = &self.args;
         let has = |flag| args.flags & flag != 0;
         // Unlike SUBMIT, VM_BIND has no flags for the arrays: at address 0 there is none, whatever
@@ -202,8 +202,8 @@ impl<'a> Request<'a> {
     }
 
     /// Tells of the job's fence. The descriptor of its file goes to userspace.
-    pub(crate) fn tell(&mut self, told: Told, fence: ARef<Fence>) {
-        if let Some(fd) = told.tell(fence) {
+    pub(crate) fn tell(&mut self, out_fences: OutFences, fence: ARef<Fence>) {
+        if let Some(fd) = out_fences.tell(fence) {
             self.args.fence_fd = fd;
         }
     }

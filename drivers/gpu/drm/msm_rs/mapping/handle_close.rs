@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// How long a fatal signal may go unnoticed, in ms.
-const NOTICE: u32 = 50;
+const SIGNAL_POLL_MS: u32 = 50;
 
 /// Whose submits use the VMAs of a VM.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ impl Users {
 }
 
 /// A VMA that goes when no submit uses it, unless a handle wants it again.
-struct Parting {
+struct DeferredUnmap {
     bo: ARef<Bo>,
     vm: ARef<GpuVm<Managed>>,
     users: Users,
@@ -66,7 +66,7 @@ struct Parting {
     _module: InUse,
 }
 
-impl WhenIdle for Parting {
+impl WhenIdle for DeferredUnmap {
     fn busy(&self) -> Option<ARef<Fence>> {
         self.users.busy(&self.bo)
     }
@@ -103,7 +103,7 @@ fn part(bo: &Bo, vm: &GpuVm<Managed>, users: Users) -> Result<(), ARef<Fence>> {
 pub(crate) fn handle_closed(bo: &Bo, vm: &GpuVm<Managed>, users: Users) {
     while let Err(fence) = part(bo, vm, users) {
         if ffi::is_dying() {
-            let parting = Parting {
+            let parting = DeferredUnmap {
                 bo: bo.into(),
                 vm: vm.into(),
                 users,
@@ -113,6 +113,6 @@ pub(crate) fn handle_closed(bo: &Bo, vm: &GpuVm<Managed>, users: Users) {
                 return;
             }
         }
-        fence.wait_timeout(msecs_to_jiffies(NOTICE) as usize);
+        fence.wait_timeout(msecs_to_jiffies(SIGNAL_POLL_MS) as usize);
     }
 }

@@ -20,7 +20,7 @@ use kernel::{
 
 use crate::{
     ffi::{
-        caller::Told,
+        caller::OutFences,
         queue::Queue,
         submit::{
             Request,
@@ -55,13 +55,13 @@ pub(crate) fn submit(req: &mut Request<'_>) -> Result {
     }
 
     let mut submit = Submit::new(req, &queue)?;
-    let told = req.sync(&mut submit)?;
+    let out_fences = req.sync(&mut submit)?;
     submit.list_bos(req)?;
     let relocations = commands::parse(req, &mut submit)?;
 
     match req.any_vm() {
-        AnyVm::Managed(vm) => with_table(req, &queue, submit, told, vm, &relocations),
-        AnyVm::Bind(vm) => with_all_mapped(req, &queue, submit, told, vm),
+        AnyVm::Managed(vm) => with_table(req, &queue, submit, out_fences, vm, &relocations),
+        AnyVm::Bind(vm) => with_all_mapped(req, &queue, submit, out_fences, vm),
     }
 }
 
@@ -70,7 +70,7 @@ fn with_table(
     req: &mut Request<'_>,
     queue: &Queue,
     mut submit: Submit,
-    told: Told,
+    out_fences: OutFences,
     vm: &GpuVm<Managed>,
     relocations: &Relocations,
 ) -> Result {
@@ -110,7 +110,7 @@ fn with_table(
     let fence = armed.finished();
     locked.attach_each(&fence, table::usages(armed.table()));
     let number = armed.push(&queue_locked);
-    req.tell(told, fence, number);
+    req.tell(out_fences, fence, number);
     Ok(())
 }
 
@@ -119,7 +119,7 @@ fn with_all_mapped(
     req: &mut Request<'_>,
     queue: &Queue,
     submit: Submit,
-    told: Told,
+    out_fences: OutFences,
     vm: &GpuVm<Bind>,
 ) -> Result {
     let queue_locked = queue.lock()?;
@@ -142,6 +142,6 @@ fn with_all_mapped(
     let fence = armed.finished();
     locked.attach_bookkeep(&fence);
     let number = armed.push(&queue_locked);
-    req.tell(told, fence, number);
+    req.tell(out_fences, fence, number);
     Ok(())
 }

@@ -36,7 +36,7 @@ use kernel::{
 use crate::{
     address_space::{
         reservation::Reservation,
-        step::What,
+        step::StepKind,
         tables::{
             TornDown,
             Unreachable, //
@@ -111,7 +111,7 @@ impl Work {
         // In the order of the ops: what one maps another may take away.
         let mut mapped = false;
         for step in self.steps.steps() {
-            if let What::Map { pages, offset } = &step.what {
+            if let StepKind::Map { pages, offset } = &step.kind {
                 mapped = true;
                 if written.is_ok() {
                     written = change.map(step.range, pages.as_ref(), *offset);
