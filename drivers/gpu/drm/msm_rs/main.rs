@@ -43,11 +43,9 @@ mod entry;
 #[allow(unsafe_code)]
 mod ffi;
 mod mapping;
-// `tests/pure` compiles it for the host, too, and uses more of it.
-#[allow(dead_code, unreachable_pub)]
+#[allow(unreachable_pub)]
 mod pgtable;
-// `tests/pure` compiles it for the host, too, and uses more of it.
-#[allow(dead_code, unreachable_pub)]
+#[allow(unreachable_pub)]
 mod pure;
 mod shrinker;
 mod submit;

@@ -199,6 +199,7 @@ impl PageTables {
     }
 
     /// The root, for TTBR0. Only its first 2^(ias − its entries' shift) entries are used.
+    #[allow(dead_code, reason = "`tests/pure` uses it")]
     pub const fn root(&self) -> Table {
         self.root
     }
@@ -211,6 +212,7 @@ impl PageTables {
     /// How many tables of the footprint don't exist now.
     ///
     /// Exactly what [`Self::reserve`] would take from a pool. O(1) per table of the footprint.
+    #[allow(dead_code, reason = "`tests/pure` uses it")]
     pub fn need<M: Memory, B: ReachBuf>(&self, mem: &M, footprint: &Footprint<B>) -> u64 {
         self.each(mem, footprint, |_| {})
     }

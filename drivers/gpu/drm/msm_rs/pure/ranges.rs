@@ -90,6 +90,7 @@ fn skip_to(set: &[VaRange], address: u64) -> &[VaRange] {
 ///
 /// The number of blocks below 2^64 is at most 2^64, and no range reaches the last byte, so it can't
 /// overflow.
+#[allow(dead_code, reason = "`tests/pure` uses it")]
 pub fn count_blocks(set: &[VaRange], shift: u32) -> u64 {
     let block = |address: u64| address.checked_shr(shift).unwrap_or(0);
     let mut count = 0u64;
