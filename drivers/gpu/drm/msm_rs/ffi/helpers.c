@@ -472,8 +472,8 @@ HELPER(void, msm_rs_helper_msm_rs_prr_set, struct msm_mmu *domain, u64 page)
 
 /*
  * Whether the GPU sleeps with the system. Then it has no power, and so nobody translates. When in
- * this time the SMMU's clocks are off and on again, neither runtime PM says nor the PM core's flags,
- * which change before or after the fact.
+ * this time the SMMU's clocks are off and on again, neither runtime PM says nor the PM core's
+ * flags, which change before or after the fact.
  */
 static bool msm_rs_is_asleep;
 static DECLARE_RWSEM(msm_rs_sleep_lock);
@@ -486,9 +486,12 @@ static DECLARE_RWSEM(msm_rs_sleep_lock);
  */
 static void msm_rs_smmu_flush(const struct adreno_smmu_priv *priv)
 {
-	const struct io_pgtable_cfg *cfg = priv && priv->cookie ? priv->get_ttbr1_cfg(priv->cookie) : NULL;
+	const struct io_pgtable_cfg *cfg;
 	int awake;
 
+	if (!priv || !priv->cookie)
+		return;
+	cfg = priv->get_ttbr1_cfg(priv->cookie);
 	/* Nobody translates when the GPU is gone. */
 	if (!cfg)
 		return;
@@ -539,7 +542,10 @@ void msm_rs_gpu_resumes(struct msm_gpu *gpu)
 {
 	/* The first time after adreno_unbind(). */
 	msm_rs_gpu_awake();
-	/* Its supplier, the SMMU, is active by now. Who saw that it wasn't has changed the entries before. */
+	/*
+	 * Its supplier, the SMMU, is active by now. Who saw that it wasn't has changed the entries
+	 * before.
+	 */
 	msm_rs_smmu_flush(dev_get_drvdata(&gpu->pdev->dev));
 }
 
