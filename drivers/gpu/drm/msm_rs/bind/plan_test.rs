@@ -701,7 +701,7 @@ mod cases {
             let commit = how >= 2;
             let unlocked = (how == 2).then(|| random.below(PRIVATE));
 
-            let mut after = self.model.clone()?;
+            let mut after = self.model.another()?;
             let mut ops = KVec::with_capacity(nr, GFP_KERNEL)?;
             let mut log = KVec::new();
             let mut steps = 0;

@@ -2,7 +2,7 @@
 
 //! The functions that C calls: those of `msm_gem.h` about BOs. C's prototypes say what they do, and
 //! by `_locked` which of them want the BO's resv locked. `msm_gem_object_set_name()`, which takes a
-//! format, is in helpers.c.
+//! format, is in ffi/helpers/bo.c.
 
 #![allow(
     clippy::missing_safety_doc,

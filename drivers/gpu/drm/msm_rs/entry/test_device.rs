@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! For KUnit tests: a device that is only as much of one as BOs need, see helpers.c.
+//! For KUnit tests: a device that is only as much of one as BOs need, see helpers/test_device.c.
 
 use core::{
     ops::Range,

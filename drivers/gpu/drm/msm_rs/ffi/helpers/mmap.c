@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Userspace's mappings of BOs, and their faults.
+ *
+ * Part of ../helpers.c.
+ */
+
+/* A private mapping would copy pages that have no struct page as far as mm is concerned. */
+HELPER(int, msm_rs_helper_msm_rs_mmap, struct vm_area_struct *vma, bool write_combined)
+{
+	if (vma_is_cow_mapping(vma))
+		return -EINVAL;
+	vm_flags_set(vma, VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
+	vma->vm_page_prot = vma_get_page_prot(vma);
+	if (write_combined)
+		vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
+	return 0;
+}
+
+HELPER(struct drm_gem_object *, msm_rs_helper_msm_rs_fault_object, struct vm_fault *vmf)
+{
+	return vmf->vma->vm_private_data;
+}
+
+/* Which page of the BO: not of the mapping, which may be a part of the BO. */
+HELPER(u64, msm_rs_helper_msm_rs_fault_index, struct vm_fault *vmf)
+{
+	struct drm_gem_object *obj = vmf->vma->vm_private_data;
+
+	return vmf->pgoff - drm_vma_node_start(&obj->vma_node);
+}
+
+HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_insert, struct vm_fault *vmf, struct page *page)
+{
+	return vmf_insert_pfn(vmf->vma, vmf->address, page_to_pfn(page));
+}
+
+/*
+ * After a signal the access is tried again. Not for want of memory: VM_FAULT_OOM is for who has had
+ * the OOM killer called, or the access is tried again for ever.
+ */
+HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_error, int err)
+{
+	return err == -EINTR || err == -ERESTARTSYS ? VM_FAULT_NOPAGE : VM_FAULT_SIGBUS;
+}
