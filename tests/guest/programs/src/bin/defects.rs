@@ -8,7 +8,6 @@ use programs::{pattern, Census, Gpu, Tolerance};
 use std::{
     fs,
     process::ExitCode,
-    thread::sleep,
     time::{Duration, Instant},
 };
 use uapi::{abi, debugfs, memory, Errno, Pm4, PAGE};

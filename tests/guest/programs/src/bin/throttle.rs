@@ -2,14 +2,10 @@
 
 //! What waiting binds may cost: page tables reserved for them are memory that nobody else has.
 
-use harness::{ensure, ensure_eq, Context, Ended, Outcome, Process, Test};
+use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
 use nix::sys::signal::Signal;
 use programs::{Gpu, PATIENCE};
-use std::{
-    process::ExitCode,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, thread::sleep, time::Duration};
 use uapi::{memory, Bo, Errno, HeldFence, SyncFile, VmBind};
 
 const MIB: u64 = 1 << 20;

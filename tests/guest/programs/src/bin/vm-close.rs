@@ -8,12 +8,7 @@ use nix::{
     unistd::getpid, //
 };
 use programs::{pattern, Census, Gpu, Legacy, Tolerance, PATIENCE};
-use std::{
-    mem::forget,
-    process::ExitCode,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{mem::forget, process::ExitCode, thread::sleep, time::Duration};
 use uapi::{
     abi::{MSM_SUBMIT_BO_READ, MSM_SUBMIT_BO_WRITE},
     devcoredump::Devcoredump,
@@ -284,12 +279,10 @@ fn ends_while_something_waits(busy: Busy, how: Ended, at_once: bool) -> Outcome 
         }
         Ok(())
     })?;
-    // Anything it has to wait for isn't there: the fence is held, which it can be for 10 s.
-    ensure_eq!(
-        child.wait(Duration::from_secs(8))?,
-        Some(how),
-        "the process"
-    );
+    // It may take its time on a busy machine, but it doesn't wait for the fence.
+    ensure_eq!(child.wait(2 * HeldFence::LIMIT)?, Some(how), "the process");
+    held.still_held()
+        .context("the fence that the process needn't wait for")?;
     if at_once {
         bos.restored().context("while the fence is held")?;
     }
@@ -358,7 +351,6 @@ fn defect_10_many_files(_: &mut Test) -> Outcome {
     let _tolerance = Tolerance::new()?;
     let before = Census::new()?;
     let held = HeldFence::new().context("held fence")?;
-    let begin = Instant::now();
     for _ in 0..8 {
         let gpu = Gpu::new()?;
         let bo = gpu.bo(1, 64 * PAGE)?;
@@ -368,11 +360,7 @@ fn defect_10_many_files(_: &mut Test) -> Outcome {
             .after(held.file())
             .send_only()?;
     }
-    let took = begin.elapsed();
-    ensure!(
-        took < Duration::from_secs(8),
-        "closing eight files took {took:?}"
-    );
+    // Closing doesn't wait for it.
     held.signal().context("the fence was held")?;
     before.restored()
 }
