@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Makes a PCI device, the virtual Adreno, look like the Adreno and SMMU of a Qualcomm SoC, so that their drivers bind
- * to it unchanged.
+ * Makes a PCI device, the virtual Adreno, look like the Adreno and SMMU of a Qualcomm SoC, so that
+ * their drivers bind to it unchanged.
  *
  * The PCI driver applies an overlay to the device tree (vadreno.dtso). The driver of the overlay's
  * bus node then provides what a SoC has around a GPU: interrupts (each is one MSI-X vector), the
@@ -77,8 +77,8 @@ struct vadreno {
 static struct vadreno *vadreno;
 
 /*
- * msm.ko asks for the memory controller's layout. On a SoC ubwc_config.ko answers, from the machine's compatible; here
- * that module isn't loaded.
+ * msm.ko asks for the memory controller's layout. On a SoC ubwc_config.ko answers, from the
+ * machine's compatible; here that module isn't loaded.
  */
 const struct qcom_ubwc_cfg_data *qcom_ubwc_config_get_data(void)
 {
@@ -118,7 +118,8 @@ static int vadreno_power_off(struct generic_pm_domain *genpd)
 	return 0;
 }
 
-static int vadreno_init_domain(struct vadreno *va, struct vadreno_domain *domain, const char *name, u64 bit)
+static int vadreno_init_domain(struct vadreno *va, struct vadreno_domain *domain,
+			       const char *name, u64 bit)
 {
 	domain->vadreno = va;
 	domain->bit = bit;
@@ -202,7 +203,8 @@ static int vadreno_request_irqs(struct vadreno *va)
 	for (i = 0; i < VADRENO_VECTORS; i++) {
 		vectors[i].vadreno = va;
 		vectors[i].number = i;
-		ret = devm_request_irq(dev, pci_irq_vector(va->pdev, i), vadreno_irq, 0, "vadreno", &vectors[i]);
+		ret = devm_request_irq(dev, pci_irq_vector(va->pdev, i), vadreno_irq, 0, "vadreno",
+				       &vectors[i]);
 		if (ret)
 			return ret;
 	}
@@ -272,7 +274,8 @@ static struct device *vadreno_device(struct device *bus, const char *compatible)
 	return NULL;
 }
 
-static ssize_t asleep_store(struct device *bus, struct device_attribute *attr, const char *buf, size_t len)
+static ssize_t asleep_store(struct device *bus, struct device_attribute *attr, const char *buf,
+			    size_t len)
 {
 	static DEFINE_MUTEX(lock);
 	enum { AWAKE, ASLEEP, WAKING };
@@ -287,7 +290,8 @@ static ssize_t asleep_store(struct device *bus, struct device_attribute *attr, c
 	guard(mutex)(&lock);
 	if (wanted == state)
 		return len;
-	if (wanted > WAKING || (wanted == ASLEEP && state != AWAKE) || (wanted == WAKING && state != ASLEEP))
+	if (wanted > WAKING || (wanted == ASLEEP && state != AWAKE) ||
+	    (wanted == WAKING && state != ASLEEP))
 		return -EINVAL;
 	gpu = vadreno_device(bus, "qcom,adreno");
 	smmu = vadreno_device(bus, "qcom,adreno-smmu");
@@ -344,7 +348,8 @@ static int vadreno_bus_probe(struct platform_device *bus)
 	struct device *dev = &bus->dev;
 	int ret;
 
-	va->irqs = irq_domain_create_linear(dev_fwnode(dev), VADRENO_VECTORS, &vadreno_irq_ops, NULL);
+	va->irqs = irq_domain_create_linear(dev_fwnode(dev), VADRENO_VECTORS, &vadreno_irq_ops,
+					    NULL);
 	if (!va->irqs)
 		return -ENOMEM;
 	ret = vadreno_request_irqs(va);
@@ -460,7 +465,10 @@ static struct pci_driver vadreno_driver = {
 	},
 };
 
-/* More kernel addresses are asked for than there are, so that everybody is asked who could give some back. */
+/*
+ * More kernel addresses are asked for than there are, so that everybody is asked who could give
+ * some back.
+ */
 static int vadreno_exhaust_kernel_addresses(const char *value, const struct kernel_param *param)
 {
 	void __iomem *all = ioremap(0, IOREMAP_END - IOREMAP_START + PAGE_SIZE);
@@ -475,11 +483,13 @@ static const struct kernel_param_ops vadreno_exhaust_ops = {
 	.set = vadreno_exhaust_kernel_addresses,
 };
 module_param_cb(exhaust_kernel_addresses, &vadreno_exhaust_ops, NULL, 0200);
-MODULE_PARM_DESC(exhaust_kernel_addresses, "write anything to be short of kernel addresses for a moment");
+MODULE_PARM_DESC(exhaust_kernel_addresses,
+		 "write anything to be short of kernel addresses for a moment");
 
 /*
- * Somebody else uses a dma-buf: attached to it, mapped for DMA and for the kernel, where its first dword is counted up. All of that is
- * over when the write is. vgem, which the tests have as well, attaches but never maps.
+ * Somebody else uses a dma-buf: attached to it, mapped for DMA and for the kernel, where its first
+ * dword is counted up. All of that is over when the write is. vgem, which the tests have as well,
+ * attaches but never maps.
  */
 
 static int vadreno_count_up(struct dma_buf *dma_buf)
@@ -542,11 +552,13 @@ static const struct kernel_param_ops vadreno_use_dma_buf_ops = {
 	.set = vadreno_use_dma_buf,
 };
 module_param_cb(use_dma_buf, &vadreno_use_dma_buf_ops, NULL, 0200);
-MODULE_PARM_DESC(use_dma_buf, "write a file descriptor: its dma-buf is attached to and mapped, and its first dword counted up");
+MODULE_PARM_DESC(use_dma_buf,
+		 "write a file descriptor: its dma-buf is attached to and mapped, and its first "
+		 "dword counted up");
 
 /*
- * Userspace of GPUs before Adreno 6xx sends relocations; those of others aren't accepted. For what the kernel does with them, the GPU
- * makes no difference.
+ * Userspace of GPUs before Adreno 6xx sends relocations; those of others aren't accepted. For what
+ * the kernel does with them, the GPU makes no difference.
  */
 struct msm_gpu *vadreno_gpu(struct device **dev)
 {
@@ -605,8 +617,9 @@ module_param_cb(allow_relocs, &vadreno_relocs_ops, NULL, 0600);
 MODULE_PARM_DESC(allow_relocs, "whether SUBMITs may have relocations, as with older GPUs");
 
 /*
- * In system sleep the guest's own devices stay awake: programs and their output go through them, and some of their drivers can't sleep.
- * So does the PCI device that the GPU is made of. The GPU and its SMMU sleep as on hardware.
+ * In system sleep the guest's own devices stay awake: programs and their output go through them,
+ * and some of their drivers can't sleep. So does the PCI device that the GPU is made of. The GPU
+ * and its SMMU sleep as on hardware.
  */
 static int vadreno_stay_awake(struct device *dev, void *data)
 {

@@ -2,10 +2,10 @@
 /*
  * The watch: no page goes back to the kernel while the GPU can reach it.
  *
- * Probes on the tracepoints of the page allocator see each page that is freed, and ask the virtual Adreno whether page
- * tables, or its TLB, lead there (tests/vadreno/src/freed.rs). Anonymous memory isn't asked about, since no driver maps
- * that for the GPU. A question costs an exit to the device's process, so pages that are freed together are asked about
- * together.
+ * Probes on the tracepoints of the page allocator see each page that is freed, and ask the virtual
+ * Adreno whether page tables, or its TLB, lead there (tests/vadreno/src/freed.rs). Anonymous memory
+ * isn't asked about, since no driver maps that for the GPU. A question costs an exit to the
+ * device's process, so pages that are freed together are asked about together.
  *
  * What is found is printed as a BUG, on which tests/vm ends the guest.
  */
@@ -43,11 +43,15 @@
 #define FREED_BARE	0x648
 #define FREED_MAX	511
 
-static const char * const ways[] = { "mapped by a table", "in the TLB", "is a table", "is a table in the TLB" };
+static const char * const ways[] = {
+	"mapped by a table", "in the TLB", "is a table", "is a table in the TLB"
+};
 
 static uint watch;
 module_param(watch, uint, 0400);
-MODULE_PARM_DESC(watch, "look up each page that is freed: 1: yes, 2: but let the tables of contexts that end pass");
+MODULE_PARM_DESC(watch,
+		 "look up each page that is freed: 1: yes, 2: but let the tables of contexts that "
+		 "end pass");
 
 /* Guards the list and the device's registers. */
 static DEFINE_RAW_SPINLOCK(watch_lock);
@@ -100,14 +104,14 @@ static void print_c_log(struct msm_gem_vm *vm)
 		struct msm_gem_vm_log_entry *entry = &vm->log[(vm->log_idx + i) & (len - 1)];
 
 		if (entry->op)
-			pr_emerg("  - %s:%d: %#018llx-%#018llx\n", entry->op, entry->queue_id, entry->iova,
-				 entry->iova + entry->range);
+			pr_emerg("  - %s:%d: %#018llx-%#018llx\n", entry->op, entry->queue_id,
+				 entry->iova, entry->iova + entry->range);
 	}
 }
 
 /*
- * The VM whose root that is, if its file is open. Its own msm.ko prints the log of a VM when it declares it unusable: here no more is
- * expected of it.
+ * The VM whose root that is, if its file is open. Its own msm.ko prints the log of a VM when it
+ * declares it unusable: here no more is expected of it.
  */
 static void print_vm_log(u64 ttbr0)
 {
@@ -134,7 +138,8 @@ static void print_vm_log(u64 ttbr0)
 		phys_addr_t root;
 		int asid;
 
-		if (!vm || !to_msm_vm(vm)->mmu || params(to_msm_vm(vm)->mmu, &root, &asid) || root != ttbr0)
+		if (!vm || !to_msm_vm(vm)->mmu || params(to_msm_vm(vm)->mmu, &root, &asid) ||
+		    root != ttbr0)
 			continue;
 		found = true;
 		pr_emerg("msm watch: the log of the VM of ttbr0 %#llx:\n", ttbr0);
@@ -166,10 +171,13 @@ static void watch_print(struct irq_work *work)
 
 	for (i = 0; i < ARRAY_SIZE(ways); i++)
 		if (finding.how & BIT_ULL(i))
-			len += scnprintf(how + len, sizeof(how) - len, "%s%s", len ? ", " : "", ways[i]);
-	pr_emerg("BUG: msm watch: page %#llx %s while it is reachable: iova %#llx ttbr0 %#llx (%.*s)\n", finding.page,
-		 finding.what, finding.iova, finding.ttbr0, len, how);
-	pr_emerg("CPU: %d PID: %d Comm: %s, loaded: ttbr0 %#llx\n", finding.cpu, finding.pid, finding.comm, finding.loaded);
+			len += scnprintf(how + len, sizeof(how) - len, "%s%s", len ? ", " : "",
+					 ways[i]);
+	pr_emerg("BUG: msm watch: page %#llx %s while it is reachable: "
+		 "iova %#llx ttbr0 %#llx (%.*s)\n",
+		 finding.page, finding.what, finding.iova, finding.ttbr0, len, how);
+	pr_emerg("CPU: %d PID: %d Comm: %s, loaded: ttbr0 %#llx\n", finding.cpu, finding.pid,
+		 finding.comm, finding.loaded);
 	pr_emerg("Call trace:\n");
 	for (i = 0; i < finding.depth; i++)
 		pr_emerg(" %pS\n", (void *)finding.stack[i]);
@@ -214,8 +222,9 @@ static void watch_add(phys_addr_t pa, unsigned int order)
 }
 
 /*
- * What waits on the list was freed a moment ago and goes to the allocator after this. A page may have got there by another way than that
- * of the others, and may be somebody's again: too late for it.
+ * What waits on the list was freed a moment ago and goes to the allocator after this. A page may
+ * have got there by another way than that of the others, and may be somebody's again: too late for
+ * it.
  */
 static void watch_drop_reused(void)
 {
@@ -242,8 +251,9 @@ static void watch_now(phys_addr_t pa, unsigned int order, const char *what)
 }
 
 /*
- * free_unref_folios() prepares all pages of a batch, and only then gives them to the allocator one by one, for which there is another
- * tracepoint. Both call the probe of the first one through the tracepoint's iterator, so that the second return address tells them apart.
+ * free_unref_folios() prepares all pages of a batch, and only then gives them to the allocator one
+ * by one, for which there is another tracepoint. Both call the probe of the first one through the
+ * tracepoint's iterator, so that the second return address tells them apart.
  */
 static bool watch_in_batch(unsigned long caller)
 {
@@ -312,10 +322,15 @@ static void watch_write_folio(void *data, struct folio *folio)
 		watch_now(PFN_PHYS(folio_pfn(folio)), folio_order(folio), "taken for swap");
 }
 
-/* The C memory manager has the tables of VM_BIND contexts in a slab cache, from which they are used again without a page being freed. */
-static void watch_cache_free(void *data, unsigned long call_site, const void *ptr, const struct kmem_cache *cache)
+/*
+ * The C memory manager has the tables of VM_BIND contexts in a slab cache, from which they are used
+ * again without a page being freed.
+ */
+static void watch_cache_free(void *data, unsigned long call_site, const void *ptr,
+			     const struct kmem_cache *cache)
 {
-	if (!((unsigned long)ptr & ~PAGE_MASK) && call_site >= MODULES_VADDR && call_site < MODULES_END)
+	if (!((unsigned long)ptr & ~PAGE_MASK) && call_site >= MODULES_VADDR &&
+	    call_site < MODULES_END)
 		watch_now(virt_to_phys(ptr), 0, "freed");
 }
 
@@ -337,7 +352,8 @@ static void watch_register(struct tracepoint *tp, void *data)
 	for (i = 0; i < ARRAY_SIZE(probes); i++) {
 		if (strcmp(tp->name, probes[i].name))
 			continue;
-		if ((probes[i].lenient_only && watch != 2) || !tracepoint_probe_register(tp, probes[i].probe, NULL))
+		if ((probes[i].lenient_only && watch != 2) ||
+		    !tracepoint_probe_register(tp, probes[i].probe, NULL))
 			*done |= BIT(i);
 	}
 }
@@ -346,9 +362,11 @@ static int watch_figures(char *buffer, const struct kernel_param *param)
 {
 	if (!watch_ctl)
 		return sysfs_emit(buffer, "off\n");
-	return sysfs_emit(buffer, "%llu pages in %lu questions, %llu roots freed while loaded, %llu tables let pass\n",
-			  readq(watch_ctl + FREED_CHECKED), READ_ONCE(watch_questions), readq(watch_ctl + FREED_DEAD),
-			  readq(watch_ctl + FREED_BARE));
+	return sysfs_emit(buffer,
+			  "%llu pages in %lu questions, %llu roots freed while loaded, "
+			  "%llu tables let pass\n",
+			  readq(watch_ctl + FREED_CHECKED), READ_ONCE(watch_questions),
+			  readq(watch_ctl + FREED_DEAD), readq(watch_ctl + FREED_BARE));
 }
 
 static const struct kernel_param_ops watch_figures_ops = {
@@ -357,7 +375,10 @@ static const struct kernel_param_ops watch_figures_ops = {
 module_param_cb(watch_figures, &watch_figures_ops, NULL, 0400);
 MODULE_PARM_DESC(watch_figures, "what the watch has done");
 
-/* A page that the watch can be tried on: reading allocates it and gives its address, writing frees it. */
+/*
+ * A page that the watch can be tried on: reading allocates it and gives its address, writing frees
+ * it.
+ */
 static struct page *watch_spare;
 
 static int watch_get_spare(char *buffer, const struct kernel_param *param)
