@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What every part of the device shares: the guest's memory, interrupts, counters, the trace, and the
-//! settings that the command line and the control BAR change.
+//! What every part of the device shares: the guest's memory, interrupts, counters, the trace, and
+//! the settings that the command line and the control BAR change.
 
 use crate::chance::Chance;
 use crate::counters::Counters;

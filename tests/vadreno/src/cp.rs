@@ -2,9 +2,9 @@
 
 //! The command processor: a thread that fetches PM4 packets through the SMMU and carries them out.
 //!
-//! It blocks while an access is stalled, while it waits for memory or a register and while a test holds
-//! it; registers stay readable meanwhile. A reset of the GPU is noticed at the next packet, poll or
-//! wake-up, and drops what the CP was doing.
+//! It blocks while an access is stalled, while it waits for memory or a register and while a test
+//! holds it; registers stay readable meanwhile. A reset of the GPU is noticed at the next packet,
+//! poll or wake-up, and drops what the CP was doing.
 
 use crate::blit;
 use crate::board::Board;

@@ -2,9 +2,9 @@
 
 //! The CP's crash dumper: runs a script in memory that copies registers to memory.
 //!
-//! A script is pairs of 64-bit words and ends with two zeros. The second word of a pair has a register in
-//! bits 63:44 and a number of registers in bits 20:0. With bit 21 set the first word is a value for
-//! the register, else an address that the registers are copied to. Facts: Linux's
+//! A script is pairs of 64-bit words and ends with two zeros. The second word of a pair has a
+//! register in bits 63:44 and a number of registers in bits 20:0. With bit 21 set the first word is
+//! a value for the register, else an address that the registers are copied to. Facts: Linux's
 //! `a6xx_gpu_state.c`.
 
 use crate::device::Device;

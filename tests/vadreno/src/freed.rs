@@ -2,12 +2,14 @@
 
 //! Pages that the guest gives back: does anything still lead there?
 //!
-//! The glue module in the guest asks whenever pages are freed, see [`vadreno_ctl::freed`]. Looked through are
+//! The glue module in the guest asks whenever pages are freed, see [`vadreno_ctl::freed`]. Looked
+//! through are
 //!
-//! - the tables of each TTBR0 that the CP has loaded ([`Watch`]), and of each TTBR0 and TTBR1 that the CPU has loaded into a
-//!   context bank, whether it is loaded now or not;
-//! - the TLB with its walk cache, while the SMMU translates. When it has lost power it begins with an invalidation.
-//!   While the GPU has no power nobody uses the TLB: what is freed then may be in it, until the CP is started again.
+//! - the tables of each TTBR0 that the CP has loaded ([`Watch`]), and of each TTBR0 and TTBR1 that
+//!   the CPU has loaded into a context bank, whether it is loaded now or not;
+//! - the TLB with its walk cache, while the SMMU translates. When it has lost power it begins with
+//!   an invalidation. While the GPU has no power nobody uses the TLB: what is freed then may be in
+//!   it, until the CP is started again.
 //!
 //! A root that is freed ends its tables: nobody can load them again, so they don't count any more.
 
@@ -71,11 +73,13 @@ pub struct Freed {
     pub finding: Finding,
     /// What the CPU has loaded.
     loaded: Vec<Regime>,
-    /// Roots that were freed since the CP loaded them last. A bank may have them still, and the kernel may load them again.
+    /// Roots that were freed since the CP loaded them last. A bank may have them still, and the
+    /// kernel may load them again.
     dead: HashSet<u64>,
     /// Pages that were freed while the GPU had no power, and to which the TLB leads.
     left: HashSet<u64>,
-    /// Tables that were let pass since a root was freed. What is written there isn't descriptors any more.
+    /// Tables that were let pass since a root was freed. What is written there isn't descriptors
+    /// any more.
     passed: HashSet<u64>,
     index: Index,
 }
@@ -174,14 +178,16 @@ impl Freed {
         self.left.retain(|page| leads_to(tlb, *page));
     }
 
-    /// The CP is started. Returns the pages that were freed while the GPU had no power, and to which the TLB leads still.
+    /// The CP is started. Returns the pages that were freed while the GPU had no power, and to
+    /// which the TLB leads still.
     pub fn start(&mut self, tlb: &Tlb) -> HashSet<u64> {
         self.invalidated(tlb);
         std::mem::take(&mut self.left)
     }
 
-    /// If the page is a root, its tables end. While it is loaded, a walker can still enter it. That happens when a context ends and
-    /// the GPU has had no other one since: the root is then to be without entries. It may not be loaded again.
+    /// If the page is a root, its tables end. While it is loaded, a walker can still enter it. That
+    /// happens when a context ends and the GPU has had no other one since: the root is then to be
+    /// without entries. It may not be loaded again.
     fn root_freed(
         &mut self,
         memory: &impl Tables,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The GPU's and the GMU wrapper's registers, and what the CPU and the CP know of each other through them.
+//! The GPU's and the GMU wrapper's registers, and what the CPU and the CP know of each other
+//! through them.
 //!
 //! Registers are numbered in words from the start of BAR0, as in `a6xx.xml` of Linux
 //! (`drivers/gpu/drm/msm/registers/adreno`). All that is not named here keeps what was written.
@@ -57,7 +58,8 @@ const CP_CRASH_DUMP_SCRIPT_BASE: u32 = 0x900;
 const CP_CRASH_DUMP_CNTL: u32 = 0x902;
 const CP_CRASH_DUMP_STATUS: u32 = 0x903;
 const CP_CRASH_DUMP_DONE: u32 = 1 << 1;
-/// Address of the first-level IB, and after it what is left of it; then the same for the second level.
+/// Address of the first-level IB, and after it what is left of it; then the same for the second
+/// level.
 pub const CP_IB1_BASE: u32 = 0x928;
 /// What the CP has to say of itself.
 pub const CP_INTERRUPT_STATUS: u32 = 0x823;

@@ -2,9 +2,10 @@
 
 //! Which pages the tables lead to, kept from one question to the next.
 //!
-//! A page that the guest frees has to be looked up in all tables, as they are at that moment, and a guest frees pages by the
-//! ten thousand. So the content of each table is kept with what follows from it: [`Index::refresh`] walks all tables again
-//! but decodes only those that have changed since.
+//! A page that the guest frees has to be looked up in all tables, as they are at that moment, and a
+//! guest frees pages by the ten thousand. So the content of each table is kept with what follows
+//! from it: [`Index::refresh`] walks all tables again but decodes only those that have changed
+//! since.
 
 use crate::walk::{shift, step, Regime, Step, Table, Tables, LAST_LEVEL};
 use std::collections::HashMap;
@@ -265,7 +266,9 @@ mod tests {
                     });
                 }
                 for page in (0..0x80_0000).step_by(4096) {
-                    let leaf = leaves.iter().any(|(pa, size)| page - (*pa).min(page) < *size && *pa <= page);
+                    let leaf = leaves
+                        .iter()
+                        .any(|(pa, size)| page - (*pa).min(page) < *size && *pa <= page);
                     prop_assert_eq!(pages.has_leaf(page), leaf, "page {:#x}", page);
                     prop_assert_eq!(pages.has_table(page), tables.contains(&page));
                 }

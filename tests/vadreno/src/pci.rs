@@ -45,7 +45,8 @@ impl Default for Config {
         // Table at 0 and pending bits at 0x800 of BAR2.
         config.put(MSIX_CAPABILITY + 4, &2u32.to_le_bytes());
         config.put(MSIX_CAPABILITY + 8, &0x802u32.to_le_bytes());
-        // Command, cache line size, interrupt line, MSI-X enable and mask. QEMU keeps the BARs itself.
+        // Command, cache line size, interrupt line, MSI-X enable and mask. QEMU keeps the BARs
+        // itself.
         config.mask[0x04..0x06].copy_from_slice(&0x0547u16.to_le_bytes());
         config.mask[0x0c] = 0xff;
         config.mask[0x3c] = 0xff;

@@ -34,8 +34,8 @@ impl Ring<'_> {
     }
 }
 
-/// Physical addresses of the roots that packets in the ring load. Behind a broken packet, and without an SMMU that translates, there
-/// are none.
+/// Physical addresses of the roots that packets in the ring load. Behind a broken packet, and
+/// without an SMMU that translates, there are none.
 pub fn roots(device: &Device) -> Vec<u64> {
     let (rptr, wptr) = {
         let control = device.gpu.control();

@@ -190,7 +190,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn encode_decode(op in 0u8..0x80, count in 0u32..0x4000, reg in 0u32..0x4_0000, n in 0u32..0x80) {
+        fn encode_decode(
+            op in 0u8..0x80,
+            count in 0u32..0x4000,
+            reg in 0u32..0x4_0000,
+            n in 0u32..0x80,
+        ) {
             for header in [Header::Op { op, count }, Header::Write { reg, count: n }] {
                 prop_assert_eq!(Header::decode(header.encode()), Some(header));
                 // One wrong bit is noticed, but for those that are checked together.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The SMMU-500: its register file, stream mapping, context banks and faults, and every access of the
-//! GPU.
+//! The SMMU-500: its register file, stream mapping, context banks and faults, and every access of
+//! the GPU.
 //!
-//! One lock covers the translation **and** the access to memory that follows, and each invalidation.
-//! So when an invalidation and its sync are done, no access that used the old translation is under
-//! way, as the architecture demands of the hardware.
+//! One lock covers the translation **and** the access to memory that follows, and each
+//! invalidation. So when an invalidation and its sync are done, no access that used the old
+//! translation is under way, as the architecture demands of the hardware.
 //!
 //! Register offsets are bytes. Facts: Arm SMMU architecture 2 (IHI 0062), Linux's
 //! `drivers/iommu/arm/arm-smmu/arm-smmu.h`.
@@ -246,9 +246,9 @@ impl Smmu {
         self.get(bank_reg(bank, reg))
     }
 
-    /// The registers lose their state. ACTLR and the PRR registers keep theirs: Linux writes them once and
-    /// never again, and on real devices sparse residency goes on working after a suspend. The TLB keeps its
-    /// entries, see [`crate::tlb`].
+    /// The registers lose their state. ACTLR and the PRR registers keep theirs: Linux writes them
+    /// once and never again, and on real devices sparse residency goes on working after a suspend.
+    /// The TLB keeps its entries, see [`crate::tlb`].
     pub fn power_off(&self) {
         let kept: Vec<(u32, u32)> = (0..BANK_COUNT)
             .map(|bank| bank_reg(bank, ACTLR))
@@ -351,8 +351,8 @@ impl Smmu {
     }
 
     fn invalidate_va(&self, board: &Board, bank: u32, reg: u32, value: u64) {
-        // Linux shifts the sign-extended address of TTBR1's half, so that ones run into the ASID field.
-        // Taken literally, that would never invalidate the kernel's own mappings.
+        // Linux shifts the sign-extended address of TTBR1's half, so that ones run into the ASID
+        // field. Taken literally, that would never invalidate the kernel's own mappings.
         let sign_extended = (value >> 44) & 0xf == 0xf;
         let all = sign_extended || reg == TLBIVAA || reg == TLBIVAAL;
         self.invalidate(
@@ -483,7 +483,8 @@ impl Smmu {
         let mut state = self.state();
         match board.delay() {
             Some(delay) => {
-                // One sync at a time is modelled; a second one completes what the first asked for too.
+                // One sync at a time is modelled; a second one completes what the first asked for
+                // too.
                 let both = match state.syncing {
                     Some((asked, _)) if asked != bank => None,
                     _ => bank,
@@ -761,8 +762,8 @@ impl Smmu {
         })
     }
 
-    /// Puts a fault into the registers. Returns the interrupt vector to raise, if it is enabled, and
-    /// whether the access stalls until RESUME. `may_stall`: the client can wait.
+    /// Puts a fault into the registers. Returns the interrupt vector to raise, if it is enabled,
+    /// and whether the access stalls until RESUME. `may_stall`: the client can wait.
     pub fn latch(&self, board: &Board, fault: &Fault, may_stall: bool) -> (Option<usize>, bool) {
         board.counters.bump(counter::FAULTS);
         let Some((bank, why)) = fault.bank else {
@@ -872,7 +873,8 @@ impl Smmu {
         })
     }
 
-    /// Puts a descriptor at a physical address, as a write of the CPU does, and forgets the translation of `iova`.
+    /// Puts a descriptor at a physical address, as a write of the CPU does, and forgets the
+    /// translation of `iova`.
     pub fn store(&self, board: &Board, iova: u64, at: u64, desc: u64) {
         let mut state = self.state();
         // Where there is no memory, nothing changes.
@@ -887,7 +889,8 @@ impl Smmu {
         }
     }
 
-    /// Whether the TLB holds, for `asid` and `iova`, what the tables don't say: `found` is their answer.
+    /// Whether the TLB holds, for `asid` and `iova`, what the tables don't say: `found` is their
+    /// answer.
     pub fn is_stale(&self, asid: u16, iova: u64, found: Option<&Leaf>) -> bool {
         self.state()
             .tlb
@@ -938,8 +941,9 @@ impl Smmu {
         state.watch.answer = reach;
     }
 
-    /// The guest gives back the pages of its list, see [`vadreno_ctl::freed`]. Returns 0, or the number of the first entry to which
-    /// something leads. `pending`: the roots that the CP is going to load.
+    /// The guest gives back the pages of its list, see [`vadreno_ctl::freed`]. Returns 0, or the
+    /// number of the first entry to which something leads. `pending`: the roots that the CP is
+    /// going to load.
     pub fn check_freed(&self, board: &Board, gpu_on: bool, pending: &[u64]) -> u64 {
         let mut state = self.state();
         let State {

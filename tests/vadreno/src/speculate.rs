@@ -2,8 +2,9 @@
 
 //! The speculative reader: touches mapped pages at random, whenever the SMMU translates.
 //!
-//! Hardware fetches ahead for any of its clients, whether a job runs or not. What it finds is whatever the loaded tables say
-//! at that moment, so also the tables of a context that has ended, until the next one is loaded.
+//! Hardware fetches ahead for any of its clients, whether a job runs or not. What it finds is
+//! whatever the loaded tables say at that moment, so also the tables of a context that has ended,
+//! until the next one is loaded.
 
 use crate::device::Device;
 use std::sync::atomic::Ordering::Relaxed;

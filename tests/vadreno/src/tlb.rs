@@ -2,23 +2,23 @@
 
 //! A TLB that forgets only when told.
 //!
-//! Every translation and every table that a walk passed is kept until the invalidation that the SMMU
-//! architecture requires for it has completed. Real TLBs forget at any time, which hides missing
-//! invalidations; this one makes them show up as stale accesses.
+//! Every translation and every table that a walk passed is kept until the invalidation that the
+//! SMMU architecture requires for it has completed. Real TLBs forget at any time, which hides
+//! missing invalidations; this one makes them show up as stale accesses.
 //!
 //! - A failed walk is not kept.
 //! - An invalidation takes effect at the sync that follows it (TLBSYNC of the bank, or the global
-//!   sTLBGSYNC): before that, the architecture promises nothing, so the old entries stay. Software that
-//!   forgets the sync therefore fails here.
+//!   sTLBGSYNC): before that, the architecture promises nothing, so the old entries stay. Software
+//!   that forgets the sync therefore fails here.
 //! - Leaf entries are tagged with the ASID unless the descriptor is global. Table entries (the walk
 //!   cache) are always tagged with the ASID. "Last level only" invalidations keep table entries.
-//! - **CP_SMMU_TABLE_UPDATE** drops the entries of TTBR0's half which have the ASID that it loads, and
-//!   nothing else. Linux gives every context of the GPU ASID 0 (`msm_iommu_pagetable_create()`) and
-//!   writes no invalidation between two contexts, neither from the CPU nor with a packet
-//!   (`a6xx_set_pagetable()`), so the firmware's packet has to separate them. Entries of other ASIDs
-//!   stay, and entries of TTBR1's half stay, since the packet does not touch TTBR1.
-//! - Losing power keeps the entries: after reset the contents of a TLB are unknown, and the SMMU driver
-//!   invalidates before it enables a context bank (`arm_smmu_device_reset()`).
+//! - **CP_SMMU_TABLE_UPDATE** drops the entries of TTBR0's half which have the ASID that it loads,
+//!   and nothing else. Linux gives every context of the GPU ASID 0 (`msm_iommu_pagetable_create()`)
+//!   and writes no invalidation between two contexts, neither from the CPU nor with a packet
+//!   (`a6xx_set_pagetable()`), so the firmware's packet has to separate them. Entries of other
+//!   ASIDs stay, and entries of TTBR1's half stay, since the packet does not touch TTBR1.
+//! - Losing power keeps the entries: after reset the contents of a TLB are unknown, and the SMMU
+//!   driver invalidates before it enables a context bank (`arm_smmu_device_reset()`).
 
 use crate::index::Pages;
 use crate::walk::{shift, Leaf, Table, IOVA_MASK, LAST_LEVEL};
@@ -413,11 +413,19 @@ mod tests {
                         model.retain(|key, _| key.0 != asid);
                     }
                     1 => {
-                        tlb.invalidate(Scope::Va { asid: Some(asid), iova: page << 12, last_level: true });
+                        tlb.invalidate(Scope::Va {
+                            asid: Some(asid),
+                            iova: page << 12,
+                            last_level: true,
+                        });
                         model.remove(&(asid, page));
                     }
                     _ => {
-                        tlb.invalidate(Scope::Va { asid: None, iova: page << 12, last_level: false });
+                        tlb.invalidate(Scope::Va {
+                            asid: None,
+                            iova: page << 12,
+                            last_level: false,
+                        });
                         model.retain(|key, _| key.1 != page);
                     }
                 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The trace: a text file with one event per line,
-//! `SECONDS.MICROSECONDS event key=value…`, since the device started. See Documentation/testbed.rst.
+//! The trace: a text file with one event per line, `SECONDS.MICROSECONDS event key=value…`, since
+//! the device started. See Documentation/testbed.rst.
 
 use std::fmt::Arguments;
 use std::fs::File;

@@ -271,8 +271,8 @@ pub enum Item {
     Leaf(u64, Leaf),
 }
 
-/// Visits all that can be reached from the root of `regime`. A table that occurs more than once (a guest
-/// may write loops) is entered once per level.
+/// Visits all that can be reached from the root of `regime`. A table that occurs more than once (a
+/// guest may write loops) is entered once per level.
 pub fn visit_all(tables: &impl Tables, regime: &Regime, visit: impl FnMut(Item)) {
     let base = regime.base();
     if let Ok(root) = regime.root(base) {
@@ -309,8 +309,8 @@ pub fn visit_from(
     }
 }
 
-/// A mapped address chosen at random: at each level one of the descriptors that lead on, counted from
-/// a random place. `pick(n)` returns a number below `n`.
+/// A mapped address chosen at random: at each level one of the descriptors that lead on, counted
+/// from a random place. `pick(n)` returns a number below `n`.
 pub fn random_address(
     tables: &impl Tables,
     regime: &Regime,

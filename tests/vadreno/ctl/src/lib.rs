@@ -8,8 +8,8 @@
 //! aligned; the low half may also be accessed alone, with 32 bits. Use volatile accesses. A write
 //! takes effect before a later access to the BAR by the same CPU.
 //!
-//! The mailboxes ([`translate`], [`tlb`], [`watch`], [`row`]) hold one question at a time: programs that
-//! run side by side take turns, for instance with `flock` on `resource4`.
+//! The mailboxes ([`translate`], [`tlb`], [`watch`], [`row`]) hold one question at a time: programs
+//! that run side by side take turns, for instance with `flock` on `resource4`.
 //!
 //! A register marked *read-only* ignores writes; an offset that is not listed reads as 0.
 
@@ -81,8 +81,9 @@ pub const IGNORE_TLBI: usize = 0x118;
 /// random for each: least value in µs in bits 31:0, greatest in bits 63:32. 0: none.
 pub const DELAY: usize = 0x120;
 
-/// Speculative reads per second, at random pages that the loaded tables map, whether a job runs or not: they fill the TLB
-/// and read. Where a context has ended and no other was loaded, what its tables have become is what is read. 0: none.
+/// Speculative reads per second, at random pages that the loaded tables map, whether a job runs or
+/// not: they fill the TLB and read. Where a context has ended and no other was loaded, what its
+/// tables have become is what is read. 0: none.
 pub const SPECULATE: usize = 0x128;
 
 /// Writing any value restarts the device's random choices from that seed; reads give the last
@@ -92,12 +93,12 @@ pub const SEED: usize = 0x130;
 /// Write 1: all counters become 0.
 pub const COUNTERS_RESET: usize = 0x138;
 
-/// Write any value: the hang detector finds the GPU hung, whatever it does. A driver is told at once, where the device's own
-/// hangs may have to wait for its next check.
+/// Write any value: the hang detector finds the GPU hung, whatever it does. A driver is told at
+/// once, where the device's own hangs may have to wait for its next check.
 pub const HANG: usize = 0x158;
 
-/// Counters, each 64 bits, read-only, since start or [`COUNTERS_RESET`]. The JSON that the device prints at exit
-/// names them as [`NAMES`](counter::NAMES) does.
+/// Counters, each 64 bits, read-only, since start or [`COUNTERS_RESET`]. The JSON that the device
+/// prints at exit names them as [`NAMES`](counter::NAMES) does.
 pub mod counter {
     /// Byte offset of the first counter.
     pub const BASE: usize = 0x200;
@@ -227,14 +228,14 @@ pub mod translate {
     pub const PTE: usize = 0x468;
     /// Read-only: the level of that descriptor (0 to 3).
     pub const LEVEL: usize = 0x470;
-    /// Write a length in bytes: reads then give how many physically contiguous runs the pages of 4 KiB have that
-    /// the addresses from [`IOVA`] on lead to, in the order of addresses. 0 if one of them leads nowhere, or the length is
-    /// above [`RUNS_MAX`].
+    /// Write a length in bytes: reads then give how many physically contiguous runs the pages of 4
+    /// KiB have that the addresses from [`IOVA`] on lead to, in the order of addresses. 0 if one of
+    /// them leads nowhere, or the length is above [`RUNS_MAX`].
     pub const RUNS: usize = 0x478;
     /// The greatest length that [`RUNS`] takes.
     pub const RUNS_MAX: u64 = 1 << 30;
-    /// Write a descriptor: it takes the place of the one that the last walk read last, and the TLB forgets the
-    /// address. So a test has a kernel that loses a mapping.
+    /// Write a descriptor: it takes the place of the one that the last walk read last, and the TLB
+    /// forgets the address. So a test has a kernel that loses a mapping.
     pub const STORE: usize = 0x438;
 
     /// Value of [`GO`]: as a read.
@@ -285,8 +286,9 @@ pub mod stale {
 ///
 /// The device remembers each TTBR0 that CP_SMMU_TABLE_UPDATE has loaded (the newest 4096). A query
 /// walks all of these tables, and the TTBR1 table, from their roots as they are now, and looks
-/// through the TLB. A process that ends gives its tables back to the guest's kernel: tell the device with
-/// [`FORGET`](watch::FORGET), or a later query walks through what has become of that memory.
+/// through the TLB. A process that ends gives its tables back to the guest's kernel: tell the
+/// device with [`FORGET`](watch::FORGET), or a later query walks through what has become of that
+/// memory.
 pub mod watch {
     /// Write a physical address: asks about its 4 KiB page. The answer is there when the write is
     /// done.
@@ -305,8 +307,8 @@ pub mod watch {
     /// Value of [`FORGET`] and [`REMOVE`]: all of them.
     pub const ALL: u64 = u64::MAX;
     /// Write a physical address: from now on each access of the GPU to that page is counted in
-    /// [`WATCH_HITS`](super::counter::WATCH_HITS) and traced, and after each job each address at which a
-    /// remembered context still maps it is counted in
+    /// [`WATCH_HITS`](super::counter::WATCH_HITS) and traced, and after each job each address at
+    /// which a remembered context still maps it is counted in
     /// [`WATCH_LIVE`](super::counter::WATCH_LIVE). For pages that the guest has freed or unmapped.
     pub const ADD: usize = 0x530;
     /// Write a physical address: no longer watched. Write [`ALL`]: none is.
@@ -326,29 +328,33 @@ pub mod watch {
     pub const IS_TABLE: u64 = 1 << 2;
 }
 
-/// Mailbox of the guest's kernel: pages that it is about to give back. See Documentation/testing.rst, "The watch".
+/// Mailbox of the guest's kernel: pages that it is about to give back. See
+/// Documentation/testing.rst, "The watch".
 ///
-/// The kernel writes the physical address of a page to [`LIST`](freed::LIST), once. Whenever pages are freed it puts them there: their
-/// number, at most [`MAX`](freed::MAX), as a 64-bit word, then a word for each, the physical address with the order (the
-/// number of pages as a power of two) in the low 8 bits. Then it reads [`CHECK`](freed::CHECK).
+/// The kernel writes the physical address of a page to [`LIST`](freed::LIST), once. Whenever pages
+/// are freed it puts them there: their number, at most [`MAX`](freed::MAX), as a 64-bit word, then
+/// a word for each, the physical address with the order (the number of pages as a power of two) in
+/// the low 8 bits. Then it reads [`CHECK`](freed::CHECK).
 pub mod freed {
     /// Write the physical address of the page for the lists.
     pub const LIST: usize = 0x600;
-    /// Reading it looks up the pages of the list, in the tables as they are now and in the TLB. It gives 0, or the number,
-    /// from 1 on, of the first entry to which something leads; the other registers then say what.
-    /// A root of tables that is in the list ends them: they aren't looked at any more.
+    /// Reading it looks up the pages of the list, in the tables as they are now and in the TLB. It
+    /// gives 0, or the number, from 1 on, of the first entry to which something leads; the other
+    /// registers then say what. A root of tables that is in the list ends them: they aren't looked
+    /// at any more.
     pub const CHECK: usize = 0x608;
     /// Read-only: the page.
     pub const PAGE: usize = 0x610;
     /// Read-only: what leads there, a combination of [`watch::BY_TABLE`](super::watch::BY_TABLE),
-    /// [`watch::BY_TLB`](super::watch::BY_TLB), [`watch::IS_TABLE`](super::watch::IS_TABLE) and [`TABLE_IN_TLB`].
+    /// [`watch::BY_TLB`](super::watch::BY_TLB), [`watch::IS_TABLE`](super::watch::IS_TABLE) and
+    /// [`TABLE_IN_TLB`].
     pub const HOW: usize = 0x618;
     /// Read-only: the first iova that leads there (0 for a table that only tables lead to).
     pub const IOVA: usize = 0x620;
     /// Read-only: the root of that iova's tables (0 for the TLB).
     pub const TTBR0: usize = 0x628;
-    /// Not 0: a table may be freed while a table leads there, if no leaf is below it, and a root while it is loaded. The
-    /// kernel's own msm.ko does that at the end of each context.
+    /// Not 0: a table may be freed while a table leads there, if no leaf is below it, and a root
+    /// while it is loaded. The kernel's own msm.ko does that at the end of each context.
     pub const LENIENT: usize = 0x630;
     /// Read-only: how many pages were looked up.
     pub const CHECKED: usize = 0x638;
@@ -367,7 +373,8 @@ pub mod freed {
 /// Mailbox: what a row of up to 64 pages of a context looks like, in one go.
 ///
 /// Write [`TTBR0`](row::TTBR0), [`ASID`](row::ASID) and [`COUNT`](row::COUNT), then
-/// [`FIRST`](row::FIRST); the answers are there when that write is done. In each, bit n is page n's.
+/// [`FIRST`](row::FIRST); the answers are there when that write is done. In each, bit n is page
+/// n's.
 pub mod row {
     /// Write an iova: asks about the pages from there on.
     pub const FIRST: usize = 0x580;
