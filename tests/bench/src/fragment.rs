@@ -19,7 +19,8 @@ const PIPE: u64 = 1 << 20;
 
 /// While this lives, `bytes` of free memory are single pages, and new BOs are made of these.
 ///
-/// A page of a full pipe is as unmovable as a BO's, so that it comes from, and goes back to, where BOs get theirs.
+/// A page of a full pipe is as unmovable as a BO's, so that it comes from, and goes back to, where
+/// BOs get theirs.
 pub struct Fragmented {
     _held: Vec<[OwnedFd; 2]>,
 }

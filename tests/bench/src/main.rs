@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the msm memory manager costs, measured through its UAPI in a guest whose clock counts instructions
-//! (`tests/vm --icount`).
+//! What the msm memory manager costs, measured through its UAPI in a guest whose clock counts
+//! instructions (`tests/vm --icount`).
 //!
-//! `bench SCENARIO SIZE` measures one scenario at one size, in a guest that has done nothing else before, and prints a line for
-//! each figure:
+//! `bench SCENARIO SIZE` measures one scenario at one size, in a guest that has done nothing else
+//! before, and prints a line for each figure:
 //!
 //! ```text
 //! = WHAT VALUE
@@ -12,9 +12,12 @@
 //!
 //! WHAT is
 //!
-//! - `ioctl`, instructions until the ioctl has returned, and `fence`, until its fence has signalled; per the scenario's unit;
-//! - `work`, instructions until the guest is at rest again, whoever runs them; per the scenario's unit;
-//! - `tlbi`, TLB invalidations that the SMMU saw, and `registers`, accesses to registers of GPU and SMMU; in all;
+//! - `ioctl`, instructions until the ioctl has returned, and `fence`, until its fence has
+//!   signalled; per the scenario's unit;
+//! - `work`, instructions until the guest is at rest again, whoever runs them; per the scenario's
+//!   unit;
+//! - `tlbi`, TLB invalidations that the SMMU saw, and `registers`, accesses to registers of GPU and
+//!   SMMU; in all;
 //! - `runs`, physically contiguous runs of memory that the BO has;
 //! - `bytes`, unreclaimable kernel memory per VMA;
 //! - `reserved`, `used`, `left`: page tables, see the scenarios;

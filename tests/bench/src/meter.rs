@@ -15,7 +15,8 @@ use std::{
 use uapi::{abi, vadreno::Vadreno, Device, SyncFile, VmBind};
 use vadreno_ctl::counter;
 
-/// Keeps other work away from the processor while this process runs: the scheduler's workers get it when we wait.
+/// Keeps other work away from the processor while this process runs: the scheduler's workers get it
+/// when we wait.
 pub fn undisturbed() -> Result<()> {
     fs::write("/proc/sys/kernel/sched_rt_runtime_us", "-1").context("sched_rt_runtime_us")?;
     let param = libc::sched_param { sched_priority: 50 };
@@ -28,9 +29,10 @@ pub fn undisturbed() -> Result<()> {
 
 /// Waits until nothing else wants the processor.
 ///
-/// Whatever is runnable shares the processor with the workers that we wait for, and its instructions would be counted as
-/// theirs: what is done after boot, bind jobs that are freed after their fence, files that are closed. As long as we keep the
-/// processor, what these hold isn't given back, either.
+/// Whatever is runnable shares the processor with the workers that we wait for, and its
+/// instructions would be counted as theirs: what is done after boot, bind jobs that are freed after
+/// their fence, files that are closed. As long as we keep the processor, what these hold isn't
+/// given back, either.
 pub fn at_rest() -> Result<()> {
     const WINDOW: Duration = Duration::from_millis(100);
     let begin = Instant::now();
@@ -105,7 +107,8 @@ pub struct Cost {
     pub ioctl: u64,
     /// Instructions until its fence signalled.
     pub fence: u64,
-    /// Instructions until the guest was at rest again, whoever ran them; 0 where that isn't measured.
+    /// Instructions until the guest was at rest again, whoever ran them; 0 where that isn't
+    /// measured.
     pub work: u64,
     /// TLB invalidations.
     pub tlbi: u64,
@@ -136,19 +139,22 @@ impl Meter {
         )
     }
 
-    /// How many page tables, the root excepted, the addresses from `first` up to `end` lead through in the context that ran last:
-    /// those that are linked, whether or not anything is mapped in them.
+    /// How many page tables, the root excepted, the addresses from `first` up to `end` lead through
+    /// in the context that ran last: those that are linked, whether or not anything is mapped in
+    /// them.
     pub fn tables(&self, first: u64, end: u64) -> Result<u64> {
         let mut found = BTreeSet::new();
         for iova in (first..end).step_by(1 << 21) {
-            // An entry of level n covers 2^(39 - 9n) bytes; the table that holds it, 512 times as much.
+            // An entry of level n covers 2^(39 - 9n) bytes; the table that holds it, 512 times as
+            // much.
             let level = self.0.walk_level(iova).context("a page-table walk")?;
             found.extend((1..=level).map(|level| (level, iova >> (48 - 9 * level))));
         }
         Ok(found.len() as u64)
     }
 
-    /// How many physically contiguous runs of memory the addresses lead to in the context that ran last.
+    /// How many physically contiguous runs of memory the addresses lead to in the context that ran
+    /// last.
     pub fn runs(&self, iova: u64, length: u64) -> Result<u64> {
         self.0.runs(iova, length).context("runs of memory")
     }

@@ -293,10 +293,11 @@ fn among(count: u64, map: bool) -> Result<()> {
     Ok(())
 }
 
-/// Page tables that jobs of 1024 scattered ops of 4 KiB reserve in all, and those that are there in the end.
+/// Page tables that jobs of 1024 scattered ops of 4 KiB reserve in all, and those that are there in
+/// the end.
 ///
-/// A job that waits for a fence has reserved its tables. The C driver keeps them aside, and says how many they were once
-/// the job is over; ours are linked already.
+/// A job that waits for a fence has reserved its tables. The C driver keeps them aside, and says
+/// how many they were once the job is over; ours are linked already.
 fn tables_reserved(mib: u64) -> Result<()> {
     let (gpu, meter) = (Gpu::new()?, Meter::new()?);
     let bo = Bo::new(&gpu.device, mib * MIB).context("GEM_NEW")?;

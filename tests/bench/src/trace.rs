@@ -7,9 +7,11 @@ use std::{fs, io::ErrorKind, path::Path};
 
 const TRACING: &str = "/sys/kernel/debug/tracing";
 
-/// The tracepoint at the end of a bind job, which says how many page tables were allocated in advance. Off again when dropped.
+/// The tracepoint at the end of a bind job, which says how many page tables were allocated in
+/// advance. Off again when dropped.
 ///
-/// The C driver fires it once per job that reserved any. Ours reserves tables by linking them, and doesn't have it.
+/// The C driver fires it once per job that reserved any. Ours reserves tables by linking them, and
+/// doesn't have it.
 pub struct PreallocCleanup;
 
 impl PreallocCleanup {
