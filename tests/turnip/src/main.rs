@@ -2,7 +2,8 @@
 
 //! A Vulkan client: sparse buffers through Mesa's turnip, every byte read back.
 //!
-//! Runs in the tree that `scripts/setup turnip` makes. It uses transfer commands alone, which the virtual Adreno can carry out.
+//! Runs in the tree that `scripts/setup turnip` makes. It uses transfer commands alone, which the
+//! virtual Adreno can carry out.
 
 mod vk;
 mod world;
@@ -456,8 +457,8 @@ fn device_lost(test: &mut Test) -> Outcome {
     scattered(test)
 }
 
-/// A load with images, pipelines and render passes: the GPU gets jobs, and none goes wrong. What draws would show isn't
-/// looked at, as they have no effect on the virtual Adreno.
+/// A load with images, pipelines and render passes: the GPU gets jobs, and none goes wrong. What
+/// draws would show isn't looked at, as they have no effect on the virtual Adreno.
 fn vkmark(_: &mut Test) -> Outcome {
     let vadreno = Vadreno::open().context("virtual Adreno")?;
     let counters = || {

@@ -2,8 +2,8 @@
 
 //! As much of Vulkan as the tests need, with objects that free themselves.
 //!
-//! Whatever is dropped first waits for the device to be idle, so nothing that is still in use goes away.
-//! All `unsafe` of this program is here.
+//! Whatever is dropped first waits for the device to be idle, so nothing that is still in use goes
+//! away. All `unsafe` of this program is here.
 
 use anyhow::{ensure, Context, Result};
 use ash::{vk, Device, Entry, Instance};
@@ -65,8 +65,8 @@ pub fn is_lost(error: &anyhow::Error) -> bool {
 impl Gpu {
     /// The first device, with sparse buffers and timeline semaphores.
     pub fn open() -> Result<Self> {
-        // SAFETY: the loader is a Vulkan loader; what is made here is used as the specification asks, and outlived by what it
-        // was made from.
+        // SAFETY: the loader is a Vulkan loader; what is made here is used as the specification
+        // asks, and outlived by what it was made from.
         unsafe {
             let entry = Entry::load().context("libvulkan")?;
             let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_1);
@@ -233,7 +233,8 @@ impl Gpu {
             requirements.memory_type_bits,
             vk::MemoryPropertyFlags::HOST_VISIBLE | vk::MemoryPropertyFlags::HOST_COHERENT,
         )?;
-        // SAFETY: the memory is large enough, of a kind that can be mapped, and lives as long as the buffer.
+        // SAFETY: the memory is large enough, of a kind that can be mapped, and lives as long as
+        // the buffer.
         let at = unsafe {
             let device = &self.0.device;
             device.bind_buffer_memory(buffer.buffer, memory.memory, 0)?;
@@ -273,8 +274,8 @@ impl Gpu {
         let info = vk::CommandBufferAllocateInfo::default()
             .command_pool(self.0.pool)
             .command_buffer_count(1);
-        // SAFETY: the pool is alive and used by this thread only; the buffers are as large as the commands say, which is
-        // checked.
+        // SAFETY: the pool is alive and used by this thread only; the buffers are as large as the
+        // commands say, which is checked.
         unsafe {
             let buffer = device.allocate_command_buffers(&info)?[0];
             let recorded = Commands {
@@ -362,8 +363,8 @@ impl Gpu {
             .wait_semaphores(&waits)
             .signal_semaphores(&signals)
             .push_next(&mut values);
-        // SAFETY: as above; memory that is bound is only freed when the device is idle, and a GPU that then uses it is what
-        // the kernel must prevent.
+        // SAFETY: as above; memory that is bound is only freed when the device is idle, and a GPU
+        // that then uses it is what the kernel must prevent.
         unsafe {
             self.0
                 .device
@@ -459,8 +460,8 @@ pub struct Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         self.gpu.wait_idle_before_drop();
-        // SAFETY: nothing uses it. A buffer that it is still bound to isn't used again, or the test is about what happens
-        // then.
+        // SAFETY: nothing uses it. A buffer that it is still bound to isn't used again, or the test
+        // is about what happens then.
         unsafe { self.gpu.0.device.free_memory(self.memory, None) }
     }
 }

@@ -2,8 +2,8 @@
 
 //! Sparse buffers and their memory, beside a model of what every byte must be.
 //!
-//! Steps are queued one behind the other with a timeline semaphore; the program doesn't wait between them, so their order is
-//! up to the driver and the kernel.
+//! Steps are queued one behind the other with a timeline semaphore; the program doesn't wait
+//! between them, so their order is up to the driver and the kernel.
 
 use crate::vk::{Bind, Buffer, Command, Commands, Gpu, Memory, Piece, Range, Semaphore, Visible};
 use anyhow::{bail, ensure, Result};
@@ -288,7 +288,8 @@ impl World {
         }
     }
 
-    /// The pieces of a range that are in one page each: where it leads, the offset in that page, bytes.
+    /// The pieces of a range that are in one page each: where it leads, the offset in that page,
+    /// bytes.
     fn pieces(
         &self,
         buffer: usize,
