@@ -2,8 +2,9 @@
 
 //! The kernel crate's pure modules, compiled for the host.
 //!
-//! These are the very files that the kernel builds. A module takes part by standing in `pure/mod.rs`, or by a line here;
-//! its tests go to `tests/`. With `no_std`, and without `alloc`, what compiles here needs nothing but `core`.
+//! These are the very files that the kernel builds. A module takes part by standing in
+//! `pure/mod.rs`, or by a line here; its tests go to `tests/`. With `no_std`, and without `alloc`,
+//! what compiles here needs nothing but `core`.
 #![no_std]
 
 #[path = "../../../drivers/gpu/drm/msm_rs/pure/mod.rs"]

@@ -24,7 +24,8 @@ proptest! {
         let request = Request { pages: 1, may_swap, may_wait };
         for stage in STAGES {
             let allowed = request.allows(stage);
-            prop_assert_eq!(allowed, (may_swap || stage.fate != Fate::Swap) && (may_wait || !stage.waits));
+            let swaps = may_swap || stage.fate != Fate::Swap;
+            prop_assert_eq!(allowed, swaps && (may_wait || !stage.waits));
         }
     }
 
@@ -35,8 +36,8 @@ proptest! {
         prop_assert_eq!(freed.by(Fate::Swap), u64::from(pages[1]) + u64::from(pages[3]));
     }
 
-    /// Requests for a few pages each, served from objects that go whole: never less than was asked for in all, never more
-    /// than one object above it.
+    /// Requests for a few pages each, served from objects that go whole: never less than was asked
+    /// for in all, never more than one object above it.
     #[test]
     fn no_more_than_one_object_too_much(requests in vec(1u64..200, 1..100), object in 1u64..5000) {
         let surplus = Surplus::new();
