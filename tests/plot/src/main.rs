@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `bench-plot FILE.svg` draws what `make bench` has measured, from its rows as JSON on standard input: for each scenario the
-//! cost against the size, both logarithmic, of the stock module and of ours.
+//! `bench-plot FILE.svg` draws what `make bench` has measured, from its rows as JSON on standard
+//! input: for each scenario the cost against the size, both logarithmic, of the stock module and of
+//! ours.
 
 use anyhow::{Context, Result};
 use plotters::{coord::Shift, prelude::*};
