@@ -2,7 +2,8 @@
 
 //! Runs a program on the driver, with the model at its side.
 //!
-//! Nothing depends on time: before an op whose effect depends on what has run, all jobs that should have are waited for.
+//! Nothing depends on time: before an op whose effect depends on what has run, all jobs that should
+//! have are waited for.
 
 use crate::{
     model::{self, Expected, Model},
@@ -54,7 +55,8 @@ impl From<harness::Error> for Stop {
     }
 }
 
-/// Bytes of the part for commands, of that for results, and of that for the commands of submits that wait.
+/// Bytes of the part for commands, of that for results, and of that for the commands of submits
+/// that wait.
 const OWN: u64 = 4 * PAGE;
 /// Bytes of commands that one of those may have.
 const WAITING: u64 = 256;
@@ -317,7 +319,8 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// Does an op that makes sense; `model` is still as before it. `out` gets a bind's fence in place of the list of jobs.
+    /// Does an op that makes sense; `model` is still as before it. `out` gets a bind's fence in
+    /// place of the list of jobs.
     fn act(&mut self, op: &Op, model: &Model, out: Option<&Syncobj>) -> Result<Expected, Stop> {
         let answer = match op {
             Op::New { bo, pages, kind } => {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Runs random programs of ioctls and prints a line of JSON for each: what was answered, what there was to see in the end,
-//! and what of it is wrong. `tests/differential/run` compares two drivers' lines.
+//! Runs random programs of ioctls and prints a line of JSON for each: what was answered, what there
+//! was to see in the end, and what of it is wrong. `tests/differential/run` compares two drivers'
+//! lines.
 
 use differential::{
     execute::{self, Report, Setting},
@@ -30,8 +31,9 @@ Prints a line of JSON for each program: seed, answers, view, wrong, excepted.
   --count N        how many programs (default 100)
   --except N,…     don't run programs that would run into these defects of the C memory manager
   --file FILE      run the programs in this file, one on each line, as JSON
-  --trouble KINDS  fifty programs with each of these in turn: none, signals (interrupt ioctls), failslab (an allocation fails),
-                   sleep (the GPU sleeps in between), kill (the process is killed)
+  --trouble KINDS  fifty programs with each of these in turn: none, signals (interrupt ioctls),
+                   failslab (an allocation fails), sleep (the GPU sleeps in between), kill (the
+                   process is killed)
   --vandal         meanwhile another process makes the GPU fault and hang
   --leaky          don't look for BOs that are left in the end
   --until-wrong    end with the first that fails
@@ -51,8 +53,9 @@ struct Options {
 
 /// Four times the driver's own. A hang still ends within [`PATIENCE`].
 ///
-/// Not where hangs are provoked: capturing the state of a hung GPU takes seconds, and a check meanwhile would take whoever
-/// comes next for the culprit. There it stays as long as the guest's `init` has made it.
+/// Not where hangs are provoked: capturing the state of a hung GPU takes seconds, and a check
+/// meanwhile would take whoever comes next for the culprit. There it stays as long as the guest's
+/// `init` has made it.
 const HANGCHECK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What a program has to cope with.
@@ -117,8 +120,9 @@ fn parse() -> Result<Option<Options>> {
 
 /// The GPU, forgiving, and awake if that is wanted.
 ///
-/// The kernel frees a crash dump after five minutes, and then a fault would stall the GPU again. A GPU that isn't allowed to
-/// sleep doesn't recover, so the fault that makes it forgiving comes first.
+/// The kernel frees a crash dump after five minutes, and then a fault would stall the GPU again. A
+/// GPU that isn't allowed to sleep doesn't recover, so the fault that makes it forgiving comes
+/// first.
 struct Testbed {
     vadreno: Option<Vadreno>,
     since: Instant,

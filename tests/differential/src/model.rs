@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the driver should do with a program: every answer, the page tables after each job, the contents of the BOs.
+//! What the driver should do with a program: every answer, the page tables after each job, the
+//! contents of the BOs.
 //!
-//! A submit that waits for a fence also waits for the binds before it, since its user says so.
-//! The VMA tree changes when an ioctl returns, the page tables when its job has run. A job runs once the fence that it waits
-//! for is signalled, the jobs before it on its queue have run, and those before it that touch the same pages have.
+//! A submit that waits for a fence also waits for the binds before it, since its user says so. The
+//! VMA tree changes when an ioctl returns, the page tables when its job has run. A job runs once
+//! the fence that it waits for is signalled, the jobs before it on its queue have run, and those
+//! before it that touch the same pages have.
 
 use crate::program::{Change, End, Kind, Mistake, Op, BOS, FENCES, PAGES, QUEUES};
 use std::{collections::BTreeSet, fmt::Write};
@@ -216,7 +218,8 @@ impl Model {
         let there = |bo: &u8| self.places[usize::from(*bo)];
         match op {
             Op::Fork { op } => self.expect(op),
-            // A submit's fence goes to all BOs of the VM, perhaps to one still that was unmapped just before.
+            // A submit's fence goes to all BOs of the VM, perhaps to one still that was unmapped
+            // just before.
             Op::Shrink
                 if self.submit_waits()
                     && self

@@ -2,13 +2,15 @@
 
 //! Programs: lists of ops on one open file, made from a seed.
 //!
-//! Any list of ops is a program: an op that makes no sense where it stands (a BO that isn't there) is skipped, by the model and
-//! by the driver's user alike. So a program that fails can be shortened by leaving out ops.
+//! Any list of ops is a program: an op that makes no sense where it stands (a BO that isn't there)
+//! is skipped, by the model and by the driver's user alike. So a program that fails can be
+//! shortened by leaving out ops.
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// Pages in the part of the VM that programs map. In its middle it crosses a border of 1 GiB, and so of every page table.
+/// Pages in the part of the VM that programs map. In its middle it crosses a border of 1 GiB, and
+/// so of every page table.
 pub const PAGES: u8 = 48;
 /// Places for BO handles.
 pub const BOS: u8 = 4;
@@ -33,7 +35,8 @@ pub struct Program {
 /// How a program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
-    /// Held fences are signalled, and everything is looked at. Then handles and queues are closed, and the file.
+    /// Held fences are signalled, and everything is looked at. Then handles and queues are closed,
+    /// and the file.
     Tidy,
     /// … but the file is closed without the handles and queues.
     Untidy,
@@ -278,7 +281,8 @@ impl Program {
         if rng.bool() {
             ops.push(new_bo(rng, &mut sizes, 1));
         }
-        // Most have one queue and one fence: those of several queues are mostly beyond the C driver.
+        // Most have one queue and one fence: those of several queues are mostly beyond the C
+        // driver.
         let queues = if rng.u8(..4) == 0 { QUEUES } else { 1 };
         for _ in 0..rng.usize(4..16) {
             let bo = rng.u8(..BOS);
