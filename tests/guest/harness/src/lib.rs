@@ -2,9 +2,9 @@
 
 //! Named sub-tests, one process and one line each.
 //!
-//! A program lists its sub-tests and calls [`main`]. Each runs in a process of its own, so that one that the kernel kills
-//! or never lets go is one line of the report, not the end of it, and so that everything it opened is closed when its
-//! line is printed. Output:
+//! A program lists its sub-tests and calls [`main`]. Each runs in a process of its own, so that one
+//! that the kernel kills or never lets go is one line of the report, not the end of it, and so that
+//! everything it opened is closed when its line is printed. Output:
 //!
 //! ```text
 //! seed 1234
@@ -45,7 +45,9 @@ pub type Case = (&'static str, fn(&mut Test) -> Outcome);
 /// A list of [`Case`]s named after their functions.
 #[macro_export]
 macro_rules! cases {
-    ($($function:ident),* $(,)?) => { &[$((stringify!($function), $function as fn(&mut $crate::Test) -> $crate::Outcome)),*] };
+    ($($function:ident),* $(,)?) => {
+        &[$((stringify!($function), $function as fn(&mut $crate::Test) -> $crate::Outcome)),*]
+    };
 }
 
 /// Fails unless two values are equal, showing both (in hexadecimal where they are numbers).

@@ -42,7 +42,8 @@ pub fn waiting_requests_wait_on(sleep: impl FnOnce() -> Outcome) -> Outcome {
     check_written(&bos)
 }
 
-/// A bind that puts `bo` at the first page once a fence has signalled, and a SUBMIT that then writes there.
+/// A bind that puts `bo` at the first page once a fence has signalled, and a SUBMIT that then
+/// writes there.
 pub fn remap_and_write(gpu: &Gpu, bo: &Bo, held: &HeldFence) -> Result<(SyncFile, Submitted)> {
     let remapped = gpu
         .bind()
@@ -57,7 +58,8 @@ pub fn remap_and_write(gpu: &Gpu, bo: &Bo, held: &HeldFence) -> Result<(SyncFile
     Ok((remapped, submitted))
 }
 
-/// What the SUBMIT of [`remap_and_write`] wrote is in the second BO, not in the one that was there before.
+/// What the SUBMIT of [`remap_and_write`] wrote is in the second BO, not in the one that was there
+/// before.
 pub fn check_written(bos: &[Bo; 2]) -> Outcome {
     ensure_eq!(
         (bos[0].map()?.read(1), bos[1].map()?.read(1)),

@@ -15,8 +15,8 @@ use uapi::debugfs;
 pub struct Census((u64, u64));
 
 impl Census {
-    /// Counts once the kernel's own BOs are there (they come with the first use of the GPU), and those of files closed
-    /// earlier are gone: a VM ends a little later than its file.
+    /// Counts once the kernel's own BOs are there (they come with the first use of the GPU), and
+    /// those of files closed earlier are gone: a VM ends a little later than its file.
     pub fn new() -> Result<Self> {
         drop(Gpu::new()?);
         Self::now()
@@ -35,7 +35,8 @@ impl Census {
         }
     }
 
-    /// Waits until there aren't more BOs than before. (A file that was closed before may have ended since.)
+    /// Waits until there aren't more BOs than before. (A file that was closed before may have ended
+    /// since.)
     pub fn restored(self) -> Outcome {
         let end = Instant::now() + Duration::from_secs(10);
         let more = |(bos, bytes)| bos > self.0 .0 || bytes > self.0 .1;

@@ -7,10 +7,11 @@ use harness::Context;
 use std::{thread::sleep, time::Duration};
 use uapi::{devcoredump::Devcoredump, module, Pm4};
 
-/// Runs commands that fault, waits for recovery, and returns the crash dump's text. The context is unusable afterwards.
+/// Runs commands that fault, waits for recovery, and returns the crash dump's text. The context is
+/// unusable afterwards.
 ///
-/// The dump is freed, and the time passes that the driver keeps the SMMU from stalling after a fault (500 ms), so that
-/// the next fault gives a dump again.
+/// The dump is freed, and the time passes that the driver keeps the SMMU from stalling after a
+/// fault (500 ms), so that the next fault gives a dump again.
 pub fn provoke(gpu: &Gpu, commands: &Pm4) -> harness::Result<String> {
     provoke_by(gpu, commands, || Ok(()))
 }

@@ -17,7 +17,8 @@ pub fn pattern(tag: u32, index: usize) -> u32 {
     0x8000_0000 | ((tag & 0x7ff) << 20) | (index as u32 & 0xf_ffff)
 }
 
-/// A `VM_BIND` context with a queue for each kind of work, a place for commands and one for results.
+/// A `VM_BIND` context with a queue for each kind of work, a place for commands and one for
+/// results.
 ///
 /// The first GiB of the VM is its own; tests map from [`iova`](Self::iova) on.
 #[derive(Debug)]
@@ -185,7 +186,8 @@ impl Gpu {
         self.results.write(index, value);
     }
 
-    /// The errors that the GPU has recovered from since this context was made, in it or for processes that are gone.
+    /// The errors that the GPU has recovered from since this context was made, in it or for
+    /// processes that are gone.
     pub fn faults(&self) -> Result<u64, Errno> {
         Ok(self.device.param(abi::MSM_PARAM_FAULTS)? - self.faults_before)
     }

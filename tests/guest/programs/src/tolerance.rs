@@ -11,9 +11,10 @@ use uapi::{
 
 /// While this lives, a GPU access that faults reads 0 or is dropped, and the GPU goes on.
 ///
-/// The driver lets the SMMU stall on a fault only when it could take a crash dump, and it keeps one dump at a time
-/// (`adreno_check_and_reenable_stall`). So a context of its own faults once, and its dump stays: for the next user of this
-/// type, until somebody frees it or the kernel does, after five minutes.
+/// The driver lets the SMMU stall on a fault only when it could take a crash dump, and it keeps one
+/// dump at a time (`adreno_check_and_reenable_stall`). So a context of its own faults once, and its
+/// dump stays: for the next user of this type, until somebody frees it or the kernel does, after
+/// five minutes.
 #[derive(Debug)]
 pub struct Tolerance(());
 

@@ -2,8 +2,9 @@
 
 //! The kernel's structures, constants and ioctl numbers, under the kernel's own names.
 //!
-//! Facts from `include/uapi/drm/{drm,msm_drm,vgem_drm}.h`, `linux/sync_file.h` and `linux/dma-buf.h`
-//! of Linux 7.3. Fields are documented there; only what this crate adds is documented here.
+//! Facts from `include/uapi/drm/{drm,msm_drm,vgem_drm}.h`, `linux/sync_file.h` and
+//! `linux/dma-buf.h` of Linux 7.3. Fields are documented there; only what this crate adds is
+//! documented here.
 
 #![expect(missing_docs, reason = "documented in the kernel's headers")]
 
@@ -104,12 +105,12 @@ plain! {
     drm_syncobj_destroy = 8 { handle: u32, pad: u32 }
     drm_syncobj_handle = 24 { handle: u32, flags: u32, fd: i32, pad: u32, point: u64 }
     drm_syncobj_wait = 40 {
-        handles: u64, timeout_nsec: i64, count_handles: u32, flags: u32, first_signaled: u32, pad: u32,
-        deadline_nsec: u64,
+        handles: u64, timeout_nsec: i64, count_handles: u32, flags: u32, first_signaled: u32,
+        pad: u32, deadline_nsec: u64,
     }
     drm_syncobj_timeline_wait = 48 {
-        handles: u64, points: u64, timeout_nsec: i64, count_handles: u32, flags: u32, first_signaled: u32,
-        pad: u32, deadline_nsec: u64,
+        handles: u64, points: u64, timeout_nsec: i64, count_handles: u32, flags: u32,
+        first_signaled: u32, pad: u32, deadline_nsec: u64,
     }
     drm_syncobj_array = 16 { handles: u64, count_handles: u32, pad: u32 }
     drm_syncobj_timeline_array = 24 { handles: u64, points: u64, count_handles: u32, flags: u32 }
@@ -122,19 +123,24 @@ plain! {
     drm_msm_syncobj = 16 { handle: u32, flags: u32, point: u64 }
     /// `iova` is the union of `relocs` (kernel-managed VM) and `iova` (`VM_BIND` context).
     drm_msm_gem_submit_cmd = 32 {
-        type_: u32, submit_idx: u32, submit_offset: u32, size: u32, pad: u32, nr_relocs: u32, iova: u64,
+        type_: u32, submit_idx: u32, submit_offset: u32, size: u32, pad: u32, nr_relocs: u32,
+        iova: u64,
     }
-    drm_msm_gem_submit_reloc = 24 { submit_offset: u32, or: u32, shift: i32, reloc_idx: u32, reloc_offset: u64 }
+    drm_msm_gem_submit_reloc = 24 {
+        submit_offset: u32, or: u32, shift: i32, reloc_idx: u32, reloc_offset: u64,
+    }
     drm_msm_gem_submit_bo = 16 { flags: u32, handle: u32, presumed: u64 }
     drm_msm_gem_submit = 72 {
-        flags: u32, fence: u32, nr_bos: u32, nr_cmds: u32, bos: u64, cmds: u64, fence_fd: i32, queueid: u32,
-        in_syncobjs: u64, out_syncobjs: u64, nr_in_syncobjs: u32, nr_out_syncobjs: u32, syncobj_stride: u32,
-        pad: u32,
+        flags: u32, fence: u32, nr_bos: u32, nr_cmds: u32, bos: u64, cmds: u64, fence_fd: i32,
+        queueid: u32, in_syncobjs: u64, out_syncobjs: u64, nr_in_syncobjs: u32,
+        nr_out_syncobjs: u32, syncobj_stride: u32, pad: u32,
     }
     drm_msm_vm_bind_op = 40 {
         op: u32, handle: u32, obj_offset: u64, iova: u64, range: u64, flags: u32, pad: u32,
     }
-    drm_msm_wait_fence = 32 { fence: u32, flags: u32, timeout: drm_msm_timespec, queueid: u32, _hole: u32 }
+    drm_msm_wait_fence = 32 {
+        fence: u32, flags: u32, timeout: drm_msm_timespec, queueid: u32, _hole: u32,
+    }
     drm_msm_gem_madvise = 12 { handle: u32, madv: u32, retained: u32 }
     drm_msm_submitqueue = 12 { flags: u32, prio: u32, id: u32 }
     drm_msm_submitqueue_query = 24 { data: u64, id: u32, param: u32, len: u32, pad: u32 }
@@ -179,7 +185,9 @@ pub mod ioctl {
     use super::*;
 
     macro_rules! drm {
-        ($($kind:ident $name:ident $nr:literal $ty:ty;)*) => {$(nix::$kind!($name, b'd', $nr, $ty);)*};
+        ($($kind:ident $name:ident $nr:literal $ty:ty;)*) => {
+            $(nix::$kind!($name, b'd', $nr, $ty);)*
+        };
     }
 
     drm! {

@@ -11,8 +11,8 @@ use std::{
 
 /// A VM_BIND request under construction.
 ///
-/// Nothing is checked here: whatever is put in is sent. The public fields are the request's, filled in by
-/// [`send`](Self::send) where the methods below are responsible for them.
+/// Nothing is checked here: whatever is put in is sent. The public fields are the request's, filled
+/// in by [`send`](Self::send) where the methods below are responsible for them.
 #[derive(Clone)]
 pub struct VmBind<'a> {
     queue: &'a SubmitQueue,

@@ -51,8 +51,8 @@ pub fn shrink(pages: u64) -> io::Result<u64> {
     }
 }
 
-/// How often the kernel looks whether the GPU gets on. By default that is so often that a guest whose processors are wanted
-/// elsewhere looks hung.
+/// How often the kernel looks whether the GPU gets on. By default that is so often that a guest
+/// whose processors are wanted elsewhere looks hung.
 pub fn set_hangcheck_period(period: Duration) -> io::Result<()> {
     let file = directory()?.join("hangcheck_period_ms");
     fs::write(file, period.as_millis().to_string())
@@ -75,7 +75,8 @@ pub fn gem_resident() -> io::Result<(u64, u64)> {
 
 /// How many BOs are mapped for the kernel. BOs that somebody has locked are missing.
 pub fn gem_kernel_mappings() -> io::Result<usize> {
-    // "   FLAGS: A NAME (REFS) OFFSET KADDR SIZE …", with spaces in front of short names and counts.
+    // "   FLAGS: A NAME (REFS) OFFSET KADDR SIZE …", with spaces in front of short names and
+    // counts.
     let mapped = |line: &str| {
         let mut words = line.split_once(')')?.1.split_whitespace();
         words.nth(1).map(|kaddr| kaddr.contains(|c| c != '0'))
@@ -104,7 +105,8 @@ impl GemList {
         })
     }
 
-    /// The bytes of all BOs, and of those that have pages. BOs that somebody has locked may be missing.
+    /// The bytes of all BOs, and of those that have pages. BOs that somebody has locked may be
+    /// missing.
     pub fn bytes(&mut self) -> io::Result<(u64, u64)> {
         let mut len = 0;
         loop {

@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A crash dump that waits to be read. The kernel keeps one at a time, for five minutes or until it is freed.
+/// A crash dump that waits to be read. The kernel keeps one at a time, for five minutes or until it
+/// is freed.
 #[derive(Debug)]
 pub struct Devcoredump {
     data: PathBuf,
@@ -65,7 +66,8 @@ impl Devcoredump {
         Ok(String::from_utf8_lossy(&fs::read(&self.data)?).into_owned())
     }
 
-    /// The beginning of the text. For this, too, the kernel goes through the whole dump; reading all of the text takes it many times.
+    /// The beginning of the text. For this, too, the kernel goes through the whole dump; reading
+    /// all of the text takes it many times.
     pub fn head(&self) -> io::Result<String> {
         let mut head = [0; 4096];
         let len = fs::File::open(&self.data)?.read(&mut head)?;
@@ -123,7 +125,8 @@ pub fn vm_log(text: &str) -> Vec<VmLogEntry> {
         .collect()
 }
 
-/// `  - unmap:2: 0x0000000100000000-0x0000000100001000`, with more behind it where the driver says more.
+/// `  - unmap:2: 0x0000000100000000-0x0000000100001000`, with more behind it where the driver says
+/// more.
 fn parse_log_line(line: &str) -> Option<VmLogEntry> {
     let (head, range) = line.trim_start_matches([' ', '-']).split_once(": ")?;
     let (op, queue) = head.rsplit_once(':')?;
@@ -141,9 +144,18 @@ fn parse_log_line(line: &str) -> Option<VmLogEntry> {
 mod tests {
     use super::*;
 
-    const DUMP: &str = "---\nkernel: 7.3\nfault-info:\n  - ttbr0=0000000041234000\n  - iova=0000000100042000\n  - dir=READ\n  \
-                        - type=TRANSLATION\nvm-log:\n  - map:2: 0x0000000100000000-0x0000000100001000\n  - unmap:2: \
-                        0x0000000100000000-0x0000000100001000 seq 5\nrbbm-status: 0x00000000\n";
+    const DUMP: &str = "---
+kernel: 7.3
+fault-info:
+  - ttbr0=0000000041234000
+  - iova=0000000100042000
+  - dir=READ
+  - type=TRANSLATION
+vm-log:
+  - map:2: 0x0000000100000000-0x0000000100001000
+  - unmap:2: 0x0000000100000000-0x0000000100001000 seq 5
+rbbm-status: 0x00000000
+";
 
     #[test]
     fn fields_and_log_are_found() {

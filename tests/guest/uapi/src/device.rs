@@ -19,7 +19,8 @@ pub struct Device {
     file: Arc<OwnedFd>,
 }
 
-/// Where nodes were found last. To look for one opens those of other drivers, which do much for that.
+/// Where nodes were found last. To look for one opens those of other drivers, which do much for
+/// that.
 static FOUND: Mutex<Vec<(String, String, PathBuf)>> = Mutex::new(Vec::new());
 
 /// Opens the first DRM node of `prefix` ("renderD", "card") whose driver is called `driver`.
@@ -127,7 +128,8 @@ impl Device {
 
     /// Sends a `VM_BIND` request as it is, and returns its output in place.
     pub fn vm_bind_raw(&self, request: &mut abi::drm_msm_vm_bind) -> Result<()> {
-        // SAFETY: the request is valid for the call; pointers inside it are the kernel's to check, and it only reads them.
+        // SAFETY: the request is valid for the call; pointers inside it are the kernel's to check,
+        // and it only reads them.
         unsafe { abi::ioctl::msm_vm_bind(self.raw_fd(), request) }?;
         Ok(())
     }

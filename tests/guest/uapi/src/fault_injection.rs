@@ -2,8 +2,8 @@
 
 //! Failing the n-th allocation of one system call (`/proc/self/fail-nth`).
 //!
-//! Needs a kernel with `CONFIG_FAULT_INJECTION`, `CONFIG_FAILSLAB` and `CONFIG_FAIL_PAGE_ALLOC`. The count goes over both. Facts from
-//! `Documentation/fault-injection/fault-injection.rst`.
+//! Needs a kernel with `CONFIG_FAULT_INJECTION`, `CONFIG_FAILSLAB` and `CONFIG_FAIL_PAGE_ALLOC`.
+//! The count goes over both. Facts from `Documentation/fault-injection/fault-injection.rst`.
 
 use nix::mount::{mount, MsFlags};
 use std::{
@@ -48,7 +48,8 @@ pub fn set_up() -> io::Result<()> {
     Ok(())
 }
 
-/// Runs `call` with its `n`-th allocation (from 1) failing. Also returns whether there were that many.
+/// Runs `call` with its `n`-th allocation (from 1) failing. Also returns whether there were that
+/// many.
 ///
 /// `call` should be one system call: allocations are counted from here on.
 pub fn failing_nth<T>(n: u32, call: impl FnOnce() -> T) -> io::Result<(T, bool)> {

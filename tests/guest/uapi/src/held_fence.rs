@@ -10,8 +10,9 @@ use std::{
 
 /// A fence of the stock `vgem` driver, as a sync file.
 ///
-/// vgem signals it by itself after [`LIMIT`](Self::LIMIT), and when this is dropped. [`signal`](Self::signal) tells
-/// when that happened, since a test that went on would then have tested nothing.
+/// vgem signals it by itself after [`LIMIT`](Self::LIMIT), and when this is dropped.
+/// [`signal`](Self::signal) tells when that happened, since a test that went on would then have
+/// tested nothing.
 #[derive(Debug)]
 pub struct HeldFence {
     vgem: File,

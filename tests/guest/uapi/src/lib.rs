@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a program needs to use the msm driver, and what a test of its memory manager needs beside it.
+//! What a program needs to use the msm driver, and what a test of its memory manager needs beside
+//! it.
 //!
-//! The safe part follows the driver's nouns: [`Device`] (one open file, one VM), [`Bo`], [`SubmitQueue`], [`VmBind`],
-//! [`Submit`], [`Syncobj`], [`SyncFile`]. Every request can also be sent raw (see [`abi`]), since a hostile test must be
-//! able to send any bytes. Nothing is retried: `EINTR` comes back as what it is.
+//! The safe part follows the driver's nouns: [`Device`] (one open file, one VM), [`Bo`],
+//! [`SubmitQueue`], [`VmBind`], [`Submit`], [`Syncobj`], [`SyncFile`]. Every request can also be
+//! sent raw (see [`abi`]), since a hostile test must be able to send any bytes. Nothing is retried:
+//! `EINTR` comes back as what it is.
 //!
 //! Around it: [`HeldFence`] (a fence that signals when the test says so), [`HeldPage`] (memory
 //! whose reader waits as long), [`pm4`] (command streams), [`devcoredump`], [`debugfs`],

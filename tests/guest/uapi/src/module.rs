@@ -50,7 +50,8 @@ pub fn exhaust_kernel_addresses() -> std::io::Result<()> {
     set_parameter("vadreno_glue", "exhaust_kernel_addresses", "1")
 }
 
-/// Has the guest's glue module attach to a dma-buf, map it for DMA and for the kernel, and count up its first dword.
+/// Has the guest's glue module attach to a dma-buf, map it for DMA and for the kernel, and count up
+/// its first dword.
 pub fn use_dma_buf(dma_buf: BorrowedFd<'_>) -> Result<()> {
     let fd = dma_buf.as_raw_fd().to_string();
     set_parameter("vadreno_glue", "use_dma_buf", &fd)

@@ -2,7 +2,8 @@
 
 //! Command streams for the command processor (CP).
 //!
-//! Facts from `adreno_pm4.xml` of Linux 7.3 (`drivers/gpu/drm/msm/registers`): type 7 packets of a6xx.
+//! Facts from `adreno_pm4.xml` of Linux 7.3 (`drivers/gpu/drm/msm/registers`): type 7 packets of
+//! a6xx.
 
 const CP_NOP: u32 = 0x10;
 const CP_WAIT_MEM_WRITES: u32 = 0x12;
@@ -43,7 +44,8 @@ fn hi(iova: u64) -> u32 {
 }
 
 impl Pm4 {
-    /// The most dwords that one [`mem_write`](Self::mem_write) can carry: the packet's count has 14 bits.
+    /// The most dwords that one [`mem_write`](Self::mem_write) can carry: the packet's count has 14
+    /// bits.
     pub const MEM_WRITE_MAX: usize = 0x3fff - 2;
 
     /// An empty stream.
@@ -124,7 +126,8 @@ impl Pm4 {
         self.packet(CP_INDIRECT_BUFFER, &[lo(iova), hi(iova), count])
     }
 
-    /// Loads page tables and their ASID. Real firmware lets only the kernel's ring do that, the virtual Adreno everybody.
+    /// Loads page tables and their ASID. Real firmware lets only the kernel's ring do that, the
+    /// virtual Adreno everybody.
     pub fn smmu_table_update(self, ttbr0: u64, asid: u16) -> Self {
         let ttbr0 = ttbr0 | (u64::from(asid) << 48);
         self.packet(CP_SMMU_TABLE_UPDATE, &[lo(ttbr0), hi(ttbr0), 0, 0])

@@ -66,7 +66,8 @@ impl<'a> Submit<'a> {
         self
     }
 
-    /// Adds `size` bytes of commands at `offset` in entry `index` of the BO table (kernel-managed VM).
+    /// Adds `size` bytes of commands at `offset` in entry `index` of the BO table (kernel-managed
+    /// VM).
     pub fn cmd_in(mut self, index: u32, offset: u32, size: u32) -> Self {
         self.cmds.push(abi::drm_msm_gem_submit_cmd {
             type_: abi::MSM_SUBMIT_CMD_BUF,

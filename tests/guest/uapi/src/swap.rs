@@ -13,7 +13,8 @@ const SYSFS: &str = "/sys/block/zram0";
 pub struct Swap(());
 
 impl Swap {
-    /// Swap for `bytes` of content, which take memory only when they are there, and less than they are.
+    /// Swap for `bytes` of content, which take memory only when they are there, and less than they
+    /// are.
     ///
     /// # Errors
     /// What went wrong; there is no swap then.
@@ -31,8 +32,8 @@ impl Swap {
 
 impl Drop for Swap {
     fn drop(&mut self) {
-        // Content that still belongs to somebody has to fit into memory; memory of processes that have just ended may
-        // take a moment to be free.
+        // Content that still belongs to somebody has to fit into memory; memory of processes that
+        // have just ended may take a moment to be free.
         for _ in 0..50 {
             if run("swapoff").is_ok() {
                 let _ = fs::write(format!("{SYSFS}/reset"), "1");

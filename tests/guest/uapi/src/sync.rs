@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-/// The CLOCK_MONOTONIC time, in nanoseconds, that is `timeout` from now: how DRM ioctls take timeouts.
+/// The CLOCK_MONOTONIC time, in nanoseconds, that is `timeout` from now: how DRM ioctls take
+/// timeouts.
 pub fn deadline(timeout: Duration) -> i64 {
     let now =
         nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC");

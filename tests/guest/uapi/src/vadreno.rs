@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The virtual Adreno's control BAR, where there is one. See the crate `vadreno-ctl` for what its registers do.
+//! The virtual Adreno's control BAR, where there is one. See the crate `vadreno-ctl` for what its
+//! registers do.
 
 use crate::{Errno, Result};
 use memmap2::{MmapOptions, MmapRaw};
@@ -162,7 +163,8 @@ impl Vadreno {
         self.translate_in(0, iova)
     }
 
-    /// As [`translate`](Self::translate), by the tables of the context with that TTBR0, whichever ran last.
+    /// As [`translate`](Self::translate), by the tables of the context with that TTBR0, whichever
+    /// ran last.
     pub fn translate_in(&self, ttbr0: u64, iova: u64) -> Result<Translation> {
         use ctl::translate::*;
         self.exclusively(|| {
@@ -184,7 +186,8 @@ impl Vadreno {
         )
     }
 
-    /// Looks at `count` pages (at most 64) from `iova` on in a context's page tables and in the TLB.
+    /// Looks at `count` pages (at most 64) from `iova` on in a context's page tables and in the
+    /// TLB.
     pub fn row(&self, (ttbr0, asid): (u64, u64), iova: u64, count: u64) -> Result<Row> {
         use ctl::row::*;
         self.exclusively(|| {
@@ -200,8 +203,8 @@ impl Vadreno {
         })
     }
 
-    /// The level of the last page-table entry that a walk for `iova` reads, in the context that ran last: 0 to 3. Tables down to that
-    /// level exist.
+    /// The level of the last page-table entry that a walk for `iova` reads, in the context that ran
+    /// last: 0 to 3. Tables down to that level exist.
     ///
     /// # Errors
     /// `EIO`: it reads none, as the SMMU is off or a table lies outside the memory.
@@ -218,7 +221,8 @@ impl Vadreno {
         })?
     }
 
-    /// How many physically contiguous runs of pages `length` bytes at `iova` lead to in the context that ran last.
+    /// How many physically contiguous runs of pages `length` bytes at `iova` lead to in the context
+    /// that ran last.
     ///
     /// # Errors
     /// `EFAULT`: a page isn't mapped, or there are more than a GiB.
@@ -252,7 +256,8 @@ impl Vadreno {
         })
     }
 
-    /// Takes a page-table entry of the context that ran last away, behind the kernel's back, until the guard is dropped.
+    /// Takes a page-table entry of the context that ran last away, behind the kernel's back, until
+    /// the guard is dropped.
     ///
     /// # Errors
     /// `ENOENT`: nothing is mapped there.
@@ -260,7 +265,8 @@ impl Vadreno {
         self.change(iova, |_| 0)
     }
 
-    /// Has a page-table entry of the context that ran last lead to the physical page `page`, until the guard is dropped.
+    /// Has a page-table entry of the context that ran last lead to the physical page `page`, until
+    /// the guard is dropped.
     ///
     /// # Errors
     /// `ENOENT`: nothing is mapped there.
@@ -295,8 +301,8 @@ impl Vadreno {
         self.write(GO, READ);
     }
 
-    /// Forgets the context of a TTBR0 that is no more; [`reachable`](Self::reachable) doesn't look at its tables again, until
-    /// a job loads it.
+    /// Forgets the context of a TTBR0 that is no more; [`reachable`](Self::reachable) doesn't look
+    /// at its tables again, until a job loads it.
     pub fn forget(&self, ttbr0: u64) {
         self.write(ctl::watch::FORGET, ttbr0);
     }
@@ -307,8 +313,8 @@ impl Vadreno {
     }
 
     /// Watches a physical page: until the guard is dropped, accesses to it count as
-    /// [`WATCH_HITS`](ctl::counter::WATCH_HITS), and addresses that lead to it when a job retires as
-    /// [`WATCH_LIVE`](ctl::counter::WATCH_LIVE).
+    /// [`WATCH_HITS`](ctl::counter::WATCH_HITS), and addresses that lead to it when a job retires
+    /// as [`WATCH_LIVE`](ctl::counter::WATCH_LIVE).
     pub fn watch(&self, page: u64) -> WatchedPage<'_> {
         self.write(ctl::watch::ADD, page);
         WatchedPage { device: self, page }
@@ -334,7 +340,8 @@ impl Vadreno {
         }
     }
 
-    /// Has the hang detector find the GPU hung. It doesn't recover while it isn't [allowed to sleep](Self::let_sleep).
+    /// Has the hang detector find the GPU hung. It doesn't recover while it isn't [allowed to
+    /// sleep](Self::let_sleep).
     pub fn hang(&self) {
         self.write(ctl::HANG, 1);
     }
@@ -362,7 +369,8 @@ impl Drop for Sleepy<'_> {
     }
 }
 
-/// While this lives, a page-table entry is missing or another one. To be dropped before the kernel looks for the entry.
+/// While this lives, a page-table entry is missing or another one. To be dropped before the kernel
+/// looks for the entry.
 #[derive(Debug)]
 pub struct LostEntry<'a> {
     device: &'a Vadreno,

@@ -77,7 +77,8 @@ impl Buffer {
     }
 }
 
-/// A file of `vgem`'s, which imports other drivers' dma-bufs: it attaches to them, and stays attached until it is dropped.
+/// A file of `vgem`'s, which imports other drivers' dma-bufs: it attaches to them, and stays
+/// attached until it is dropped.
 #[derive(Debug)]
 pub struct Importer(File);
 

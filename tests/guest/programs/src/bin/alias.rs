@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! One BO at several iovas and offsets: what the GPU writes through one mapping it reads through the others.
+//! One BO at several iovas and offsets: what the GPU writes through one mapping it reads through
+//! the others.
 
 use harness::{ensure_eq, Context, Outcome, Test};
 use programs::{pattern, Gpu};
 use std::process::ExitCode;
 use uapi::{Bo, PAGE};
 
-/// A BO mapped whole at one place, without its first page at a second, and its last two pages at a third.
+/// A BO mapped whole at one place, without its first page at a second, and its last two pages at a
+/// third.
 fn three_iovas(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
     let bo = gpu.bo(1, 8 * PAGE)?;
@@ -53,7 +55,8 @@ fn three_iovas(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// The same pages next to each other, so that a copy from one alias to another is a copy onto itself.
+/// The same pages next to each other, so that a copy from one alias to another is a copy onto
+/// itself.
 fn neighbours(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
     let bo = gpu.bo(3, PAGE)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Buffer objects: mmap, madvise, names, imports, and every order of what two contexts do with two BOs.
+//! Buffer objects: mmap, madvise, names, imports, and every order of what two contexts do with two
+//! BOs.
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
 use programs::{pattern, Census, Gpu, Tolerance, PATIENCE};
@@ -451,7 +452,8 @@ fn defect_28_any_order(test: &mut Test) -> Outcome {
     before.restored()
 }
 
-/// CPUs access a BO by several mappings while the shrinker takes pages away from others, and the BO is mapped and unmapped.
+/// CPUs access a BO by several mappings while the shrinker takes pages away from others, and the BO
+/// is mapped and unmapped.
 fn faults_and_shrinker(_: &mut Test) -> Outcome {
     let _tolerance = Tolerance::new()?;
     let gpu = Gpu::new()?;

@@ -21,15 +21,16 @@ use uapi::{
 const MIB: u64 = 1 << 20;
 const BO_SIZE: u64 = 16 * MIB;
 
-/// After a fault the SMMU doesn't stall for 500 ms, and not before the dump is freed, which takes a worker: without that there is
-/// no dump.
+/// After a fault the SMMU doesn't stall for 500 ms, and not before the dump is freed, which takes a
+/// worker: without that there is no dump.
 const STALL_AGAIN: Duration = Duration::from_secs(2);
 
-/// What a BO of [`BO_SIZE`] may cost: its content, encoded (five bytes for four), and everything else in a dump.
+/// What a BO of [`BO_SIZE`] may cost: its content, encoded (five bytes for four), and everything
+/// else in a dump.
 const COST_OF_ONE: u64 = BO_SIZE / 4 * 5 + MIB;
 
-/// The pages of a large BO that aren't all zero. The rest makes no difference to what a copy costs, but to the text: reading it takes
-/// time that grows with the square of its length.
+/// The pages of a large BO that aren't all zero. The rest makes no difference to what a copy costs,
+/// but to the text: reading it takes time that grows with the square of its length.
 const SEVENTH: usize = 7 * 1024;
 const LAST: usize = (BO_SIZE - PAGE) as usize / 4;
 

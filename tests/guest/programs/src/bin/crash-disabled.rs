@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Faults and hangs when nobody wants crash dumps (`/sys/class/devcoredump/disabled`). That can't be undone: this program wants a guest
-//! of its own.
+//! Faults and hangs when nobody wants crash dumps (`/sys/class/devcoredump/disabled`). That can't
+//! be undone: this program wants a guest of its own.
 
 use harness::{ensure, ensure_errno, Context, Outcome, Test};
 use programs::{eventually, hang, works, Gpu};
@@ -12,8 +12,8 @@ use std::{
 };
 use uapi::{abi::MSM_VM_BIND_OP_DUMP as DUMP, devcoredump::Devcoredump, memory, Errno, Pm4};
 
-/// How long a fence may take. It's 5 s or less after a fault on an idle machine, and 12 s more until a hang is noticed
-/// (tests/lib/init); the rest is for machines that are busy.
+/// How long a fence may take. It's 5 s or less after a fault on an idle machine, and 12 s more
+/// until a hang is noticed (tests/lib/init); the rest is for machines that are busy.
 const LIMIT: Duration = Duration::from_secs(45);
 
 const SIZE: u64 = 16 << 20;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Known defects of the C memory manager that no other program provokes. README.md says which one provokes which.
+//! Known defects of the C memory manager that no other program provokes. README.md says which one
+//! provokes which.
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Process, Test};
 use nix::unistd::{geteuid, seteuid, Uid};
@@ -175,7 +176,8 @@ fn defect_19_empty_tables_are_freed(_: &mut Test) -> Outcome {
         }
         gpu.unmap(gpu.iova(first), MAPS << 21)
     };
-    // What the kernel keeps of anything freed (KASAN's quarantine, per-CPU lists) is full after the first time.
+    // What the kernel keeps of anything freed (KASAN's quarantine, per-CPU lists) is full after the
+    // first time.
     map_and_unmap(0)?;
     memory::drop_caches()?;
     let before = memory::free()?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A VM_BIND workload, a fault on purpose, what the crash dump says, and the GPU at work again. For `make run`.
+//! A VM_BIND workload, a fault on purpose, what the crash dump says, and the GPU at work again. For
+//! `make run`.
 //!
 //! `demo [FILE]`: the devcoredump is saved as FILE.
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Every allocation of what userspace does with BOs fails once: the call is refused and can be repeated, or has
-//! happened in full; nothing is leaked, and no lock is left behind.
+//! Every allocation of what userspace does with BOs fails once: the call is refused and can be
+//! repeated, or has happened in full; nothing is leaked, and no lock is left behind.
 //!
-//! Needs a kernel with fault injection. What is leaked, `tests/vm` finds at the end (`--kernel debug`).
+//! Needs a kernel with fault injection. What is leaked, `tests/vm` finds at the end (`--kernel
+//! debug`).
 
 use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
 use programs::{pattern, Census, Gpu, PATIENCE};
@@ -20,8 +21,9 @@ use uapi::{
 /// More failures than any call can have allocations.
 const ENDLESS: u32 = 2000;
 
-/// Calls `call` on a fresh `subject` with its first, second, … allocation failing until none fails any more, and `check`s what has
-/// come of it. At least `needed` allocations must be such that the call can't do without.
+/// Calls `call` on a fresh `subject` with its first, second, … allocation failing until none fails
+/// any more, and `check`s what has come of it. At least `needed` allocations must be such that the
+/// call can't do without.
 fn each_allocation<S, T>(
     needed: u32,
     subject: impl Fn() -> harness::Result<S>,
@@ -154,7 +156,8 @@ fn set_iova(_: &mut Test) -> Outcome {
     )
 }
 
-/// The first access through a mapping gets the pages. The kernel repeats an access for which it had no memory.
+/// The first access through a mapping gets the pages. The kernel repeats an access for which it had
+/// no memory.
 fn mmap_fault(_: &mut Test) -> Outcome {
     each_allocation(
         0,
@@ -180,7 +183,8 @@ fn export(_: &mut Test) -> Outcome {
     })
 }
 
-/// Another driver attaches to a BO's dma-buf, which pins the BO for as long. (dma_buf_vmap() warns by itself when it fails.)
+/// Another driver attaches to a BO's dma-buf, which pins the BO for as long. (dma_buf_vmap() warns
+/// by itself when it fails.)
 fn attach_by_another_driver(_: &mut Test) -> Outcome {
     each_allocation(
         1,

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Every allocation of the crash capture, of slabs or of pages, fails once, in the thread that captures: the SMMU's for a fault, the GPU's
-//! worker for a hang. The fence signals all the same, and if that dump is lost, the next crash has one.
+//! Every allocation of the crash capture, of slabs or of pages, fails once, in the thread that
+//! captures: the SMMU's for a fault, the GPU's worker for a hang. The fence signals all the same,
+//! and if that dump is lost, the next crash has one.
 //!
-//! A run tries a share of them, which changes with the seed; with `FAILSLAB_CRASH=all` in the environment it tries all.
+//! A run tries a share of them, which changes with the seed; with `FAILSLAB_CRASH=all` in the
+//! environment it tries all.
 //!
-//! Needs a kernel with fault injection. What is leaked, `tests/vm` finds at the end (`--kernel debug`).
+//! Needs a kernel with fault injection. What is leaked, `tests/vm` finds at the end (`--kernel
+//! debug`).
 
 use harness::{bail, ensure, Context, Outcome, Test};
 use programs::{fault, hang, Gpu, PATIENCE};
@@ -38,7 +41,8 @@ fn fault_of(gpu: &Gpu) -> Pm4 {
         .barrier()
 }
 
-/// Reads some of the dump, if there is one, frees it, and waits until the driver lets the SMMU stall again.
+/// Reads some of the dump, if there is one, frees it, and waits until the driver lets the SMMU
+/// stall again.
 fn take_dump() -> harness::Result<bool> {
     let dump = Devcoredump::present()?;
     let present = dump.is_some();
@@ -91,7 +95,10 @@ fn each_allocation(
         if left != 0 {
             ensure!(dumped, "no dump, though nothing failed");
             ensure!(n > 20, "only {n} allocations");
-            println!("# {tried} of fewer than {n} allocations failed, without {lost} of them there is no dump");
+            println!(
+                "# {tried} of fewer than {n} allocations failed, without {lost} of them there \
+                 is no dump"
+            );
             return Ok(());
         }
         tried += 1;

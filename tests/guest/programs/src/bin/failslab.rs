@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Every allocation of a request, of slabs or of pages, fails once: it is refused with ENOMEM, changes nothing and leaks nothing; or it didn't
-//! need that memory, and has happened in full. VM_BIND, SUBMIT, the making of a submitqueue, and closing.
+//! Every allocation of a request, of slabs or of pages, fails once: it is refused with ENOMEM,
+//! changes nothing and leaks nothing; or it didn't need that memory, and has happened in full.
+//! VM_BIND, SUBMIT, the making of a submitqueue, and closing.
 //!
-//! Needs a kernel with fault injection. What is leaked, `tests/vm` finds at the end (`--kernel debug`).
+//! Needs a kernel with fault injection. What is leaked, `tests/vm` finds at the end (`--kernel
+//! debug`).
 
 use harness::{bail, ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
 use programs::{model::Model, pattern, Census, Gpu, Legacy, Tolerance, PATIENCE};
@@ -194,7 +196,8 @@ fn defect_06_many_ops(_: &mut Test) -> Outcome {
     )
 }
 
-/// With fences and syncobjs, in and out. A refused request gives no syncobj a fence and resets none.
+/// With fences and syncobjs, in and out. A refused request gives no syncobj a fence and resets
+/// none.
 fn defect_06_fences(_: &mut Test) -> Outcome {
     let bench = Bench::new()?;
     let ready = Syncobj::new_signaled(&bench.gpu.device)?;
@@ -220,7 +223,8 @@ fn defect_06_fences(_: &mut Test) -> Outcome {
     )
 }
 
-/// The BO has no pages yet: getting them fails at every step, and the next attempt really maps them.
+/// The BO has no pages yet: getting them fails at every step, and the next attempt really maps
+/// them.
 fn defect_11_backing_pages(_: &mut Test) -> Outcome {
     let bench = Bench::new()?;
     let gpu = &bench.gpu;
@@ -249,8 +253,8 @@ fn defect_11_backing_pages(_: &mut Test) -> Outcome {
     bail!("{ENDLESS} allocations and no end")
 }
 
-/// The first context's page tables, with all that contexts share: they are there whole or not at all, and the context never gets the
-/// GPU's own VM instead.
+/// The first context's page tables, with all that contexts share: they are there whole or not at
+/// all, and the context never gets the GPU's own VM instead.
 fn defect_11_first_context(_: &mut Test) -> Outcome {
     fault_injection::set_up().context("failslab")?;
     for open in [Device::open, Device::open_vm_bind] {
@@ -316,7 +320,8 @@ struct Attempt {
     refused: bool,
 }
 
-/// Makes attempts in which the first, second, … allocation fails, until none does. Returns how many were refused.
+/// Makes attempts in which the first, second, … allocation fails, until none does. Returns how many
+/// were refused.
 fn until_none_fails(
     mut attempt: impl FnMut(u32) -> harness::Result<Attempt>,
 ) -> harness::Result<u32> {
@@ -332,8 +337,8 @@ fn until_none_fails(
     bail!("{ENDLESS} allocations and no end");
 }
 
-/// Sends a SUBMIT whose `n`-th allocation fails. If it is refused, `unchanged` looks whether it changed anything, and it is
-/// sent again. Then it has to run.
+/// Sends a SUBMIT whose `n`-th allocation fails. If it is refused, `unchanged` looks whether it
+/// changed anything, and it is sent again. Then it has to run.
 fn submit_failing(
     n: u32,
     submit: &Submit<'_>,
@@ -458,7 +463,8 @@ fn defect_22_submitqueue(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// The file of a VM in which there is something of everything. Nothing can be refused, and nothing may stay.
+/// The file of a VM in which there is something of everything. Nothing can be refused, and nothing
+/// may stay.
 fn close(_: &mut Test) -> Outcome {
     fault_injection::set_up().context("failslab")?;
     let before = Census::new()?;

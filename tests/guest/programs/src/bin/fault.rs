@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the crash dump says about a fault: where, in which direction, why, and which op is to blame.
+//! What the crash dump says about a fault: where, in which direction, why, and which op is to
+//! blame.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
 use programs::{fault, pattern, Gpu};
@@ -155,8 +156,8 @@ fn used_before_and_after_a_waiting_unmap(_: &mut Test) -> Outcome {
     check(&dump, gpu.iova(0), "READ", "TRANSLATION")
 }
 
-/// The GPU looks at a page again and again while a long job unmaps it as its last step. What the TLB learns meanwhile is
-/// forgotten when the job's fence has signalled.
+/// The GPU looks at a page again and again while a long job unmaps it as its last step. What the
+/// TLB learns meanwhile is forgotten when the job's fence has signalled.
 fn unmapped_while_the_gpu_looks(_: &mut Test) -> Outcome {
     const AWAITED: u32 = 77;
     const FILLER: u64 = 16 << 20;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What `/proc/PID/fdinfo` says of a DRM file: whose it is, what its BOs take, and how much the GPU has done for it.
+//! What `/proc/PID/fdinfo` says of a DRM file: whose it is, what its BOs take, and how much the GPU
+//! has done for it.
 
 use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
 use programs::{eventually, Gpu, Legacy, PATIENCE};

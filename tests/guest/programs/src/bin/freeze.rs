@@ -61,7 +61,8 @@ fn work(tag: u32) -> Outcome {
     }
 }
 
-/// The system falls asleep while several processes keep page tables and GPU busy, and they go on afterwards.
+/// The system falls asleep while several processes keep page tables and GPU busy, and they go on
+/// afterwards.
 fn asleep_under_load(_: &mut Test) -> Outcome {
     let census = Census::new()?;
     let workers = (1..=3)

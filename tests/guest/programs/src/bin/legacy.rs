@@ -78,7 +78,8 @@ fn set_iova(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// A BO that has an address keeps it when it is asked to have another one, and there is nothing to complain about.
+/// A BO that has an address keeps it when it is asked to have another one, and there is nothing to
+/// complain about.
 fn defect_26_set_another_iova(_: &mut Test) -> Outcome {
     let gpu = Legacy::new()?;
     let bo = gpu.bo(1, 4 * PAGE)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a bind job would unmap, when the job is cancelled or its VM has become unusable: it stays for as long as the GPU can
-//! reach it, and not longer.
+//! What a bind job would unmap, when the job is cancelled or its VM has become unusable: it stays
+//! for as long as the GPU can reach it, and not longer.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
 use programs::{
@@ -33,7 +33,8 @@ const PAGES: u64 = 64;
 /// Where the BO that a bind takes away is mapped.
 const TARGET: u64 = 0x10_0000;
 
-/// A context whose bind job takes a BO's mapping away, and another context that sees what becomes of the BO.
+/// A context whose bind job takes a BO's mapping away, and another context that sees what becomes
+/// of the BO.
 struct Scene {
     gpu: Gpu,
     witness: Gpu,
@@ -70,8 +71,8 @@ impl Scene {
         })
     }
 
-    /// Commands that say that they have begun, by the second dword of the gate, wait until its first is 1, then write to each page of the
-    /// target.
+    /// Commands that say that they have begun, by the second dword of the gate, wait until its
+    /// first is 1, then write to each page of the target.
     fn write_later(&self) -> Pm4 {
         let wait = Pm4::new()
             .mem_write(self.gpu.iova(4), &[1])
@@ -104,8 +105,8 @@ enum Sent {
     After,
 }
 
-/// A bind waits while a SUBMIT runs that writes what it takes away. The file is closed, the bind's fence signals. The BO stays, with its
-/// pages, until the SUBMIT has ended.
+/// A bind waits while a SUBMIT runs that writes what it takes away. The file is closed, the bind's
+/// fence signals. The BO stays, with its pages, until the SUBMIT has ended.
 fn cancelled(take: Take, sent: Sent) -> Outcome {
     let before = Census::new()?;
     let scene = Scene::new()?;
@@ -183,7 +184,8 @@ fn defect_10_cancelled_map_over_before_the_submit(_: &mut Test) -> Outcome {
     cancelled(Scene::map_over, Sent::After)
 }
 
-/// A bind waits while its context faults. When its turn comes, what it takes away goes, and nothing new is mapped.
+/// A bind waits while its context faults. When its turn comes, what it takes away goes, and nothing
+/// new is mapped.
 fn unusable(take: Take) -> Outcome {
     let before = Census::new()?;
     let scene = Scene::new()?;
@@ -257,7 +259,8 @@ fn defect_49_queued_submit_of_an_unusable_vm(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// Binds are cancelled again and again while their fences signal at the same moment: they run or they don't, and nothing is left.
+/// Binds are cancelled again and again while their fences signal at the same moment: they run or
+/// they don't, and nothing is left.
 fn defect_10_cancelled_or_run(_: &mut Test) -> Outcome {
     let before = Census::new()?;
     let end = Instant::now() + Duration::from_secs(15);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What one client may cost the others: time under locks that they need, memory, threads of the kernel's.
+//! What one client may cost the others: time under locks that they need, memory, threads of the
+//! kernel's.
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
 use programs::{pattern, Gpu, PATIENCE};
@@ -19,8 +20,8 @@ const GIB: u64 = 1 << 30;
 /// The most ops that a request may have.
 const MAX_OPS: u64 = 1 << 16;
 
-/// A job of many large MAPs over one range would have the page tables, and a worker, for minutes: it is refused, whole. One op
-/// of any size isn't.
+/// A job of many large MAPs over one range would have the page tables, and a worker, for minutes:
+/// it is refused, whole. One op of any size isn't.
 fn defect_45_too_many_entries(_: &mut Test) -> Outcome {
     const SIZE: u64 = 64 * MIB;
     let gpu = Gpu::new()?;
@@ -64,8 +65,8 @@ fn asking(bind: &VmBind<'_>) -> harness::Result<Duration> {
     Ok(took)
 }
 
-/// Ops that each remove everything take no longer to ask for than as many that remove a page each: nobody who shares a BO
-/// is kept waiting meanwhile.
+/// Ops that each remove everything take no longer to ask for than as many that remove a page each:
+/// nobody who shares a BO is kept waiting meanwhile.
 fn defect_46_everything_again_and_again(_: &mut Test) -> Outcome {
     const OPS: u64 = 15_000;
     let gpu = Gpu::new()?;
@@ -126,7 +127,8 @@ impl<'a> Place<'a> {
         self.base + (n << 36) + i * 2 * MIB
     }
 
-    /// A job that needs as many page tables, for a page every 2 MiB, in a place of its own for each `n`.
+    /// A job that needs as many page tables, for a page every 2 MiB, in a place of its own for each
+    /// `n`.
     fn wide(&self, n: u64, tables: u64) -> VmBind<'a> {
         (0..tables).fold(VmBind::new(self.queue), |bind, i| {
             bind.map(self.bo, 0, self.iova(n, i), PAGE)
@@ -148,8 +150,8 @@ fn settled(number: &AtomicU64) -> u64 {
     last
 }
 
-/// How many jobs behind a held fence are accepted before the calls wait, if each client tries to send `each` in a row. Once
-/// the fence signals they all are.
+/// How many jobs behind a held fence are accepted before the calls wait, if each client tries to
+/// send `each` in a row. Once the fence signals they all are.
 fn accepted(
     clients: &[Client],
     each: u64,
@@ -192,7 +194,8 @@ fn accepted(
     })
 }
 
-/// However many contexts there are, what they have waiting reserves no more than a share of the machine's memory.
+/// However many contexts there are, what they have waiting reserves no more than a share of the
+/// machine's memory.
 fn defect_47_many_contexts(_: &mut Test) -> Outcome {
     const TABLES: u64 = 200;
     let clients = (0..32)
@@ -289,7 +292,8 @@ fn defect_46_as_many_tables_as_it_needs(_: &mut Test) -> Outcome {
     held.signal().context("the fence was held")
 }
 
-/// While others wait for room, a job that waits for nothing doesn't, on a queue of its own and in another context.
+/// While others wait for room, a job that waits for nothing doesn't, on a queue of its own and in
+/// another context.
 fn defect_46_not_held_up_by_what_waits(_: &mut Test) -> Outcome {
     let (client, other) = (Client::new()?, Client::new()?);
     let place = client.place();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! More BOs than memory: several processes, whose BOs don't fit into it together, work on them while some are killed at
-//! random. What is swapped out comes back as it was; nobody else suffers.
+//! More BOs than memory: several processes, whose BOs don't fit into it together, work on them
+//! while some are killed at random. What is swapped out comes back as it was; nobody else suffers.
 
 use harness::{ensure, ensure_eq, Context, Ended, Outcome, Process, Rng, Test};
 use nix::{
@@ -39,10 +39,12 @@ const CONTEXT: u64 = BOS as u64 * BO_SIZE + MIB + MIB / 4;
 const KILLS: u64 = 3;
 /// How many steps all processes together do between two kills, and after the last.
 const STEPS: Range<u64> = 10..20;
-/// A kernel that doesn't check all that is done with a page gets so many times as much memory and work.
+/// A kernel that doesn't check all that is done with a page gets so many times as much memory and
+/// work.
 const FAST: u64 = 4;
 
-/// What is in a page: its first dword, and all others. Never 0, and different for each page of each version.
+/// What is in a page: its first dword, and all others. Never 0, and different for each page of each
+/// version.
 fn first(version: u32, page: u64) -> u32 {
     0x8000_0000 | (version << 9) | page as u32
 }
@@ -64,7 +66,8 @@ impl Known {
         let iova = gpu.iova(slot as u64 * BO_SIZE);
         let bo = Bo::new(&gpu.device, BO_SIZE).context("GEM_NEW")?;
         gpu.map(&bo, iova)?;
-        // Two pages by the CPU, the others by the GPU from the second: an emulated processor is slow.
+        // Two pages by the CPU, the others by the GPU from the second: an emulated processor is
+        // slow.
         let map = bo.map()?;
         for at in 0..1024 {
             map.write(at, others(version));
@@ -124,8 +127,9 @@ impl Known {
     }
 }
 
-/// One process: fills the BOs of `contexts`, then copies them over each other, checks, changes their madvise state, replaces
-/// them. It writes a byte to `steps` after each, until nobody reads them any more.
+/// One process: fills the BOs of `contexts`, then copies them over each other, checks, changes
+/// their madvise state, replaces them. It writes a byte to `steps` after each, until nobody reads
+/// them any more.
 fn work(mut rng: Rng, contexts: usize, steps: OwnedFd) -> Outcome {
     let step = || match write(&steps, &[0]) {
         Err(Errno::EPIPE) => Ok(false),
@@ -304,7 +308,8 @@ fn more_bos_than_memory(test: &mut Test) -> Outcome {
 
     let after = [vmstat("pswpout")?, vmstat("pswpin")?, vmstat("oom_kill")?];
     println!(
-        "# {PROCESSES} processes with {} BOs of {} KiB, {} MiB available: {} pages out, {} in, {steps} steps, {killed} killed, {:.1} s",
+        "# {PROCESSES} processes with {} BOs of {} KiB, {} MiB available: {} pages out, {} in, \
+         {steps} steps, {killed} killed, {:.1} s",
         contexts * BOS,
         BO_SIZE / 1024,
         available / MIB,

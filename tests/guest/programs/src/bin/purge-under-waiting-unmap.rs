@@ -77,7 +77,8 @@ fn defect_03_waiting_hole(_: &mut Test) -> Outcome {
     mapped.still_there()
 }
 
-/// The handle is closed as well: the pages stay until the UNMAP has run, and the contents with them.
+/// The handle is closed as well: the pages stay until the UNMAP has run, and the contents with
+/// them.
 fn handle_closed_under_a_waiting_unmap(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
     let bo = gpu.bo(1, PAGES * PAGE)?;

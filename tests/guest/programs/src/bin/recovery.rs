@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The GPU after hangs and faults: who suffers, who doesn't, and what becomes of work that was waiting.
+//! The GPU after hangs and faults: who suffers, who doesn't, and what becomes of work that was
+//! waiting.
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
 use programs::{fault, hang, pattern, works, Gpu, PATIENCE};
@@ -64,8 +65,8 @@ fn after_a_hang(_: &mut Test) -> Outcome {
     works(2)
 }
 
-/// Another context's work is queued behind the hang, and runs after it. (It may be counted as a second hang: taking the
-/// crash dump can last longer than the driver's patience.)
+/// Another context's work is queued behind the hang, and runs after it. (It may be counted as a
+/// second hang: taking the crash dump can last longer than the driver's patience.)
 fn work_behind_a_hang(_: &mut Test) -> Outcome {
     free_dump()?;
     let (hung, other) = (Gpu::new()?, Gpu::new()?);
@@ -85,7 +86,8 @@ fn work_behind_a_hang(_: &mut Test) -> Outcome {
     free_dump()
 }
 
-/// A bind waits when its context dies: its fence signals once it may, the context closes, memory comes back.
+/// A bind waits when its context dies: its fence signals once it may, the context closes, memory
+/// comes back.
 fn bind_waits_in_a_dead_context(_: &mut Test) -> Outcome {
     free_dump()?;
     let gpu = Gpu::new()?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The harness tested by itself: a program whose sub-tests fail on purpose is run, and its report read.
+//! The harness tested by itself: a program whose sub-tests fail on purpose is run, and its report
+//! read.
 
 use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
 use std::{

@@ -104,7 +104,8 @@ fn unneeded_first(_: &mut Test) -> Outcome {
     ensure_eq!(
         trace.events()?,
         [format!(
-            "nr_to_scan=1 pg, purged={PAGES} pg, evicted=0 pg, active_purged=0 pg, active_evicted=0 pg"
+            "nr_to_scan=1 pg, purged={PAGES} pg, evicted=0 pg, active_purged=0 pg, \
+             active_evicted=0 pg"
         )],
         "the tracepoint"
     );
@@ -272,7 +273,8 @@ fn madvise_against_a_model(test: &mut Test) -> Outcome {
                 }
             }
             8 => {
-                // A submit brings back all that is mapped, so that nothing purged or unneeded may be.
+                // A submit brings back all that is mapped, so that nothing purged or unneeded may
+                // be.
                 for (index, known) in bos.iter_mut().enumerate() {
                     if known.mapped && (known.purged || !known.needed) {
                         gpu.unmap(gpu.iova(index as u64 * SIZE), SIZE)?;
@@ -332,7 +334,8 @@ fn while_accessed(
     })
 }
 
-/// CPUs that read a BO while it is swapped out, again and again, see what is in it and nothing else.
+/// CPUs that read a BO while it is swapped out, again and again, see what is in it and nothing
+/// else.
 fn cpu_access_races_with_swapping_out(_: &mut Test) -> Outcome {
     let _swap = Swap::new(SWAP).context("swap")?;
     let gpu = Gpu::new()?;
@@ -370,8 +373,8 @@ fn sigbus(map: &Mapping) -> Outcome {
     Ok(())
 }
 
-/// CPUs that read a BO while it is purged see what is in it, or nothing: never what belongs to somebody else by then. They are
-/// refused from when it isn't needed, and not before.
+/// CPUs that read a BO while it is purged see what is in it, or nothing: never what belongs to
+/// somebody else by then. They are refused from when it isn't needed, and not before.
 fn cpu_access_races_with_purge(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
     for round in 0..6 {
@@ -422,8 +425,8 @@ fn cpu_access_races_with_purge(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// When kernel addresses are short, BOs' unused kernel mappings go, all of them, as many at a time as the tracepoint says.
-/// What else BOs are stays as it was.
+/// When kernel addresses are short, BOs' unused kernel mappings go, all of them, as many at a time
+/// as the tracepoint says. What else BOs are stays as it was.
 fn defect_14_kernel_addresses(_: &mut Test) -> Outcome {
     const COUNT: usize = 20;
     const UNNEEDED: usize = 5;

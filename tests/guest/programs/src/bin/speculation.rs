@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A GPU that reads ahead at any time, as hardware does: what an UNMAP has taken away mustn't come back. (Virtual Adreno
-//! only.)
+//! A GPU that reads ahead at any time, as hardware does: what an UNMAP has taken away mustn't come
+//! back. (Virtual Adreno only.)
 
 use harness::{bail, cases, ensure, ensure_eq, Context, Outcome, Result, Test};
 use programs::{Gpu, PATIENCE};
@@ -56,8 +56,8 @@ fn while_idle(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// Pages that were unmapped while the GPU is idle are out of reach from then on, in the TLB as in the tables; and so are
-/// the tables.
+/// Pages that were unmapped while the GPU is idle are out of reach from then on, in the TLB as in
+/// the tables; and so are the tables.
 fn unmapped_while_idle(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
     let vadreno = ready(&gpu)?;
@@ -115,7 +115,8 @@ fn unflushed_is_noticed(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// Two contexts side by side: each has its tables, and a context that was forgotten is known again with its next job.
+/// Two contexts side by side: each has its tables, and a context that was forgotten is known again
+/// with its next job.
 fn contexts_by_ttbr0(_: &mut Test) -> Outcome {
     let gpus = [Gpu::new()?, Gpu::new()?];
     let vadreno = ready(&gpus[0])?;

@@ -2,8 +2,9 @@
 
 //! The system sleeps while requests wait.
 //!
-//! Only the GPU and its SMMU do, by what the guest's `vadreno_glue` does to them: the callbacks of system suspend and resume, and
-//! no power in between. So this process can see what happens meanwhile.
+//! Only the GPU and its SMMU do, by what the guest's `vadreno_glue` does to them: the callbacks of
+//! system suspend and resume, and no power in between. So this process can see what happens
+//! meanwhile.
 
 use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
 use programs::{

@@ -11,8 +11,8 @@ use uapi::{memory, Bo, Errno, HeldFence, SyncFile, VmBind};
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// What the reserved tables of all waiting jobs together may take. The C driver's limit is 1024 tables (4 MiB) before the
-/// last job; this leaves room for what else a job needs.
+/// What the reserved tables of all waiting jobs together may take. The C driver's limit is 1024
+/// tables (4 MiB) before the last job; this leaves room for what else a job needs.
 const ALLOWED: u64 = 24 * MIB;
 
 /// How much free memory a call takes, measured around it.
@@ -23,7 +23,8 @@ fn taken<T>(call: impl FnOnce() -> T) -> harness::Result<(T, u64)> {
     Ok((result, before.saturating_sub(memory::free()?)))
 }
 
-/// One job that needs many tables waits: it takes no more than allowed, or is refused and changes nothing.
+/// One job that needs many tables waits: it takes no more than allowed, or is refused and changes
+/// nothing.
 fn one_job(size: u64) -> Outcome {
     let gpu = Gpu::new()?;
     let held = HeldFence::new().context("held fence")?;
@@ -85,8 +86,8 @@ fn wide<'a>(gpu: &'a Gpu, bo: &Bo, n: u64) -> VmBind<'a> {
     })
 }
 
-/// A process that queues jobs of some 400 tables each behind a fence until one call has waited for a second, then is
-/// interrupted; `after` gets the process's context and goes on from there.
+/// A process that queues jobs of some 400 tables each behind a fence until one call has waited for
+/// a second, then is interrupted; `after` gets the process's context and goes on from there.
 fn blocked_child(fence: &SyncFile, after: fn(&Gpu, u64) -> Outcome) -> harness::Result<Process> {
     Process::start(|| {
         let gpu = Gpu::new()?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Two bind queues on one VM. Page tables change in the order of the ioctls wherever two jobs touch the same addresses;
-//! jobs that don't are independent.
+//! Two bind queues on one VM. Page tables change in the order of the ioctls wherever two jobs touch
+//! the same addresses; jobs that don't are independent.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
 use programs::{model::Model, pattern, Gpu, Tolerance, PATIENCE};
@@ -80,7 +80,8 @@ fn disjoint_ranges_are_independent(_: &mut Test) -> Outcome {
     t.finish(held, &[&one])
 }
 
-/// MAP waits, UNMAP on the other queue: in the end it is unmapped, and the BO's pages are out of reach.
+/// MAP waits, UNMAP on the other queue: in the end it is unmapped, and the BO's pages are out of
+/// reach.
 fn defect_16_map_then_unmap(_: &mut Test) -> Outcome {
     let t = TwoQueues::new()?;
     let bo = t.gpu.bo(1, 4 * PAGE)?;

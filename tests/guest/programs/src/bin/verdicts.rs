@@ -2,8 +2,9 @@
 
 //! A crash dump for each verdict of `tools/devcoredump`.
 //!
-//! In `/share`, if there is one, each sub-test leaves its dump as `NAME.dump` and what the tool should make of it as
-//! `NAME.expect`: lines of a key and a value, `verdict`, `address` and, if an op of the VM log is to blame, `op` and `range`.
+//! In `/share`, if there is one, each sub-test leaves its dump as `NAME.dump` and what the tool
+//! should make of it as `NAME.expect`: lines of a key and a value, `verdict`, `address` and, if an
+//! op of the VM log is to blame, `op` and `range`.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
 use programs::{eventually, fault, hang, Gpu, PATIENCE};
@@ -21,7 +22,8 @@ struct Expected {
     verdict: &'static str,
     /// `None`: there is no page fault.
     address: Option<u64>,
-    /// The op to blame, and its range. The kernel's own msm.ko doesn't log all that ours does: there it isn't asked for.
+    /// The op to blame, and its range. The kernel's own msm.ko doesn't log all that ours does:
+    /// there it isn't asked for.
     blamed: Option<(&'static str, u64, u64)>,
 }
 
@@ -79,7 +81,8 @@ fn read_of(gpu: &Gpu, iova: u64) -> Pm4 {
     Pm4::new().mem_to_mem(gpu.result_iova(0), iova).barrier()
 }
 
-/// Until its ring has wrapped, the log of the kernel's own msm.ko lacks the newest op: this one, then.
+/// Until its ring has wrapped, the log of the kernel's own msm.ko lacks the newest op: this one,
+/// then.
 fn one_more(gpu: &Gpu) -> Outcome {
     let later = named(gpu, "later", 1)?;
     gpu.map(&later, gpu.iova(0x30_0000_0000))

@@ -74,7 +74,8 @@ fn full(_: &mut Test) -> Outcome {
     })
 }
 
-/// While a SUBMIT waits for a fence: it ends without having been run, as the driver does with work of closed files.
+/// While a SUBMIT waits for a fence: it ends without having been run, as the driver does with work
+/// of closed files.
 fn submit_waits(_: &mut Test) -> Outcome {
     leaves_nothing(|| {
         let (gpu, witness) = (Gpu::new()?, Gpu::new()?);
@@ -231,7 +232,8 @@ fn waiting_legacy_submit(held: &HeldFence) -> Outcome {
     Ok(())
 }
 
-/// A process has ended, or tries to, while what it asked for waits for a fence: the driver can't be taken away. Afterwards it could be.
+/// A process has ended, or tries to, while what it asked for waits for a fence: the driver can't be
+/// taken away. Afterwards it could be.
 fn driver_stays(busy: Busy) -> Outcome {
     let bos = Census::new()?;
     let held = HeldFence::new().context("held fence")?;
@@ -266,8 +268,8 @@ fn driver_stays_while_a_legacy_submit_waits(_: &mut Test) -> Outcome {
 const EXIT: Ended = Ended::With(0);
 const KILL: Ended = Ended::By(Signal::SIGKILL);
 
-/// What a process leaves behind that ends while what it asked for waits for a fence. With `at_once` its BOs go before the fence is
-/// signalled.
+/// What a process leaves behind that ends while what it asked for waits for a fence. With `at_once`
+/// its BOs go before the fence is signalled.
 fn ends_while_something_waits(busy: Busy, how: Ended, at_once: bool) -> Outcome {
     let bos = Census::new()?;
     let shmem = memory::shmem()?;

@@ -30,8 +30,8 @@ fn dump_after(gpu: &Gpu) -> harness::Result<String> {
     )
 }
 
-/// A context that has done `count` ops of its own, one job each, and what the log should have on them. A new context has
-/// two ops of its own in it, the mappings of its tools.
+/// A context that has done `count` ops of its own, one job each, and what the log should have on
+/// them. A new context has two ops of its own in it, the mappings of its tools.
 fn worked(shift: u32, count: u64) -> harness::Result<(Gpu, Vec<Entry>)> {
     fault::set_vm_log(shift)?;
     let gpu = Gpu::new()?;
@@ -158,7 +158,8 @@ fn number(line: &str, key: &str) -> harness::Result<u64> {
     value.parse().with_context(|| format!("{key} in {line:?}"))
 }
 
-/// What readers of the C driver's dumps rely on (Documentation/devcoredump.rst), and what ours has beside.
+/// What readers of the C driver's dumps rely on (Documentation/devcoredump.rst), and what ours has
+/// beside.
 fn form_of_the_lines(_: &mut Test) -> Outcome {
     fault::set_vm_log(8)?;
     let gpu = Gpu::new()?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The watch on freed pages, tried on a page of the glue module that an entry of our page tables is made to lead to. (Virtual
-//! Adreno only.)
+//! The watch on freed pages, tried on a page of the glue module that an entry of our page tables is
+//! made to lead to. (Virtual Adreno only.)
 
 use harness::{cases, ensure, ensure_eq, Context, Outcome, Result, Test};
 use programs::Gpu;
@@ -21,7 +21,8 @@ fn ready() -> Result<(Gpu, Vadreno, u64)> {
     Ok((gpu, vadreno, page))
 }
 
-/// The GPU uses the page; the entry goes, and its translation, then the page: the watch has nothing to say.
+/// The GPU uses the page; the entry goes, and its translation, then the page: the watch has nothing
+/// to say.
 fn goes_after_its_entry(_: &mut Test) -> Outcome {
     let (gpu, vadreno, page) = ready()?;
     let diverted = vadreno.divert(gpu.iova(0), page)?;

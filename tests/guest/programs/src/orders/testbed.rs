@@ -278,7 +278,8 @@ impl Testbed {
         Self::stall_on_faults()?;
         if of_what_runs {
             self.desk.let_run_fault();
-            // When it puts a SUBMIT into the ring the driver looks whether the SMMU may stall again.
+            // When it puts a SUBMIT into the ring the driver looks whether the SMMU may stall
+            // again.
             let before = self.ring_writes();
             self.sent = Some(self.nothing()?);
             self.wait_for_ring_write(before)?;

@@ -326,7 +326,8 @@ pub(crate) fn defect_13_zero_length(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// Random bytes in place of the ops: whatever is accepted, nothing breaks, and the rest of the VM is as it was.
+/// Random bytes in place of the ops: whatever is accepted, nothing breaks, and the rest of the VM
+/// is as it was.
 pub(crate) fn defect_01_random_bytes(test: &mut Test) -> Outcome {
     let tolerance = Tolerance::new()?;
     let gpu = Gpu::new()?;

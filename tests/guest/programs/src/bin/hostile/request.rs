@@ -55,7 +55,8 @@ pub(crate) fn pointers_and_counts(_: &mut Test) -> Outcome {
         nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?.context("page size")? as usize;
     let length = std::num::NonZeroUsize::new(2 * page).context("length")?;
     use nix::sys::mman::{mmap_anonymous, mprotect, MapFlags, ProtFlags};
-    // SAFETY: a fresh mapping, of which the second half is made inaccessible before anything points into it.
+    // SAFETY: a fresh mapping, of which the second half is made inaccessible before anything points
+    // into it.
     let base = unsafe {
         let base = mmap_anonymous(
             None,
@@ -238,7 +239,8 @@ pub(crate) fn wrong_context(_: &mut Test) -> Outcome {
     t.unchanged("after all")
 }
 
-/// A BO table where VM_BIND decides what is resident: of a BO that is mapped, one that isn't, one that is mapped twice.
+/// A BO table where VM_BIND decides what is resident: of a BO that is mapped, one that isn't, one
+/// that is mapped twice.
 pub(crate) fn defect_04_bo_table(_: &mut Test) -> Outcome {
     let t = Target::new()?;
     let (once, never, twice) = (t.gpu.bo(3, PAGE)?, t.gpu.bo(4, PAGE)?, t.gpu.bo(5, PAGE)?);

@@ -18,7 +18,8 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Pages 4 to 8 of the window are mapped; what a request would change is there and right behind.
+    /// Pages 4 to 8 of the window are mapped; what a request would change is there and right
+    /// behind.
     pub(crate) fn new() -> harness::Result<Self> {
         let tolerance = Tolerance::new()?;
         let gpu = Gpu::new()?;

@@ -106,7 +106,8 @@ pub(crate) fn syncobjs(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// What the request waits for, and who waits for it: a file, a syncobj and a point, in and out, across contexts.
+/// What the request waits for, and who waits for it: a file, a syncobj and a point, in and out,
+/// across contexts.
 pub(crate) fn waits_and_tells(_: &mut Test) -> Outcome {
     let (a, b) = (Gpu::new()?, Gpu::new()?);
     let held = HeldFence::new().context("held fence")?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! SUBMIT: what it does, what it waits for and tells, and what it refuses; a request that is refused has changed nothing.
+//! SUBMIT: what it does, what it waits for and tells, and what it refuses; a request that is
+//! refused has changed nothing.
 
 mod fences;
 mod relocations;

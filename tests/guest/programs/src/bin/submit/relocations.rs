@@ -44,7 +44,8 @@ pub(crate) fn relocations_are_refused(_: &mut Test) -> Outcome {
     t.refuses_relocs(Errno::EINVAL, "a relocation", &[reloc(0, 1)])
 }
 
-/// A relocation of the dword at `at` (in dwords) in the commands' BO: it gets the low half of the address of the table's BO `index`.
+/// A relocation of the dword at `at` (in dwords) in the commands' BO: it gets the low half of the
+/// address of the table's BO `index`.
 fn reloc(at: u32, index: u32) -> drm_msm_gem_submit_reloc {
     drm_msm_gem_submit_reloc {
         submit_offset: 4 * at,
@@ -128,7 +129,8 @@ pub(crate) fn relocations(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// Shifted in both directions, with bits added; the same dword twice; dwords that aren't the commands' own; many.
+/// Shifted in both directions, with bits added; the same dword twice; dwords that aren't the
+/// commands' own; many.
 pub(crate) fn relocated_values(_: &mut Test) -> Outcome {
     let t = TableTarget::new()?;
     let _allowed = module::Relocations::allow().context("the glue module")?;

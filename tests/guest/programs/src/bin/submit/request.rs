@@ -12,7 +12,8 @@ use uapi::{
     fault_injection, module, Errno, HeldFence, Pm4, Submit, PAGE,
 };
 
-/// The control for all the others: what they change one thing of is accepted, and does all that it should.
+/// The control for all the others: what they change one thing of is accepted, and does all that it
+/// should.
 pub(crate) fn what_would_do(_: &mut Test) -> Outcome {
     let t = Target::new()?;
     let submitted = t.submit(vec![t.cmd(), t.cmd()]).send().context("SUBMIT")?;
@@ -101,12 +102,14 @@ pub(crate) fn request_fields(_: &mut Test) -> Outcome {
     })
 }
 
-/// Whether the driver was built to accept SUDO: `scripts/module` does so for the debug kernel, nobody else.
+/// Whether the driver was built to accept SUDO: `scripts/module` does so for the debug kernel,
+/// nobody else.
 fn is_built_for_sudo() -> std::io::Result<bool> {
     Ok(fault_injection::available() && module::is_out_of_tree("msm")?)
 }
 
-/// SUDO is for a driver that was built for it, and for CAP_SYS_RAWIO. Since Adreno 6xx, commands run as they would without.
+/// SUDO is for a driver that was built for it, and for CAP_SYS_RAWIO. Since Adreno 6xx, commands
+/// run as they would without.
 pub(crate) fn sudo(_: &mut Test) -> Outcome {
     const CMDS: usize = 3;
 

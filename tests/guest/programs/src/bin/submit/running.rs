@@ -64,7 +64,8 @@ pub(crate) fn kinds_of_commands(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// Queues of one priority share what runs them: each thread's submits run in order, and each fence is its own submit's.
+/// Queues of one priority share what runs them: each thread's submits run in order, and each fence
+/// is its own submit's.
 pub(crate) fn from_many_threads(_: &mut Test) -> Outcome {
     const ROUNDS: u32 = 40;
     let gpu = Gpu::new()?;

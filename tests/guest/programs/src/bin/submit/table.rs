@@ -188,7 +188,8 @@ pub(crate) fn defect_13_offset_in_a_table(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// BOs that share the VM's reservation object and BOs that don't, read and written by one submit, in any order.
+/// BOs that share the VM's reservation object and BOs that don't, read and written by one submit,
+/// in any order.
 pub(crate) fn defect_18_private_and_shared(_: &mut Test) -> Outcome {
     let gpu = Legacy::new()?;
     let private = || -> harness::Result<Bo> {

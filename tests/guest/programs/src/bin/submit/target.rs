@@ -10,7 +10,8 @@ use uapi::{
     Errno, Pm4, Submit, Syncobj,
 };
 
-/// A request that would do in a `VM_BIND` context. It waits for a syncobj and resets it, and gives its fence to others.
+/// A request that would do in a `VM_BIND` context. It waits for a syncobj and resets it, and gives
+/// its fence to others.
 pub(crate) struct Target {
     pub(crate) gpu: Gpu,
     /// Has a signalled fence, and loses it.
