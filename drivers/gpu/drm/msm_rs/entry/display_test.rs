@@ -34,12 +34,12 @@ mod cases {
                 Madv, //
             },
         },
-        mapping::pin,
         mapping::{
             managed::{
                 self,
                 Window, //
             },
+            pin,
             scanout, //
         },
     };

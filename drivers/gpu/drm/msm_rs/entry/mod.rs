@@ -5,7 +5,10 @@
 //! - [`ioctl`]: VM_BIND and SUBMIT: the front door.
 //! - [`bo`]: `msm_gem.h`'s functions about BOs. [`gem`]: BOs are made, and what the DRM core calls
 //!   of them.
+//! - [`vm`], [`vm_log`], [`page_tables`]: VMs begin and end, what was changed in them, what the GPU
+//!   is given.
 //! - [`shrinker`]: who asks for BOs' memory.
+//! - [`module`]: the module begins and ends.
 
 mod bo;
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
@@ -17,8 +20,12 @@ mod closed_test;
 mod display_test;
 mod gem;
 mod ioctl;
+mod module;
+mod page_tables;
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
 mod root_test;
 mod shrinker;
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
 pub(crate) mod test_device;
+mod vm;
+mod vm_log;

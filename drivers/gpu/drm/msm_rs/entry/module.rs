@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The module is loaded and unloaded.
+
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "what C promises is said where it is relied on"
+)]
+
+use core::ffi::c_int;
+
+use crate::{
+    ffi::{
+        module,
+        root, //
+    },
+    gpuvm_rs::from_result, //
+};
+
+#[no_mangle]
+unsafe extern "C" fn msm_rs_init() -> c_int {
+    root::init();
+    from_result(module::init())
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_rs_exit() {
+    module::exit();
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_rs_flush() {
+    module::flush();
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! VMs, as `msm_gem.h` has them.
+
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "what C promises is said where it is relied on"
+)]
+
+use core::{ffi::c_char, ptr::NonNull};
+
+use kernel::prelude::*;
+
+use crate::{
+    ffi::{
+        bindings,
+        root::VmMmu,
+        vm::{
+            self as ffi_vm,
+            AnyVm,
+            Config, //
+        },
+    },
+    vm::{
+        close,
+        kinds, //
+    },
+};
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_vm_create(
+    drm: *mut bindings::drm_device,
+    mmu: *mut bindings::msm_mmu,
+    name: *const c_char,
+    va_start: u64,
+    va_size: u64,
+    managed: bool,
+) -> *mut bindings::drm_gpuvm {
+    let create = || {
+        let mmu = NonNull::new(kernel::error::from_err_ptr(mmu)?).ok_or(EINVAL)?;
+        // SAFETY: C passes a device, page tables and a name that outlive the VM.
+        let (config, mmu) = unsafe {
+            (
+                Config::new(drm, name.cast(), va_start, va_size),
+                VmMmu::take(mmu),
+            )
+        };
+        if managed {
+            kinds::create_managed(&config, mmu)
+        } else {
+            kinds::create_bind(&config, mmu)
+        }
+    };
+    match create() {
+        Ok(vm) => vm.as_ptr(),
+        Err(e) => e.to_ptr(),
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_vm_close(gpuvm: *mut bindings::drm_gpuvm) {
+    // SAFETY: C holds a reference. VMAs of managed VMs go with their handles.
+    if let AnyVm::Bind(bind) = unsafe { AnyVm::from_raw(gpuvm) } {
+        bind.closed().set();
+        close::close(bind);
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_rs_vm_cancel(gpuvm: *mut bindings::drm_gpuvm) {
+    // SAFETY: C holds a reference.
+    if let AnyVm::Bind(bind) = unsafe { AnyVm::from_raw(gpuvm) } {
+        close::cancel(bind);
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_gem_vm_unusable(gpuvm: *mut bindings::drm_gpuvm) {
+    // SAFETY: C holds a reference.
+    unsafe {
+        ffi_vm::set_unusable(gpuvm);
+        if let AnyVm::Bind(bind) = AnyVm::from_raw(gpuvm) {
+            bind.space().page_tables.lock().log.print();
+        }
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The VM log, for devcoredumps.
+
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "what C promises is said where it is relied on"
+)]
+
+use kernel::{
+    fmt,
+    prelude::*, //
+};
+
+use crate::{
+    address_space::log::Capture,
+    ffi::{
+        bindings,
+        vm::AnyVm, //
+    },
+};
+
+#[no_mangle]
+unsafe extern "C" fn msm_rs_vm_log_capture(
+    gpuvm: *mut bindings::drm_gpuvm,
+    fault: u64,
+) -> *mut bindings::msm_rs_vm_log {
+    // SAFETY: C holds a reference.
+    let AnyVm::Bind(vm) = (unsafe { AnyVm::from_raw(gpuvm) }) else {
+        return core::ptr::null_mut();
+    };
+    let capture = || -> Result<KBox<Capture>> {
+        // Before the lock, under which nothing is allocated.
+        let mut capture = KBox::new(Capture::new(fault)?, GFP_KERNEL)?;
+        vm.space().page_tables.lock().log.copy_to(&mut capture);
+        Ok(capture)
+    };
+    match capture() {
+        Ok(capture) if !capture.is_empty() => KBox::into_raw(capture).cast(),
+        _ => core::ptr::null_mut(),
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_rs_vm_log_print(
+    log: *const bindings::msm_rs_vm_log,
+    p: *mut bindings::drm_printer,
+) {
+    // SAFETY: NULL or from `msm_rs_vm_log_capture()`; C passes a printer. `%pA` takes a pointer to
+    // `fmt::Arguments`, alive for the call.
+    unsafe {
+        if let Some(log) = log.cast::<Capture>().as_ref() {
+            log.print(|args: fmt::Arguments<'_>| {
+                bindings::msm_rs_printf(p, (&raw const args).cast())
+            });
+        }
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn msm_rs_vm_log_free(log: *mut bindings::msm_rs_vm_log) {
+    if !log.is_null() {
+        // SAFETY: From `msm_rs_vm_log_capture()`, and not used any more.
+        drop(unsafe { KBox::from_raw(log.cast::<Capture>()) });
+    }
+}
