@@ -34,7 +34,7 @@ use crate::{
     ffi::{
         jobs::new_job,
         vm::Bind,
-        vm_bind_request::Request, //
+        vm_bind_request::VmBindRequest, //
     },
     gpuvm_rs::{
         exec::{
@@ -67,7 +67,7 @@ use op::{
 use plan::Plan;
 
 /// Reserves the page tables that `ops` may need, in any order, for a job that `waits` or doesn't.
-fn reserve(req: &Request<'_>, ops: &[BindOp], waits: bool) -> Result<Reservation> {
+fn reserve(req: &VmBindRequest<'_>, ops: &[BindOp], waits: bool) -> Result<Reservation> {
     let touches = ops
         .iter()
         .map(|op| footprint::touch(op.range, matches!(op.op.kind, Kind::Map { .. })));
@@ -101,7 +101,7 @@ fn lock(attempt: &Attempt<'_>, vm: &GpuVm<Bind>, ops: &[BindOp], ranges: &[VaRan
 /// # Errors
 ///
 /// As the UAPI says; then nothing has changed.
-pub(crate) fn vm_bind(req: &mut Request<'_>) -> Result {
+pub(crate) fn vm_bind(req: &mut VmBindRequest<'_>) -> Result {
     let vm = req.vm();
     let queue = req.queue()?;
     let mut ops = parse(req)?;

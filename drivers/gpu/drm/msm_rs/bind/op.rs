@@ -14,7 +14,7 @@ use crate::{
         self,
         bo::Bo,
         pages::Pages,
-        vm_bind_request::Request, //
+        vm_bind_request::VmBindRequest, //
     },
     gpuvm_rs::{
         range::VaRange,
@@ -75,7 +75,7 @@ impl BindOp {
 }
 
 /// Reads and checks the ops, and looks up their BOs.
-pub(super) fn parse(req: &Request<'_>) -> Result<Ops> {
+pub(super) fn parse(req: &VmBindRequest<'_>) -> Result<Ops> {
     let nr = req.nr_ops();
     if nr > MAX_OPS {
         req.note(fmt!("too many ops: {nr}"));

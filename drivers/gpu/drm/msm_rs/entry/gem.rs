@@ -51,15 +51,15 @@ use crate::{
 
 /// Functions for C that never change.
 #[repr(transparent)]
-struct Table<T>(T);
+struct ConstTable<T>(T);
 
 // SAFETY: Never written.
-unsafe impl<T> Sync for Table<T> {}
+unsafe impl<T> Sync for ConstTable<T> {}
 
 /// What makes an object a BO of this driver.
 #[no_mangle]
-static msm_rs_gem_funcs: Table<bindings::drm_gem_object_funcs> =
-    Table(bindings::drm_gem_object_funcs {
+static msm_rs_gem_funcs: ConstTable<bindings::drm_gem_object_funcs> =
+    ConstTable(bindings::drm_gem_object_funcs {
         free: Some(free),
         open: Some(open),
         close: Some(close),
@@ -76,13 +76,14 @@ static msm_rs_gem_funcs: Table<bindings::drm_gem_object_funcs> =
         ..unsafe { core::mem::zeroed() }
     });
 
-static VM_OPS: Table<bindings::vm_operations_struct> = Table(bindings::vm_operations_struct {
-    fault: Some(fault),
-    open: Some(bindings::drm_gem_vm_open),
-    close: Some(bindings::drm_gem_vm_close),
-    // SAFETY: No functions is what zeroes say.
-    ..unsafe { core::mem::zeroed() }
-});
+static VM_OPS: ConstTable<bindings::vm_operations_struct> =
+    ConstTable(bindings::vm_operations_struct {
+        fault: Some(fault),
+        open: Some(bindings::drm_gem_vm_open),
+        close: Some(bindings::drm_gem_vm_close),
+        // SAFETY: No functions is what zeroes say.
+        ..unsafe { core::mem::zeroed() }
+    });
 
 /// A BO that nobody knows yet.
 struct NewBo(KBox<BoMemory>);

@@ -17,7 +17,7 @@ use crate::{
     ffi::{
         bindings,
         submit as ffi_submit,
-        vm_bind_request::Request, //
+        vm_bind_request::VmBindRequest, //
     },
     gpuvm_rs::from_result,
     submit, //
@@ -30,7 +30,7 @@ unsafe extern "C" fn msm_ioctl_vm_bind(
     file: *mut bindings::drm_file,
 ) -> c_int {
     // SAFETY: Called for an ioctl in progress, with its argument.
-    let request = unsafe { Request::new(dev, data, file) };
+    let request = unsafe { VmBindRequest::new(dev, data, file) };
     from_result(request.and_then(|mut request| bind::vm_bind(&mut request)))
 }
 
@@ -41,7 +41,7 @@ unsafe extern "C" fn msm_ioctl_gem_submit(
     file: *mut bindings::drm_file,
 ) -> c_int {
     // SAFETY: Called for an ioctl in progress, with its argument.
-    let request = unsafe { ffi_submit::Request::new(dev, data, file) };
+    let request = unsafe { ffi_submit::SubmitRequest::new(dev, data, file) };
     from_result(request.and_then(|mut request| submit::submit(&mut request)))
 }
 

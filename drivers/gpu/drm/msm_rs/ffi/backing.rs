@@ -52,12 +52,12 @@ impl Drop for PageArray<'_> {
 ///
 /// `nents` isn't 0 if and only if it is mapped for the device. The mapping may fail (of a page that
 /// the display can't address, say); C code has never minded, and there is nothing better to do.
-struct Table<'b> {
+struct SgTable<'b> {
     bo: &'b Bo,
     sgt: NonNull<bindings::sg_table>,
 }
 
-impl Drop for Table<'_> {
+impl Drop for SgTable<'_> {
     fn drop(&mut self) {
         // SAFETY: From `drm_prime_pages_to_sg()`, and used no more.
         unsafe {
@@ -78,7 +78,7 @@ impl Drop for Table<'_> {
 /// There are as many pages as the BO is large.
 pub(crate) struct Backing<'b> {
     // Dropped in this order.
-    table: Table<'b>,
+    table: SgTable<'b>,
     pages: PageArray<'b>,
 }
 
@@ -130,7 +130,7 @@ impl<'b> Backing<'b> {
             bindings::msm_rs_sgt_map(bo.device(), sgt.as_ptr(), !bo.is_coherent());
             // INVARIANT: `msm_rs_sgt_map()` sees to `nents`.
             Ok(Self {
-                table: Table { bo, sgt },
+                table: SgTable { bo, sgt },
                 pages,
             })
         }
@@ -154,7 +154,7 @@ impl<'b> Backing<'b> {
     ) -> Self {
         // INVARIANT: The caller's promise.
         Self {
-            table: Table { bo, sgt },
+            table: SgTable { bo, sgt },
             pages: PageArray { bo, pages },
         }
     }

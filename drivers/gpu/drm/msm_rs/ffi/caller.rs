@@ -22,8 +22,8 @@ use super::{
         SyncobjArray, //
     },
     queue::{
-        Kind,
         Queue, //
+        QueueKind,
     },
     vm::AnyVm, //
 };
@@ -137,7 +137,7 @@ impl<'a> Caller<'a> {
     /// # Errors
     ///
     /// `ENOENT`, `EINVAL`.
-    pub(super) fn queue(&self, id: u32, kind: Kind) -> Result<Queue> {
+    pub(super) fn queue(&self, id: u32, kind: QueueKind) -> Result<Queue> {
         // SAFETY: The context is alive, by the type invariant.
         unsafe { Queue::get(self.ctx, id, kind) }.inspect_err(|&e| {
             if e == EINVAL {

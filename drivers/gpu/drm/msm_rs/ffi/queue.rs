@@ -11,7 +11,7 @@ use crate::gpuvm_rs::sched;
 
 /// What a submitqueue is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum QueueKind {
     /// VM_BIND.
     Bind,
     /// SUBMIT.
@@ -39,14 +39,18 @@ impl Queue {
     /// # Safety
     ///
     /// `ctx` is the context of an open file.
-    pub(super) unsafe fn get(ctx: *mut bindings::msm_context, id: u32, kind: Kind) -> Result<Self> {
+    pub(super) unsafe fn get(
+        ctx: *mut bindings::msm_context,
+        id: u32,
+        kind: QueueKind,
+    ) -> Result<Self> {
         // SAFETY: The caller's promise; the call returns a reference or NULL.
         let queue = unsafe { bindings::msm_submitqueue_get(ctx, id) };
         let queue = Self(NonNull::new(queue).ok_or(ENOENT)?);
         // SAFETY: Alive; the flags never change.
         let flags = unsafe { (*queue.0.as_ptr()).flags };
         let for_binds = flags & bindings::MSM_SUBMITQUEUE_VM_BIND != 0;
-        if for_binds != (kind == Kind::Bind) {
+        if for_binds != (kind == QueueKind::Bind) {
             return Err(EINVAL);
         }
         Ok(queue)

@@ -37,8 +37,8 @@ use super::{
     fences::SyncobjArray,
     module::InUse,
     queue::{
-        Kind,
         Queue,
+        QueueKind,
         QueueLocked, //
     },
     vm::Managed, //
@@ -124,12 +124,12 @@ fn read_element<T: FromBytes>(array: u64, i: u32) -> Result<T> {
 }
 
 /// A SUBMIT request.
-pub(crate) struct Request<'a> {
+pub(crate) struct SubmitRequest<'a> {
     caller: Caller<'a>,
     args: &'a mut bindings::drm_msm_gem_submit,
 }
 
-impl<'a> Deref for Request<'a> {
+impl<'a> Deref for SubmitRequest<'a> {
     type Target = Caller<'a>;
 
     fn deref(&self) -> &Caller<'a> {
@@ -137,7 +137,7 @@ impl<'a> Deref for Request<'a> {
     }
 }
 
-impl<'a> Request<'a> {
+impl<'a> SubmitRequest<'a> {
     /// Checks what doesn't depend on tables and commands.
     ///
     /// # Errors
@@ -187,7 +187,7 @@ impl<'a> Request<'a> {
     ///
     /// `ENOENT`, `EINVAL`.
     pub(crate) fn queue(&self) -> Result<Queue> {
-        self.caller.queue(self.args.queueid, Kind::Gpu)
+        self.caller.queue(self.args.queueid, QueueKind::Gpu)
     }
 
     /// How many entries the BO table has.
@@ -360,7 +360,7 @@ impl Submit {
     ///
     /// `ENOMEM`, also for more BOs and commands than fit one allocation; `ENOENT` for a queue
     /// without a scheduler.
-    pub(crate) fn new(req: &Request<'_>, queue: &Queue) -> Result<Self> {
+    pub(crate) fn new(req: &SubmitRequest<'_>, queue: &Queue) -> Result<Self> {
         static IDENT: AtomicU32 = AtomicU32::new(0);
 
         // SAFETY: Queue, device, file and VM are alive; what the submit keeps a pointer to lives as
@@ -399,7 +399,7 @@ impl Submit {
     /// # Errors
     ///
     /// `EFAULT`; `EINVAL` for flags that make no sense or an unknown handle.
-    pub(crate) fn list_bos(&mut self, req: &Request<'_>) -> Result {
+    pub(crate) fn list_bos(&mut self, req: &SubmitRequest<'_>) -> Result {
         let nr = req.nr_bos();
         if nr == 0 {
             return Ok(());
@@ -472,7 +472,11 @@ impl Submit {
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC`; `EINVAL` for a named number that is in use, zero, or no positive `int`.
-    pub(crate) fn reserve_fence_id(&self, req: &Request<'_>, _queue: &QueueLocked<'_>) -> Result {
+    pub(crate) fn reserve_fence_id(
+        &self,
+        req: &SubmitRequest<'_>,
+        _queue: &QueueLocked<'_>,
+    ) -> Result {
         let wanted = if req.has(bindings::MSM_SUBMIT_FENCE_SN_IN) {
             match i32::try_from(req.args.fence) {
                 Ok(id) if id > 0 => id,

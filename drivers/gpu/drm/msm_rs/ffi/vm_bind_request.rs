@@ -27,8 +27,8 @@ use super::{
         Work, //
     },
     queue::{
-        Kind,
         Queue, //
+        QueueKind,
     },
     vm::{
         AnyVm,
@@ -58,13 +58,13 @@ const _: () = {
 unsafe impl FromBytes for bindings::drm_msm_vm_bind_op {}
 
 /// A VM_BIND request.
-pub(crate) struct Request<'a> {
+pub(crate) struct VmBindRequest<'a> {
     caller: Caller<'a>,
     args: &'a mut bindings::drm_msm_vm_bind,
     vm: &'a GpuVm<Bind>,
 }
 
-impl<'a> Deref for Request<'a> {
+impl<'a> Deref for VmBindRequest<'a> {
     type Target = Caller<'a>;
 
     fn deref(&self) -> &Caller<'a> {
@@ -72,7 +72,7 @@ impl<'a> Deref for Request<'a> {
     }
 }
 
-impl<'a> Request<'a> {
+impl<'a> VmBindRequest<'a> {
     /// Checks what doesn't depend on the ops.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ impl<'a> Request<'a> {
     ///
     /// `ENOENT`, `EINVAL`.
     pub(crate) fn queue(&self) -> Result<Queue> {
-        self.caller.queue(self.args.queue_id, Kind::Bind)
+        self.caller.queue(self.args.queue_id, QueueKind::Bind)
     }
 
     /// Lets `job` wait for what the request names, and prepares what gets its fence.

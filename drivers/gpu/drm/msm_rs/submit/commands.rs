@@ -12,8 +12,8 @@ use crate::{
     ffi::{
         submit::{
             Entry,
-            Request,
             Submit, //
+            SubmitRequest,
         },
         vm::AnyVm,
     },
@@ -43,7 +43,7 @@ pub(super) struct Relocations(List<(u32, List<Reloc>)>);
 /// # Errors
 ///
 /// `EFAULT`, `ENOMEM`, `EINVAL`.
-pub(super) fn parse(req: &Request<'_>, submit: &mut Submit) -> Result<Relocations> {
+pub(super) fn parse(req: &SubmitRequest<'_>, submit: &mut Submit) -> Result<Relocations> {
     let vm = req.any_vm();
     let mut relocations = List::new();
     let mut relocs_left = MAX_RELOCS;
@@ -131,7 +131,12 @@ impl Relocated<'_> {
 
 /// Reads and checks `nr` relocations at `address` in userspace, of commands in a BO of `bo_size`
 /// bytes.
-fn parse_relocs(req: &Request<'_>, address: u64, nr: u32, bo_size: u64) -> Result<List<Reloc>> {
+fn parse_relocs(
+    req: &SubmitRequest<'_>,
+    address: u64,
+    nr: u32,
+    bo_size: u64,
+) -> Result<List<Reloc>> {
     if !req.allows_relocs() {
         return Err(req.invalid(fmt!("relocs not allowed")));
     }

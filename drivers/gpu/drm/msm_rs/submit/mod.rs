@@ -23,8 +23,8 @@ use crate::{
         caller::OutFences,
         queue::Queue,
         submit::{
-            Request,
             Submit, //
+            SubmitRequest,
         },
         vm::{
             AnyVm,
@@ -48,7 +48,7 @@ use table::Placed;
 /// # Errors
 ///
 /// As the UAPI says; then nothing has changed.
-pub(crate) fn submit(req: &mut Request<'_>) -> Result {
+pub(crate) fn submit(req: &mut SubmitRequest<'_>) -> Result {
     let queue = req.queue()?;
     if matches!(req.any_vm(), AnyVm::Bind(_)) && req.nr_bos() != 0 {
         return Err(req.invalid(fmt!("a VM_BIND context has no BO table")));
@@ -67,7 +67,7 @@ pub(crate) fn submit(req: &mut Request<'_>) -> Result {
 
 /// Serves a request of a context whose VM the kernel manages.
 fn with_table(
-    req: &mut Request<'_>,
+    req: &mut SubmitRequest<'_>,
     queue: &Queue,
     mut submit: Submit,
     out_fences: OutFences,
@@ -116,7 +116,7 @@ fn with_table(
 
 /// Serves a request of a VM_BIND context.
 fn with_all_mapped(
-    req: &mut Request<'_>,
+    req: &mut SubmitRequest<'_>,
     queue: &Queue,
     submit: Submit,
     out_fences: OutFences,

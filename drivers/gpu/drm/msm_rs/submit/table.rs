@@ -13,8 +13,8 @@ use crate::{
         },
         submit::{
             Entry,
-            Request,
             Submit, //
+            SubmitRequest,
         },
         vm::Managed, //
     },
@@ -35,7 +35,7 @@ use crate::{
 /// # Errors
 ///
 /// `EALREADY`, `ENOMEM`.
-pub(super) fn check_unique(table: &[Entry], req: &Request<'_>) -> Result {
+pub(super) fn check_unique(table: &[Entry], req: &SubmitRequest<'_>) -> Result {
     let mut addresses = SmallVec::<_, 4>::with_capacity(table.len(), GFP_KERNEL | __GFP_NOWARN)?;
     for entry in table {
         addresses.push(core::ptr::from_ref(entry.bo()).addr(), GFP_KERNEL)?;
@@ -106,7 +106,7 @@ impl<'l> Placed<'l> {
 
     /// Pins all BOs, with the LRU lock taken once: pages were allocated before, which is not
     /// allowed under it.
-    pub(super) fn pin(self, req: &Request<'_>) -> Pinned<'l> {
+    pub(super) fn pin(self, req: &SubmitRequest<'_>) -> Pinned<'l> {
         if !self.table.is_empty() {
             let lru = req.lock_lru();
             self.for_each(|bo| {
