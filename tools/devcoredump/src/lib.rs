@@ -7,6 +7,7 @@
 //!   that say most about a fault.
 //! - [`contents`] keeps the bytes that [`pm4`] (the language of command streams) and [`cp`] (its reader's registers) need to say
 //!   where a GPU hung.
+//! - [`klog`] reads the kernel's log instead, where there is no dump.
 //! - [`space`] replays the VM log into the address space as it was, [`map`] looks at a part of it; [`verdict`] judges.
 //!
 //! The text format is what `msm_gpu_devcoredump_read()` and the `show` functions below it print (drivers/gpu/drm/msm in
@@ -22,6 +23,7 @@ pub mod contents;
 pub mod cp;
 pub mod dump;
 pub mod input;
+pub mod klog;
 pub mod map;
 pub mod parse;
 pub mod pm4;

@@ -11,7 +11,8 @@ use super::{
     Error,
     Found,
     Source,
-    Sources, //
+    Sources,
+    Text, //
 };
 use clap::Args;
 use msm_devcoredump::contents::Contents;
@@ -19,8 +20,10 @@ use msm_devcoredump::dump::{
     Dump,
     Kind, //
 };
+use msm_devcoredump::klog::KernelLog;
 use msm_devcoredump::verdict::{
     judge,
+    judge_log,
     Finding,
     Series,
     Verdict, //
@@ -56,7 +59,19 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
     let mut found = false;
     let mut unread = 0;
     for source in &sources {
-        let explained = source.each_with(&mut Contents::default(), |dump, contents| {
+        let text = source.dump_or_log();
+        if let Ok(Text::Log(log)) = &text {
+            if !first {
+                writeln!(out)?;
+            }
+            first = false;
+            if several {
+                writeln!(out, "{DIM}{source}{RESET}")?;
+            }
+            found |= explain_log(log, arguments.quiet, out)?;
+            continue;
+        }
+        let mut each = |dump: &Dump, contents: &Contents| {
             if !first {
                 writeln!(out)?;
             }
@@ -76,6 +91,10 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
                 finding.verdict,
                 Verdict::NotGpu | Verdict::Undetermined
             ))
+        };
+        let explained = text.and_then(|text| match text {
+            Text::Dump(parser) => source.each_of(parser, &mut Contents::default(), &mut each),
+            Text::Log(_) => Ok(false),
         });
         match explained {
             Err(e) if several && !e.is_broken_pipe() => {
@@ -92,6 +111,39 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
             sources.len()
         ))),
     }
+}
+
+/// How to get a dump, and one that says more.
+const MORE: &str = "\
+  # Log what is mapped and unmapped, from before the application starts (where the kernel has it):
+  echo 8 | sudo tee /sys/module/msm/parameters/vm_log_shift
+  # Keep the next dump, and those after it:
+  sudo systemctl enable --now msm-devcoredump
+  sudo msm-devcoredump explain /var/lib/msm-devcoredump
+  # The kernel keeps one for five minutes. If it is still there:
+  sudo sh -c 'cat /sys/class/devcoredump/devcd*/data' | msm-devcoredump explain";
+
+/// Explains a kernel log. Found: it says enough.
+fn explain_log(log: &KernelLog, quiet: bool, out: &mut dyn Write) -> Found {
+    let finding = judge_log(log);
+    let mut parts = vec![format!("kernel log of {} lines", log.lines)];
+    if let Some(revision) = &log.revision {
+        parts.push(format!("GPU {revision}"));
+    }
+    if let Some(kernel) = &log.kernel {
+        parts.push(format!("Linux {kernel}"));
+    }
+    five_lines(&parts.join("; "), &finding, out)?;
+    if !quiet {
+        details(&finding, out)?;
+        if log.is_about_gpu() && log.missing.is_empty() {
+            writeln!(out, "\n{BOLD}To know more:{RESET}\n{MORE}")?;
+        }
+    }
+    Ok(!matches!(
+        finding.verdict,
+        Verdict::NotGpu | Verdict::Undetermined
+    ))
 }
 
 /// What people know a document by.
@@ -131,6 +183,10 @@ fn subject(dump: &Dump) -> String {
 }
 
 fn summary(dump: &Dump, finding: &Finding, out: &mut dyn Write) -> Result<(), Error> {
+    five_lines(&subject(dump), finding, out)
+}
+
+fn five_lines(subject: &str, finding: &Finding, out: &mut dyn Write) -> Result<(), Error> {
     let verdict = style::sure(finding.sure);
     writeln!(
         out,
@@ -138,7 +194,7 @@ fn summary(dump: &Dump, finding: &Finding, out: &mut dyn Write) -> Result<(), Er
         finding.verdict, finding.sure
     )?;
     writeln!(out, "{BOLD}What:{RESET}     {}", finding.happened)?;
-    writeln!(out, "{BOLD}Where:{RESET}    {}", subject(dump))?;
+    writeln!(out, "{BOLD}Where:{RESET}    {subject}")?;
     writeln!(out, "{BOLD}Whose:{RESET}    {}", finding.whose)?;
     writeln!(out, "{BOLD}Next:{RESET}     {}", finding.next)?;
     Ok(())

@@ -22,6 +22,10 @@ use clap::{
 };
 use msm_devcoredump::dump::Dump;
 use msm_devcoredump::input;
+use msm_devcoredump::klog::{
+    self,
+    KernelLog, //
+};
 use msm_devcoredump::parse::{
     self,
     BlockSink,
@@ -41,7 +45,7 @@ const EXIT_STATUS: &str =
     "Exit status: 0 when what was asked for was found, 1 when it wasn't (or the dump is malformed, or two dumps differ), \
      2 for trouble.";
 
-/// Says why an Adreno GPU faulted, from drm/msm's devcoredump.
+/// Says why an Adreno GPU faulted or hung, from drm/msm's devcoredump or the kernel's log.
 ///
 /// Reads files and stdin, plain, gzip or Zstandard. Without a command, `explain` is meant.
 #[derive(Debug, Parser)]
@@ -142,6 +146,12 @@ impl Sources {
     }
 }
 
+/// What a file turned out to be.
+enum Text {
+    Dump(parse::Parser<Box<dyn Read>>),
+    Log(Box<KernelLog>),
+}
+
 /// Trouble.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -187,6 +197,27 @@ impl Source {
         Ok(parse::Parser::new(inner))
     }
 
+    /// The text as a stream: a dump's parser, or a log's summary when it doesn't begin as a dump does.
+    fn dump_or_log(&self) -> Result<Text, Error> {
+        const HEAD: u64 = 4096;
+        let mut inner = input::open(&self.file).map_err(Error::at(self))?;
+        let mut head = Vec::new();
+        inner
+            .by_ref()
+            .take(HEAD)
+            .read_to_end(&mut head)
+            .map_err(Error::at(self))?;
+        let is_log = klog::is_log(&head);
+        let whole = io::Cursor::new(head).chain(inner);
+        Ok(match is_log {
+            true => {
+                let log = KernelLog::read(whole).map_err(Error::at(self))?;
+                Text::Log(Box::new(log))
+            }
+            false => Text::Dump(parse::Parser::new(Box::new(whole))),
+        })
+    }
+
     /// Hands each document to `each`; true when it was true for any.
     fn each(
         &self,
@@ -200,9 +231,18 @@ impl Source {
     fn each_with<S: BlockSink>(
         &self,
         sink: &mut S,
+        each: impl FnMut(&Dump, &S) -> Found,
+    ) -> Result<bool, Error> {
+        self.each_of(self.open()?, sink, each)
+    }
+
+    /// The same of a dump that has been opened.
+    fn each_of<S: BlockSink>(
+        &self,
+        mut parser: parse::Parser<Box<dyn Read>>,
+        sink: &mut S,
         mut each: impl FnMut(&Dump, &S) -> Found,
     ) -> Result<bool, Error> {
-        let mut parser = self.open()?;
         let mut found = false;
         let mut documents = 0;
         while let Some(dump) = parser.next_dump(sink).map_err(|e| match e.kind() {

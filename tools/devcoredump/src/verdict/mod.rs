@@ -3,10 +3,12 @@
 
 mod fault;
 mod hang;
+mod kernel_log;
 mod series;
 mod text;
 mod unreadable;
 
+pub use kernel_log::judge_log;
 pub use series::Series;
 pub use text::{
     duration,
