@@ -93,7 +93,18 @@ pub fn stamp(prefix: &str) -> Option<Stamp> {
     boot(prefix)
         .or_else(|| kmsg(prefix))
         .map(Stamp::Boot)
-        .or_else(|| calendar(prefix).map(|text| Stamp::Calendar(text.into())))
+        .or_else(|| {
+            calendar(prefix)
+                .map(|text| Stamp::Calendar(text.chars().map(plain).collect::<String>().into()))
+        })
+}
+
+/// A character that doesn't steer a terminal.
+pub fn plain(c: char) -> char {
+    match c.is_control() {
+        true => '\u{fffd}',
+        false => c,
+    }
 }
 
 /// Without a mail's or a page's quoting.
@@ -215,7 +226,11 @@ pub fn fault(text: &str) -> Option<(Fault, u32)> {
     };
     let source = after(text, "source=").map(|rest| {
         let rest = rest.split('(').next().unwrap_or(rest).trim_end();
-        rest.chars().take(32).collect::<String>().into_boxed_str()
+        rest.chars()
+            .map(plain)
+            .take(32)
+            .collect::<String>()
+            .into_boxed_str()
     });
     score += 8 * u32::from(direction.is_some()) + 8 * u32::from(kind != FaultType::Unknown);
     score += 8 * u32::from(source.as_deref().is_some_and(|s| !s.is_empty()));

@@ -72,6 +72,7 @@ pub struct Counts {
 
 impl Counts {
     fn add(&mut self, name: &str) {
+        let name: &str = &name.chars().map(line::plain).collect::<String>();
         const LONGEST: usize = 64;
         let name = match name.char_indices().nth(LONGEST) {
             Some((end, _)) => &name[..end],
@@ -277,7 +278,7 @@ impl KernelLog {
                 wrapped = Some(Wrapped {
                     line: info.number,
                     stamp,
-                    text: text.trim_end().chars().take(512).collect(),
+                    text: text.trim_end().chars().map(line::plain).take(512).collect(),
                     parts: 1,
                 });
                 continue;
@@ -317,7 +318,12 @@ impl KernelLog {
             }
             Message::Smmu(device, fault) => {
                 self.note(Kind::Smmu, line);
-                let device: Box<str> = device.chars().take(64).collect::<String>().into();
+                let device: Box<str> = device
+                    .chars()
+                    .map(line::plain)
+                    .take(64)
+                    .collect::<String>()
+                    .into();
                 if self.smmus.len() < MAX_KINDS || self.smmus.contains_key(&device) {
                     self.smmus
                         .entry(device)
@@ -354,8 +360,14 @@ impl KernelLog {
             Message::Missing(name) => {
                 let known = self.missing.iter().any(|(known, _)| &**known == name);
                 if !known && self.missing.len() < MAX_KINDS {
-                    self.missing
-                        .push((name.chars().take(128).collect::<String>().into(), line));
+                    self.missing.push((
+                        name.chars()
+                            .map(line::plain)
+                            .take(128)
+                            .collect::<String>()
+                            .into(),
+                        line,
+                    ));
                 }
             }
             Message::Loaded(name) => {
@@ -368,10 +380,24 @@ impl KernelLog {
                 }
             }
             Message::Kernel(version) => {
-                self.kernel = Some(version.chars().take(128).collect::<String>().into());
+                self.kernel = Some(
+                    version
+                        .chars()
+                        .map(line::plain)
+                        .take(128)
+                        .collect::<String>()
+                        .into(),
+                );
             }
             Message::Revision(revision) => {
-                self.revision = Some(revision.chars().take(64).collect::<String>().into());
+                self.revision = Some(
+                    revision
+                        .chars()
+                        .map(line::plain)
+                        .take(64)
+                        .collect::<String>()
+                        .into(),
+                );
             }
         }
     }
