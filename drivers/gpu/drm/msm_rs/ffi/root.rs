@@ -269,7 +269,7 @@ pub(crate) struct Root {
     pub(crate) geometry: Geometry,
     /// Limits the tables that are reserved, those of the domain's other VMs included.
     pub(crate) gate: Arc<Gate>,
-    /// Keeps the table. VmMmu up last.
+    /// Keeps the table. Given up last.
     _share: DomainRef,
 }
 

@@ -59,7 +59,7 @@ impl Window {
 /// Who takes a VMA away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// Whoever gives up the last handle that a context of the VM has, see [`super::parting`]. There
+    /// Whoever gives up the last handle that a context of the VM has, see [`super::handle_close`]. There
     /// has to be one.
     Handles,
     /// Whoever undoes the pin that it is made for.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! VMAs: those of kernel-managed VMs from beginning to end, those of VM_BIND VMs between jobs.
+//! VMAs of VM_BIND VMs between jobs: eviction takes their entries away, a submit brings them back.
 
 use kernel::prelude::*;
 
