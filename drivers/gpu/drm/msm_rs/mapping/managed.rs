@@ -59,8 +59,8 @@ impl Window {
 /// Who takes a VMA away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// Whoever gives up the last handle that a context of the VM has, see [`super::handle_close`]. There
-    /// has to be one.
+    /// Whoever gives up the last handle that a context of the VM has, see [`super::handle_close`].
+    /// There has to be one.
     Handles,
     /// Whoever undoes the pin that it is made for.
     Pin,
