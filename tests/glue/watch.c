@@ -35,6 +35,7 @@
 #define FREED_CHECK	0x608
 #define FREED_PAGE	0x610
 #define FREED_HOW	0x618
+#define FREED_IS_TABLE	BIT(2)
 #define FREED_IOVA	0x620
 #define FREED_TTBR0	0x628
 #define FREED_LENIENT	0x630
@@ -185,8 +186,17 @@ static void watch_print(struct irq_work *work)
 }
 static DEFINE_IRQ_WORK(watch_printer, watch_print);
 
+static const char freed[] = "freed";
+static const char freed_to_cache[] = "freed to its cache";
+
 static void watch_found(const char *what)
 {
+	/*
+	 * Where tables come from a slab cache they are looked at when they go there. The page that they
+	 * were in is freed later, while the tables of the same VM lead there still.
+	 */
+	if (watch == 2 && what == freed && readq(watch_ctl + FREED_HOW) == FREED_IS_TABLE)
+		return;
 	if (atomic_cmpxchg(&printing, 0, 1))
 		return;
 	if (atomic_inc_return(&findings) > FINDINGS_MAX)
@@ -292,9 +302,9 @@ static noinline void watch_page_free(void *data, struct page *page, unsigned int
 	} else {
 		watch_drop_reused();
 		if (watch_count == FREED_MAX)
-			watch_ask("freed");
+			watch_ask(freed);
 		watch_add(page_to_phys(page), order);
-		watch_ask("freed");
+		watch_ask(freed);
 	}
 	raw_spin_unlock_irqrestore(&watch_lock, flags);
 }
@@ -308,7 +318,7 @@ static void watch_page_free_batched(void *data, struct page *page)
 	raw_spin_lock_irqsave(&watch_lock, flags);
 	watch_drop_reused();
 	if (watch_count)
-		watch_ask("freed");
+		watch_ask(freed);
 	raw_spin_unlock_irqrestore(&watch_lock, flags);
 }
 
@@ -331,7 +341,7 @@ static void watch_cache_free(void *data, unsigned long call_site, const void *pt
 {
 	if (!((unsigned long)ptr & ~PAGE_MASK) && call_site >= MODULES_VADDR &&
 	    call_site < MODULES_END)
-		watch_now(virt_to_phys(ptr), 0, "freed");
+		watch_now(virt_to_phys(ptr), 0, freed_to_cache);
 }
 
 static const struct probe {
