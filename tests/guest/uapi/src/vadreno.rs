@@ -20,12 +20,7 @@ use vadreno_ctl as ctl;
 pub struct Vadreno {
     bar: MmapRaw,
     file: File,
-}
-
-impl Drop for Vadreno {
-    fn drop(&mut self) {
-        let _ = keep_awake(false);
-    }
+    _awake: Awake,
 }
 
 /// Lets the GPU sleep when it is idle, or not.
@@ -121,12 +116,15 @@ impl Vadreno {
             .len(ctl::BAR_SIZE)
             .map_raw(&file)
             .map_err(errno)?;
-        let device = Self { bar, file };
+        let device = Self {
+            bar,
+            file,
+            _awake: Awake::new().map_err(errno)?,
+        };
         if device.read(ctl::ID) != ctl::ID_VALUE || device.read(ctl::VERSION) != ctl::VERSION_VALUE
         {
             return Err(Errno::ENODEV);
         }
-        keep_awake(true).map_err(errno)?;
         Ok(device)
     }
 
