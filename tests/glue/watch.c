@@ -323,8 +323,8 @@ static void watch_page_free_batched(void *data, struct page *page)
 }
 
 /*
- * Reclaim doesn't begin with a folio that anybody else has, and says so when it has written it. In between a BO may have come
- * back and have it again, be it from the swap cache: then it isn't taken.
+ * Reclaim doesn't begin with a folio that anybody else has, and says so when it has written it. In
+ * between a BO may have come back and have it again, be it from the swap cache: then it isn't taken.
  */
 static void watch_write_folio(void *data, struct folio *folio)
 {

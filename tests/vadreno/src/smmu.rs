@@ -445,7 +445,8 @@ impl Smmu {
         );
     }
 
-    /// Whether a register is one that the handler of a context fault goes to, and such a fault has been.
+    /// Whether a register is one that the handler of a context fault goes to, and such a fault has
+    /// been.
     pub fn serves_fault(&self, register: u32) -> bool {
         register >= BANKS
             && self.faulted.load(Relaxed) & (1 << ((register - BANKS) / BANK_SIZE)) != 0
