@@ -55,17 +55,19 @@ fn get(bo: &BoLocked<'_>, at_most: Madv) -> Result {
 /// Gives the pages back. Their content stays in the shmem file, and so perhaps in swap.
 ///
 /// Nothing may reach them any more: page tables, as `unmapped` says, and CPU mappings.
-pub(crate) fn release(bo: &BoLocked<'_>, unmapped: Unmapped<'_>) {
+pub(crate) fn release(unmapped: Unmapped<'_>) {
+    let bo = unmapped.bo();
     bo.obj().set_evicted();
-    if release_last(bo, unmapped) {
+    if release_last(unmapped) {
         bo.with_lru(pin::update);
     }
 }
 
 /// As [`release`], for a BO that is being freed: it leaves its LRU and no VM knows it. Returns
 /// whether there were pages.
-pub(crate) fn release_last(bo: &BoLocked<'_>, unmapped: Unmapped<'_>) -> bool {
-    let Some(backing) = bo.take_backing(unmapped) else {
+pub(crate) fn release_last(unmapped: Unmapped<'_>) -> bool {
+    let bo = unmapped.bo();
+    let Some(backing) = unmapped.take_backing() else {
         return false;
     };
     drop(backing);

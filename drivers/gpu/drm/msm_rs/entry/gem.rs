@@ -290,7 +290,7 @@ unsafe extern "C" fn free(obj: *mut bindings::drm_gem_object) {
             warn_on!(bo.scanout_users() != 0 || bo.scanout_pins() != 0);
             bo.unmap_for_kernel();
             if !bo.gem().is_imported() {
-                backing::release_last(&bo, Unmapped::of_unreferenced());
+                backing::release_last(Unmapped::of_unreferenced(&bo));
             }
         }
         let bo: *mut bindings::msm_gem_object = obj.cast();

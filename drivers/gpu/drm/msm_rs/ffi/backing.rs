@@ -171,16 +171,19 @@ impl BoLocked<'_> {
             (&raw mut (*self.raw()).pages).write_volatile(pages);
         }
     }
+}
 
-    /// Takes the pages away, to which nothing leads any more. `None` if there are none.
-    pub(crate) fn take_backing(&self, _unmapped: Unmapped<'_>) -> Option<Backing<'_>> {
+impl<'l> Unmapped<'l> {
+    /// Takes the BO's pages away, to which nothing leads any more. `None` if there are none.
+    pub(crate) fn take_backing(self) -> Option<Backing<'l>> {
+        let locked = self.bo();
         // SAFETY: The lock guards both; what `publish()` stored is taken out once.
         unsafe {
-            let bo = self.raw();
+            let bo = locked.raw();
             let pages = NonNull::new((*bo).pages)?;
             (&raw mut (*bo).pages).write_volatile(core::ptr::null_mut());
             let sgt = core::mem::replace(&mut (*bo).sgt, core::ptr::null_mut());
-            Some(Backing::from_raw(self, pages, NonNull::new(sgt)?))
+            Some(Backing::from_raw(locked, pages, NonNull::new(sgt)?))
         }
     }
 }

@@ -2,10 +2,7 @@
 
 //! All VMAs of a BO, in VMs of both kinds.
 
-use core::{
-    marker::PhantomData,
-    ops::Deref, //
-};
+use core::ops::Deref;
 
 use kernel::prelude::*;
 
@@ -68,7 +65,7 @@ impl<'l> AllMappings<'l> {
             return Err(e);
         }
         // INVARIANT: All were visited and none is mapped.
-        Ok(Unmapped(PhantomData))
+        Ok(Unmapped(&self.0))
     }
 }
 
@@ -79,17 +76,22 @@ fn is_gone(mapped: bool) -> Result {
     Ok(())
 }
 
-/// Says that no page tables lead to a BO, for as long as it and all VMs that map it are locked.
-pub(crate) struct Unmapped<'l>(PhantomData<&'l ()>);
+/// A BO of which no VMA is mapped, for as long as it and all VMs that map it are locked.
+pub(crate) struct Unmapped<'l>(&'l BoLocked<'l>);
 
-impl Unmapped<'_> {
+impl<'l> Unmapped<'l> {
     /// For a BO that is being freed: VMAs hold references, so that there are none.
     ///
     /// # Safety
     ///
     /// The BO's last reference is gone.
-    pub(crate) unsafe fn of_unreferenced() -> Self {
-        Self(PhantomData)
+    pub(crate) unsafe fn of_unreferenced(bo: &'l BoLocked<'l>) -> Self {
+        Self(bo)
+    }
+
+    /// The BO.
+    pub(crate) fn bo(&self) -> &'l BoLocked<'l> {
+        self.0
     }
 }
 

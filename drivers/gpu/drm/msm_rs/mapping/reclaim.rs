@@ -79,6 +79,6 @@ fn take_away(bo: &AllMappings<'_>, expected: Fate, op: LogOp) -> Result {
         |vm, va| vm_bind::unmap_bind(vm, va, op),
     )?;
     bo.unmap_for_users();
-    backing::release(bo, unmapped);
+    backing::release(unmapped);
     Ok(())
 }
