@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{self, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -74,21 +74,33 @@ impl Devcoredump {
         Ok(String::from_utf8_lossy(&head[..len]).into_owned())
     }
 
-    /// Lets the kernel forget the dump, and waits until it has. It can take another one then.
+    /// Lets the kernel forget the dump, and waits until the driver has: it can take another one
+    /// then.
+    ///
+    /// The dump's own files go first. The link from the GPU to the dump goes behind the driver's
+    /// callback (`devcd_dev_release()`), for which a busy machine takes its time.
     pub fn free(self) -> io::Result<()> {
+        let directory = self.data.with_file_name("");
+        let (name, device) = (directory.file_name(), directory.join("failing_device"));
+        let leads_here = |device: &Path| {
+            fs::read_link(device.join("devcoredump")).is_ok_and(|target| target.file_name() == name)
+        };
+        until("the devcoredump has no device", || leads_here(&device))?;
+        let device = device.canonicalize()?;
         fs::write(&self.data, "1")?;
-        let end = Instant::now() + Duration::from_secs(10);
-        while self.data.exists() {
-            if Instant::now() > end {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the devcoredump stays",
-                ));
-            }
-            sleep(Duration::from_millis(5));
-        }
-        Ok(())
+        until("the devcoredump stays", || !leads_here(&device))
     }
+}
+
+fn until(otherwise: &str, done: impl Fn() -> bool) -> io::Result<()> {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        if Instant::now() > end {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, otherwise));
+        }
+        sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// The lines of a top-level section of a dump's text, without its heading.
