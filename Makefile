@@ -85,10 +85,10 @@ overlay-remove:
 #:   make orders           all orders of up to six events around a bind that waits, on both kernels; make test plays a share
 #:                           of them, which SEED=N chooses. tests/orders/run --help for more
 #:   make soak             random programs on and on, with signals, failing allocations, sleep, kills, faults and hangs of others,
-#:                           on the debug kernel (KERNEL=stock for Debian's) from SEED=N on; MINUTES=N for an end
+#:                           on the debug kernel (KERNEL=stock for Debian's) from SEED=N on; MINUTES=N or PROGRAMS=N for an end
 #:   make properties       the pure modules' properties, each in a million cases, and the planner's with a million ops; CASES=N
 #:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
-#:   make mutants          breaks the module on purpose, in ten ways, and says which test notices
+#:   make mutants          breaks the module on purpose, in one way after another, and says which test notices
 .PHONY: run test host-test defects fuzz golden differential orders soak properties coverage mutants
 run:
 	@tests/run
@@ -116,7 +116,8 @@ orders:
 
 soak: KERNEL = debug
 soak:
-	@tests/differential/run --soak --kernel $(KERNEL) --from $(or $(SEED),$(shell date +%s)) $(if $(MINUTES),--minutes $(MINUTES))
+	@tests/differential/run --soak --kernel $(KERNEL) --from $(or $(SEED),$(shell date +%s)) --cpus 1 --jobs $(or $(MSM_RS_JOBS),$(shell nproc)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(PROGRAMS),--programs $(PROGRAMS))
 
 properties:
 	@scripts/setup packages

@@ -4,10 +4,12 @@ tests/differential/run, inside the toolchain root, with everything built."""
 
 import concurrent.futures
 import copy
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -67,7 +69,9 @@ def try_guest(module, words, log, args, share):
     argv += ["--leaky"] if module == "stock" else []
     reports = []
     with open(f"{log}.err", "w", encoding="utf-8") as errors:
-        with guests.running(argv, stderr=errors) as child:
+        with args.host_cpus.run_on_one(argv, args.cpus) as argv, guests.running(
+            argv, stderr=errors
+        ) as child:
             for line in child.stdout:
                 try:
                     reports.append(json.loads(line))
@@ -252,46 +256,71 @@ def compare(args):
 # Soaking
 
 
-def soak(args):
-    """Programs, guest after guest, for as long as is wanted. Returns 1 if something was found."""
-    start, seed, rounds, programs, found = time.monotonic(), args.start, 0, 0, 0
-    module = args.modules[0]
-    while args.minutes is None or time.monotonic() - start < 60 * args.minutes:
+def rounds(args):
+    """What the guests of a soak run, one after another: number, first seed, programs, options."""
+    start, seed, end = time.monotonic(), args.start, args.start + (args.programs or sys.maxsize)
+    for number in itertools.count():
+        if args.minutes is not None and time.monotonic() - start > 60 * args.minutes:
+            return
+        how = copy.copy(args)
         # every third guest has a process in it that makes the GPU fault and hang, which takes its
         # time
-        args.vandal = rounds % 3 == 2
-        args.trouble = (
+        how.vandal = number % 3 == 2
+        how.trouble = (
             ["none", "signals", "kill"]
-            if args.vandal
+            if how.vandal
             else [t for t in TROUBLE if args.kernel == "debug" or t != "failslab"]
         )
-        count = ROUND // 5 if args.vandal else ROUND
-        log = OUT / f"round-{rounds}"
-        reports, why = guest(module, ["--from", str(seed), "--count", str(count)], log, args)
-        programs += sum(not report["excepted"] for report in reports)
-        wrong = [report for report in reports if report["wrong"]]
-        if why:
-            wrong.append({"seed": seed + len(reports) - (len(reports) == count), "wrong": why})
-        for report in wrong:
-            found += 1
-            print(f"seed {report['seed']}: {report['wrong']}")
-        if wrong:
-            again = f"--from {seed} --count {count} --trouble {','.join(args.trouble)}"
-            again += " --vandal" if args.vandal else ""
-            print(
-                f"  again: tests/differential/run --kernel {args.kernel} --module {module} {again}"
-            )
-            print(f"  the guest's log: {log.relative_to(TOP)}.kernel")
-        else:
-            for suffix in (".kernel", ".err"):
-                Path(f"{log}{suffix}").unlink(missing_ok=True)
-        seed, rounds = seed + count, rounds + 1
-        minutes = (time.monotonic() - start) / 60
-        print(
-            f"{rounds} guests, {programs} programs, {found} findings, {minutes:.0f} min; next seed "
-            f"{seed}",
-            flush=True,
-        )
+        count = min(ROUND // 5 if how.vandal else ROUND, end - seed)
+        if count <= 0:
+            return
+        yield number, seed, count, how
+        seed += count
+
+
+def soak(args):
+    """Programs, guest after guest, for as long as is wanted. Returns 1 if something was found."""
+    start, module = time.monotonic(), args.modules[0]
+    ended, programs, found = 0, 0, 0
+    todo, lock = rounds(args), threading.Lock()
+
+    def work():
+        nonlocal ended, programs, found
+        while True:
+            with lock:
+                this = next(todo, None)
+            if this is None:
+                return
+            number, seed, count, how = this
+            log = OUT / f"round-{number}"
+            reports, why = guest(module, ["--from", str(seed), "--count", str(count)], log, how)
+            wrong = [report for report in reports if report["wrong"]]
+            if why:
+                wrong.append({"seed": seed + len(reports) - (len(reports) == count), "wrong": why})
+            lines = [f"seed {report['seed']}: {report['wrong']}" for report in wrong]
+            if wrong:
+                again = f"--from {seed} --count {count} --trouble {','.join(how.trouble)}"
+                again += " --vandal" if how.vandal else ""
+                again = f"--kernel {args.kernel} --module {module} {again}"
+                lines.append(f"  again: tests/differential/run {again}")
+                lines.append(f"  the guest's log: {log.relative_to(TOP)}.kernel")
+            else:
+                for suffix in (".kernel", ".err"):
+                    Path(f"{log}{suffix}").unlink(missing_ok=True)
+            with lock:
+                ended += 1
+                programs += sum(not report["excepted"] for report in reports)
+                found += len(wrong)
+                minutes = (time.monotonic() - start) / 60
+                lines.append(
+                    f"{ended} guests, {programs} programs, {found} findings, {minutes:.0f} min; "
+                    f"last seed {seed + count - 1}"
+                )
+                print("\n".join(lines), flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        for worker in [pool.submit(work) for _ in range(args.jobs)]:
+            worker.result()
     return 1 if found or not programs else 0
 
 
@@ -382,6 +411,10 @@ def main():
     parser.add_argument(
         "--minutes", type=float, metavar="N", help="… for so long (default: until interrupted)"
     )
+    parser.add_argument("--programs", type=int, metavar="N", help="… for so many programs")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="… guests at a time (default: %(default)s)"
+    )
     parser.add_argument(
         "--replay",
         type=Path,
@@ -390,6 +423,7 @@ def main():
     )
     args = parser.parse_args()
     args.modules = [args.module] if args.module else ["rust"] if args.soak else ["rust", "stock"]
+    args.host_cpus = guests.HostCpus(max(args.jobs, len(args.modules)))
     if args.soak:
         global OUT
         OUT = TOP / "build/soak" / args.kernel

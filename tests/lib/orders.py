@@ -54,7 +54,9 @@ class Shard:
         with open(f"{log}.err", "w", encoding="utf-8") as errors, open(
             f"{log}.log", "w", encoding="utf-8"
         ) as copy:
-            with guests.running(argv, stderr=errors) as child:
+            with self.args.host_cpus.run_on_one(argv, self.args.cpus) as argv, guests.running(
+                argv, stderr=errors
+            ) as child:
                 for line in child.stdout:
                     copy.write(line)
                     line = line.rstrip("\n")
@@ -113,7 +115,7 @@ def main():
         metavar="N",
         help="guests at a time, for each kernel (default: %(default)s)",
     )
-    guests.add_cpus(parser)
+    guests.add_cpus(parser, 1)
     args = parser.parse_args()
 
     guests.end_with_children()
@@ -127,6 +129,7 @@ def main():
     if args.share:
         print(f"seed {seed}: SEED={seed} tests/orders/run --share", flush=True)
     jobs = 1 if args.only else args.jobs
+    args.host_cpus = guests.HostCpus(jobs)
     shards = []
     for kernel in kernels:
         if args.only:
