@@ -28,6 +28,7 @@
 #include <linux/pm_runtime.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/wait.h>
 #include <linux/soc/qcom/ubwc.h>
 
 #include "msm_gpu.h"
@@ -118,6 +119,52 @@ static int vadreno_power_off(struct generic_pm_domain *genpd)
 	return 0;
 }
 
+/*
+ * A suspend of the SMMU that has begun, takes its time, and is called off. Tests write 1 to the bus
+ * device's `hold_suspend`: the next one is held. When there is one the file says 2. Writing 0 lets
+ * it go on, or rather not: the domain's governor says that the SMMU is to stay as it is.
+ */
+
+static enum { HOLD_NONE, HOLD_NEXT, HOLD_ONE } vadreno_hold;
+static DECLARE_WAIT_QUEUE_HEAD(vadreno_held);
+
+static bool vadreno_suspend_ok(struct device *dev)
+{
+	if (!of_device_is_compatible(dev->of_node, "qcom,adreno-smmu") ||
+	    cmpxchg(&vadreno_hold, HOLD_NEXT, HOLD_ONE) != HOLD_NEXT)
+		return true;
+	/* Not for ever, if whoever has asked for it dies. */
+	wait_event_timeout(vadreno_held, READ_ONCE(vadreno_hold) != HOLD_ONE, 20 * HZ);
+	WRITE_ONCE(vadreno_hold, HOLD_NONE);
+	return false;
+}
+
+static struct dev_power_governor vadreno_governor = {
+	.suspend_ok = vadreno_suspend_ok,
+};
+
+static ssize_t hold_suspend_show(struct device *bus, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%d\n", READ_ONCE(vadreno_hold));
+}
+
+static ssize_t hold_suspend_store(struct device *bus, struct device_attribute *attr,
+				  const char *buf, size_t len)
+{
+	bool hold;
+	int ret;
+
+	ret = kstrtobool(buf, &hold);
+	if (ret)
+		return ret;
+	if (hold)
+		return cmpxchg(&vadreno_hold, HOLD_NONE, HOLD_NEXT) == HOLD_NONE ? len : -EBUSY;
+	WRITE_ONCE(vadreno_hold, HOLD_NONE);
+	wake_up_all(&vadreno_held);
+	return len;
+}
+static DEVICE_ATTR_RW(hold_suspend);
+
 static int vadreno_init_domain(struct vadreno *va, struct vadreno_domain *domain,
 			       const char *name, u64 bit)
 {
@@ -126,7 +173,7 @@ static int vadreno_init_domain(struct vadreno *va, struct vadreno_domain *domain
 	domain->genpd.name = name;
 	domain->genpd.power_on = vadreno_power_on;
 	domain->genpd.power_off = vadreno_power_off;
-	return pm_genpd_init(&domain->genpd, NULL, true);
+	return pm_genpd_init(&domain->genpd, &vadreno_governor, true);
 }
 
 /* The SMMU's clock. Without it the device doesn't let anybody reach the registers, and says so. */
@@ -371,6 +418,8 @@ static int vadreno_bus_probe(struct platform_device *bus)
 		ret = vadreno_add_clk(va, dev);
 	if (!ret)
 		ret = vadreno_add_asleep(dev);
+	if (!ret)
+		ret = device_create_file(dev, &dev_attr_hold_suspend);
 	if (ret)
 		return ret;
 

@@ -9,7 +9,7 @@
 use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
 use programs::{
     asleep::{self, check_written, remap_and_write},
-    pattern, Census, Gpu, PATIENCE,
+    eventually, pattern, Census, Gpu, PATIENCE,
 };
 use std::{
     fs, io,
@@ -18,22 +18,28 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
-use uapi::{vadreno::Vadreno, vadreno_ctl::counter, HeldFence, Pm4, PAGE};
+use uapi::{vadreno::Vadreno, vadreno_ctl::counter, HeldFence, Pm4, SyncFile, PAGE};
+
+/// A file of the virtual SoC's bus, by which it is told how to sleep.
+fn bus_file(name: &str) -> harness::Result<PathBuf> {
+    for device in fs::read_dir("/sys/bus/platform/drivers/vadreno-bus")? {
+        let file = device?.path().join(name);
+        if file.exists() {
+            return Ok(file);
+        }
+    }
+    bail!("this kernel can't sleep");
+}
 
 /// The GPU sleeps until this is dropped.
 struct Asleep(PathBuf);
 
 impl Asleep {
     fn new() -> harness::Result<Self> {
-        for device in fs::read_dir("/sys/bus/platform/drivers/vadreno-bus")? {
-            let file = device?.path().join("asleep");
-            if file.exists() {
-                // As long as the GPU is at work it refuses.
-                fs::write(&file, "1").context("falling asleep")?;
-                return Ok(Self(file));
-            }
-        }
-        bail!("this kernel can't sleep");
+        let file = bus_file("asleep")?;
+        // As long as the GPU is at work it refuses.
+        fs::write(&file, "1").context("falling asleep")?;
+        Ok(Self(file))
     }
 
     /// Power is back, and the SMMU's driver is about to be told.
@@ -124,6 +130,15 @@ impl Drop for StaysActive {
     }
 }
 
+/// A bind may wait until the SMMU can be reached.
+fn may_wait(bind: &SyncFile) -> Outcome {
+    let begin = Instant::now();
+    while !bind.is_signaled()? && begin.elapsed() < Duration::from_secs(2) {
+        sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
 /// A bind whose fence signals when the sleep is over and the SMMU's clock isn't back yet: nothing
 /// reaches for its registers.
 fn defect_42_bind_runs_before_the_clock_is_back(_: &mut Test) -> Outcome {
@@ -139,11 +154,7 @@ fn defect_42_bind_runs_before_the_clock_is_back(_: &mut Test) -> Outcome {
     let asleep = Asleep::new()?;
     asleep.begin_waking()?;
     held.signal().context("the fence was held")?;
-    // The bind may wait until the SMMU can be reached.
-    let begin = Instant::now();
-    while !remapped.is_signaled()? && begin.elapsed() < Duration::from_secs(2) {
-        sleep(Duration::from_millis(10));
-    }
+    may_wait(&remapped)?;
     ensure!(
         !submitted.fence.is_signaled()?,
         "a SUBMIT ran without a GPU"
@@ -159,6 +170,70 @@ fn defect_42_bind_runs_before_the_clock_is_back(_: &mut Test) -> Outcome {
         "accesses to the SMMU without a clock"
     );
     Ok(())
+}
+
+/// The next runtime suspend of the SMMU doesn't get beyond its beginning, and is called off when
+/// this is dropped: the SMMU stays active, with what is in its TLB.
+struct HeldSuspend(PathBuf);
+
+impl HeldSuspend {
+    fn new() -> harness::Result<Self> {
+        let file = bus_file("hold_suspend")?;
+        fs::write(&file, "1").context("hold_suspend")?;
+        Ok(Self(file))
+    }
+
+    /// Waits until it has begun.
+    fn begun(&self) -> Outcome {
+        eventually("the SMMU to begin to fall asleep", || {
+            Ok(fs::read_to_string(&self.0)?.trim() == "2")
+        })
+    }
+}
+
+impl Drop for HeldSuspend {
+    fn drop(&mut self) {
+        let _ = fs::write(&self.0, "0");
+    }
+}
+
+/// What is mapped over while the SMMU is about to fall asleep is out of the GPU's reach when it
+/// stays awake after all.
+fn suspend_is_called_off(_: &mut Test) -> Outcome {
+    let vadreno = Vadreno::open().context("virtual Adreno")?;
+    let bos = Census::new()?;
+    let gpu = Gpu::new()?;
+    let first = gpu.bo(1, PAGE)?;
+    let second = gpu.bo(2, PAGE)?;
+    gpu.map(&first, gpu.iova(0))?;
+    ensure_eq!(gpu.read(gpu.iova(0), 1)?, [pattern(1, 0)], "at first");
+    let left = vadreno.read(counter::LEFT_IN_TLB);
+
+    let suspend = HeldSuspend::new()?;
+    let asleep = vadreno.let_sleep()?;
+    suspend.begun()?;
+    let remapped = gpu.bind().map(&second, 0, gpu.iova(0), PAGE).send()?;
+    may_wait(&remapped)?;
+    // Once that has run its page is anybody's.
+    drop(first);
+    let off = vadreno.read(counter::SMMU_OFF);
+    drop(suspend);
+    drop(asleep);
+    remapped.wait(PATIENCE).context("MAP")?;
+
+    ensure_eq!(gpu.read(gpu.iova(0), 1)?, [pattern(2, 0)], "afterwards");
+    ensure_eq!(
+        vadreno.read(counter::LEFT_IN_TLB) - left,
+        0,
+        "pages that were freed and that the TLB led to"
+    );
+    ensure_eq!(
+        vadreno.read(counter::SMMU_OFF) - off,
+        0,
+        "accesses to the SMMU without a clock"
+    );
+    drop((second, gpu));
+    bos.restored()
 }
 
 /// The file is closed in the sleep, with a bind and a SUBMIT that wait.
@@ -197,5 +272,6 @@ fn main() -> ExitCode {
         closed_asleep,
         defect_30_bind_runs_asleep,
         defect_42_bind_runs_before_the_clock_is_back,
+        suspend_is_called_off,
     ])
 }
