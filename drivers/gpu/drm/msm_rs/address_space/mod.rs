@@ -77,7 +77,7 @@ impl AddressSpace {
                     LoggedTables {
                         tables,
                         log,
-                        closed: false,
+                        stage: Stage::InUse,
                     },
                     "msm_rs::page_tables"
                 ),
@@ -91,11 +91,30 @@ impl AddressSpace {
 pub(crate) struct LoggedTables {
     pub(crate) tables: VmTables,
     pub(crate) log: VmLog,
-    /// The VM was closed: its BOs may be gone, and no job may map them again.
-    pub(crate) closed: bool,
+    pub(crate) stage: Stage,
+}
+
+/// How near a VM is to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Its file is open.
+    InUse,
+    /// Its file was closed, and what the GPU has begun hasn't ended. Jobs that waited were
+    /// cancelled: where they would have changed something, the tables lead to what was mapped
+    /// before, and not to what the VMA tree says.
+    Closing,
+    /// There are no tables. Its BOs may be gone, and no job may map them again.
+    Closed,
 }
 
 impl LoggedTables {
+    /// The VM's file is closed: the tables stay as they are until they go.
+    pub(crate) fn close(&mut self) {
+        if self.stage == Stage::InUse {
+            self.stage = Stage::Closing;
+        }
+    }
+
     /// Writes a log entry for a change that no job makes, and which has been made.
     pub(crate) fn log_now(&mut self, entry: impl FnOnce() -> LogEntry, result: Result) {
         if !self.log.enabled() {

@@ -14,7 +14,8 @@ use super::{
     },
     tables::Change,
     throttle::Ticket,
-    AddressSpace, //
+    AddressSpace,
+    Stage, //
 };
 use crate::{
     ffi::smmu::TableList,
@@ -86,7 +87,7 @@ impl Drop for Reservation {
         if let Some(footprint) = self.footprint.take() {
             let mut pt = self.space.page_tables.lock();
             // A closed VM has no tables any more.
-            if !pt.closed {
+            if pt.stage != Stage::Closed {
                 pt.tables.change().release(&footprint);
             }
         }

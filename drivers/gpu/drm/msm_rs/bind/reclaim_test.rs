@@ -137,4 +137,26 @@ mod cases {
         assert_eq!(device.free(), 0);
         Ok(())
     }
+
+    /// Between its file's end and that of what the GPU has begun, a VM's page tables may lead to
+    /// something else than its VMA tree says. Reclaim leaves them alone.
+    #[test]
+    fn a_closing_vm() -> Result {
+        let device = Device::new();
+        {
+            let vm = device.new_bind_vm(START..START + SIZE, false);
+            let bo = device.sized_bo(SIZE as usize, None);
+            let job = map(&vm, &bo)?;
+            close::cancel(&vm);
+            assert_eq!(evict(&bo), Err(EBUSY));
+            assert!(bo.lock().is_backed());
+            assert_eq!(mapped(&vm, false)?, 1);
+            close::close(&vm);
+            evict(&bo)?;
+            assert!(!bo.lock().is_backed());
+            drop(job);
+        }
+        assert_eq!(device.free(), 0);
+        Ok(())
+    }
 }

@@ -9,7 +9,8 @@ use crate::{
     address_space::{
         footprint,
         log::LogOp,
-        reservation::Reservation, //
+        reservation::Reservation,
+        Stage, //
     },
     bo::backing,
     ffi::{
@@ -55,9 +56,12 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
 /// Reclaim does that. It doesn't wait for a job that changes the page tables at the moment, which
 /// may take as long as its ops do.
 ///
+/// It leaves a VM alone whose file was closed, until its page tables have gone. They may lead to
+/// something else than the VMA tree says there, which the GPU still uses ([`Stage::Closing`]).
+///
 /// # Errors
 ///
-/// `EBUSY` if somebody has the page tables. Nothing has changed. `EINVAL` if they weren't changed
+/// `EBUSY` if somebody has the page tables, or the VM is closing. Nothing has changed. `EINVAL` if they weren't changed
 /// whole, which can't happen as what they share is reserved: the pages must stay then.
 pub(crate) fn unmap_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, op: LogOp) -> Result {
     if !va.data().mapped().get(vm) {
@@ -65,6 +69,9 @@ pub(crate) fn unmap_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, op: LogOp) -
     }
     let mut guard = vm.space().page_tables.try_lock().ok_or(EBUSY)?;
     let pt = &mut *guard;
+    if pt.stage == Stage::Closing {
+        return Err(EBUSY);
+    }
     let mut change = pt.tables.change();
     let result = change.unmap(va.range());
     drop(change);

@@ -14,7 +14,10 @@ use kernel::{
 
 use super::state::PendingJobs;
 use crate::{
-    address_space::log::LogOp,
+    address_space::{
+        log::LogOp,
+        Stage, //
+    },
     ffi::{
         bo::Bo,
         module,
@@ -33,6 +36,8 @@ use crate::{
 /// What they would have changed stays as it is until the page tables go ([`take_down`]), since the
 /// GPU may still use it.
 pub(crate) fn cancel(vm: &GpuVm<Bind>) {
+    // Before the first of them is: its fence no longer keeps the shrinker from its BOs.
+    vm.space().page_tables.lock().close();
     // No requests come any more, so that the list stays as it is. Killing waits for the job that is
     // running, so neither the list's lock nor the slot's is held.
     let queue_of = |index: usize| {
@@ -78,7 +83,7 @@ fn take_down(vm: &GpuVm<Bind>) {
     // First the page tables, then what they reach.
     let torn_down = {
         let mut pt = vm.space().page_tables.lock();
-        pt.closed = true;
+        pt.stage = Stage::Closed;
         pt.tables.teardown()
     };
     drop(remove_vmas(vm));

@@ -41,6 +41,7 @@ use crate::{
             TornDown,
             Unreachable, //
         },
+        Stage, //
     },
     ffi::{
         self,
@@ -91,7 +92,7 @@ impl Work {
     fn run(mut self, vm: &GpuVm<Bind>) -> State {
         let mut guard = vm.space().page_tables.lock();
         let pt = &mut *guard;
-        if pt.closed {
+        if pt.stage == Stage::Closed {
             return State::Cancelled(self);
         }
         // A VM that is unusable gets no new mappings, but what goes must go: also what was mapped
