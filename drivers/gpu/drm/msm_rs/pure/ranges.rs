@@ -28,10 +28,9 @@ pub fn sort_merge_by<T: Copy, K: Ord>(
     }
     items.sort_unstable_by_key(key);
     let mut last = 0usize;
-    for from in 1..items.len() {
-        let Some(&next) = items.get(from) else {
-            break;
-        };
+    let mut from = 1usize;
+    while let Some(&next) = items.get(from) {
+        from = from.wrapping_add(1);
         if items.get_mut(last).is_some_and(|last| absorb(last, &next)) {
             continue;
         }
