@@ -14,7 +14,7 @@ use pure::{
     pgtable::{
         footprint::{Footprint, Reach, ReachBuf, Touch},
         geometry::{entry_shift, index, table_shift, Geometry, ENTRIES, LEAF, PAGE_SIZE},
-        memory::{Counts, Entries, Gather, Memory, Pool, Table},
+        memory::{Counts, Entries, Gather, Memory, Pool, Table, Unlinked},
         pte::Prot,
         Error, NullTables, PageTables,
     },
@@ -211,8 +211,8 @@ impl Report {
 }
 
 impl Gather for Report {
-    fn table(&mut self, table: Table) {
-        self.tables.push(table);
+    fn table(&mut self, table: Unlinked) {
+        self.tables.push(table.table());
         self.pending = true;
     }
 

@@ -30,7 +30,8 @@ use crate::{
             Entries,
             Gather,
             Memory,
-            Table, //
+            Table,
+            Unlinked, //
         },
         Error as TableError,
         PageTables, //
@@ -176,7 +177,7 @@ enum Written {
 }
 
 impl Gather for Freed {
-    fn table(&mut self, table: Table) {
+    fn table(&mut self, table: Unlinked) {
         self.invalidate = true;
         self.tables.push(table);
     }
@@ -193,8 +194,8 @@ struct Teardown<'a> {
 }
 
 impl Gather for Teardown<'_> {
-    fn table(&mut self, table: Table) {
-        if table != self.root {
+    fn table(&mut self, table: Unlinked) {
+        if table.table() != self.root {
             self.freed.table(table);
         }
     }

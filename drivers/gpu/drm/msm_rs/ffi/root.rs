@@ -110,7 +110,8 @@ impl DomainTables {
         // `NullTables::new()` publishes its tables again, once they are filled.
         let mut take = || -> Result<Table> {
             let table = pool.take_published().ok_or(ENOMEM)?;
-            tables.push(table);
+            // SAFETY: Just taken out. The list is dropped when TTBR0 is off.
+            unsafe { tables.give_back(table) };
             Ok(table)
         };
         let idle = take()?;
@@ -243,7 +244,9 @@ impl Drop for DomainRef {
         while let Some(mut shared) = rest {
             rest = shared.next.take();
             if shared.id == self.id {
-                shared.roots.push(self.root);
+                // SAFETY: Taken out by `join()`, for this share alone. The list is dropped with the
+                // last share.
+                unsafe { shared.roots.give_back(self.root) };
                 shared.users -= 1;
                 if shared.users == 0 {
                     shared.off();

@@ -18,7 +18,8 @@ use crate::pgtable::{
         Entries,
         Memory,
         Pool,
-        Table, //
+        Table,
+        Unlinked, //
     },
 };
 
@@ -174,7 +175,8 @@ impl TableList {
             if table == 0 {
                 return Err(ENOMEM);
             }
-            self.link(table);
+            // SAFETY: Just allocated.
+            unsafe { self.link(table) };
         }
         Ok(())
     }
@@ -187,13 +189,28 @@ impl TableList {
         Some(table)
     }
 
-    /// Adds a table that nothing links.
-    pub(crate) fn push(&mut self, table: Table) {
-        self.link(table.address());
+    /// Adds a table that page tables have given up.
+    pub(crate) fn push(&mut self, table: Unlinked) {
+        // SAFETY: It came from a list: page tables have no others. They name each once here.
+        unsafe { self.link(table.table().address()) };
     }
 
-    fn link(&mut self, table: u64) {
-        // SAFETY: The table is ours and on no list.
+    /// Adds a table that was taken out of a list.
+    ///
+    /// # Safety
+    ///
+    /// It is in no list since then, and isn't used any more when this list, or who takes it out,
+    /// frees it.
+    pub(super) unsafe fn give_back(&mut self, table: Table) {
+        // SAFETY: Ours, as it came from a list; the rest is the caller's promise.
+        unsafe { self.link(table.address()) };
+    }
+
+    /// # Safety
+    ///
+    /// `table` was allocated by [`Self::fill`] and is in no list.
+    unsafe fn link(&mut self, table: u64) {
+        // SAFETY: The table is ours and on no list, by the caller's promise.
         unsafe { *bindings::msm_rs_table_link(table) = self.first as kernel::ffi::c_ulong };
         self.first = table;
         self.len += 1;

@@ -38,6 +38,24 @@ impl Table {
     }
 }
 
+/// A table that isn't linked any more, on its way to whoever frees it.
+///
+/// Only [`super::PageTables`] makes them: one for each table that it unlinks, and forgets.
+#[derive(Debug)]
+pub struct Unlinked(Table);
+
+impl Unlinked {
+    /// For a table that was linked until now, and isn't named any more.
+    pub(super) const fn new(table: Table) -> Self {
+        Self(table)
+    }
+
+    /// Which it is.
+    pub const fn table(&self) -> Table {
+        self.0
+    }
+}
+
 /// What is kept about a table beside its entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -118,7 +136,7 @@ pub trait Pool {
 pub trait Gather {
     /// `table` isn't linked any more, but walkers may still read it: its contents must stay until
     /// the invalidation, then it is the caller's.
-    fn table(&mut self, table: Table);
+    fn table(&mut self, table: Unlinked);
 
     /// A translation that the TLB may hold was removed. The pages behind it may not be freed, and
     /// nothing else may be mapped in its place, before the invalidation.

@@ -110,7 +110,7 @@ use footprint::{Footprint, ReachBuf};
 use geometry::{
     entry_shift, index, spans, table_shift, Geometry, Span, ENTRIES, LEAF, PAGE_SHIFT, PAGE_SIZE,
 };
-use memory::{Counts, Entries, Gather, Memory, Pool, Table};
+use memory::{Counts, Entries, Gather, Memory, Pool, Table, Unlinked};
 pub use null::NullTables;
 use pieces::{Piece, Pieces};
 use pte::Prot;
@@ -410,7 +410,7 @@ impl PageTables {
                         };
                         if mem.counts(table).unused() {
                             run.set(&view, at, old, 0);
-                            gather.table(table);
+                            gather.table(Unlinked::new(table));
                         }
                     }
                     if run.removed > 0 {
@@ -780,7 +780,7 @@ impl PageTables {
             let old = pte::table(table);
             run.set(&mem.entries(parent), index(iova, parent_level), old, 0);
             let counts = run.finish(mem);
-            gather.table(table);
+            gather.table(Unlinked::new(table));
             if !counts.unused() {
                 return;
             }
@@ -831,7 +831,7 @@ impl PageTables {
                     }
                 }
                 None => {
-                    gather.table(place.table);
+                    gather.table(Unlinked::new(place.table));
                     match depth.checked_sub(1) {
                         Some(above) => depth = above,
                         None => return,
