@@ -328,13 +328,21 @@ impl Entry {
     }
 
     /// The BO has its pages, and a place at `iova`.
-    pub(crate) fn place(&self, vm_bo: VmBo<'_, Managed>, iova: u64) {
-        // SAFETY: Nobody else looks at it, by the type invariant.
-        unsafe {
-            debug_assert!((*self.0.get()).vm_bo.is_null());
-            (*self.0.get()).vm_bo = vm_bo.into_raw();
-            (*self.0.get()).iova = iova;
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for the vm_bo of another object, or if the BO was placed before (a bug).
+    pub(crate) fn place(&self, vm_bo: VmBo<'_, Managed>, iova: u64) -> Result {
+        let is_its = vm_bo.obj().as_raw() == self.bo().gem().as_raw();
+        // SAFETY: Nobody else looks at it, by the type invariant, and no reference is kept.
+        let entry = unsafe { &mut *self.0.get() };
+        if !is_its || !entry.vm_bo.is_null() {
+            return Err(EINVAL);
         }
+        // INVARIANT: A reference to the vm_bo of the entry's object.
+        entry.vm_bo = vm_bo.into_raw();
+        entry.iova = iova;
+        Ok(())
     }
 
     /// Undoes [`Self::place`], if it was done, as far as the submit is concerned.

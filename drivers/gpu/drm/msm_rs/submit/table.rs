@@ -99,7 +99,7 @@ impl<'l> Placed<'l> {
         for entry in table {
             let obj = locked.obj(entry.bo().gem()).ok_or(EDEADLK)?;
             let (vm_bo, iova) = managed::place(entry.bo(), vm, &obj)?;
-            entry.place(vm_bo, iova);
+            entry.place(vm_bo, iova)?;
         }
         Ok(this)
     }
