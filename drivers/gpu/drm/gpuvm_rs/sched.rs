@@ -302,6 +302,11 @@ impl<B: Backend> PendingJob<B> {
             }? Error))?))
     }
 
+    /// What it carries.
+    pub fn data(&self) -> &B::Job {
+        &self.0.data
+    }
+
     /// The C job, for C helpers that add dependencies.
     pub fn as_raw(&mut self) -> *mut bindings::drm_sched_job {
         self.0.base.get()

@@ -32,7 +32,6 @@ use crate::{
     },
     bo::backing,
     ffi::{
-        jobs::new_job,
         vm::Bind,
         vm_bind_request::VmBindRequest, //
     },
@@ -107,7 +106,7 @@ pub(crate) fn vm_bind(req: &mut VmBindRequest<'_>) -> Result {
     let mut ops = parse(req)?;
 
     let slot = Arc::pin_init(Slot::new(), GFP_KERNEL)?;
-    let mut job = new_job(req, vm, &queue, BindJob::new(slot.clone()))?;
+    let mut job = queue.new_job(req.client_id(), BindJob::new(slot.clone()))?;
     let out_fences = req.sync(&mut job)?;
 
     let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;
@@ -163,14 +162,7 @@ pub(crate) fn vm_bind(req: &mut VmBindRequest<'_>) -> Result {
         // Nothing below can fail.
         let (steps, log_entries) = plan.commit(vm);
         pending.seqno = seqno;
-        slot.fill(Work {
-            queue: Some(queue.clone()),
-            steps,
-            log_entries,
-            reservation,
-            freed: None,
-        });
-        let armed = job.arm();
+        let armed = job.arm(Work::new(steps, log_entries, reservation));
         let fence = armed.finished();
         let _ = pending.jobs.push_within_capacity(PendingJob {
             timeline: fence.timeline(),

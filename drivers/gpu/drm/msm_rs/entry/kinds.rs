@@ -9,10 +9,6 @@ use kernel::{
     sync::Arc, //
 };
 
-use super::{
-    job::BindJob,
-    state::BindState, //
-};
 use crate::{
     address_space::{
         log::VmLog,
@@ -33,12 +29,14 @@ use crate::{
         },
         closed::Closed,
         jobs, module,
+        queue::Queue,
         root::VmMmu,
         vm::{
             self,
             Bind,
             Config,
             Managed,
+            StartScheduler,
             VmKind, //
         },
         vma::{
@@ -48,16 +46,28 @@ use crate::{
     },
     gpuvm_rs::{
         gem::ObjLocked,
+        sched::Finished,
         vm::{
+            GpuVm,
             VmBo,
             VmLocked, //
         },
     },
-    mapping::vm_bind, //
+    mapping::vm_bind,
+    vm::{
+        job::{
+            BindJob,
+            Work, //
+        },
+        state::BindState,
+    },
 };
 
-impl VmKind for Managed {
+// SAFETY: It is one of the two kinds, and the managed one; its VMAs are made as C has them. Its
+// context has no queues for VM_BIND.
+unsafe impl VmKind for Managed {
     const MANAGED: bool = true;
+    const SCHEDULER: Option<StartScheduler> = None;
 
     type Va = ManagedVa;
     type Step = ();
@@ -72,8 +82,11 @@ impl VmKind for Managed {
     }
 }
 
-impl VmKind for Bind {
+// SAFETY: It is the other kind, which isn't managed; its VMAs have what C reads of them. The jobs
+// on its queues are made by `BindQueue::new_job()`, for the one `jobs::Work` that there is.
+unsafe impl VmKind for Bind {
     const MANAGED: bool = false;
+    const SCHEDULER: Option<StartScheduler> = Some(jobs::start::<BindJob>);
 
     type Va = BindVa;
     type Step = Step;
@@ -99,19 +112,43 @@ impl VmKind for Bind {
     }
 }
 
+// SAFETY: `Bind::SCHEDULER` is for it. `Work` keeps the queue until it is cancelled or dropped.
+unsafe impl jobs::Work for BindJob {
+    type Load = Work;
+
+    fn fill(&self, queue: Queue, load: Work) {
+        self.slot().fill(queue, load);
+    }
+
+    fn run(&mut self, vm: &GpuVm<Bind>) {
+        self.slot().run(vm);
+    }
+
+    /// If the VMA tree has changed by then, the page tables have to follow all the same; if not,
+    /// the slot is empty.
+    fn abandon(&mut self) {}
+
+    fn finished() -> &'static Finished<jobs::Jobs<Self>> {
+        static FINISHED: Finished<jobs::Jobs<BindJob>> = Finished::new();
+        &FINISHED
+    }
+}
+
 /// Makes a VM for which the kernel gives out addresses.
 ///
 /// # Errors
 ///
 /// `ENOMEM`; the page tables of a domain are still the caller's.
 pub(crate) fn create_managed(config: &Config, mmu: VmMmu) -> Result<NonNull<bindings::drm_gpuvm>> {
-    vm::create::<Managed, _>(config, mmu, |mmu| {
+    let prepare = |mmu| {
         let tables = match mmu {
             VmMmu::Domain(mmu) => ManagedTables::Domain(mmu.into_mmu()),
             VmMmu::Own(root) => ManagedTables::own(VmTables::new(root))?,
         };
         Ok((tables, ()))
-    })
+    };
+    // SAFETY: `ManagedTables` keeps them, whichever they are.
+    unsafe { vm::create::<Managed, _>(config, mmu, prepare) }
 }
 
 /// Makes a VM for VM_BIND.
@@ -122,11 +159,13 @@ pub(crate) fn create_managed(config: &Config, mmu: VmMmu) -> Result<NonNull<bind
 pub(crate) fn create_bind(config: &Config, mmu: VmMmu) -> Result<NonNull<bindings::drm_gpuvm>> {
     Closed::room()?;
     let log = VmLog::new(module::vm_log_shift())?;
-    jobs::create_vm::<Bind, BindJob, _>(config, mmu, |mmu| match mmu {
+    let prepare = |mmu| match mmu {
         VmMmu::Own(root) => {
             let space = AddressSpace::new(VmTables::new(root), log)?;
             Ok((space, BindState::new()))
         }
         VmMmu::Domain(_) => Err(EINVAL),
-    })
+    };
+    // SAFETY: `VmTables`, in the address space, keeps them.
+    unsafe { vm::create::<Bind, _>(config, mmu, prepare) }
 }

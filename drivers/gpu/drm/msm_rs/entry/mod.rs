@@ -6,7 +6,7 @@
 //! - [`bo`]: `msm_gem.h`'s functions about BOs. [`gem`]: BOs are made, and what the DRM core calls
 //!   of them.
 //! - [`vm`], [`vm_log`], [`page_tables`]: VMs begin and end, what was changed in them, what the GPU
-//!   is given.
+//!   is given. [`kinds`]: what a VM of either kind is made of.
 //! - [`shrinker`]: who asks for BOs' memory.
 //! - [`module`]: the module begins and ends.
 
@@ -20,6 +20,7 @@ mod closed_test;
 mod display_test;
 mod gem;
 mod ioctl;
+mod kinds;
 mod module;
 mod page_tables;
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]

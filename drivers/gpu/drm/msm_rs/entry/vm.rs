@@ -11,6 +11,7 @@ use core::{ffi::c_char, ptr::NonNull};
 
 use kernel::prelude::*;
 
+use super::kinds;
 use crate::{
     ffi::{
         bindings,
@@ -21,10 +22,7 @@ use crate::{
             Config, //
         },
     },
-    vm::{
-        close,
-        kinds, //
-    },
+    vm::close, //
 };
 
 #[no_mangle]

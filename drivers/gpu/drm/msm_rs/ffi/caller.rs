@@ -99,7 +99,7 @@ impl<'a> Caller<'a> {
     }
 
     /// The id of the DRM client, for tracing.
-    pub(super) fn client_id(&self) -> u64 {
+    pub(crate) fn client_id(&self) -> u64 {
         // SAFETY: Alive by the type invariant.
         unsafe { (*self.file).client_id }
     }

@@ -4,7 +4,10 @@
 
 use core::{
     marker::PhantomData,
-    ptr::NonNull, //
+    ops::{
+        Deref,
+        DerefMut, //
+    },
 };
 
 use kernel::{
@@ -17,18 +20,16 @@ use super::{
     bindings,
     caller::Caller,
     module,
-    queue::Queue,
-    root::VmMmu,
-    vm::{
-        self,
-        Bind,
-        Config,
-        VmKind, //
+    queue::{
+        Queue,
+        QueueKind, //
     },
+    vm::Bind, //
 };
 use crate::gpuvm_rs::{
     sched::{
         self,
+        ArmedJob,
         Backend,
         Finished,
         PendingJob, //
@@ -37,7 +38,18 @@ use crate::gpuvm_rs::{
 };
 
 /// What a job is about.
-pub(crate) trait Work: Send + Sized + 'static {
+///
+/// # Safety
+///
+/// - It is the kind of job that VM_BIND VMs have: their `SCHEDULER` is [`start`] for it.
+/// - From [`Self::fill`] on it keeps the queue, until it has run or was cancelled.
+pub(crate) unsafe trait Work: Send + Sized + 'static {
+    /// What there is to do.
+    type Load;
+
+    /// Says what there is to do, before the job is armed. Called once.
+    fn fill(&self, queue: Queue, load: Self::Load);
+
     /// The scheduler says that it is the job's turn. **Fence path.**
     fn run(&mut self, vm: &GpuVm<Bind>);
 
@@ -60,8 +72,8 @@ pub(crate) struct Job<W> {
 }
 
 // SAFETY: A job holds a reference to its VM, in which the scheduler is. The entity is in the queue,
-// of which the work keeps a reference until it has run or was cancelled: `vm::job::Work::queue`.
-// Until it has that the ioctl has one.
+// of which the work keeps a reference until it has run or was cancelled, as `Work` promises. Before
+// it has that, `Pending` borrows one.
 unsafe impl<W: Work> Backend for Jobs<W> {
     type Job = Job<W>;
 
@@ -82,36 +94,93 @@ unsafe impl<W: Work> Backend for Jobs<W> {
     }
 }
 
-/// A job of `vm` on `queue` that will do `work`.
+/// A submitqueue for VM_BIND, with the VM that its jobs change.
+///
+/// # Invariants
+///
+/// It is a queue of the context whose VM it is, so that its entity is one of the VM's scheduler.
+pub(crate) struct BindQueue<'a> {
+    queue: Queue,
+    vm: &'a GpuVm<Bind>,
+}
+
+impl<'a> BindQueue<'a> {
+    /// The queue `id` of the caller's context, whose VM is `vm`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`; `EINVAL` for a queue of another kind, or another VM.
+    pub(super) fn get(caller: &Caller<'_>, vm: &'a GpuVm<Bind>, id: u32) -> Result<Self> {
+        let queue = caller.queue(id, QueueKind::Bind)?;
+        if caller.any_vm().as_raw() != vm.as_raw() {
+            return Err(EINVAL);
+        }
+        // INVARIANT: Just checked. C gives a context one VM, and its queues that VM's scheduler.
+        Ok(Self { queue, vm })
+    }
+
+    /// A job that isn't armed. It will do what `work` says by then.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new_job<W: Work>(&self, client_id: u64, work: W) -> Result<Pending<'_, W>> {
+        let vm = self.vm.into();
+        // SAFETY: The entity is initialised, and its scheduler is the VM's, by the type invariant,
+        // which `start()` has set up for `W`, as `Work` promises. The job keeps both, see `Jobs`.
+        let job = unsafe { PendingJob::new(self.entity(), client_id, Job { work, vm }) }?;
+        Ok(Pending { job, queue: self })
+    }
+}
+
+impl Deref for BindQueue<'_> {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        &self.queue
+    }
+}
+
+/// A job that isn't armed, of a queue that is there for `'q`. Dropping it frees it.
+pub(crate) struct Pending<'q, W: Work> {
+    job: PendingJob<Jobs<W>>,
+    queue: &'q Queue,
+}
+
+impl<W: Work> Pending<'_, W> {
+    /// Says what there is to do, and starts the job's fences: the point of no return.
+    ///
+    /// Jobs of one queue are armed and pushed in the same order: it is locked.
+    pub(crate) fn arm(self, load: W::Load) -> ArmedJob<Jobs<W>> {
+        self.job.data().work.fill(self.queue.clone(), load);
+        self.job.arm()
+    }
+}
+
+impl<W: Work> Deref for Pending<'_, W> {
+    type Target = PendingJob<Jobs<W>>;
+
+    fn deref(&self) -> &PendingJob<Jobs<W>> {
+        &self.job
+    }
+}
+
+impl<W: Work> DerefMut for Pending<'_, W> {
+    fn deref_mut(&mut self) -> &mut PendingJob<Jobs<W>> {
+        &mut self.job
+    }
+}
+
+/// Starts the scheduler of a VM for jobs that do `W`.
 ///
 /// # Errors
 ///
 /// `ENOMEM`.
-pub(crate) fn new_job<W: Work>(
-    caller: &Caller<'_>,
-    vm: &GpuVm<Bind>,
-    queue: &Queue,
-    work: W,
-) -> Result<PendingJob<Jobs<W>>> {
-    let vm = vm.into();
-    // SAFETY: The file is open; the entity is the queue's, its scheduler the VM's, and the job
-    // keeps both, see `Jobs`.
-    unsafe { PendingJob::new(queue.entity(), caller.client_id(), Job { work, vm }) }
-}
-
-/// As [`vm::create`], for a VM whose jobs do `W`.
-pub(crate) fn create_vm<K: VmKind, W: Work, I: PinInit<K::State>>(
-    config: &Config,
-    mmu: VmMmu,
-    prepare: impl FnOnce(VmMmu) -> Result<(K::Space, I)>,
-) -> Result<NonNull<bindings::drm_gpuvm>> {
-    vm::create_with::<K, I>(config, mmu, Some(start::<W>), prepare)
-}
-
+///
 /// # Safety
 ///
 /// The device is alive; the scheduler isn't moved until it is ended.
-unsafe fn start<W: Work>(
+pub(crate) unsafe fn start<W: Work>(
     sched: *mut bindings::drm_gpu_scheduler,
     dev: *mut bindings::device,
 ) -> Result {

@@ -57,11 +57,22 @@ pub(crate) struct Managed;
 pub(crate) struct Bind;
 
 /// A kind of VM: what Rust keeps with a VM and with each of its VMAs.
+///
+/// # Safety
+///
+/// - [`Managed`] and [`Bind`] are the only kinds, and `MANAGED` says which is which.
+/// - What it does with VMAs may rely on page tables, but C's part of [`Self::Va`] is C's: a VMA of
+///   a managed VM begins as `struct msm_gem_vma` does, one of the other as far as `mapped`.
+/// - `SCHEDULER` is [`super::jobs::start`] for the kind of job that the VM's queues get, or `None`
+///   if they get none.
 // Public as `Driver` is, which has its types.
 #[allow(unreachable_pub)]
-pub trait VmKind: Sized + 'static {
+pub unsafe trait VmKind: Sized + 'static {
     /// Whether the kernel gives out the addresses.
     const MANAGED: bool;
+
+    /// Starts the scheduler of a VM, if it has one.
+    const SCHEDULER: Option<StartScheduler>;
 
     /// What each VMA carries.
     type Va;
@@ -352,8 +363,9 @@ impl Config {
     }
 }
 
-/// Starts the scheduler of a VM, on a device. It stays where it is until it is ended.
-pub(super) type StartScheduler =
+/// Starts the scheduler of a VM, on a device, which is alive. It stays where it is until it is
+/// ended.
+pub(crate) type StartScheduler =
     unsafe fn(*mut bindings::drm_gpu_scheduler, *mut bindings::device) -> Result;
 
 /// Makes a VM. `prepare` makes from the page tables what Rust keeps of it, when nothing but a
@@ -362,19 +374,14 @@ pub(super) type StartScheduler =
 /// # Errors
 ///
 /// `ENOMEM`, and those of `prepare`. The page tables of a domain are still the caller's.
-pub(crate) fn create<K: VmKind, I: PinInit<K::State>>(
+///
+/// # Safety
+///
+/// The space that `prepare` returns keeps the page tables that it got, for as long as it lives: C
+/// asks them for TTBR0, and for what is mapped.
+pub(crate) unsafe fn create<K: VmKind, I: PinInit<K::State>>(
     config: &Config,
     mmu: VmMmu,
-    prepare: impl FnOnce(VmMmu) -> Result<(K::Space, I)>,
-) -> Result<NonNull<bindings::drm_gpuvm>> {
-    create_with::<K, I>(config, mmu, None, prepare)
-}
-
-/// As [`create`], with a scheduler.
-pub(super) fn create_with<K: VmKind, I: PinInit<K::State>>(
-    config: &Config,
-    mmu: VmMmu,
-    start: Option<StartScheduler>,
     prepare: impl FnOnce(VmMmu) -> Result<(K::Space, I)>,
 ) -> Result<NonNull<bindings::drm_gpuvm>> {
     // All that can fail comes first.
@@ -382,7 +389,7 @@ pub(super) fn create_with<K: VmKind, I: PinInit<K::State>>(
     let vm = memory.as_mut_ptr();
     // SAFETY: Within the allocation.
     let c = unsafe { Opaque::cast_into(&raw const (*vm).c) };
-    let deferred = start.map(|_| DeferredFree::new(c)).transpose()?;
+    let deferred = K::SCHEDULER.map(|_| DeferredFree::new(c)).transpose()?;
     let raw_mmu = mmu.as_raw();
     // SAFETY: The device is alive, by the invariant of `config`.
     let resv_obj = unsafe { bindings::drm_gpuvm_resv_object_alloc(config.drm) };
@@ -390,7 +397,7 @@ pub(super) fn create_with<K: VmKind, I: PinInit<K::State>>(
         return Err(ENOMEM);
     }
     let prepared = prepare(mmu).and_then(|prepared| {
-        if let Some(start) = start {
+        if let Some(start) = K::SCHEDULER {
             // SAFETY: The device is alive. The scheduler is in the VM, which stays where it is
             // until `DeferredFree` has ended it.
             unsafe { start(&raw mut (*c).sched, (*config.drm).dev)? };

@@ -23,12 +23,9 @@ use super::{
     },
     fences::SyncobjArray,
     jobs::{
+        BindQueue,
         Jobs,
         Work, //
-    },
-    queue::{
-        Queue, //
-        QueueKind,
     },
     vm::{
         AnyVm,
@@ -172,8 +169,8 @@ impl<'a> VmBindRequest<'a> {
     /// # Errors
     ///
     /// `ENOENT`, `EINVAL`.
-    pub(crate) fn queue(&self) -> Result<Queue> {
-        self.caller.queue(self.args.queue_id, QueueKind::Bind)
+    pub(crate) fn queue(&self) -> Result<BindQueue<'a>> {
+        BindQueue::get(&self.caller, self.vm, self.args.queue_id)
     }
 
     /// Lets `job` wait for what the request names, and prepares what gets its fence.

@@ -45,16 +45,11 @@ use crate::{
     },
     ffi::{
         self,
-        jobs::{
-            self,
-            Jobs, //
-        },
         queue::Queue,
         smmu::TableList,
         vm::Bind, //
     },
     gpuvm_rs::{
-        sched::Finished,
         txn::{
             Committed,
             Retired, //
@@ -66,14 +61,14 @@ use crate::{
 /// What a job does, and what it keeps alive for it.
 pub(crate) struct Work {
     /// Keeps the scheduler entity alive until the job has run. Gone once the job is cancelled.
-    pub(crate) queue: Option<Queue>,
+    queue: Option<Queue>,
     /// Dropping this while page tables lead to what was removed would leak that, with a warning.
-    pub(crate) steps: Committed<Bind>,
+    steps: Committed<Bind>,
     /// The numbers of its entries in the VM log.
-    pub(crate) log_entries: Range<u64>,
-    pub(crate) reservation: Reservation,
+    log_entries: Range<u64>,
+    reservation: Reservation,
     /// The tables that it has unlinked, if it ran and a step failed.
-    pub(crate) freed: Option<TableList>,
+    freed: Option<TableList>,
 }
 
 /// What is left of work when page tables lead to nothing any more that it removed.
@@ -88,6 +83,21 @@ pub(crate) struct Done {
 }
 
 impl Work {
+    /// What a job does that is about to be armed.
+    pub(crate) fn new(
+        steps: Committed<Bind>,
+        log_entries: Range<u64>,
+        reservation: Reservation,
+    ) -> Self {
+        Self {
+            queue: None,
+            steps,
+            log_entries,
+            reservation,
+            freed: None,
+        }
+    }
+
     /// Changes the page tables. On the fence-signalling path.
     fn run(mut self, vm: &GpuVm<Bind>) -> State {
         let mut guard = vm.space().page_tables.lock();
@@ -189,8 +199,9 @@ impl Slot {
         })
     }
 
-    /// Puts the work in.
-    pub(crate) fn fill(&self, work: Work) {
+    /// Puts the work in, for a job on `queue`.
+    pub(crate) fn fill(&self, queue: Queue, mut work: Work) {
+        work.queue = Some(queue);
         *self.state.lock() = State::Waiting(work);
     }
 
@@ -229,7 +240,7 @@ impl Slot {
     }
 
     /// It is the job's turn. On the fence-signalling path.
-    fn run(&self, vm: &GpuVm<Bind>) {
+    pub(crate) fn run(&self, vm: &GpuVm<Bind>) {
         let mut state = self.state.lock();
         *state = match replace(&mut *state, State::Over) {
             // A cancelled job that the scheduler had begun with still runs.
@@ -263,20 +274,10 @@ impl BindJob {
     pub(crate) fn new(slot: Arc<Slot>) -> Self {
         Self(slot)
     }
-}
 
-impl jobs::Work for BindJob {
-    fn run(&mut self, vm: &GpuVm<Bind>) {
-        self.0.run(vm);
-    }
-
-    /// If the VMA tree has changed by then, the page tables have to follow all the same; if not,
-    /// the slot is empty.
-    fn abandon(&mut self) {}
-
-    fn finished() -> &'static Finished<Jobs<Self>> {
-        static FINISHED: Finished<Jobs<BindJob>> = Finished::new();
-        &FINISHED
+    /// Where its work is.
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.0
     }
 }
 
