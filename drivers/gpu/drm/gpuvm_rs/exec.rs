@@ -112,9 +112,13 @@ impl Exec {
 ///
 /// `exec` is initialised.
 unsafe fn holds(exec: *mut bindings::drm_exec, obj: &GemObject) -> bool {
-    // SAFETY: Both are alive. A ww mutex's context is compared only, which is ours only while we
-    // hold it: another owner's may change meanwhile, but never into ours.
-    unsafe { (&raw const (*obj.resv()).lock.ctx).read_volatile() == &raw mut (*exec).ticket }
+    // SAFETY: The object that is borrowed has its resv as long as it lives.
+    let ctx = unsafe { &raw const (*obj.resv()).lock.ctx };
+    // SAFETY: A word that is compared only. It is our ticket only while we hold the mutex: another
+    // owner's may change meanwhile, but never into ours.
+    let ctx = unsafe { ctx.read_volatile() };
+    // SAFETY: Initialised, by the caller's promise.
+    ctx == unsafe { &raw mut (*exec).ticket }
 }
 
 /// One attempt at locking everything.
@@ -130,20 +134,21 @@ impl Attempt<'_> {
     ///
     /// `EDEADLK` on contention (return it: the attempt starts over), `ENOMEM`, `EINTR`.
     pub fn lock(&self, obj: &GemObject) -> Result {
-        // SAFETY: The context is inside its retry loop, and the object is alive. What was contended
-        // is locked before anything else, but kept only if somebody asks for it.
-        unsafe {
-            if (*self.raw).prelocked.is_null() && holds(self.raw, obj) {
-                return Ok(());
-            }
-            to_result(bindings::drm_exec_lock_obj(self.raw, obj.as_raw()))
+        // What was contended is locked before anything else, but kept only if somebody asks for it.
+        // SAFETY: The attempt borrows an `Exec`, which is initialised.
+        let prelocked = unsafe { (*self.raw).prelocked };
+        // SAFETY: As above.
+        if prelocked.is_null() && unsafe { holds(self.raw, obj) } {
+            return Ok(());
         }
+        // SAFETY: As above, and `Exec::lock_all()` is in its retry loop. The object is borrowed.
+        to_result(unsafe { bindings::drm_exec_lock_obj(self.raw, obj.as_raw()) })
     }
 
     /// As [`Self::lock`]. Returns whether the resv was not locked before, for this object or for
     /// another that shares it.
     pub fn lock_new(&self, obj: &GemObject) -> Result<bool> {
-        // SAFETY: The context is initialised.
+        // SAFETY: The attempt borrows an `Exec`, which is initialised.
         let locked = || unsafe { (*self.raw).num_objects };
         let before = locked();
         self.lock(obj)?;
@@ -168,7 +173,7 @@ impl Attempt<'_> {
 
     /// Locks every object mapped in `vm` that isn't private to it. Errors as [`Self::lock`].
     pub fn lock_extobjs<T: Driver>(&self, vm: &VmLocked<'_, T>) -> Result {
-        // SAFETY: The VM is locked, which is what keeps the list still.
+        // SAFETY: The token says that the VM is locked, which is what keeps the list still.
         to_result(unsafe { bindings::drm_gpuvm_prepare_objects(vm.as_raw(), self.raw, 0) })
     }
 }
@@ -182,7 +187,7 @@ pub struct Locked<'e> {
 impl<'e> Locked<'e> {
     /// The token for `obj`, if this context holds its resv.
     pub fn obj<'l>(&'l self, obj: &'l GemObject) -> Option<ObjLocked<'l>> {
-        // SAFETY: The context is alive.
+        // SAFETY: `self` borrows an `Exec`, which is initialised.
         unsafe { holds(self.raw, obj) }
             // SAFETY: Held until the borrow of `self` ends.
             .then(|| unsafe { ObjLocked::new(obj) })
@@ -197,14 +202,16 @@ impl<'e> Locked<'e> {
 
     /// The locked objects, one per resv.
     fn objects(&self) -> &[*mut bindings::drm_gem_object] {
-        // SAFETY: `objects` holds `num_objects` referenced and locked objects.
-        unsafe {
-            let exec = &*self.raw;
-            if exec.num_objects == 0 {
-                return &[];
-            }
-            core::slice::from_raw_parts(exec.objects, exec.num_objects as usize)
+        // SAFETY: `self` borrows an `Exec`, which is initialised.
+        let nr = unsafe { (*self.raw).num_objects };
+        if nr == 0 {
+            return &[];
         }
+        // SAFETY: As above.
+        let objects = unsafe { (*self.raw).objects };
+        // SAFETY: drm_exec keeps so many there, each with a reference and locked, until the `Exec`
+        // is used again, which `self` borrows.
+        unsafe { core::slice::from_raw_parts(objects, nr as usize) }
     }
 
     /// Makes the evicted VMAs of `vm` usable again (`Driver::validate()`), in no particular order.
@@ -216,7 +223,8 @@ impl<'e> Locked<'e> {
     ///
     /// The first that the driver returned. What was made usable before stays so.
     pub fn validate<T: Driver>(&self, vm: &VmLocked<'_, T>) -> Result {
-        // SAFETY: VM and objects are locked by this context; its callbacks are ours.
+        // SAFETY: The token says that the VM is locked, and this context has locked the objects.
+        // The VM's callbacks are `GpuVm::OPS`.
         to_result(unsafe { bindings::drm_gpuvm_validate(vm.as_raw(), self.raw) })
     }
 
@@ -227,8 +235,10 @@ impl<'e> Locked<'e> {
     /// `ENOMEM`.
     pub fn reserve_fences(self, nr: Slots) -> Result<Prepared<'e>> {
         for &obj in self.objects() {
-            // SAFETY: The object is alive and its resv locked.
-            to_result(unsafe { bindings::dma_resv_reserve_fences((*obj).resv, nr as u32) })?;
+            // SAFETY: The context has a reference to the object.
+            let resv = unsafe { (*obj).resv };
+            // SAFETY: It is the object's, and locked by the context.
+            to_result(unsafe { bindings::dma_resv_reserve_fences(resv, nr as u32) })?;
         }
         Ok(Prepared {
             locked: self,
@@ -278,10 +288,13 @@ impl Prepared<'_> {
     /// making implicit synchronisation wait for them.
     pub fn attach_bookkeep(self, fence: &Fence) {
         for &obj in self.locked.objects() {
-            // SAFETY: The object is alive, its resv locked, and a slot was reserved.
+            // SAFETY: The context has a reference to the object.
+            let resv = unsafe { (*obj).resv };
+            // SAFETY: It is the object's, and locked by the context; `reserve_fences()` has
+            // reserved a slot.
             unsafe {
                 bindings::dma_resv_add_fence(
-                    (*obj).resv,
+                    resv,
                     fence.as_raw(),
                     bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
                 )
@@ -303,8 +316,8 @@ impl Prepared<'_> {
             if kernel::warn_on!(!usable) {
                 continue;
             }
-            // SAFETY: The object is alive and its resv locked. A fence takes one slot of a resv for
-            // each usage at most, and there are two.
+            // SAFETY: The object is borrowed, and was just found to be locked. A fence takes one
+            // slot of a resv for each usage at most, and there are two.
             unsafe { bindings::dma_resv_add_fence(obj.resv(), fence.as_raw(), usage.to_raw()) };
         }
     }

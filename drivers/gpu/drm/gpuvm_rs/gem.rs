@@ -4,6 +4,7 @@
 
 use core::{
     marker::PhantomData,
+    mem::offset_of,
     ops::Deref,
     ptr::NonNull, //
 };
@@ -19,6 +20,7 @@ use kernel::{
 
 use super::{
     fence::Fence,
+    list::Entries,
     to_result, //
 };
 use crate::bindings;
@@ -63,23 +65,23 @@ impl GemObject {
 
     /// Size in bytes, a multiple of the page size.
     pub fn size(&self) -> u64 {
-        // SAFETY: The size is written before the object is published and never again.
+        // SAFETY: `self` keeps the object alive. The size is written before it is published, and
+        // never again.
         unsafe { (*self.as_raw()).size as u64 }
     }
 
     /// Whether its pages belong to somebody else, who exported them as a dma-buf.
     pub fn is_imported(&self) -> bool {
-        // SAFETY: Alive; this never changes once the object is published.
+        // SAFETY: `self` keeps the object alive; this never changes once it is published.
         unsafe { bindings::drm_gem_is_imported(self.as_raw()) }
     }
 
     /// Locks the resv. The wait can't be interrupted.
     pub fn lock(&self) -> ObjGuard<'_> {
-        // SAFETY: Alive; the guard unlocks.
-        unsafe {
-            bindings::gpuvm_rs_obj_lock(self.as_raw());
-            ObjGuard(ObjLocked::new(self))
-        }
+        // SAFETY: `self` keeps the object alive.
+        unsafe { bindings::gpuvm_rs_obj_lock(self.as_raw()) };
+        // SAFETY: Just locked, until the guard unlocks.
+        ObjGuard(unsafe { ObjLocked::new(self) })
     }
 
     /// Locks the resv.
@@ -88,31 +90,34 @@ impl GemObject {
     ///
     /// `EINTR` for a signal.
     pub fn lock_interruptible(&self) -> Result<ObjGuard<'_>> {
-        // SAFETY: Alive; the guard unlocks.
-        unsafe {
-            to_result(bindings::gpuvm_rs_obj_lock_interruptible(self.as_raw()))?;
-            Ok(ObjGuard(ObjLocked::new(self)))
-        }
+        // SAFETY: `self` keeps the object alive.
+        to_result(unsafe { bindings::gpuvm_rs_obj_lock_interruptible(self.as_raw()) })?;
+        // SAFETY: Just locked, until the guard unlocks.
+        Ok(ObjGuard(unsafe { ObjLocked::new(self) }))
     }
 
     /// Locks the resv if nobody else has.
     pub fn try_lock(&self) -> Option<ObjGuard<'_>> {
-        // SAFETY: Alive; the guard unlocks.
-        unsafe {
-            bindings::gpuvm_rs_obj_trylock(self.as_raw()).then(|| ObjGuard(ObjLocked::new(self)))
-        }
+        // SAFETY: `self` keeps the object alive.
+        let locked = unsafe { bindings::gpuvm_rs_obj_trylock(self.as_raw()) };
+        // SAFETY: Just locked, until the guard unlocks.
+        locked.then(|| ObjGuard(unsafe { ObjLocked::new(self) }))
     }
 
     /// One of the object's fences that isn't signalled, if there is any.
     pub fn busy(&self) -> Option<ARef<Fence>> {
-        // SAFETY: Alive; the call returns a reference or NULL.
-        unsafe { Fence::from_owned(bindings::gpuvm_rs_resv_busy(self.resv())) }
+        // SAFETY: `self` keeps the object, and so its resv, alive.
+        let fence = unsafe { bindings::gpuvm_rs_resv_busy(self.resv()) };
+        // SAFETY: The call returns a reference or NULL.
+        unsafe { Fence::from_owned(fence) }
     }
 
     /// As [`Self::busy`], of the fences that belong to jobs of the DRM client `client`.
     pub fn busy_of(&self, client: u64) -> Option<ARef<Fence>> {
-        // SAFETY: Alive; the call returns a reference or NULL.
-        unsafe { Fence::from_owned(bindings::gpuvm_rs_resv_busy_of(self.resv(), client)) }
+        // SAFETY: `self` keeps the object, and so its resv, alive.
+        let fence = unsafe { bindings::gpuvm_rs_resv_busy_of(self.resv(), client) };
+        // SAFETY: The call returns a reference or NULL.
+        unsafe { Fence::from_owned(fence) }
     }
 
     /// Waits up to `jiffies` for what somebody who reads (or writes) has to wait for, by implicit
@@ -124,11 +129,9 @@ impl GemObject {
     ///
     /// `ERESTARTSYS` for a signal.
     pub fn wait_implicit(&self, write: bool, jiffies: usize) -> Result<bool> {
-        // SAFETY: Alive.
-        let left = unsafe {
-            let usage = bindings::gpuvm_rs_usage_rw(write);
-            bindings::dma_resv_wait_timeout(self.resv(), usage, true, jiffies)
-        };
+        let usage = usage_rw(write);
+        // SAFETY: `self` keeps the object, and so its resv, alive.
+        let left = unsafe { bindings::dma_resv_wait_timeout(self.resv(), usage, true, jiffies) };
         if left < 0 {
             to_result(left as core::ffi::c_int)?;
         }
@@ -138,16 +141,14 @@ impl GemObject {
     /// Asks for the fences that [`Self::wait_implicit`] waits for to be signalled at `when`, in ns
     /// of `CLOCK_MONOTONIC`.
     pub fn set_deadline(&self, write: bool, when: i64) {
-        // SAFETY: Alive.
-        unsafe {
-            let usage = bindings::gpuvm_rs_usage_rw(write);
-            bindings::dma_resv_set_deadline(self.resv(), usage, when);
-        }
+        let usage = usage_rw(write);
+        // SAFETY: `self` keeps the object, and so its resv, alive.
+        unsafe { bindings::dma_resv_set_deadline(self.resv(), usage, when) };
     }
 
     /// Whether all of the object's fences are signalled.
     pub fn is_idle(&self) -> bool {
-        // SAFETY: Alive.
+        // SAFETY: `self` keeps the object, and so its resv, alive.
         unsafe {
             bindings::dma_resv_test_signaled(
                 self.resv(),
@@ -159,7 +160,7 @@ impl GemObject {
     /// Waits up to `jiffies`, not interruptibly, until all of the object's fences are signalled.
     /// Returns how many jiffies are left; 0 if the fences are not signalled.
     pub fn wait_idle_timeout(&self, jiffies: usize) -> usize {
-        // SAFETY: Alive.
+        // SAFETY: `self` keeps the object, and so its resv, alive.
         let left = unsafe {
             bindings::dma_resv_wait_timeout(
                 self.resv(),
@@ -173,9 +174,16 @@ impl GemObject {
 
     /// The reservation object that guards this object.
     pub(super) fn resv(&self) -> *mut bindings::dma_resv {
-        // SAFETY: The pointer is written before the object is published and never again.
+        // SAFETY: `self` keeps the object alive. The pointer is written before it is published, and
+        // never again.
         unsafe { (*self.as_raw()).resv }
     }
+}
+
+/// Whose fences somebody who reads (or writes) has to wait for.
+fn usage_rw(write: bool) -> bindings::dma_resv_usage {
+    // SAFETY: Has no preconditions.
+    unsafe { bindings::gpuvm_rs_usage_rw(write) }
 }
 
 /// Proof that an object's resv is locked for `'l`.
@@ -211,7 +219,7 @@ impl<'l> ObjLocked<'l> {
     ///
     /// The type invariant holds for `'l`. It is asserted when lockdep is on.
     pub unsafe fn assume(obj: &'l GemObject) -> Self {
-        // SAFETY: The object is alive.
+        // SAFETY: `obj` is borrowed, hence alive.
         unsafe { bindings::gpuvm_rs_assert_obj_locked(obj.as_raw()) };
         // SAFETY: The caller's promise.
         unsafe { Self::new(obj) }
@@ -219,64 +227,62 @@ impl<'l> ObjLocked<'l> {
 
     /// The same proof, for as long as this one is borrowed.
     pub fn reborrow(&self) -> ObjLocked<'_> {
-        // SAFETY: Held for longer than the borrow.
+        // SAFETY: Held for `'l`, by the type invariant, which is longer than the borrow.
         unsafe { Self::new(self.obj) }
     }
 
     /// Says in all VMs that map the object that it has no pages: those of VM_BIND bring it back
     /// before their next submit.
     pub fn set_evicted(&self) {
-        // SAFETY: Alive and locked.
+        // SAFETY: Alive, since it is borrowed, and locked, by the type invariant.
         unsafe { bindings::drm_gpuvm_bo_gem_evict(self.as_raw(), true) };
     }
 
     /// Whether any VM maps the object.
     pub fn is_mapped(&self) -> bool {
-        // SAFETY: The list is guarded by the lock.
-        unsafe {
-            let head = &raw mut (*self.as_raw()).gpuva.list;
-            (*head).next != head
-        }
+        self.vm_bos().next().is_some()
+    }
+
+    /// The object's vm_bos, which are alive while it is locked.
+    pub(super) fn vm_bos(&self) -> Entries<'_, bindings::drm_gpuvm_bo> {
+        // SAFETY: The object is borrowed, hence alive.
+        let head = unsafe { &raw mut (*self.as_raw()).gpuva.list };
+        // SAFETY: drm_gpuvm's list of the object's vm_bos. By the type invariant its lock is held,
+        // which guards the list; who takes a vm_bo off has this token, too.
+        unsafe { Entries::of(head, offset_of!(bindings::drm_gpuvm_bo, list.entry.gem)) }
     }
 
     /// Whether the VM at `vm` maps the object, which may be a stale pointer: if it does, it is
     /// alive for as long as the object is locked.
     pub fn is_mapped_in(&self, vm: *const bindings::drm_gpuvm) -> bool {
-        // SAFETY: The list is guarded by the lock, and a vm_bo on it is alive.
-        unsafe {
-            let head = &raw mut (*self.as_raw()).gpuva.list;
-            let mut entry = (*head).next;
-            while entry != head {
-                let vm_bo = kernel::container_of!(entry, bindings::drm_gpuvm_bo, list.entry.gem);
-                if core::ptr::eq((*vm_bo).vm, vm) {
-                    return true;
-                }
-                entry = (*entry).next;
-            }
-        }
-        false
+        self.vm_bos().any(|vm_bo| {
+            // SAFETY: Alive while the object is locked.
+            core::ptr::eq(unsafe { (*vm_bo.as_ptr()).vm }, vm)
+        })
     }
 
     /// Calls `f` for each VMA of the object, in whichever VM. They are alive for the call.
     pub fn for_each_va(&self, mut f: impl FnMut(NonNull<bindings::drm_gpuva>)) {
-        // SAFETY: Both lists are guarded by the lock, and `f` gets no token with which to remove a
-        // VMA.
-        unsafe {
-            let head = &raw mut (*self.as_raw()).gpuva.list;
-            let mut entry = (*head).next;
-            while entry != head {
-                let vm_bo = kernel::container_of!(entry, bindings::drm_gpuvm_bo, list.entry.gem);
-                entry = (*entry).next;
-                let vas = &raw mut (*vm_bo).list.gpuva;
-                let mut va = (*vas).next;
-                while va != vas {
-                    let this = kernel::container_of!(va, bindings::drm_gpuva, gem.entry);
-                    va = (*va).next;
-                    f(NonNull::new_unchecked(this));
-                }
-            }
+        for vm_bo in self.vm_bos() {
+            // SAFETY: Alive, as its object is locked. `f` gets no token with which to remove a VMA.
+            unsafe { vas_of(vm_bo.as_ptr()) }.for_each(&mut f);
         }
     }
+}
+
+/// The VMAs of a vm_bo.
+///
+/// # Safety
+///
+/// As long as this is used, `vm_bo` is alive, and its object locked. Nobody takes a VMA off the
+/// list that this hasn't returned.
+pub(super) unsafe fn vas_of<'l>(
+    vm_bo: *mut bindings::drm_gpuvm_bo,
+) -> Entries<'l, bindings::drm_gpuva> {
+    // SAFETY: Alive, by the caller's promise.
+    let head = unsafe { &raw mut (*vm_bo).list.gpuva };
+    // SAFETY: drm_gpuvm's list of the vm_bo's VMAs, which the object's lock guards.
+    unsafe { Entries::of(head, offset_of!(bindings::drm_gpuva, gem.entry)) }
 }
 
 /// An object's lock, held until this is dropped.
@@ -292,7 +298,7 @@ impl<'l> Deref for ObjGuard<'l> {
 
 impl Drop for ObjGuard<'_> {
     fn drop(&mut self) {
-        // SAFETY: Locked when this was made.
+        // SAFETY: Locked when this was made, and since then, by the token's invariant.
         unsafe { bindings::gpuvm_rs_obj_unlock(self.0.as_raw()) };
     }
 }

@@ -14,6 +14,7 @@ use kernel::{
 };
 
 use super::{
+    container_of,
     gem::GemObject,
     lru::{
         Lru,
@@ -66,35 +67,40 @@ impl Graveyard {
 
     /// Drops a reference; if it is the last one, the work item does it.
     fn put(&self, obj: &GemObject) {
-        // SAFETY: The reference is owned by the caller and given up, here or by `bury()`.
-        unsafe {
-            if bindings::gpuvm_rs_obj_put_not_last(obj.as_raw()) {
-                return;
-            }
-            // New references come from an LRU, under this lock, or from an existing one.
-            let locked = LruGuard::new(self.dev);
-            if !bindings::gpuvm_rs_obj_put_not_last(obj.as_raw()) {
-                // INVARIANT: The only reference, and no LRU that is walked has it any more.
-                self.dead.move_tail(obj, &locked);
-                bindings::gpuvm_rs_work_queue(self.work.get());
-            }
+        // SAFETY: The caller owns a reference, which is given up here or by `bury()`.
+        if unsafe { bindings::gpuvm_rs_obj_put_not_last(obj.as_raw()) } {
+            return;
         }
+        // New references come from an LRU, under this lock, or from an existing one.
+        let locked = self.lock();
+        // SAFETY: As above: the reference is still there.
+        if !unsafe { bindings::gpuvm_rs_obj_put_not_last(obj.as_raw()) } {
+            // INVARIANT: The only reference, and no LRU that is walked has it any more.
+            self.dead.move_tail(obj, &locked);
+            // SAFETY: Initialised in `new()`; dropping the graveyard waits for it.
+            unsafe { bindings::gpuvm_rs_work_queue(self.work.get()) };
+        }
+    }
+
+    /// Locks the device's LRUs.
+    fn lock(&self) -> LruGuard<'_> {
+        // SAFETY: The device is alive, by the type invariant.
+        unsafe { LruGuard::new(self.dev) }
     }
 
     /// Frees them.
     fn bury(&self) {
         loop {
-            // SAFETY: By the type invariant.
-            let locked = unsafe { LruGuard::new(self.dev) };
+            let locked = self.lock();
             let Some(obj) = self.dead.first(&locked) else {
                 return;
             };
             drop(locked);
-            // SAFETY: By the type invariant, nobody else knows the object.
-            unsafe {
-                bindings::drm_gem_lru_remove(obj);
-                bindings::drm_gem_object_put(obj);
-            }
+            // SAFETY: Alive, by the reference that the graveyard owns, see the type invariant.
+            unsafe { bindings::drm_gem_lru_remove(obj) };
+            // SAFETY: That reference, which was the graveyard's as long as the object was in
+            // `dead`.
+            unsafe { bindings::drm_gem_object_put(obj) };
         }
     }
 
@@ -104,8 +110,9 @@ impl Graveyard {
     ///
     /// `work` is in a graveyard.
     unsafe extern "C" fn run(work: *mut bindings::work_struct) {
+        let this = container_of!(Opaque::cast_from(work).cast_mut(), Self, work);
         // SAFETY: The caller's promise; dropping the graveyard waits for the work item.
-        let this = unsafe { &*kernel::container_of!(Opaque::cast_from(work), Self, work) };
+        let this = unsafe { &*this };
         this.bury();
     }
 }

@@ -7,7 +7,10 @@ use kernel::{
     new_work,
     prelude::*,
     sync::aref::ARef,
-    types::Opaque,
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    },
     workqueue::{
         impl_has_work,
         Queue,
@@ -16,7 +19,10 @@ use kernel::{
     },
 };
 
-use super::fence::Fence;
+use super::{
+    container_of,
+    fence::Fence, //
+};
 use crate::bindings;
 
 /// What is to be done.
@@ -80,15 +86,19 @@ impl<T: WhenIdle> WorkItem for Waiter<T> {
 impl<T: WhenIdle> Waiter<T> {
     /// Leaves `this` to the fence; gives it back if that is signalled.
     fn wait_for(this: Pin<KBox<Self>>, fence: &Fence) -> Result<(), Pin<KBox<Self>>> {
-        // SAFETY: It isn't moved until it is pinned again. The callback is in no list.
-        unsafe {
-            let raw = KBox::into_raw(Pin::into_inner_unchecked(this));
-            let callback = Opaque::cast_into(&raw const (*raw).callback);
-            match bindings::dma_fence_add_callback(fence.as_raw(), callback, Some(Self::signaled)) {
-                0 => Ok(()),
-                _ => Err(Pin::new_unchecked(KBox::from_raw(raw))),
-            }
+        let raw: *mut Self = this.into_foreign().cast();
+        // SAFETY: From a box.
+        let callback = Opaque::cast_into(unsafe { &raw const (*raw).callback });
+        // SAFETY: The fence is borrowed. The callback is in no list, and stays where it is until
+        // `signaled()` takes the box back.
+        let ret = unsafe {
+            bindings::dma_fence_add_callback(fence.as_raw(), callback, Some(Self::signaled))
+        };
+        if ret != 0 {
+            // SAFETY: The box given away above, which the fence hasn't taken.
+            return Err(unsafe { Pin::<KBox<Self>>::from_foreign(raw.cast()) });
         }
+        Ok(())
     }
 
     /// # Safety
@@ -98,13 +108,9 @@ impl<T: WhenIdle> Waiter<T> {
         _fence: *mut bindings::dma_fence,
         callback: *mut bindings::dma_fence_cb,
     ) {
-        // SAFETY: From the box that `wait_for()` gave away.
-        let this = unsafe {
-            let callback: *mut Opaque<bindings::dma_fence_cb> = callback.cast();
-            Pin::new_unchecked(KBox::from_raw(kernel::container_of!(
-                callback, Self, callback
-            )))
-        };
+        let this = container_of!(callback, Self, callback);
+        // SAFETY: The box that `wait_for()` gave away. A fence calls back once.
+        let this = unsafe { Pin::<KBox<Self>>::from_foreign(this.cast()) };
         T::queue().enqueue(this);
     }
 }

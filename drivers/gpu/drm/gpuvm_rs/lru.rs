@@ -4,7 +4,9 @@
 
 use core::{
     marker::PhantomData,
-    ops::Deref, //
+    mem::offset_of,
+    ops::Deref,
+    ptr::NonNull, //
 };
 
 use kernel::{
@@ -12,7 +14,10 @@ use kernel::{
     types::Opaque, //
 };
 
-use super::gem::GemObject;
+use super::{
+    gem::GemObject,
+    list::Entries, //
+};
 use crate::bindings;
 
 /// Proof that the lock of a device's LRUs (`gem_lru_mutex`) is held for `'l`.
@@ -30,9 +35,14 @@ pub struct LruLocked<'l> {
 impl LruLocked<'_> {
     /// Whether it is the lock of `obj`'s device.
     pub fn guards(&self, obj: &GemObject) -> bool {
-        // SAFETY: Alive; the pointer never changes.
-        unsafe { (*obj.as_raw()).dev == self.dev }
+        device_of(obj) == self.dev
     }
+}
+
+/// The device of an object, which outlives it.
+fn device_of(obj: &GemObject) -> *mut bindings::drm_device {
+    // SAFETY: Borrowed, hence alive; the pointer never changes.
+    unsafe { (*obj.as_raw()).dev }
 }
 
 /// Holds the lock of a device's LRUs.
@@ -45,7 +55,7 @@ impl LruGuard<'_> {
     ///
     /// `dev` is alive for as long as the guard.
     pub unsafe fn new(dev: *mut bindings::drm_device) -> Self {
-        // SAFETY: Alive.
+        // SAFETY: Alive, by the caller's promise.
         unsafe { bindings::gpuvm_rs_lru_lock(dev) };
         // INVARIANT: Just locked, until the guard is dropped.
         Self(LruLocked {
@@ -57,7 +67,7 @@ impl LruGuard<'_> {
 
 impl Drop for LruGuard<'_> {
     fn drop(&mut self) {
-        // SAFETY: Locked in `new()`.
+        // SAFETY: Locked in `new()`, and alive, as was promised there.
         unsafe { bindings::gpuvm_rs_lru_unlock(self.0.dev) };
     }
 }
@@ -73,8 +83,8 @@ impl<'l> Deref for LruGuard<'l> {
 impl GemObject {
     /// Locks the LRUs of the object's device.
     pub fn lock_lru(&self) -> LruGuard<'_> {
-        // SAFETY: A device outlives its objects.
-        unsafe { LruGuard::new((*self.as_raw()).dev) }
+        // SAFETY: A device outlives its objects, one of which the guard borrows.
+        unsafe { LruGuard::new(device_of(self)) }
     }
 }
 
@@ -101,13 +111,13 @@ impl Lru {
 
     /// An empty LRU.
     pub(super) fn init() -> impl PinInit<Self> {
+        let init = |slot: *mut Self| {
+            // SAFETY: Memory for an LRU, by the contract of `PinInit`.
+            unsafe { bindings::drm_gem_lru_init(slot.cast()) };
+            Ok::<(), core::convert::Infallible>(())
+        };
         // SAFETY: `drm_gem_lru_init()` initialises all of it.
-        unsafe {
-            pin_init::pin_init_from_closure(|slot: *mut Self| {
-                bindings::drm_gem_lru_init(slot.cast());
-                Ok::<(), core::convert::Infallible>(())
-            })
-        }
+        unsafe { pin_init::pin_init_from_closure(init) }
     }
 
     pub(super) fn as_raw(&self) -> *mut bindings::drm_gem_lru {
@@ -117,28 +127,28 @@ impl Lru {
     /// How many pages its objects have. Objects that are being looked at by a
     /// [`Walk`](super::walk::Walk) are missing.
     pub fn pages(&self) -> u64 {
-        // SAFETY: A word that can be read at any time.
-        let count = unsafe { (&raw const (*self.as_raw()).count).read_volatile() };
+        // SAFETY: `self` is borrowed, hence alive.
+        let count = unsafe { &raw const (*self.as_raw()).count };
+        // SAFETY: A word of it, which can be read at any time.
+        let count = unsafe { count.read_volatile() };
         u64::try_from(count).unwrap_or(0)
     }
 
     /// Puts `obj` to the end, out of the LRU that it is in.
     pub fn move_tail(&self, obj: &GemObject, locked: &LruLocked<'_>) {
-        // SAFETY: Both are alive.
-        unsafe {
-            debug_assert_eq!((*obj.as_raw()).dev, locked.dev);
-            bindings::drm_gem_lru_move_tail_locked(self.as_raw(), obj.as_raw());
-        }
+        debug_assert!(locked.guards(obj));
+        // SAFETY: Both are borrowed, hence alive, and the token says that the lock is held.
+        unsafe { bindings::drm_gem_lru_move_tail_locked(self.as_raw(), obj.as_raw()) };
     }
 
     /// The first object, which may be on its way out: its last reference may be gone.
     pub(super) fn first(&self, _locked: &LruLocked<'_>) -> Option<*mut bindings::drm_gem_object> {
-        // SAFETY: The lock keeps the list still; objects leave it before their memory goes.
-        unsafe {
-            let head = &raw mut (*self.as_raw()).list;
-            let entry = (*head).next;
-            (entry != head)
-                .then(|| kernel::container_of!(entry, bindings::drm_gem_object, lru_node))
-        }
+        // SAFETY: `self` is borrowed, hence alive.
+        let head = unsafe { &raw mut (*self.as_raw()).list };
+        let offset = offset_of!(bindings::drm_gem_object, lru_node);
+        // SAFETY: DRM's list of objects. The token says that its lock is held, which keeps it
+        // still; objects leave it before their memory goes.
+        let mut objects = unsafe { Entries::<bindings::drm_gem_object>::of(head, offset) };
+        objects.next().map(NonNull::as_ptr)
     }
 }

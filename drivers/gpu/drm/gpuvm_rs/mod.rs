@@ -19,7 +19,7 @@
 //! - [`idle`]: what is to be done once an object is idle.
 //! - [`graveyard`]: where reclaim leaves objects whose last reference it drops.
 //! - [`shrinker`]: giving objects' pages back when memory is short.
-//! - [`small_vec`]: lists that allocate only when they are long.
+//! - [`small_vec`]: lists that allocate only when they are long. `list` walks those of C.
 //! - [`sched`]: `PendingJob` → `ArmedJob` → pushed.
 //!
 //! # Locks
@@ -39,6 +39,7 @@ pub mod fence;
 pub mod gem;
 pub mod graveyard;
 pub mod idle;
+mod list;
 pub mod lru;
 pub mod pair;
 pub mod range;
@@ -60,6 +61,17 @@ use core::{
 };
 
 use kernel::prelude::*;
+
+/// What the field at a pointer is a field of, as the kernel crate's macro of that name. What comes
+/// of it is a pointer, so that nothing here is unsafe.
+macro_rules! container_of {
+    ($field:expr, $container:ty, $($path:tt)+) => {
+        $field
+            .wrapping_byte_sub(core::mem::offset_of!($container, $($path)+))
+            .cast::<$container>()
+    };
+}
+pub(crate) use container_of;
 
 /// Memory for a box.
 ///

@@ -47,6 +47,8 @@ pub fn with_both<T: Driver, R>(
     // `pair` is dropped.
     unsafe { bindings::gpuvm_rs_lock_pair(ctx.get(), pair.vm, pair.obj) };
     // SAFETY: Just locked, until `pair` is dropped.
-    let (vm, obj) = unsafe { (VmLocked::new(vm), ObjLocked::new(obj)) };
+    let vm = unsafe { VmLocked::new(vm) };
+    // SAFETY: As above.
+    let obj = unsafe { ObjLocked::new(obj) };
     f(&vm, &obj)
 }

@@ -17,7 +17,10 @@ use core::{
 use kernel::{
     prelude::*,
     sync::aref::ARef,
-    types::Opaque,
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    },
     workqueue::{
         impl_has_delayed_work,
         new_delayed_work,
@@ -81,8 +84,7 @@ impl<B: Backend> Finished<B> {
 
     /// Adds a job. Doesn't sleep, allocate or wait.
     fn push(&self, job: Pin<KBox<Job<B>>>) {
-        // SAFETY: It isn't moved until it is pinned again below.
-        let job = KBox::into_raw(unsafe { Pin::into_inner_unchecked(job) });
+        let job: *mut Job<B> = job.into_foreign().cast();
         let mut older = self.newest.load(Ordering::Relaxed);
         loop {
             // SAFETY: Ours until the exchange succeeds.
@@ -98,18 +100,19 @@ impl<B: Backend> Finished<B> {
         if older.is_null() {
             // SAFETY: The box given away above. Only the work item of the first job, which isn't
             // queued yet, takes jobs off.
-            B::reaper().enqueue_delayed(unsafe { Pin::new_unchecked(KBox::from_raw(job)) }, 1);
+            let job = unsafe { Pin::<KBox<Job<B>>>::from_foreign(job.cast()) };
+            B::reaper().enqueue_delayed(job, 1);
         }
     }
 
     /// Drops all jobs. `first` carried the work item.
     fn drop_all(&self, first: Pin<KBox<Job<B>>>) {
-        // SAFETY: It isn't moved. It is in the list, and dropped as a part of it.
-        let _ = KBox::into_raw(unsafe { Pin::into_inner_unchecked(first) });
+        // It is in the list, and dropped as a part of it.
+        let _ = first.into_foreign();
         let mut next = self.newest.swap(core::ptr::null_mut(), Ordering::Acquire);
         while !next.is_null() {
             // SAFETY: From the box that `push()` gave away, and off the list.
-            let job = unsafe { Pin::new_unchecked(KBox::from_raw(next)) };
+            let job = unsafe { Pin::<KBox<Job<B>>>::from_foreign(next.cast()) };
             next = job.older;
         }
     }
@@ -182,7 +185,7 @@ impl<B: Backend> Job<B> {
     /// Called by the scheduler, once per job, as the last thing.
     unsafe extern "C" fn free_job(job: *mut bindings::drm_sched_job) {
         // SAFETY: From the box that `ArmedJob::push()` gave away; the scheduler is done with it.
-        let job = unsafe { Pin::new_unchecked(KBox::from_raw(job.cast::<Self>())) };
+        let job = unsafe { Pin::<KBox<Self>>::from_foreign(job.cast()) };
         B::finished().push(job);
     }
 }
@@ -227,14 +230,18 @@ pub unsafe fn init<B: Backend>(
 /// `sched` was set up by [`init`]; all its entities and jobs are gone. Not called from the
 /// scheduler's own workqueue.
 pub unsafe fn fini(sched: *mut bindings::drm_gpu_scheduler) {
-    // SAFETY: The caller's promise. Each of the two work items may be about to queue the other,
-    // which `drm_sched_fini()`, were it called alone, could have cancelled by then. What is
-    // disabled isn't queued any more.
-    unsafe {
-        bindings::disable_work_sync(&raw mut (*sched).work_free_job);
-        bindings::disable_work_sync(&raw mut (*sched).work_run_job);
-        bindings::drm_sched_fini(sched);
-    }
+    // Each of the two work items may be about to queue the other, which `drm_sched_fini()`, were it
+    // called alone, could have cancelled by then. What is disabled isn't queued any more.
+    // SAFETY: Set up, by the caller's promise.
+    let free_job = unsafe { &raw mut (*sched).work_free_job };
+    // SAFETY: As above.
+    let run_job = unsafe { &raw mut (*sched).work_run_job };
+    // SAFETY: Of a scheduler that is set up. This isn't its workqueue.
+    unsafe { bindings::disable_work_sync(free_job) };
+    // SAFETY: As above.
+    unsafe { bindings::disable_work_sync(run_job) };
+    // SAFETY: Entities and jobs are gone, by the caller's promise.
+    unsafe { bindings::drm_sched_fini(sched) };
 }
 
 /// Takes the jobs of `entity` off its scheduler. Those that haven't run never will; their fences
@@ -254,20 +261,27 @@ pub unsafe fn fini(sched: *mut bindings::drm_gpu_scheduler) {
 /// `entity` is initialised and its scheduler was set up by [`init`]. Calls for entities of one
 /// scheduler don't overlap, and none comes from the scheduler's own workqueue.
 pub unsafe fn kill(entity: *mut bindings::drm_sched_entity) {
-    // SAFETY: The caller's promise.
-    unsafe {
-        if (*entity).stopped {
-            return;
-        }
-        let sched = (*(*entity).rq).sched;
-        let run_job = &raw mut (*sched).work_run_job;
-        bindings::drm_sched_wqueue_stop(sched);
-        bindings::disable_work_sync(run_job);
-        bindings::drm_sched_entity_kill(entity);
-        bindings::enable_work(run_job);
-        // Queues it, too.
-        bindings::drm_sched_wqueue_start(sched);
+    // SAFETY: Initialised, by the caller's promise. Only this function stops it.
+    if unsafe { (*entity).stopped } {
+        return;
     }
+    // SAFETY: As above.
+    let rq = unsafe { (*entity).rq };
+    // SAFETY: An entity has a run queue of its scheduler. There is one, for which it stays.
+    let sched = unsafe { (*rq).sched };
+    // SAFETY: Set up by `init()`, as the caller promises.
+    let run_job = unsafe { &raw mut (*sched).work_run_job };
+    // SAFETY: As above.
+    unsafe { bindings::drm_sched_wqueue_stop(sched) };
+    // SAFETY: As above, and this isn't the scheduler's workqueue.
+    unsafe { bindings::disable_work_sync(run_job) };
+    // SAFETY: Initialised, and not stopped yet. The scheduler rests.
+    unsafe { bindings::drm_sched_entity_kill(entity) };
+    // SAFETY: Disabled above; no other call for this scheduler has done so, by the caller's
+    // promise.
+    unsafe { bindings::enable_work(run_job) };
+    // SAFETY: Stopped above. Queues the work item, too.
+    unsafe { bindings::drm_sched_wqueue_start(sched) };
 }
 
 /// A job that isn't armed yet. Dropping it frees it.
@@ -314,10 +328,13 @@ impl<B: Backend> PendingJob<B> {
 
     /// The timeline that the job's fence will be on: that of its entity.
     pub fn timeline(&self) -> u64 {
-        // SAFETY: A job that isn't armed has its entity, which is alive by the promise made to
-        // `new()`. Its fences are on two timelines, of which the second is of those that say that
-        // jobs have finished.
-        unsafe { (*(*self.0.base.get()).entity).fence_context + 1 }
+        // SAFETY: Ours; a job that isn't armed has its entity.
+        let entity = unsafe { (*self.0.base.get()).entity };
+        // SAFETY: Alive by the promise made to `new()`.
+        let context = unsafe { (*entity).fence_context };
+        // Its fences are on two timelines, of which the second is of those that say that jobs have
+        // finished.
+        context + 1
     }
 
     /// Whether the job waits for a fence that hasn't signalled.
@@ -358,8 +375,12 @@ pub struct ArmedJob<B: Backend> {
 impl<B: Backend> ArmedJob<B> {
     /// The fence that says that the job has run.
     pub fn finished(&self) -> ARef<Fence> {
+        // SAFETY: Ours until it is pushed.
+        let s_fence = unsafe { (*self.job.base.get()).s_fence };
+        // SAFETY: A job has it from `new()` to its end.
+        let finished = unsafe { &raw mut (*s_fence).finished };
         // SAFETY: Armed, so that the fence is initialised; it lives as long as the job.
-        unsafe { Fence::from_raw(&raw mut (*(*self.job.base.get()).s_fence).finished).into() }
+        unsafe { Fence::from_raw(finished) }.into()
     }
 
     /// Hands the job to the scheduler.
@@ -373,10 +394,10 @@ impl<B: Backend> ArmedJob<B> {
     ///
     /// Called once, as the last thing.
     unsafe fn push_inner(&mut self) {
-        // SAFETY: Taken once, by the caller's promise. The scheduler doesn't move the job, and
-        // `free_job()` takes the box back.
-        let job = unsafe { Pin::into_inner_unchecked(ManuallyDrop::take(&mut self.job)) };
-        let job = KBox::into_raw(job);
+        // SAFETY: Taken once, by the caller's promise.
+        let job = unsafe { ManuallyDrop::take(&mut self.job) };
+        // The scheduler doesn't move the job, and `free_job()` takes the box back.
+        let job = job.into_foreign();
         // SAFETY: Armed and not pushed yet; it may be freed by the time this returns.
         unsafe { bindings::drm_sched_entity_push_job(job.cast()) };
     }
@@ -385,8 +406,9 @@ impl<B: Backend> ArmedJob<B> {
 impl<B: Backend> Drop for ArmedJob<B> {
     fn drop(&mut self) {
         // SAFETY: `data` isn't pinned structurally, and nothing is moved out of the job.
-        B::abandon(unsafe { &mut self.job.as_mut().get_unchecked_mut().data });
-        // SAFETY: The last thing.
+        let job = unsafe { self.job.as_mut().get_unchecked_mut() };
+        B::abandon(&mut job.data);
+        // SAFETY: The last thing, and not done yet: `push()` forgets `self`.
         unsafe { self.push_inner() };
     }
 }

@@ -134,8 +134,8 @@ unsafe fn step<T: Driver>(
     f: impl FnOnce(&mut dyn Steps<T>) -> Result,
 ) -> core::ffi::c_int {
     // SAFETY: The caller's promise; `drm_gpuvm` calls one step at a time.
-    let steps = unsafe { &mut **arg.cast::<&mut dyn Steps<T>>() };
-    from_result(f(steps))
+    let steps = unsafe { &mut *arg.cast::<&mut dyn Steps<T>>() };
+    from_result(f(*steps))
 }
 
 /// # Safety
@@ -159,11 +159,12 @@ pub(super) unsafe extern "C" fn step_map<T: Driver>(
     op: *mut bindings::drm_gpuva_op,
     arg: *mut core::ffi::c_void,
 ) -> core::ffi::c_int {
-    // SAFETY: `drm_gpuvm` passes an op of the callback's kind, alive for the call, and our `priv`.
-    unsafe {
-        let raw = &(*op).__bindgen_anon_1.map;
-        step::<T>(arg, |s| s.map(OpMap { raw }))
-    }
+    // SAFETY: `drm_gpuvm` passes an op that is alive for the call.
+    let op = unsafe { &(*op).__bindgen_anon_1 };
+    // SAFETY: Of the callback's kind.
+    let raw = unsafe { &op.map };
+    // SAFETY: `drm_gpuvm` passes our `priv`.
+    unsafe { step::<T>(arg, |s| s.map(OpMap { raw })) }
 }
 
 /// Callback for `drm_gpuvm_ops::sm_step_unmap`.
@@ -175,11 +176,14 @@ pub(super) unsafe extern "C" fn step_unmap<T: Driver>(
     op: *mut bindings::drm_gpuva_op,
     arg: *mut core::ffi::c_void,
 ) -> core::ffi::c_int {
-    // SAFETY: As in `step_map()`.
-    unsafe {
-        let raw = &(*op).__bindgen_anon_1.unmap;
-        step::<T>(arg, |s| s.unmap(op_unmap(raw)))
-    }
+    // SAFETY: `drm_gpuvm` passes an op that is alive for the call.
+    let op = unsafe { &(*op).__bindgen_anon_1 };
+    // SAFETY: Of the callback's kind.
+    let raw = unsafe { &op.unmap };
+    // SAFETY: `drm_gpuvm` unmaps what is in the tree.
+    let unmap = unsafe { op_unmap(raw) };
+    // SAFETY: `drm_gpuvm` passes our `priv`.
+    unsafe { step::<T>(arg, |s| s.unmap(unmap)) }
 }
 
 /// Callback for `drm_gpuvm_ops::sm_step_remap`.
@@ -191,16 +195,20 @@ pub(super) unsafe extern "C" fn step_remap<T: Driver>(
     op: *mut bindings::drm_gpuva_op,
     arg: *mut core::ffi::c_void,
 ) -> core::ffi::c_int {
-    // SAFETY: As in `step_map()`; `prev` and `next` are NULL or alive for the call.
-    unsafe {
-        let raw = &(*op).__bindgen_anon_1.remap;
-        let side = |p: *mut bindings::drm_gpuva_op_map| (!p.is_null()).then(|| OpMap { raw: &*p });
-        step::<T>(arg, |s| {
-            s.remap(OpRemap {
-                unmap: op_unmap(&*raw.unmap),
-                prev: side(raw.prev),
-                next: side(raw.next),
-            })
-        })
-    }
+    // SAFETY: `drm_gpuvm` passes an op that is alive for the call.
+    let op = unsafe { &(*op).__bindgen_anon_1 };
+    // SAFETY: Of the callback's kind.
+    let raw = unsafe { &op.remap };
+    // SAFETY: A part of it, as are the others, if they aren't NULL.
+    let unmap = unsafe { &*raw.unmap };
+    // SAFETY: As above.
+    let side = |side: *mut bindings::drm_gpuva_op_map| unsafe { side.as_ref() };
+    let op = OpRemap {
+        // SAFETY: `drm_gpuvm` replaces what is in the tree.
+        unmap: unsafe { op_unmap(unmap) },
+        prev: side(raw.prev).map(|raw| OpMap { raw }),
+        next: side(raw.next).map(|raw| OpMap { raw }),
+    };
+    // SAFETY: `drm_gpuvm` passes our `priv`.
+    unsafe { step::<T>(arg, |s| s.remap(op)) }
 }

@@ -103,12 +103,10 @@ impl<T, const N: usize> SmallVec<T, N> {
             Some(heap) => {
                 let place = heap.spare_capacity_mut().first_mut().ok_or(ENOMEM)?;
                 // Not `push_within_capacity()`, for which the compiler stores the elements of a
-                // request byte by byte. SAFETY: The place is behind the last element, which this is
-                // from now on.
-                unsafe {
-                    place.as_mut_ptr().write(element);
-                    heap.inc_len(1);
-                }
+                // request byte by byte.
+                place.write(element);
+                // SAFETY: The place behind the last element, which was just written.
+                unsafe { heap.inc_len(1) };
             }
             None => {
                 let place = self.inline.get_mut(self.len).ok_or(ENOMEM)?;

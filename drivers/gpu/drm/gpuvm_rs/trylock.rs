@@ -7,7 +7,10 @@
 
 use core::ops::Deref;
 
-use super::gem::ObjLocked;
+use super::gem::{
+    GemObject,
+    ObjLocked, //
+};
 use crate::bindings;
 
 /// Proof that an object is locked, and every VM that it is mapped in: its mappings can be taken
@@ -57,17 +60,14 @@ impl<'l> Deref for AllLocked<'l> {
 
 /// The resvs of the VMs that `obj` is mapped in, but for its own.
 fn vm_resvs<'l>(obj: &'l ObjLocked<'_>) -> impl Iterator<Item = *mut bindings::dma_resv> + 'l {
-    // SAFETY: The list is guarded by the object's resv. Its vm_bos, and so their VMs, are alive.
-    unsafe {
-        let head = &raw mut (*obj.as_raw()).gpuva.list;
-        let mut entry = (*head).next;
-        core::iter::from_fn(move || {
-            (entry != head).then(|| {
-                let vm_bo = kernel::container_of!(entry, bindings::drm_gpuvm_bo, list.entry.gem);
-                entry = (*entry).next;
-                (*(*(*vm_bo).vm).r_obj).resv
-            })
+    obj.vm_bos()
+        .map(|vm_bo| {
+            // SAFETY: Alive, as it is on the list of an object that is locked.
+            let vm = unsafe { (*vm_bo.as_ptr()).vm };
+            // SAFETY: The vm_bo has a reference to it.
+            let resv_obj = unsafe { (*vm).r_obj };
+            // SAFETY: The VM has a reference to it.
+            unsafe { GemObject::from_raw(resv_obj) }.resv()
         })
         .filter(|&resv| resv != obj.resv())
-    }
 }

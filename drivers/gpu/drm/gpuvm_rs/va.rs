@@ -47,30 +47,27 @@ impl<T: Driver> GpuVa<T> {
 
     /// Where it is (or was) mapped.
     pub fn range(&self) -> VaRange {
-        // SAFETY: Written before the VMA enters the tree and never again.
+        // SAFETY: `self` keeps the VMA. Written before it enters the tree and never again.
         let va = unsafe { &(*self.as_raw()).va };
         VaRange::from_tree(va.addr, va.range)
     }
 
     /// The mapped object; `None` for a NULL mapping.
     pub fn obj(&self) -> Option<&GemObject> {
-        // SAFETY: Written before the VMA enters the tree and never again. In the tree, the vm_bo
-        // holds a reference to the object; out of it, `GpuVaRemoved` does.
-        unsafe {
-            let obj = (*self.as_raw()).gem.obj;
-            (!obj.is_null()).then(|| GemObject::from_raw(obj))
-        }
+        // SAFETY: `self` keeps the VMA. In the tree, the vm_bo holds a reference to the object; out
+        // of it, `GpuVaRemoved` does.
+        unsafe { obj_of(self.as_raw()) }
     }
 
     /// The first mapped byte of the object.
     pub fn offset(&self) -> u64 {
-        // SAFETY: Written before the VMA enters the tree and never again.
+        // SAFETY: `self` keeps the VMA. Written before it enters the tree and never again.
         unsafe { (*self.as_raw()).gem.offset }
     }
 
     /// The driver's flags (`DRM_GPUVA_USERBITS` and up).
     pub fn flags(&self) -> u32 {
-        // SAFETY: The VMA is alive; the flags are guarded by the VM's resv, and a torn read is
+        // SAFETY: `self` keeps the VMA. The flags are guarded by the VM's resv, and a torn read is
         // impossible for a word.
         unsafe { (*self.as_raw()).flags }
     }
@@ -79,6 +76,18 @@ impl<T: Driver> GpuVa<T> {
     pub fn data(&self) -> &T::Va {
         &self.data
     }
+}
+
+/// What a VMA maps; `None` for a NULL mapping.
+///
+/// # Safety
+///
+/// For `'a` the VMA is alive, and so is its object.
+unsafe fn obj_of<'a>(va: *mut bindings::drm_gpuva) -> Option<&'a GemObject> {
+    // SAFETY: Alive. Written before the VMA enters the tree and never again.
+    let obj = unsafe { (*va).gem.obj };
+    // SAFETY: Alive, by the caller's promise.
+    (!obj.is_null()).then(|| unsafe { GemObject::from_raw(obj) })
 }
 
 /// A VMA that isn't in any tree yet.
@@ -121,23 +130,27 @@ impl<T: Driver> GpuVaAlloc<T> {
         flags: u32,
     ) -> Result<NonNull<bindings::drm_gpuva>> {
         let va = self.0.as_raw();
-        // SAFETY: `va` is ours alone until it is inserted. The VM is locked, and so is the object
-        // for as long as `vm_bo` lives.
-        unsafe {
-            (*va).va.addr = range.addr();
-            (*va).va.range = range.len();
-            (*va).gem.offset = offset;
-            (*va).gem.obj = vm_bo.map_or(core::ptr::null_mut(), |b| b.obj().as_raw());
-            (*va).flags = flags;
-            to_result(bindings::drm_gpuva_insert(vm.as_raw(), va))?;
-            if let Some(vm_bo) = vm_bo {
-                // With the first VMA it became known as an external object, if it is one, and stays
-                // that as long as it lives.
-                if !vm_bo.has_vas() {
-                    bindings::drm_gpuvm_bo_extobj_add(vm_bo.as_raw());
-                }
-                bindings::drm_gpuva_link(va, vm_bo.as_raw());
+        {
+            // SAFETY: Ours alone until it is inserted.
+            let va = unsafe { &mut *va };
+            va.va.addr = range.addr();
+            va.va.range = range.len();
+            va.gem.offset = offset;
+            va.gem.obj = vm_bo.map_or(core::ptr::null_mut(), |b| b.obj().as_raw());
+            va.flags = flags;
+        }
+        // SAFETY: Filled in, and in no tree. The token says that the VM is locked.
+        to_result(unsafe { bindings::drm_gpuva_insert(vm.as_raw(), va) })?;
+        if let Some(vm_bo) = vm_bo {
+            // With the first VMA it became known as an external object, if it is one, and stays
+            // that as long as it lives.
+            if !vm_bo.has_vas() {
+                // SAFETY: A reference to it is borrowed. The VM is locked.
+                unsafe { bindings::drm_gpuvm_bo_extobj_add(vm_bo.as_raw()) };
             }
+            // SAFETY: In the tree, and on no list. The object is locked for as long as `vm_bo`
+            // lives.
+            unsafe { bindings::drm_gpuva_link(va, vm_bo.as_raw()) };
         }
         // The tree owns the VMA now.
         let va: *mut GpuVa<T> = KBox::into_raw(self.0);
@@ -172,17 +185,25 @@ impl<T: Driver> GpuVaRemoved<T> {
     /// `va` is in the tree of a VM of driver `T`; the VM and the VMA's object are locked.
     pub(super) unsafe fn take(va: NonNull<bindings::drm_gpuva>) -> Self {
         let raw = va.as_ptr();
-        // SAFETY: In the tree, so that VM, vm_bo and object are alive; the caller holds the locks.
-        unsafe {
-            if !(*raw).vm_bo.is_null() {
-                bindings::drm_gem_object_get((*raw).gem.obj);
-                // Unlike `drm_gpuva_unlink()` this leaves the VMA its reference to the vm_bo.
-                bindings::gpuvm_rs_unlink(raw);
-            }
-            bindings::drm_gpuva_remove(raw);
+        // SAFETY: In the tree, hence alive, by the caller's promise.
+        if !unsafe { (*raw).vm_bo }.is_null() {
+            // SAFETY: As above.
+            let obj = unsafe { (*raw).gem.obj };
+            // SAFETY: The vm_bo has a reference to it.
+            unsafe { bindings::drm_gem_object_get(obj) };
+            // Unlike `drm_gpuva_unlink()` this leaves the VMA its reference to the vm_bo.
+            // SAFETY: On its vm_bo's list. The object is locked, by the caller's promise.
+            unsafe { bindings::gpuvm_rs_unlink(raw) };
         }
+        // SAFETY: In the tree of a VM that is locked, by the caller's promise.
+        unsafe { bindings::drm_gpuva_remove(raw) };
         // INVARIANT: Out of tree and list; the reference to the object was taken above.
         Self { va: va.cast() }
+    }
+
+    fn raw(&self) -> *mut bindings::drm_gpuva {
+        // SAFETY: Owned, by the type invariant.
+        unsafe { self.va.as_ref() }.as_raw()
     }
 
     /// Drops the vm_bo reference, after which the removal can't be undone.
@@ -191,14 +212,16 @@ impl<T: Driver> GpuVaRemoved<T> {
     ///
     /// The VMA's object is locked.
     pub(super) unsafe fn release_vm_bo(&mut self) {
-        // SAFETY: Owned; the object is locked, by the caller's promise. NULL is ignored.
-        unsafe {
-            let raw = self.va.as_ref().as_raw();
-            bindings::drm_gpuvm_bo_put(core::mem::replace(
-                &mut (*raw).vm_bo,
-                core::ptr::null_mut(),
-            ));
-        }
+        let vm_bo = self.take_vm_bo();
+        // SAFETY: A reference that was ours, or NULL, which is ignored. The object is locked, by
+        // the caller's promise.
+        unsafe { bindings::drm_gpuvm_bo_put(vm_bo) };
+    }
+
+    /// Takes the vm_bo reference out; NULL if there is none.
+    fn take_vm_bo(&self) -> *mut bindings::drm_gpuvm_bo {
+        // SAFETY: Owned, by the type invariant, and in no tree, so that nobody else looks at it.
+        unsafe { core::mem::replace(&mut (*self.raw()).vm_bo, core::ptr::null_mut()) }
     }
 
     /// Gives the vm_bo up, after which the removal can't be undone, and tells the driver. `locked`
@@ -207,14 +230,12 @@ impl<T: Driver> GpuVaRemoved<T> {
         // SAFETY: Owned; in no tree, so that nobody else has a reference to it.
         let va = unsafe { self.va.as_mut() };
         let raw = va.as_raw();
-        // SAFETY: Owned. `gem.obj` isn't NULL for the VMA of an object, to which it has a
-        // reference.
-        let obj =
-            unsafe { (!(*raw).gem.obj.is_null()).then(|| GemObject::from_raw((*raw).gem.obj)) };
+        // SAFETY: Owned, with a reference to the object if it has one, by the type invariant.
+        let obj = unsafe { obj_of(raw) };
         if let Some(obj) = obj.and_then(|obj| locked.of(obj)) {
             T::removed(vm, &obj, &mut va.data);
         }
-        // SAFETY: Owned; the object is locked, see above.
+        // SAFETY: `locked` has the object's lock.
         unsafe { self.release_vm_bo() };
     }
 
@@ -222,11 +243,8 @@ impl<T: Driver> GpuVaRemoved<T> {
     pub(super) fn retire(&mut self) {
         // SAFETY: Owned; in no tree, so that nobody else has a reference to it.
         let va = unsafe { self.va.as_mut() };
-        // SAFETY: Owned, with a reference to the object if it has one.
-        let obj = unsafe {
-            let obj = (*va.as_raw()).gem.obj;
-            (!obj.is_null()).then(|| GemObject::from_raw(obj))
-        };
+        // SAFETY: Owned, with a reference to the object if it has one, by the type invariant.
+        let obj = unsafe { obj_of(va.as_raw()) };
         if let Some(obj) = obj {
             T::retired(obj, &mut va.data);
         }
@@ -240,33 +258,37 @@ impl<T: Driver> GpuVaRemoved<T> {
     /// [`Self::release_vm_bo`] wasn't called.
     pub(super) unsafe fn restore(self, vm: &VmLocked<'_, T>) {
         let this = core::mem::ManuallyDrop::new(self);
-        // SAFETY: Owned and locked, see above; inserting at a free, valid range can't fail.
-        // `drm_gpuva_link()` takes its own reference to the vm_bo.
-        unsafe {
-            let raw = this.va.as_ref().as_raw();
-            let vm_bo = core::mem::replace(&mut (*raw).vm_bo, core::ptr::null_mut());
-            let ret = bindings::drm_gpuva_insert(vm.as_raw(), raw);
-            debug_assert_eq!(ret, 0);
-            if !vm_bo.is_null() {
-                bindings::drm_gpuva_link(raw, vm_bo);
-                bindings::drm_gpuvm_bo_put(vm_bo);
-                bindings::drm_gem_object_put((*raw).gem.obj);
-            }
+        let raw = this.raw();
+        let vm_bo = this.take_vm_bo();
+        // SAFETY: Owned, and in no tree, by the type invariant. The token says that the VM is
+        // locked. At a free, valid range it can't fail.
+        let ret = unsafe { bindings::drm_gpuva_insert(vm.as_raw(), raw) };
+        debug_assert_eq!(ret, 0);
+        if !vm_bo.is_null() {
+            // SAFETY: In the tree, and on no list. The object is locked, by the caller's promise.
+            unsafe { bindings::drm_gpuva_link(raw, vm_bo) };
+            // SAFETY: The reference that we had; linking took another.
+            unsafe { bindings::drm_gpuvm_bo_put(vm_bo) };
+            // SAFETY: In the tree, hence alive: it is locked.
+            let obj = unsafe { (*raw).gem.obj };
+            // SAFETY: The reference that we had; the vm_bo has its own.
+            unsafe { bindings::drm_gem_object_put(obj) };
         }
     }
 }
 
 impl<T: Driver> Drop for GpuVaRemoved<T> {
     fn drop(&mut self) {
-        // SAFETY: Owned, from a box. A vm_bo reference is only left on the undo path, where the
-        // object is locked.
-        unsafe {
-            let raw = self.va.as_ref().as_raw();
-            let (vm_bo, obj) = ((*raw).vm_bo, (*raw).gem.obj);
-            drop(KBox::from_raw(self.va.as_ptr()));
-            bindings::drm_gpuvm_bo_put(vm_bo);
-            bindings::drm_gem_object_put(obj);
-        }
+        let vm_bo = self.take_vm_bo();
+        // SAFETY: Owned, by the type invariant.
+        let obj = unsafe { (*self.raw()).gem.obj };
+        // SAFETY: The box that `GpuVaAlloc::insert()` gave away, which isn't looked at any more.
+        drop(unsafe { KBox::from_raw(self.va.as_ptr()) });
+        // SAFETY: NULL, which is ignored, or a reference that was ours: only on the undo path,
+        // where the transaction has the object's lock.
+        unsafe { bindings::drm_gpuvm_bo_put(vm_bo) };
+        // SAFETY: NULL, which is ignored, or the reference that was ours.
+        unsafe { bindings::drm_gem_object_put(obj) };
     }
 }
 
@@ -288,19 +310,21 @@ impl<T: Driver> GpuVaList<T> {
 
     /// Adds a VMA.
     pub fn push(&mut self, va: GpuVaRemoved<T>) {
-        let va = core::mem::ManuallyDrop::new(va).va;
-        // SAFETY: Owned, and on no list.
-        unsafe { (*va.as_ref().as_raw()).rb.entry.next = self.head.cast() };
-        self.head = va.as_ptr();
+        let va = core::mem::ManuallyDrop::new(va);
+        // SAFETY: Owned, and on no list, by the type invariant.
+        unsafe { (*va.raw()).rb.entry.next = self.head.cast() };
+        self.head = va.va.as_ptr();
     }
 
     /// Takes the newest VMA.
     pub fn pop(&mut self) -> Option<GpuVaRemoved<T>> {
-        let va = NonNull::new(self.head)?;
-        // SAFETY: Pushed, hence owned.
-        self.head = unsafe { (*va.as_ref().as_raw()).rb.entry.next.cast() };
         // INVARIANT: As when it was pushed.
-        Some(GpuVaRemoved { va })
+        let va = GpuVaRemoved {
+            va: NonNull::new(self.head)?,
+        };
+        // SAFETY: Owned, by the type invariant. `push()` has put the next one there.
+        self.head = unsafe { (*va.raw()).rb.entry.next.cast() };
+        Some(va)
     }
 }
 

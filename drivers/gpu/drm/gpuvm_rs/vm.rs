@@ -4,6 +4,7 @@
 
 use core::{
     marker::PhantomData,
+    mem::offset_of,
     ops::Deref,
     ptr::NonNull, //
 };
@@ -17,9 +18,11 @@ use kernel::{
 use super::{
     from_result,
     gem::{
+        vas_of,
         GemObject,
         ObjLocked, //
     },
+    list::Entries,
     sm, to_result,
     va::{
         GpuVa,
@@ -143,8 +146,10 @@ impl<T: Driver> GpuVm<T> {
 
     /// The object whose resv the VM shares with its private objects.
     pub fn resv_obj(&self) -> &GemObject {
+        // SAFETY: `self` keeps the VM. The pointer never changes.
+        let obj = unsafe { (*self.as_raw()).r_obj };
         // SAFETY: The VM holds a reference to it from `drm_gpuvm_init()` to its end.
-        unsafe { GemObject::from_raw((*self.as_raw()).r_obj) }
+        unsafe { GemObject::from_raw(obj) }
     }
 
     /// Whether `obj` is private to this VM, that is, shares its resv.
@@ -154,7 +159,7 @@ impl<T: Driver> GpuVm<T> {
 
     /// Whether `range` lies in the address space that the VM manages.
     pub fn range_valid(&self, range: VaRange) -> bool {
-        // SAFETY: The VM is alive; its bounds never change.
+        // SAFETY: `self` keeps the VM. Its bounds never change.
         unsafe { bindings::drm_gpuvm_range_valid(self.as_raw(), range.addr(), range.len()) }
     }
 
@@ -179,16 +184,19 @@ impl<T: Driver> GpuVm<T> {
         vm_bo: *mut bindings::drm_gpuvm_bo,
         _exec: *mut bindings::drm_exec,
     ) -> core::ffi::c_int {
-        // SAFETY: `drm_gpuvm_validate()` holds a reference to the vm_bo, which holds VM and object.
-        let (vm, obj) = unsafe {
-            (
-                Self::from_raw((*vm_bo).vm),
-                GemObject::from_raw((*vm_bo).obj),
-            )
-        };
-        // SAFETY: `drm_gpuvm_validate()` requires VM and objects to be locked.
-        let (vm, obj) = unsafe { (VmLocked::new(vm), ObjLocked::new(obj)) };
-        // SAFETY: Alive and locked, see above.
+        // SAFETY: `drm_gpuvm_validate()` holds a reference to the vm_bo.
+        let vm = unsafe { (*vm_bo).vm };
+        // SAFETY: The vm_bo holds a reference to it. It is of driver `T`, whose callback this is.
+        let vm = unsafe { Self::from_raw(vm) };
+        // SAFETY: `drm_gpuvm_validate()` wants the VM locked: the caller's promise.
+        let vm = unsafe { VmLocked::new(vm) };
+        // SAFETY: As for the VM.
+        let obj = unsafe { (*vm_bo).obj };
+        // SAFETY: The vm_bo holds a reference to it.
+        let obj = unsafe { GemObject::from_raw(obj) };
+        // SAFETY: As for the VM.
+        let obj = unsafe { ObjLocked::new(obj) };
+        // SAFETY: Alive, and its object is locked, see above.
         let vm_bo = unsafe { VmBo::borrowed(vm_bo, &obj) };
         from_result(T::validate(&vm, &obj, &vm_bo))
     }
@@ -223,7 +231,7 @@ impl<'l, T: Driver> VmLocked<'l, T> {
     ///
     /// The type invariant holds for `'l`. It is asserted when lockdep is on.
     pub unsafe fn assume(vm: &'l GpuVm<T>) -> Self {
-        // SAFETY: The VM's resv object is alive.
+        // SAFETY: The VM that is borrowed has a reference to its resv object.
         unsafe { bindings::gpuvm_rs_assert_obj_locked(vm.resv_obj().as_raw()) };
         // SAFETY: The caller's promise.
         unsafe { Self::new(vm) }
@@ -242,16 +250,14 @@ impl<'l, T: Driver> VmLocked<'l, T> {
     /// Calls `f` for each VMA, by address.
     #[cfg_attr(not(CONFIG_KUNIT = "y"), allow(dead_code))]
     pub fn for_each_va(&self, mut f: impl FnMut(&GpuVa<T>)) {
-        // SAFETY: The list is guarded by the lock that `self` proves; `f` gets no token with which
-        // to remove a VMA.
-        unsafe {
-            let head = &raw mut (*self.vm.as_raw()).rb.list;
-            let mut entry = (*head).next;
-            while entry != head {
-                let va = kernel::container_of!(entry, bindings::drm_gpuva, rb.entry);
-                entry = (*entry).next;
-                f(GpuVa::from_raw(va));
-            }
+        // SAFETY: The token borrows the VM, which is alive.
+        let head = unsafe { &raw mut (*self.vm.as_raw()).rb.list };
+        let offset = offset_of!(bindings::drm_gpuva, rb.entry);
+        // SAFETY: drm_gpuvm's list of VMAs, which is guarded by the lock that `self` proves; `f`
+        // gets no token with which to remove a VMA.
+        for va in unsafe { Entries::<bindings::drm_gpuva>::of(head, offset) } {
+            // SAFETY: In the tree.
+            f(unsafe { GpuVa::from_raw(va.as_ptr()) });
         }
     }
 
@@ -261,24 +267,26 @@ impl<'l, T: Driver> VmLocked<'l, T> {
         range: VaRange,
         mut f: impl FnMut(&GpuVa<T>) -> Result,
     ) -> Result {
-        // SAFETY: Tree and list are guarded by the lock that `self` proves; `f` gets no token with
-        // which to remove a VMA.
-        unsafe {
-            let va = bindings::drm_gpuva_find_first(self.vm.as_raw(), range.addr(), range.len());
-            if va.is_null() {
-                return Ok(());
+        // SAFETY: The tree is guarded by the lock that `self` proves.
+        let first =
+            unsafe { bindings::drm_gpuva_find_first(self.vm.as_raw(), range.addr(), range.len()) };
+        if first.is_null() {
+            return Ok(());
+        }
+        // SAFETY: The token borrows the VM, which is alive.
+        let head = unsafe { &raw mut (*self.vm.as_raw()).rb.list };
+        // SAFETY: In the tree.
+        let first = unsafe { &raw mut (*first).rb.entry };
+        let offset = offset_of!(bindings::drm_gpuva, rb.entry);
+        // SAFETY: drm_gpuvm's list of VMAs, on which all are that are in the tree; as the tree. `f`
+        // gets no token with which to remove a VMA.
+        for va in unsafe { Entries::<bindings::drm_gpuva>::from(head, first, offset) } {
+            // SAFETY: In the tree.
+            let va = unsafe { GpuVa::<T>::from_raw(va.as_ptr()) };
+            if va.range().addr() >= range.end() {
+                break;
             }
-            let head = &raw mut (*self.vm.as_raw()).rb.list;
-            let mut entry = &raw mut (*va).rb.entry;
-            while entry != head {
-                let va =
-                    GpuVa::from_raw(kernel::container_of!(entry, bindings::drm_gpuva, rb.entry));
-                if va.range().addr() >= range.end() {
-                    break;
-                }
-                entry = (*entry).next;
-                f(va)?;
-            }
+            f(va)?;
         }
         Ok(())
     }
@@ -292,7 +300,8 @@ impl<'l, T: Driver> VmLocked<'l, T> {
     pub fn sm_map<S: sm::Steps<T>>(&self, req: &MapRequest<'_>, steps: &mut S) -> Result {
         let raw = req.to_raw();
         let mut steps: &mut dyn sm::Steps<T> = steps;
-        // SAFETY: The VM is locked; its callbacks are ours and know the type behind `priv`.
+        // SAFETY: `self` proves that the VM is locked. Its callbacks are `GpuVm::OPS`, which know
+        // the type behind `priv`.
         to_result(unsafe {
             bindings::drm_gpuvm_sm_map(self.vm.as_raw(), (&raw mut steps).cast(), &raw)
         })
@@ -346,12 +355,12 @@ impl<'l, T: Driver> VaCursor<'l, T> {
         if mine != obj.map(|o| o.as_raw()) {
             return Err(self);
         }
-        // SAFETY: VM and object are locked, and the cursor's VMA is in the tree.
-        unsafe {
-            let mut va = GpuVaRemoved::take(self.va);
-            va.release_vm_bo();
-            Ok(va)
-        }
+        // SAFETY: The cursor's VMA is in the tree of a VM that is locked for `'l`; `obj` proves
+        // that its object is, if it has one.
+        let mut va = unsafe { GpuVaRemoved::take(self.va) };
+        // SAFETY: As above.
+        unsafe { va.release_vm_bo() };
+        Ok(va)
     }
 }
 
@@ -371,8 +380,8 @@ impl<'l, T: Driver> VmBo<'l, T> {
     ///
     /// `ENOMEM`.
     pub fn obtain(vm: &VmLocked<'_, T>, obj: &'l ObjLocked<'_>) -> Result<Self> {
-        // SAFETY: VM and object are alive; the object's list is guarded by its resv, which `obj`
-        // proves to be held.
+        // SAFETY: VM and object are borrowed, hence alive; the object's list is guarded by its
+        // resv, which `obj` proves to be held.
         let ptr = unsafe { bindings::drm_gpuvm_bo_obtain_locked(vm.as_raw(), obj.as_raw()) };
         let ptr = kernel::error::from_err_ptr(ptr)?;
         Ok(Self {
@@ -383,8 +392,8 @@ impl<'l, T: Driver> VmBo<'l, T> {
 
     /// Finds the vm_bo of `obj` in `vm`.
     pub fn find(vm: &VmLocked<'_, T>, obj: &'l ObjLocked<'_>) -> Option<Self> {
-        // SAFETY: Both are alive; the object's list is guarded by its resv. The call returns a
-        // reference or NULL.
+        // SAFETY: Both are borrowed, hence alive; the object's list is guarded by its resv, which
+        // `obj` proves to be held. The call returns a reference or NULL.
         let ptr = unsafe { bindings::drm_gpuvm_bo_find(vm.as_raw(), obj.as_raw()) };
         Some(Self {
             ptr: NonNull::new(ptr)?,
@@ -394,11 +403,7 @@ impl<'l, T: Driver> VmBo<'l, T> {
 
     /// Whether it has VMAs.
     pub(super) fn has_vas(&self) -> bool {
-        // SAFETY: The list is guarded by the object's resv, held for `'l`.
-        unsafe {
-            let head = &raw mut (*self.as_raw()).list.gpuva;
-            (*head).next != head
-        }
+        self.vas().next().is_some()
     }
 
     /// The first VMA of `obj` in `vm`, if it has one.
@@ -406,50 +411,34 @@ impl<'l, T: Driver> VmBo<'l, T> {
         vm: &'v VmLocked<'_, T>,
         obj: &ObjLocked<'_>,
     ) -> Option<VaCursor<'v, T>> {
-        // SAFETY: The object's list of vm_bos, and theirs of VMAs, are guarded by its resv, which
-        // `obj` proves to be held. A vm_bo on the list is alive.
-        unsafe {
-            let head = &raw mut (*obj.as_raw()).gpuva.list;
-            let mut entry = (*head).next;
-            while entry != head {
-                let vm_bo = kernel::container_of!(entry, bindings::drm_gpuvm_bo, list.entry.gem);
-                if (*vm_bo).vm == vm.as_raw() {
-                    return Self::first_in(vm_bo);
-                }
-                entry = (*entry).next;
-            }
-        }
-        None
+        let vm_bo = obj.vm_bos().find(|vm_bo| {
+            // SAFETY: Alive while the object is locked.
+            unsafe { (*vm_bo.as_ptr()).vm == vm.as_raw() }
+        })?;
+        // SAFETY: As above. It is of `vm`, which is locked.
+        unsafe { Self::first_in(vm_bo.as_ptr()) }
     }
 
     /// # Safety
     ///
     /// `vm_bo` is alive, and its object and VM locked.
     unsafe fn first_in<'v>(vm_bo: *mut bindings::drm_gpuvm_bo) -> Option<VaCursor<'v, T>> {
-        // SAFETY: The caller's promise; the object's resv guards the list.
-        unsafe {
-            let head = &raw mut (*vm_bo).list.gpuva;
-            let entry = (*head).next;
-            (entry != head).then(|| VaCursor {
-                va: NonNull::new_unchecked(kernel::container_of!(
-                    entry,
-                    bindings::drm_gpuva,
-                    gem.entry
-                )),
-                _vm: PhantomData,
-            })
-        }
+        // SAFETY: Alive, and its object locked, by the caller's promise.
+        let va = unsafe { vas_of(vm_bo) }.next()?;
+        Some(VaCursor {
+            va,
+            _vm: PhantomData,
+        })
     }
 
     /// The first of its VMAs. `None` if it has none, or isn't of `vm`.
     pub fn first_va<'v>(&self, vm: &'v VmLocked<'_, T>) -> Option<VaCursor<'v, T>> {
-        // SAFETY: Alive, and locked for `'l` and `'v`.
-        unsafe {
-            if (*self.as_raw()).vm != vm.as_raw() {
-                return None;
-            }
-            Self::first_in(self.as_raw())
+        // SAFETY: `self` has a reference. The pointer never changes.
+        if unsafe { (*self.as_raw()).vm } != vm.as_raw() {
+            return None;
         }
+        // SAFETY: `self` has a reference. Its object is locked for `'l`, and the VM for `'v`.
+        unsafe { Self::first_in(self.as_raw()) }
     }
 
     /// # Safety
@@ -471,16 +460,14 @@ impl<'l, T: Driver> VmBo<'l, T> {
         if va.obj().map(GemObject::as_raw) != Some(obj.as_raw()) {
             return None;
         }
-        // SAFETY: The VMA is alive, and its vm_bo guarded by the object's lock. A linked VMA holds
-        // a reference.
-        unsafe {
-            let ptr = NonNull::new((*va.as_raw()).vm_bo)?;
-            bindings::drm_gpuvm_bo_get(ptr.as_ptr());
-            Some(Self {
-                ptr,
-                _locked: PhantomData,
-            })
-        }
+        // SAFETY: The VMA is borrowed, hence alive; the object's lock guards its vm_bo.
+        let ptr = NonNull::new(unsafe { (*va.as_raw()).vm_bo })?;
+        // SAFETY: A linked VMA holds a reference.
+        unsafe { bindings::drm_gpuvm_bo_get(ptr.as_ptr()) };
+        Some(Self {
+            ptr,
+            _locked: PhantomData,
+        })
     }
 
     /// Takes back what [`Self::into_raw`] gave away. `None` for NULL, and for the vm_bo of another
@@ -513,30 +500,31 @@ impl<'l, T: Driver> VmBo<'l, T> {
 
     /// The object.
     pub fn obj(&self) -> &GemObject {
+        // SAFETY: `self` has a reference to the vm_bo. The pointer never changes.
+        let obj = unsafe { (*self.as_raw()).obj };
         // SAFETY: A vm_bo holds a reference to its object.
-        unsafe { GemObject::from_raw((*self.as_raw()).obj) }
+        unsafe { GemObject::from_raw(obj) }
     }
 
     /// Says that the VMAs are mapped again: takes the vm_bo off the VM's evicted list.
     pub fn set_resident(&self) {
-        // SAFETY: The object is locked for `'l`.
+        // SAFETY: `self` has a reference, and the object is locked for `'l`.
         unsafe { bindings::drm_gpuvm_bo_evict(self.as_raw(), false) };
     }
 
     /// Calls `f` for each VMA, until one returns an error.
     pub fn try_for_each_va(&self, mut f: impl FnMut(&GpuVa<T>) -> Result) -> Result {
-        // SAFETY: The list is guarded by the object's resv, held for `'l`; `f` gets no token with
-        // which to remove a VMA.
-        unsafe {
-            let head = &raw mut (*self.as_raw()).list.gpuva;
-            let mut entry = (*head).next;
-            while entry != head {
-                let va = kernel::container_of!(entry, bindings::drm_gpuva, gem.entry);
-                entry = (*entry).next;
-                f(GpuVa::from_raw(va))?;
-            }
-        }
-        Ok(())
+        self.vas().try_for_each(|va| {
+            // SAFETY: In the tree, as it is on the list.
+            f(unsafe { GpuVa::from_raw(va.as_ptr()) })
+        })
+    }
+
+    /// Its VMAs.
+    fn vas(&self) -> Entries<'_, bindings::drm_gpuva> {
+        // SAFETY: `self` has a reference, and the object is locked for `'l`. Whoever is shown a VMA
+        // gets no token with which to remove it.
+        unsafe { vas_of(self.as_raw()) }
     }
 }
 

@@ -60,14 +60,18 @@ impl<'a> Walk<'a> {
         let locked = unsafe { LruGuard::new(*this.dev) };
         while *this.left > 0 {
             let raw = this.lru.first(&locked)?;
-            // SAFETY: On the list, hence in memory while the lock is held. One whose last reference
-            // is gone waits for the lock to leave its LRU; it does so from the walk's as well.
-            unsafe {
-                *this.left = this.left.saturating_sub((*raw).size as u64 >> PAGE_SHIFT);
-                bindings::drm_gem_lru_move_tail_locked(this.visited.as_raw(), raw);
-                if bindings::gpuvm_rs_obj_get_unless_zero(raw) {
-                    return Some(Visited::new(GemObject::from_raw(raw), this.graveyard));
-                }
+            // SAFETY: On the list, hence in memory while the lock is held.
+            let size = unsafe { (*raw).size } as u64;
+            *this.left = this.left.saturating_sub(size >> PAGE_SHIFT);
+            // SAFETY: As above. An object whose last reference is gone waits for the lock to leave
+            // its LRU; it does so from the walk's as well.
+            unsafe { bindings::drm_gem_lru_move_tail_locked(this.visited.as_raw(), raw) };
+            // SAFETY: As above.
+            if unsafe { bindings::gpuvm_rs_obj_get_unless_zero(raw) } {
+                // SAFETY: We own a reference.
+                let obj = unsafe { GemObject::from_raw(raw) };
+                // SAFETY: That reference is given up. Its LRU is the device's, as the graveyard is.
+                return Some(unsafe { Visited::new(obj, this.graveyard) });
             }
         }
         None
@@ -78,10 +82,9 @@ impl<'a> Walk<'a> {
 impl PinnedDrop for Walk<'_> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
-        // SAFETY: By the type invariant. Both LRUs are the device's.
-        unsafe {
-            let _locked = LruGuard::new(*this.dev);
-            bindings::gpuvm_rs_lru_splice_tail(this.visited.as_raw(), this.lru.as_raw());
-        }
+        // SAFETY: The device is alive, by the type invariant.
+        let _locked = unsafe { LruGuard::new(*this.dev) };
+        // SAFETY: Both LRUs are the device's, whose lock is held.
+        unsafe { bindings::gpuvm_rs_lru_splice_tail(this.visited.as_raw(), this.lru.as_raw()) };
     }
 }

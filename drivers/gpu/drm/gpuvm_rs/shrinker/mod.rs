@@ -248,20 +248,31 @@ impl<D: Driver> Registration<D> {
             unsafe { bindings::shrinker_alloc(0, c"%s".as_char_ptr().cast(), name.as_char_ptr()) };
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
         let this = Self { raw, shrinker };
-        // SAFETY: Ours alone until it is registered. The state stays where it is until the shrinker
-        // was freed.
-        unsafe {
-            (*raw.as_ptr()).count_objects = Some(Self::count);
-            (*raw.as_ptr()).scan_objects = Some(Self::scan);
-            (*raw.as_ptr()).private_data = core::ptr::from_ref(&*this.shrinker).cast_mut().cast();
-            bindings::shrinker_register(raw.as_ptr());
-        }
+        // SAFETY: Just allocated, and ours alone until it is registered.
+        let c = unsafe { &mut *raw.as_ptr() };
+        c.count_objects = Some(Self::count);
+        c.scan_objects = Some(Self::scan);
+        c.private_data = core::ptr::from_ref(&*this.shrinker).cast_mut().cast();
+        // SAFETY: Filled in. The state stays where it is until `drop()` has freed the shrinker.
+        unsafe { bindings::shrinker_register(raw.as_ptr()) };
         Ok(this)
     }
 
     /// The shrinker.
     pub fn shrinker(&self) -> &Shrinker<D> {
         &self.shrinker
+    }
+
+    /// The state of C's shrinker.
+    ///
+    /// # Safety
+    ///
+    /// It is of driver `D`, and stays registered for `'a`.
+    unsafe fn of<'a>(shrinker: *mut bindings::shrinker) -> &'a Shrinker<D> {
+        // SAFETY: Registered, by the caller's promise.
+        let state = unsafe { (*shrinker).private_data };
+        // SAFETY: `new()` has put it there. It lives until the shrinker was freed.
+        unsafe { &*state.cast() }
     }
 
     /// # Safety
@@ -271,9 +282,8 @@ impl<D: Driver> Registration<D> {
         shrinker: *mut bindings::shrinker,
         _sc: *mut bindings::shrink_control,
     ) -> c_ulong {
-        // SAFETY: Set in `new()`; registered.
-        let shrinker = unsafe { &*(*shrinker).private_data.cast::<Shrinker<D>>() };
-        shrinker.count() as c_ulong
+        // SAFETY: The caller's promise; freeing a shrinker waits for this.
+        unsafe { Self::of(shrinker) }.count() as c_ulong
     }
 
     /// # Safety
@@ -283,16 +293,16 @@ impl<D: Driver> Registration<D> {
         shrinker: *mut bindings::shrinker,
         sc: *mut bindings::shrink_control,
     ) -> c_ulong {
-        // SAFETY: Set in `new()`; registered. Reclaim passes valid parameters.
-        let (shrinker, request) = unsafe {
-            (
-                &*(*shrinker).private_data.cast::<Shrinker<D>>(),
-                Request {
-                    pages: (*sc).nr_to_scan as u64,
-                    may_swap: bindings::gpuvm_rs_gfp_may_swap((*sc).gfp_mask),
-                    may_wait: bindings::gpuvm_rs_gfp_may_wait((*sc).gfp_mask),
-                },
-            )
+        // SAFETY: The caller's promise; freeing a shrinker waits for this.
+        let shrinker = unsafe { Self::of(shrinker) };
+        // SAFETY: Reclaim passes valid parameters, which are its own.
+        let sc = unsafe { &*sc };
+        let request = Request {
+            pages: sc.nr_to_scan as u64,
+            // SAFETY: Has no preconditions.
+            may_swap: unsafe { bindings::gpuvm_rs_gfp_may_swap(sc.gfp_mask) },
+            // SAFETY: Looks at the current task.
+            may_wait: unsafe { bindings::gpuvm_rs_gfp_may_wait(sc.gfp_mask) },
         };
         match shrinker.reclaim(&request) {
             0 => SHRINK_STOP,
