@@ -99,7 +99,8 @@ impl<'b> Backing<'b> {
             .ok()
             .filter(|&nr| u64::from(nr) <= super::total_ram_pages())
             .ok_or(ENOMEM)?;
-        // SAFETY: Alive, with a file. Nobody else looks into that: who does has the BO's lock.
+        // SAFETY: `bo` is borrowed, hence alive. It has a file, as it isn't imported. Nobody else
+        // looks into that: who does has the BO's lock.
         let was_empty = unsafe { bindings::msm_rs_is_empty(bo.gem().as_raw()) };
         Self::get(bo, nr).inspect_err(|_| {
             if was_empty {
@@ -114,26 +115,22 @@ impl<'b> Backing<'b> {
     /// Gets the BO's `nr` pages. Errors as [`Self::new`], but those that were there before one
     /// couldn't be had stay in the file.
     fn get(bo: &'b Bo, nr: u32) -> Result<Self> {
-        // SAFETY: Alive, with a file.
-        unsafe {
-            let pages = from_err_ptr(bindings::drm_gem_get_pages(bo.gem().as_raw()))?;
-            let pages = PageArray {
-                bo,
-                pages: NonNull::new(pages).ok_or(ENOMEM)?,
-            };
-            let sgt = from_err_ptr(bindings::drm_prime_pages_to_sg(
-                bo.device(),
-                pages.pages.as_ptr(),
-                nr,
-            ))?;
-            let sgt = NonNull::new(sgt).ok_or(ENOMEM)?;
-            bindings::msm_rs_sgt_map(bo.device(), sgt.as_ptr(), !bo.is_coherent());
-            // INVARIANT: `msm_rs_sgt_map()` sees to `nents`.
-            Ok(Self {
-                table: SgTable { bo, sgt },
-                pages,
-            })
-        }
+        // SAFETY: `bo` is borrowed, hence alive. It has a file: `new()` refuses imported ones.
+        let pages = from_err_ptr(unsafe { bindings::drm_gem_get_pages(bo.gem().as_raw()) })?;
+        let pages = PageArray {
+            bo,
+            pages: NonNull::new(pages).ok_or(ENOMEM)?,
+        };
+        // SAFETY: The device outlives its BOs. The array is as long as the BO.
+        let sgt = unsafe { bindings::drm_prime_pages_to_sg(bo.device(), pages.pages.as_ptr(), nr) };
+        let sgt = NonNull::new(from_err_ptr(sgt)?).ok_or(ENOMEM)?;
+        // SAFETY: The table that was just made, which is ours.
+        unsafe { bindings::msm_rs_sgt_map(bo.device(), sgt.as_ptr(), !bo.is_coherent()) };
+        // INVARIANT: `msm_rs_sgt_map()` sees to `nents`.
+        Ok(Self {
+            table: SgTable { bo, sgt },
+            pages,
+        })
     }
 
     /// Gives both away.
@@ -164,12 +161,17 @@ impl BoLocked<'_> {
     /// Makes `backing` the BO's.
     pub(crate) fn publish(&self, backing: Backing<'_>) {
         let (pages, sgt) = backing.into_raw();
-        // SAFETY: The lock guards both. `msm_gem_status()` looks at `pages` without it, and only
-        // whether it is NULL.
-        unsafe {
-            (*self.raw()).sgt = sgt;
-            (&raw mut (*self.raw()).pages).write_volatile(pages);
-        }
+        // SAFETY: `self` is the lock that guards it.
+        unsafe { (*self.raw()).sgt = sgt };
+        self.set_pages(pages);
+    }
+
+    fn set_pages(&self, pages: *mut *mut bindings::page) {
+        // SAFETY: `self` borrows the BO, which is alive.
+        let place = unsafe { &raw mut (*self.raw()).pages };
+        // SAFETY: `self` is the lock that guards it. `msm_gem_status()` looks at it without, and
+        // only whether it is NULL.
+        unsafe { place.write_volatile(pages) };
     }
 }
 
@@ -177,13 +179,14 @@ impl<'l> Unmapped<'l> {
     /// Takes the BO's pages away, to which nothing leads any more. `None` if there are none.
     pub(crate) fn take_backing(self) -> Option<Backing<'l>> {
         let locked = self.bo();
-        // SAFETY: The lock guards both; what `publish()` stored is taken out once.
-        unsafe {
-            let bo = locked.raw();
-            let pages = NonNull::new((*bo).pages)?;
-            (&raw mut (*bo).pages).write_volatile(core::ptr::null_mut());
-            let sgt = core::mem::replace(&mut (*bo).sgt, core::ptr::null_mut());
-            Some(Backing::from_raw(locked, pages, NonNull::new(sgt)?))
-        }
+        // SAFETY: The BO is locked, which guards it.
+        let pages = NonNull::new(unsafe { (*locked.raw()).pages })?;
+        locked.set_pages(core::ptr::null_mut());
+        // SAFETY: As above.
+        let sgt = unsafe { core::mem::replace(&mut (*locked.raw()).sgt, core::ptr::null_mut()) };
+        let sgt = NonNull::new(sgt)?;
+        // SAFETY: `publish()` has stored both, and they were taken out. Nothing leads to the pages:
+        // that is what `Unmapped` says.
+        Some(unsafe { Backing::from_raw(locked, pages, sgt) })
     }
 }

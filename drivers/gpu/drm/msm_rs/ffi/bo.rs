@@ -159,8 +159,10 @@ impl Bo {
     ///
     /// `obj` was made by the msm driver and stays referenced for `'a`.
     pub(crate) unsafe fn from_raw<'a>(obj: *mut bindings::drm_gem_object) -> &'a Self {
-        // SAFETY: The caller's promise.
-        unsafe { Self::from_gem(GemObject::from_raw(obj)) }
+        // SAFETY: Referenced for `'a`, by the caller's promise.
+        let obj = unsafe { GemObject::from_raw(obj) };
+        // SAFETY: Made by the driver, by the caller's promise.
+        unsafe { Self::from_gem(obj) }
     }
 
     /// What `va` maps; `None` for a NULL mapping.
@@ -181,12 +183,10 @@ impl Bo {
     ///
     /// `file` is an open file of the msm driver.
     pub(super) unsafe fn lookup(file: *mut bindings::drm_file, handle: u32) -> Option<ARef<Self>> {
-        // SAFETY: The caller's promise; the call returns a reference or NULL, and all of the file's
-        // objects are the driver's.
-        unsafe {
-            let obj = bindings::drm_gem_object_lookup(file, handle);
-            NonNull::new(obj.cast()).map(|p| ARef::from_raw(p))
-        }
+        // SAFETY: An open file, by the caller's promise.
+        let obj = unsafe { bindings::drm_gem_object_lookup(file, handle) };
+        // SAFETY: The call returns a reference or NULL; all of the file's objects are the driver's.
+        NonNull::new(obj.cast()).map(|obj| unsafe { ARef::from_raw(obj) })
     }
 
     /// As [`Self::lookup`], with the file's handles locked.
@@ -195,11 +195,10 @@ impl Bo {
     ///
     /// As [`Self::lookup`]; they are locked.
     pub(super) unsafe fn find(file: *mut bindings::drm_file, handle: u32) -> Option<ARef<Self>> {
+        // SAFETY: An open file, whose handles are locked, by the caller's promise.
+        let obj = unsafe { bindings::msm_rs_find_bo(file, handle) };
         // SAFETY: As in `lookup()`.
-        unsafe {
-            let obj = bindings::msm_rs_find_bo(file, handle);
-            NonNull::new(obj.cast()).map(|p| ARef::from_raw(p))
-        }
+        NonNull::new(obj.cast()).map(|obj| unsafe { ARef::from_raw(obj) })
     }
 
     /// As a GEM object.
@@ -213,19 +212,19 @@ impl Bo {
 
     /// The device, which outlives its BOs.
     pub(super) fn device(&self) -> *mut bindings::drm_device {
-        // SAFETY: Alive; the pointer never changes.
+        // SAFETY: `self` keeps the BO alive; the pointer never changes.
         unsafe { (*self.0.as_raw()).dev }
     }
 
     /// Says in the drm debug log why userspace got an error.
     pub(crate) fn note(&self, args: fmt::Arguments<'_>) {
-        // SAFETY: The device is alive.
+        // SAFETY: The device outlives its BOs.
         unsafe { debug::line(self.device(), args) };
     }
 
     /// `MSM_BO_x` flags, which never change.
     pub(super) fn flags(&self) -> u32 {
-        // SAFETY: Alive.
+        // SAFETY: `self` keeps the BO alive.
         unsafe { (*self.raw()).flags }
     }
 
@@ -260,8 +259,10 @@ impl Bo {
 
     /// The name that userspace gave it, for people to read: it may change under our eyes.
     pub(crate) fn name(&self) -> [u8; NAME_LEN] {
-        // SAFETY: Alive; any bytes are a valid name.
-        unsafe { core::ptr::read_volatile((&raw const (*self.raw()).name).cast()) }
+        // SAFETY: `self` keeps the BO alive.
+        let name = unsafe { &raw const (*self.raw()).name };
+        // SAFETY: As above; any bytes are a valid name.
+        unsafe { name.cast::<[u8; NAME_LEN]>().read_volatile() }
     }
 
     /// Locks the BO. The wait can't be interrupted.
@@ -301,7 +302,7 @@ impl Bo {
 
     /// The contexts that have handles.
     pub(crate) fn holders(&self) -> &Holders {
-        // SAFETY: Bos are in a `BoMemory`, which is initialised and lives as long as they do.
+        // SAFETY: A BO is in a `BoMemory`, by the type invariant, which lives as long as it does.
         unsafe { &(*self.raw().cast::<BoMemory>()).holders }
     }
 
@@ -312,8 +313,15 @@ impl Bo {
     }
 
     fn scanout_refs(&self) -> &Atomic<i32> {
-        // SAFETY: Alive; C only touches it through us.
-        unsafe { Atomic::from_ptr(&raw mut (*self.raw()).vma_ref.counter) }
+        // SAFETY: `self` keeps the BO alive.
+        let counter = unsafe { &raw mut (*self.raw()).vma_ref.counter };
+        // SAFETY: As above; C only touches it through us.
+        unsafe { Atomic::from_ptr(counter) }
+    }
+
+    fn pin_count_place(&self) -> *mut i32 {
+        // SAFETY: `self` keeps the BO alive.
+        unsafe { &raw mut (*self.raw()).pin_count }
     }
 
     /// Handles, dma-bufs and framebuffers that want the VMA of the kms VM to stay.
@@ -361,7 +369,8 @@ impl<'l> BoLocked<'l> {
 
     /// `None` if the object isn't a BO of the driver.
     pub(crate) fn of_object(obj: &'l ObjLocked<'_>) -> Option<Self> {
-        // SAFETY: Alive; the functions never change. Only their address is compared.
+        // SAFETY: The lock's object is alive; the functions never change. Only their address is
+        // compared.
         let is_bo =
             unsafe { core::ptr::eq((*obj.as_raw()).funcs, &raw const bindings::msm_rs_gem_funcs) };
         // INVARIANT: Only BOs have these functions.
@@ -391,8 +400,10 @@ impl<'l> BoLocked<'l> {
     /// `obj` was made by the msm driver. Its resv is locked for `'l`, or its last reference is
     /// gone; that is asserted under lockdep.
     pub(crate) unsafe fn assume(obj: *mut bindings::drm_gem_object) -> Self {
+        // SAFETY: Locked for `'l`, or being freed by the caller: alive.
+        let obj = unsafe { GemObject::from_raw(obj) };
         // SAFETY: The caller's promise.
-        let obj = unsafe { ObjLocked::assume(GemObject::from_raw(obj)) };
+        let obj = unsafe { ObjLocked::assume(obj) };
         // INVARIANT: The caller's promise.
         Self { obj }
     }
@@ -404,7 +415,7 @@ impl<'l> BoLocked<'l> {
 
     /// Whether it has pages, which come and go with their table.
     pub(crate) fn is_backed(&self) -> bool {
-        // SAFETY: The lock guards it.
+        // SAFETY: `self` is the lock that guards it.
         unsafe { !(*self.raw()).pages.is_null() }
     }
 
@@ -413,20 +424,25 @@ impl<'l> BoLocked<'l> {
         if !self.is_backed() || index >= self.gem().size() / ops::PAGE_SIZE {
             return None;
         }
-        // SAFETY: There are as many pages as the BO is large.
-        NonNull::new(unsafe { *(*self.raw()).pages.add(index as usize) })
+        // SAFETY: `self` is the lock that guards it.
+        let pages = unsafe { (*self.raw()).pages };
+        // SAFETY: There are as many pages as the BO is large, see `Backing`.
+        let page = unsafe { pages.add(index as usize) };
+        // SAFETY: As above.
+        NonNull::new(unsafe { *page })
     }
 
     /// The madvise state.
     pub(crate) fn madv(&self) -> Madv {
-        // SAFETY: It is written with both locks held; we have one of them.
+        // SAFETY: It is written with both locks held, of which `self` is one.
         Madv::from_raw(unsafe { (*self.raw()).madv })
     }
 
     /// Whether it is pinned. A job that retires may unpin it meanwhile.
     pub(crate) fn is_pinned(&self) -> bool {
-        // SAFETY: Alive. A word that others change under the LRU lock.
-        unsafe { (&raw const (*self.raw()).pin_count).read_volatile() != 0 }
+        // SAFETY: `self` borrows the BO, which is alive. A word that others change under the LRU
+        // lock.
+        unsafe { self.pin_count_place().read_volatile() != 0 }
     }
 
     /// Whether the GPU or anything else may be using it.
@@ -436,19 +452,19 @@ impl<'l> BoLocked<'l> {
 
     /// How many users the kernel mapping has.
     pub(crate) fn vmap_count(&self) -> u8 {
-        // SAFETY: The lock guards it.
+        // SAFETY: `self` is the lock that guards it.
         unsafe { (*self.raw()).vmap_count }
     }
 
     /// See [`Self::vmap_count`].
     pub(crate) fn set_vmap_count(&self, count: u8) {
-        // SAFETY: The lock guards it.
+        // SAFETY: `self` is the lock that guards it.
         unsafe { (*self.raw()).vmap_count = count };
     }
 
     /// Where the kernel has mapped it. The mapping may outlive its last user.
     pub(crate) fn vaddr(&self) -> Option<NonNull<c_void>> {
-        // SAFETY: The lock guards it.
+        // SAFETY: `self` is the lock that guards it.
         NonNull::new(unsafe { (*self.raw()).vaddr })
     }
 
@@ -458,16 +474,17 @@ impl<'l> BoLocked<'l> {
     ///
     /// `ENOMEM`.
     pub(crate) fn map_for_kernel(&self) -> Result<NonNull<c_void>> {
-        // SAFETY: Locked; there are as many pages as the BO is large, if any.
-        unsafe {
-            let bo = self.raw();
-            if self.vaddr().is_some() || !self.is_backed() {
-                return Err(EINVAL);
-            }
-            let nr = (self.gem().size() / ops::PAGE_SIZE) as u32;
-            (*bo).vaddr = bindings::msm_rs_vmap((*bo).pages, nr, self.is_write_combined());
+        if self.vaddr().is_some() || !self.is_backed() {
+            return Err(EINVAL);
         }
-        self.vaddr().ok_or(ENOMEM)
+        let nr = (self.gem().size() / ops::PAGE_SIZE) as u32;
+        // SAFETY: `self` is the lock that guards it.
+        let pages = unsafe { (*self.raw()).pages };
+        // SAFETY: It is backed, and there are as many pages as the BO is large, see `Backing`.
+        let vaddr = unsafe { bindings::msm_rs_vmap(pages, nr, self.is_write_combined()) };
+        // SAFETY: `self` is the lock that guards it.
+        unsafe { (*self.raw()).vaddr = vaddr };
+        NonNull::new(vaddr).ok_or(ENOMEM)
     }
 
     /// Writes dword number `dword` through the kernel mapping. Without one, or for a dword that the
@@ -478,68 +495,66 @@ impl<'l> BoLocked<'l> {
             kernel::warn_on!(true);
             return;
         };
-        // SAFETY: All of the BO is mapped there, for as long as the lock is held. Userspace and the
-        // GPU may use it at the same time.
-        unsafe {
-            vaddr
-                .cast::<u32>()
-                .add(dword as usize)
-                .write_volatile(value)
-        };
+        // SAFETY: All of the BO is mapped there, for as long as the lock is held: `self`. The dword
+        // is in it.
+        let place = unsafe { vaddr.cast::<u32>().add(dword as usize) };
+        // SAFETY: As above. Userspace and the GPU may use it at the same time.
+        unsafe { place.write_volatile(value) };
     }
 
     /// Takes the kernel mapping away, if there is one. Nobody may be using it.
     pub(crate) fn unmap_for_kernel(&self) {
-        // SAFETY: The lock guards the pointer, which came from `map_for_kernel()`.
-        unsafe {
-            let vaddr = core::mem::replace(&mut (*self.raw()).vaddr, core::ptr::null_mut());
-            if !vaddr.is_null() {
-                bindings::vunmap(vaddr);
-            }
+        // SAFETY: `self` is the lock that guards it.
+        let vaddr = unsafe { core::mem::replace(&mut (*self.raw()).vaddr, core::ptr::null_mut()) };
+        if !vaddr.is_null() {
+            // SAFETY: From `map_for_kernel()`, and taken out. Nobody uses it, by the caller's
+            // count.
+            unsafe { bindings::vunmap(vaddr) };
         }
     }
 
     fn pins_for_scanout(&self) -> *mut u32 {
-        // SAFETY: Bos are in a `BoMemory`.
+        // SAFETY: A BO is in a `BoMemory`, by the type invariant.
         unsafe { UnsafeCell::raw_get(&raw const (*self.raw().cast::<BoMemory>()).scanout_pins) }
     }
 
     /// How often the VMA of the kms VM is pinned.
     pub(crate) fn scanout_pins(&self) -> u32 {
-        // SAFETY: The lock guards it.
+        // SAFETY: `self` is the lock that guards it.
         unsafe { *self.pins_for_scanout() }
     }
 
     /// See [`Self::scanout_pins`].
     pub(crate) fn set_scanout_pins(&self, count: u32) {
-        // SAFETY: The lock guards it.
+        // SAFETY: `self` is the lock that guards it.
         unsafe { *self.pins_for_scanout() = count };
     }
 
     /// Takes the CPU mappings of userspace away: the next access faults.
     pub(crate) fn unmap_for_users(&self) {
-        // SAFETY: Alive, and so is its device.
+        // SAFETY: `self` borrows the BO, which is alive. Its device outlives it.
         unsafe { bindings::msm_rs_unmap_users(self.gem().as_raw()) };
     }
 
     /// Forgets the content, in memory and in swap, and the place at which userspace may map it. For
     /// good.
     pub(crate) fn forget_content(&self) {
-        // SAFETY: Alive. Not imported, or this wouldn't be asked for.
+        // SAFETY: `self` borrows the BO, which is alive. Not imported, or this wouldn't be asked
+        // for.
         unsafe { bindings::msm_rs_forget_content(self.gem().as_raw()) };
     }
 
     /// Counts `bytes` of memory for the device: of a BO that got its pages, or, negative, lost
     /// them.
     pub(crate) fn charge(&self, bytes: i64) {
-        // SAFETY: The device is alive.
+        // SAFETY: The device outlives its BOs.
         unsafe { bindings::msm_rs_charge_device(self.device(), bytes) };
     }
 
     /// Calls `f` with the LRU lock held.
     pub(crate) fn with_lru<R>(&self, f: impl FnOnce(&BoLru<'_>) -> R) -> R {
         let _lru = self.gem().lock_lru();
-        // SAFETY: Locked until `f` has returned.
+        // SAFETY: `_lru` holds it until `f` has returned.
         f(&unsafe { BoLru::assume(self) })
     }
 }
@@ -553,8 +568,8 @@ pub(crate) struct BoGuard<'l> {
 impl<'l> BoGuard<'l> {
     /// For the lock of a [`Bo`].
     fn new(guard: ObjGuard<'l>) -> Self {
-        // INVARIANT: Callers are in `Bo`. SAFETY: Locked for as long as `guard` lives, which is as
-        // long as `locked` does.
+        // INVARIANT: Callers are in `Bo`.
+        // SAFETY: Locked for as long as `guard` lives, which is as long as `locked` does.
         let locked = unsafe { BoLocked::assume(guard.as_raw()) };
         Self {
             locked,
@@ -585,35 +600,37 @@ pub(crate) struct LruState<'l> {
 impl LruState<'_> {
     /// How often the pages are pinned.
     pub(crate) fn pin_count(&self) -> i32 {
-        // SAFETY: The LRU lock guards it.
-        unsafe { (*self.bo.raw()).pin_count }
+        // SAFETY: The LRU lock guards it, which is held by the type invariant.
+        unsafe { *self.bo.pin_count_place() }
     }
 
     /// See [`Self::pin_count`].
     pub(crate) fn set_pin_count(&self, count: i32) {
-        // SAFETY: The LRU lock keeps other writers away; readers without it read a word.
-        unsafe { (&raw mut (*self.bo.raw()).pin_count).write_volatile(count) };
+        // SAFETY: The LRU lock, which is held by the type invariant, keeps other writers away;
+        // readers without it read a word.
+        unsafe { self.bo.pin_count_place().write_volatile(count) };
     }
 
     /// The madvise state.
     pub(crate) fn madv(&self) -> Madv {
-        // SAFETY: It is written with both locks held; we have one of them.
+        // SAFETY: It is written with both locks held, of which `self` is one.
         Madv::from_raw(unsafe { (*self.bo.raw()).madv })
     }
 
     /// Makes it the newest of `lru`.
     pub(crate) fn move_to(&self, lru: Lru) {
-        // SAFETY: The LRU lock is held; the device and its LRUs outlive the BO.
-        unsafe {
-            let lrus = &raw mut (*super::private(self.bo.device())).lru;
-            let lru = match lru {
-                Lru::Unbacked => &raw mut (*lrus).unbacked,
-                Lru::Pinned => &raw mut (*lrus).pinned,
-                Lru::WillNeed => &raw mut (*lrus).willneed,
-                Lru::DontNeed => &raw mut (*lrus).dontneed,
-            };
-            bindings::drm_gem_lru_move_tail_locked(lru, self.bo.gem().as_raw());
-        }
+        let offset = match lru {
+            Lru::Unbacked => offset_of!(bindings::msm_drm_private, lru.unbacked),
+            Lru::Pinned => offset_of!(bindings::msm_drm_private, lru.pinned),
+            Lru::WillNeed => offset_of!(bindings::msm_drm_private, lru.willneed),
+            Lru::DontNeed => offset_of!(bindings::msm_drm_private, lru.dontneed),
+        };
+        // SAFETY: The device outlives its BOs.
+        let private = unsafe { super::private(self.bo.device()) };
+        let lru: *mut bindings::drm_gem_lru = private.wrapping_byte_add(offset).cast();
+        // SAFETY: The LRU lock is held, by the type invariant; the device has its LRUs as long as
+        // it lives.
+        unsafe { bindings::drm_gem_lru_move_tail_locked(lru, self.bo.gem().as_raw()) };
     }
 }
 
@@ -642,7 +659,7 @@ impl<'l> BoLru<'l> {
 
     /// `None` if `lru` is another device's.
     pub(crate) fn of(bo: &'l BoLocked<'_>, lru: &'l LruLocked<'_>) -> Option<Self> {
-        // SAFETY: It guards the BO.
+        // SAFETY: It is held for `'l`, and guards the BO.
         lru.guards(bo.gem()).then(|| unsafe { Self::assume(bo) })
     }
 
@@ -653,8 +670,11 @@ impl<'l> BoLru<'l> {
 
     /// Sets the madvise state.
     pub(crate) fn set_madv(&self, madv: Madv) {
-        // SAFETY: Both locks are held.
-        unsafe { (&raw mut (*self.bo.raw()).madv).write_volatile(madv.to_raw()) };
+        // SAFETY: The BO is borrowed, hence alive.
+        let place = unsafe { &raw mut (*self.bo.raw()).madv };
+        // SAFETY: `self` is both locks, which keep other writers away; readers without them read a
+        // byte.
+        unsafe { place.write_volatile(madv.to_raw()) };
     }
 }
 
@@ -713,7 +733,8 @@ impl Bo {
     /// Calls `f` with the LRU lock held, for it to undo `kept`, which was made for this BO.
     pub(crate) fn with_kept<R>(&self, _kept: Kept, f: impl FnOnce(&Retiring<'_>) -> R) -> R {
         let _lru = self.gem().lock_lru();
-        // SAFETY: Locked until `f` has returned, and pinned until `f` undoes it.
+        // SAFETY: `_lru` holds the lock until `f` has returned; `_kept` says that the BO is pinned,
+        // until `f` undoes it.
         f(&unsafe { Retiring::assume(self) })
     }
 }

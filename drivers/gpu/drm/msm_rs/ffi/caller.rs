@@ -54,33 +54,38 @@ impl<'a> Caller<'a> {
         dev: *mut bindings::drm_device,
         file: *mut bindings::drm_file,
     ) -> Result<Self> {
-        // SAFETY: The caller's promise. A context's VM lives as long as the context, once it is
-        // made; which kind it is is decided by then.
-        unsafe {
-            let gpu = (*super::private(dev)).gpu;
-            if gpu.is_null() {
-                return Err(ENXIO);
-            }
-            let ctx: *mut bindings::msm_context = (*file).driver_priv.cast();
-            let vm = bindings::msm_context_vm(dev, ctx);
-            if vm.is_null() {
-                debug::line(dev, fmt!("no VM"));
-                return Err(ENOMEM);
-            }
-            let vm = AnyVm::from_raw(vm);
-            if vm.is_unusable() {
-                debug::line(dev, fmt!("context is unusable"));
-                return Err(EPIPE);
-            }
-            // INVARIANT: The caller's promise.
-            Ok(Self {
-                dev,
-                file,
-                ctx,
-                gpu,
-                vm,
-            })
+        // SAFETY: The driver's device, by the caller's promise.
+        let private = unsafe { super::private(dev) };
+        // SAFETY: The device has it as long as it lives.
+        let gpu = unsafe { (*private).gpu };
+        if gpu.is_null() {
+            return Err(ENXIO);
         }
+        // SAFETY: An open file, by the caller's promise.
+        let ctx: *mut bindings::msm_context = unsafe { (*file).driver_priv }.cast();
+        // SAFETY: A file has its context as long as it is open.
+        let vm = unsafe { bindings::msm_context_vm(dev, ctx) };
+        // SAFETY: The device is alive, by the caller's promise.
+        let note = |why| unsafe { debug::line(dev, why) };
+        if vm.is_null() {
+            note(fmt!("no VM"));
+            return Err(ENOMEM);
+        }
+        // SAFETY: A context's VM lives as long as the context, once it is made; which kind it is is
+        // decided by then.
+        let vm = unsafe { AnyVm::from_raw(vm) };
+        if vm.is_unusable() {
+            note(fmt!("context is unusable"));
+            return Err(EPIPE);
+        }
+        // INVARIANT: The caller's promise.
+        Ok(Self {
+            dev,
+            file,
+            ctx,
+            gpu,
+            vm,
+        })
     }
 
     /// The context's VM.
@@ -100,7 +105,7 @@ impl<'a> Caller<'a> {
 
     /// The id of the DRM client, for tracing.
     pub(crate) fn client_id(&self) -> u64 {
-        // SAFETY: Alive by the type invariant.
+        // SAFETY: Open, by the type invariant.
         unsafe { (*self.file).client_id }
     }
 
@@ -165,9 +170,10 @@ impl<'a> Caller<'a> {
         if let Some(fd) = named.in_fence {
             let fence =
                 fences::fence_from_fd(fd).map_err(|_| self.invalid(fmt!("invalid in-fence")))?;
-            // SAFETY: The caller's promise. The call consumes the reference, also when it fails.
+            let fence = ARef::into_raw(fence).as_ptr().cast();
+            // SAFETY: Not armed, by the caller's promise. The call consumes the reference, also
+            // when it fails.
             kernel::error::to_result(unsafe {
-                let fence = ARef::into_raw(fence).as_ptr().cast();
                 bindings::drm_sched_job_add_dependency(job, fence)
             })?;
         }
@@ -193,7 +199,7 @@ pub(crate) struct Handles<'a> {
 impl Handles<'_> {
     /// The BO behind a handle. Drop it with the handles unlocked.
     pub(crate) fn find(&self, handle: u32) -> Option<ARef<Bo>> {
-        // SAFETY: Locked.
+        // SAFETY: `self` keeps the file's handles locked.
         unsafe { Bo::find(self.file, handle) }
     }
 }

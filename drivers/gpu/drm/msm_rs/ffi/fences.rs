@@ -19,8 +19,10 @@ use crate::gpuvm_rs::fence::Fence;
 ///
 /// `EINVAL` if `fd` isn't one.
 pub(super) fn fence_from_fd(fd: i32) -> Result<ARef<Fence>> {
-    // SAFETY: Any number may be passed; the call returns a reference or NULL.
-    unsafe { Fence::from_owned(bindings::sync_file_get_fence(fd)) }.ok_or(EINVAL)
+    // SAFETY: Any number may be passed.
+    let fence = unsafe { bindings::sync_file_get_fence(fd) };
+    // SAFETY: The call returns a reference or NULL.
+    unsafe { Fence::from_owned(fence) }.ok_or(EINVAL)
 }
 
 /// A sync file for a fence that doesn't exist yet, with the descriptor that it will get.
@@ -54,22 +56,26 @@ impl OutFence {
         // SAFETY: `this` is never dropped, so that the reservation is moved out once.
         let fd = unsafe { core::ptr::read(&this.fd) };
         let number = fd.reserved_fd() as i32;
-        // SAFETY: The file is ours and nobody has seen it; it gets our reference to the fence.
-        // Installing gives the one to the file away.
-        unsafe {
-            let fence = ARef::into_raw(fence).as_ptr().cast();
-            bindings::msm_rs_sync_file_set(this.file.as_ptr(), fence);
-            let file = NonNull::new_unchecked((*this.file.as_ptr()).file);
-            fd.fd_install(ARef::from_raw(file.cast::<kernel::fs::File>()));
-        }
+        let fence = ARef::into_raw(fence).as_ptr().cast();
+        // SAFETY: The sync file is ours and nobody has seen it; it gets our reference to the fence.
+        unsafe { bindings::msm_rs_sync_file_set(this.file.as_ptr(), fence) };
+        // SAFETY: A sync file has its file as long as it lives.
+        let file = unsafe { NonNull::new_unchecked(this.file()) };
+        // SAFETY: We own a reference to it, which installing gives away.
+        fd.fd_install(unsafe { ARef::from_raw(file.cast::<kernel::fs::File>()) });
         number
+    }
+
+    fn file(&self) -> *mut bindings::file {
+        // SAFETY: Ours until it is installed, and used no more after that.
+        unsafe { (*self.file.as_ptr()).file }
     }
 }
 
 impl Drop for OutFence {
     fn drop(&mut self) {
-        // SAFETY: We hold the file's only reference.
-        unsafe { bindings::fput((*self.file.as_ptr()).file) };
+        // SAFETY: We own the only reference to it.
+        unsafe { bindings::fput(self.file()) };
     }
 }
 

@@ -88,9 +88,11 @@ impl Holders {
     /// Whether a context whose VM is `vm` has a handle.
     pub(super) fn any_in<T: Driver>(&self, vm: &GpuVm<T>) -> bool {
         let its = |holder: &Holder| {
-            // SAFETY: Alive by the type invariant. The context may be getting its VM at this
-            // moment: then it doesn't know it yet.
-            let vm_of = unsafe { (&raw const (*holder.ctx.as_ptr()).vm).read_volatile() };
+            // SAFETY: Alive by the type invariant.
+            let place = unsafe { &raw const (*holder.ctx.as_ptr()).vm };
+            // SAFETY: As above. The context may be getting its VM at this moment: then it doesn't
+            // know it yet.
+            let vm_of = unsafe { place.read_volatile() };
             vm_of == vm.as_raw()
         };
         self.list.lock().iter().any(its)

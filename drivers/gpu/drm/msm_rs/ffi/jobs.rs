@@ -184,6 +184,7 @@ pub(crate) unsafe fn start<W: Work>(
     sched: *mut bindings::drm_gpu_scheduler,
     dev: *mut bindings::device,
 ) -> Result {
-    // SAFETY: The caller's promise.
+    // SAFETY: Zeroed by `vm::create()`, in place until it is ended, and on a device that is alive,
+    // by the caller's promise.
     unsafe { sched::init::<Jobs<W>>(sched, dev, c"msm-vm-bind", module::binds()) }
 }

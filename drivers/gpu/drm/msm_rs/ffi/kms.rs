@@ -18,8 +18,8 @@ impl Bo {
     /// Whether `vm` is the display's. A VM that came to its place in memory after the display's
     /// went is taken for it.
     pub(crate) fn is_kms_vm(&self, vm: &GpuVm<Managed>) -> bool {
-        // SAFETY: The device is alive. The pointer is compared only, for the VM may be gone: C
-        // doesn't always clear it.
+        // SAFETY: The device outlives its BOs, of which `self` is one. The pointer is compared
+        // only, for the VM may be gone: C doesn't always clear it.
         unsafe { bindings::msm_rs_kms_vm(self.device()) == vm.as_raw() }
     }
 

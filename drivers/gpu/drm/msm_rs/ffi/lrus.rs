@@ -34,20 +34,26 @@ impl Lrus {
 
     /// BOs whose content may be thrown away.
     pub(crate) fn dontneed(&self) -> &Lru {
-        // SAFETY: By the type invariant; made before the first BO.
-        unsafe { Lru::from_raw(&raw mut (*self.0.as_ptr()).lru.dontneed) }
+        // SAFETY: The device is alive, by the type invariant.
+        let lru = unsafe { &raw mut (*self.0.as_ptr()).lru.dontneed };
+        // SAFETY: As above; C makes it before the first BO.
+        unsafe { Lru::from_raw(lru) }
     }
 
     /// BOs whose content is needed.
     pub(crate) fn willneed(&self) -> &Lru {
-        // SAFETY: As above.
-        unsafe { Lru::from_raw(&raw mut (*self.0.as_ptr()).lru.willneed) }
+        // SAFETY: The device is alive, by the type invariant.
+        let lru = unsafe { &raw mut (*self.0.as_ptr()).lru.willneed };
+        // SAFETY: As above; C makes it before the first BO.
+        unsafe { Lru::from_raw(lru) }
     }
 
     /// BOs whose pages must stay where they are, and those of other drivers.
     pub(crate) fn pinned(&self) -> &Lru {
-        // SAFETY: As above.
-        unsafe { Lru::from_raw(&raw mut (*self.0.as_ptr()).lru.pinned) }
+        // SAFETY: The device is alive, by the type invariant.
+        let lru = unsafe { &raw mut (*self.0.as_ptr()).lru.pinned };
+        // SAFETY: As above; C makes it before the first BO.
+        unsafe { Lru::from_raw(lru) }
     }
 }
 

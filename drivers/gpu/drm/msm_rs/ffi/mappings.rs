@@ -46,17 +46,23 @@ impl<'l> AllMappings<'l> {
                 return;
             }
             let va = va.as_ptr();
-            // SAFETY: In a VM of the kind that its functions say, which the caller has locked.
-            result = unsafe {
-                match AnyVm::from_raw((*va).vm) {
-                    AnyVm::Managed(vm) => {
-                        let (vm, va) = (VmLocked::assume(vm), GpuVa::from_raw(va));
-                        managed(&vm, va).and_then(|()| is_gone(va.data().mapped().get(&vm)))
-                    }
-                    AnyVm::Bind(vm) => {
-                        let (vm, va) = (VmLocked::assume(vm), GpuVa::from_raw(va));
-                        bind(&vm, va).and_then(|()| is_gone(va.data().mapped().get(&vm)))
-                    }
+            // SAFETY: Alive for the call, since the BO is locked.
+            let vm = unsafe { (*va).vm };
+            // SAFETY: A VM lives as long as it has VMAs.
+            result = match unsafe { AnyVm::from_raw(vm) } {
+                AnyVm::Managed(vm) => {
+                    // SAFETY: `AllLocked`, from which `self` was made, has locked it.
+                    let vm = unsafe { VmLocked::assume(vm) };
+                    // SAFETY: In the tree of a VM of that kind.
+                    let va = unsafe { GpuVa::<Managed>::from_raw(va) };
+                    managed(&vm, va).and_then(|()| is_gone(va.data().mapped().get(&vm)))
+                }
+                AnyVm::Bind(vm) => {
+                    // SAFETY: As above.
+                    let vm = unsafe { VmLocked::assume(vm) };
+                    // SAFETY: As above.
+                    let va = unsafe { GpuVa::<Bind>::from_raw(va) };
+                    bind(&vm, va).and_then(|()| is_gone(va.data().mapped().get(&vm)))
                 }
             };
         });

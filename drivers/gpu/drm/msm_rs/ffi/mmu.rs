@@ -50,8 +50,10 @@ impl DomainMmu {
 
 impl Mmu {
     fn funcs(&self) -> &bindings::msm_mmu_funcs {
-        // SAFETY: Alive; the functions never change.
-        unsafe { &*(*self.0.as_ptr()).funcs }
+        // SAFETY: Owned by `self`; the pointer never changes.
+        let funcs = unsafe { (*self.0.as_ptr()).funcs };
+        // SAFETY: A table of C's that never changes.
+        unsafe { &*funcs }
     }
 
     /// Maps `range` to the pages of a BO, from byte `offset`.
@@ -61,8 +63,8 @@ impl Mmu {
     /// What the IOMMU says; nothing is mapped then.
     pub(crate) fn map(&self, range: VaRange, pages: &Pages, offset: u64) -> Result {
         let map = self.funcs().map.ok_or(EINVAL)?;
-        // SAFETY: Alive; the table is valid while its BO is backed, which the caller's lock sees
-        // to.
+        // SAFETY: Owned by `self`, hence alive; the table is valid while its BO is backed, which
+        // the caller's lock sees to.
         kernel::error::to_result(unsafe {
             map(
                 self.0.as_ptr(),
@@ -78,7 +80,7 @@ impl Mmu {
     /// Removes the entries of `range` and invalidates the TLB.
     pub(crate) fn unmap(&self, range: VaRange) {
         if let Some(unmap) = self.funcs().unmap {
-            // SAFETY: Alive.
+            // SAFETY: Owned by `self`, hence alive.
             unsafe { unmap(self.0.as_ptr(), range.addr(), range.len() as usize) };
         }
     }

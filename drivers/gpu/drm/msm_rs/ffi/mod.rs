@@ -49,6 +49,7 @@ pub(crate) mod vma;
 #[allow(
     clippy::all,
     clippy::cast_lossless,
+    clippy::multiple_unsafe_ops_per_block,
     clippy::ptr_as_ptr,
     clippy::ref_as_ptr,
     clippy::undocumented_unsafe_blocks,

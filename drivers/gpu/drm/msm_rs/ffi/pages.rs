@@ -42,8 +42,10 @@ impl Pages {
     ///
     /// The type invariant holds.
     unsafe fn new(bo: &BoLocked<'_>) -> Result<Self> {
-        // SAFETY: Locked.
-        let (sgt, pages) = unsafe { ((*bo.raw()).sgt, (*bo.raw()).pages) };
+        // SAFETY: `bo` is the lock that guards it.
+        let sgt = unsafe { (*bo.raw()).sgt };
+        // SAFETY: As above.
+        let pages = unsafe { (*bo.raw()).pages };
         // INVARIANT: The caller's promise.
         Ok(Self {
             sgt: NonNull::new(sgt).ok_or(ENOMEM)?,
@@ -137,10 +139,9 @@ impl Iterator for Runs<'_> {
                 let max = self.end.checked_sub(self.first).filter(|&max| max > 0)?;
                 // SAFETY: By the invariant of `Pages` there are as many pages as the BO is large,
                 // which was checked.
-                let nr = unsafe {
-                    let pages = self.pages.pages.as_ptr().add(self.first as usize);
-                    bindings::msm_rs_page_run(pages, max, &mut phys)
-                };
+                let pages = unsafe { self.pages.pages.add(self.first as usize) };
+                // SAFETY: As above: at least `max` more.
+                let nr = unsafe { bindings::msm_rs_page_run(pages.as_ptr(), max, &mut phys) };
                 self.first += nr;
                 nr
             }

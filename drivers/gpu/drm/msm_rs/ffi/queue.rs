@@ -47,7 +47,7 @@ impl Queue {
         // SAFETY: The caller's promise; the call returns a reference or NULL.
         let queue = unsafe { bindings::msm_submitqueue_get(ctx, id) };
         let queue = Self(NonNull::new(queue).ok_or(ENOENT)?);
-        // SAFETY: Alive; the flags never change.
+        // SAFETY: We own a reference; the flags never change.
         let flags = unsafe { (*queue.0.as_ptr()).flags };
         let for_binds = flags & bindings::MSM_SUBMITQUEUE_VM_BIND != 0;
         if for_binds != (kind == QueueKind::Bind) {
@@ -77,13 +77,13 @@ impl Queue {
 
     /// The id by which userspace knows it.
     pub(crate) fn id(&self) -> i32 {
-        // SAFETY: Alive; the id never changes.
+        // SAFETY: `self` owns a reference; the id never changes.
         unsafe { (*self.0.as_ptr()).id }
     }
 
     /// The scheduler entity, alive as long as `self`.
     pub(super) fn entity(&self) -> *mut bindings::drm_sched_entity {
-        // SAFETY: Alive; the pointer never changes.
+        // SAFETY: `self` owns a reference; the pointer never changes.
         unsafe { (*self.0.as_ptr()).entity }
     }
 
@@ -93,7 +93,7 @@ impl Queue {
     ///
     /// `EINTR` for a signal.
     pub(crate) fn lock(&self) -> Result<QueueLocked<'_>> {
-        // SAFETY: Alive.
+        // SAFETY: `self` owns a reference.
         kernel::error::to_result(unsafe { bindings::msm_rs_queue_lock(self.0.as_ptr()) })?;
         Ok(QueueLocked(self))
     }
@@ -104,7 +104,8 @@ impl Queue {
     /// Only one thread may do that to a VM's queues, with no lock held: the one that closes the
     /// file.
     pub(crate) fn kill(&self) {
-        // SAFETY: Alive, with a scheduler that only the VM's queues use. A file is closed once.
+        // SAFETY: `self` owns a reference, and so keeps the entity. Its scheduler is one that only
+        // the VM's queues use. A file is closed once, by one thread, see above.
         unsafe { sched::kill(self.entity()) };
     }
 }
@@ -112,7 +113,7 @@ impl Queue {
 impl Clone for Queue {
     /// Another reference.
     fn clone(&self) -> Self {
-        // SAFETY: Alive.
+        // SAFETY: `self` owns a reference.
         unsafe { bindings::msm_rs_queue_get(self.0.as_ptr()) };
         Self(self.0)
     }
@@ -130,7 +131,7 @@ pub(crate) struct QueueLocked<'a>(&'a Queue);
 
 impl Drop for QueueLocked<'_> {
     fn drop(&mut self) {
-        // SAFETY: Locked by `Queue::lock()`.
+        // SAFETY: Locked by `Queue::lock()`, and borrowed.
         unsafe { bindings::msm_rs_queue_unlock(self.0 .0.as_ptr()) };
     }
 }

@@ -102,7 +102,7 @@ impl DomainTables {
     ///
     /// `ENOMEM`.
     fn new(domain: NonNull<bindings::msm_mmu>, smmu: Smmu, gate: Arc<Gate>) -> Result<KBox<Self>> {
-        // SAFETY: The domain is alive.
+        // SAFETY: The caller of `Root::new()` says that the domain is alive.
         let prr = unsafe { bindings::msm_rs_smmu_has_prr(domain.as_ptr()) };
         let mut pool = TableList::new(smmu);
         let mut tables = TableList::new(smmu);
@@ -139,12 +139,14 @@ impl DomainTables {
     /// Has the SMMU use TTBR0. May wake it.
     fn on(&self) -> Result {
         let domain = self.domain.ok_or(ENODEV)?.as_ptr();
-        // SAFETY: The domain is alive, and the tables outlive their use: see `off()`.
-        unsafe {
-            kernel::error::to_result(bindings::msm_rs_ttbr0_on(domain, self.idle.address()))?;
-            if let Some((page, _)) = &self.null {
-                bindings::msm_rs_prr_set(domain, page.address());
-            }
+        // SAFETY: `domain_gone()` has not been called yet, so that it is alive. The table outlives
+        // its use: see `off()`.
+        kernel::error::to_result(unsafe {
+            bindings::msm_rs_ttbr0_on(domain, self.idle.address())
+        })?;
+        if let Some((page, _)) = &self.null {
+            // SAFETY: As above.
+            unsafe { bindings::msm_rs_prr_set(domain, page.address()) };
         }
         Ok(())
     }
@@ -154,12 +156,11 @@ impl DomainTables {
         let Some(domain) = self.domain.map(NonNull::as_ptr) else {
             return;
         };
-        // SAFETY: `domain_gone()` has not been called yet.
-        unsafe {
-            bindings::msm_rs_ttbr0_off(domain);
-            if self.null.is_some() {
-                bindings::msm_rs_prr_set(domain, 0);
-            }
+        // SAFETY: `domain_gone()` has not been called yet, so that it is alive.
+        unsafe { bindings::msm_rs_ttbr0_off(domain) };
+        if self.null.is_some() {
+            // SAFETY: As above.
+            unsafe { bindings::msm_rs_prr_set(domain, 0) };
         }
     }
 }
@@ -347,7 +348,7 @@ impl Root {
 
     /// Has the TLB forget all that these page tables led to.
     pub(crate) fn invalidate(&self) {
-        // SAFETY: Alive.
+        // SAFETY: `self` keeps it alive.
         unsafe { bindings::msm_rs_smmu_invalidate(self.as_raw()) };
     }
 
@@ -371,13 +372,12 @@ impl Root {
     ///
     /// `mmu` is alive, and for `'a`.
     pub(crate) unsafe fn from_raw<'a>(mmu: *mut bindings::msm_mmu) -> Result<&'a Self> {
-        // SAFETY: Alive; only `new()` makes any of this type.
-        unsafe {
-            if (*mmu).type_ != bindings::msm_mmu_type_MSM_MMU_IOMMU_PAGETABLE {
-                return Err(EINVAL);
-            }
-            Ok(&*mmu.cast())
+        // SAFETY: Alive, by the caller's promise; the type never changes.
+        if unsafe { (*mmu).type_ } != bindings::msm_mmu_type_MSM_MMU_IOMMU_PAGETABLE {
+            return Err(EINVAL);
         }
+        // SAFETY: Only `new()` makes any of this type.
+        Ok(unsafe { &*mmu.cast() })
     }
 }
 
@@ -396,12 +396,12 @@ impl VmMmu {
     /// `mmu` is alive, and if it isn't a domain's, it came from [`Root::into_raw`] and is given
     /// away.
     pub(crate) unsafe fn take(mmu: NonNull<bindings::msm_mmu>) -> Self {
-        // SAFETY: The caller's promise.
-        unsafe {
-            match Root::from_raw(mmu.as_ptr()) {
-                Ok(_) => Self::Own(KBox::from_raw(mmu.as_ptr().cast())),
-                Err(_) => Self::Domain(DomainMmu::new(mmu)),
-            }
+        // SAFETY: Alive, by the caller's promise.
+        match unsafe { Root::from_raw(mmu.as_ptr()) } {
+            // SAFETY: From `Root::into_raw()`, and given away, by the caller's promise.
+            Ok(_) => Self::Own(unsafe { KBox::from_raw(mmu.as_ptr().cast()) }),
+            // SAFETY: Alive. Without a VM it stays C's, as the caller knows.
+            Err(_) => Self::Domain(unsafe { DomainMmu::new(mmu) }),
         }
     }
 
@@ -414,8 +414,12 @@ impl VmMmu {
     }
 
     /// Says whose page tables these are.
-    pub(super) fn belongs_to(mmu: *mut bindings::msm_mmu, vm: *mut bindings::drm_gpuvm) {
-        // SAFETY: The VM owns the page tables.
+    ///
+    /// # Safety
+    ///
+    /// `mmu` is alive.
+    pub(super) unsafe fn belongs_to(mmu: *mut bindings::msm_mmu, vm: *mut bindings::drm_gpuvm) {
+        // SAFETY: The caller's promise.
         if let Ok(root) = unsafe { Root::from_raw(mmu) } {
             root.belongs_to(vm);
         }

@@ -70,14 +70,14 @@ impl Seq {
 
     /// Prints.
     pub(crate) fn print(&self, args: fmt::Arguments<'_>) {
-        // SAFETY: The file is being read. `%pA` takes a pointer to `fmt::Arguments`, alive for the
-        // call.
+        // SAFETY: The file is being read, by the promise made to `from_raw()`. `%pA` takes a
+        // pointer to `fmt::Arguments`, alive for the call.
         unsafe { bindings::msm_rs_seq_print(self.0, (&raw const args).cast()) };
     }
 
     /// Prints a BO's line.
     pub(crate) fn bo(&self, bo: &BoLocked<'_>, active: bool, madv: &CStr) {
-        // SAFETY: The file is being read; the BO is alive.
+        // SAFETY: The file is being read, by the promise made to `from_raw()`; the BO is borrowed.
         unsafe {
             bindings::msm_rs_seq_bo(self.0, bo.gem().as_raw(), active, madv.as_char_ptr());
         }
@@ -86,14 +86,17 @@ impl Seq {
     /// Prints the VMAs of a BO.
     pub(crate) fn vmas(&self, bo: &BoLocked<'_>) {
         bo.obj().for_each_va(|va| {
-            // SAFETY: The file is being read; the VMA is alive for the call, and with it its VM.
+            // SAFETY: The file is being read, by the promise made to `from_raw()`; the VMA is alive
+            // for the call, and with it its VM.
             unsafe { bindings::msm_rs_seq_va(self.0, va.as_ptr()) };
         });
     }
 
     /// Prints the fences of a BO.
     pub(crate) fn fences(&self, bo: &BoLocked<'_>) {
-        // SAFETY: The file is being read; the BO is locked.
-        unsafe { bindings::dma_resv_describe((*bo.gem().as_raw()).resv, self.0) };
+        // SAFETY: `bo` borrows the BO, which is alive.
+        let resv = unsafe { (*bo.gem().as_raw()).resv };
+        // SAFETY: The file is being read, by the promise made to `from_raw()`; the BO is locked.
+        unsafe { bindings::dma_resv_describe(resv, self.0) };
     }
 }

@@ -47,12 +47,10 @@ impl Smmu {
     /// `domain` is alive.
     pub(super) unsafe fn of(domain: *mut bindings::msm_mmu) -> Option<Self> {
         let mut config = core::mem::MaybeUninit::<bindings::msm_rs_smmu>::zeroed();
-        // SAFETY: The caller's promise; the config is integers and a pointer, and is written on
-        // success.
-        unsafe {
-            bindings::msm_rs_smmu_config(domain, config.as_mut_ptr())
-                .then(|| Self(config.assume_init()))
-        }
+        // SAFETY: Alive, by the caller's promise.
+        let has_any = unsafe { bindings::msm_rs_smmu_config(domain, config.as_mut_ptr()) };
+        // SAFETY: Integers and addresses, which may be zero.
+        has_any.then(|| Self(unsafe { config.assume_init() }))
     }
 
     /// The sizes of per-process address spaces; `None` if our tables can't have them.
@@ -110,13 +108,18 @@ impl Entries for View {
     fn get(&self, index: usize) -> u64 {
         debug_assert!(index < ENTRIES);
         // SAFETY: A table has 512 entries; the index is masked to them.
-        unsafe { self.0.add(index % ENTRIES).read_volatile() }
+        let place = unsafe { self.0.add(index % ENTRIES) };
+        // SAFETY: Whoever has a `View` holds the lock of the page tables that the table is in, see
+        // `Memory`.
+        unsafe { place.read_volatile() }
     }
 
     fn set(&self, index: usize, entry: u64) {
         debug_assert!(index < ENTRIES);
+        // SAFETY: As in `get()`.
+        let place = unsafe { self.0.add(index % ENTRIES) };
         // SAFETY: As in `get()`; an aligned 64-bit store is single.
-        unsafe { self.0.add(index % ENTRIES).write_volatile(entry) };
+        unsafe { place.write_volatile(entry) };
     }
 
     // Inlined, it has short mappings keep addresses at hand that they don't need.
@@ -128,8 +131,10 @@ impl Entries for View {
         let count = count.min(ENTRIES - at);
         let mut store = |nr| {
             for _ in 0..nr {
-                // SAFETY: As in `set()`; `count` in all, which are within the table.
-                unsafe { self.0.add(at).write_volatile(entry) };
+                // SAFETY: `count` in all, which are within the table.
+                let place = unsafe { self.0.add(at) };
+                // SAFETY: As in `set()`.
+                unsafe { place.write_volatile(entry) };
                 entry = entry.wrapping_add(step);
                 at += 1;
             }
@@ -210,8 +215,10 @@ impl TableList {
     ///
     /// `table` was allocated by [`Self::fill`] and is in no list.
     unsafe fn link(&mut self, table: u64) {
-        // SAFETY: The table is ours and on no list, by the caller's promise.
-        unsafe { *bindings::msm_rs_table_link(table) = self.first as kernel::ffi::c_ulong };
+        // SAFETY: Ours, by the caller's promise.
+        let link = unsafe { bindings::msm_rs_table_link(table) };
+        // SAFETY: A word of the table's own, which lists use; it is on none.
+        unsafe { *link = self.first as kernel::ffi::c_ulong };
         self.first = table;
         self.len += 1;
     }
@@ -221,8 +228,10 @@ impl TableList {
             return None;
         }
         let table = self.first;
-        // SAFETY: By the type invariant.
-        self.first = unsafe { *bindings::msm_rs_table_link(table) } as u64;
+        // SAFETY: Ours, by the type invariant.
+        let link = unsafe { bindings::msm_rs_table_link(table) };
+        // SAFETY: As above; `link()` has written it.
+        self.first = unsafe { *link } as u64;
         self.len -= 1;
         Some(table)
     }

@@ -153,13 +153,10 @@ impl<'a> SubmitRequest<'a> {
         data: *mut core::ffi::c_void,
         file: *mut bindings::drm_file,
     ) -> Result<Self> {
-        // SAFETY: The caller's promise.
-        let (caller, args) = unsafe {
-            (
-                Caller::new(dev, file)?,
-                &mut *data.cast::<bindings::drm_msm_gem_submit>(),
-            )
-        };
+        // SAFETY: An ioctl in progress, by the caller's promise.
+        let caller = unsafe { Caller::new(dev, file) }?;
+        // SAFETY: Its argument, which is nobody else's.
+        let args = unsafe { &mut *data.cast::<bindings::drm_msm_gem_submit>() };
         if args.pad != 0 {
             return Err(caller.invalid(fmt!("pad isn't zero")));
         }
@@ -236,7 +233,7 @@ impl<'a> SubmitRequest<'a> {
 
     /// Whether this GPU's userspace may ask for relocations.
     pub(crate) fn allows_relocs(&self) -> bool {
-        // SAFETY: The GPU is alive; the field never changes.
+        // SAFETY: The GPU is alive, by `Caller`'s invariant; the field never changes.
         unsafe { (*self.gpu()).allow_relocs }
     }
 
@@ -293,7 +290,7 @@ impl<'a> SubmitRequest<'a> {
 
     /// Locks the device's LRUs.
     pub(crate) fn lock_lru(&self) -> LruGuard<'_> {
-        // SAFETY: The caller's device is alive.
+        // SAFETY: The device is alive, by `Caller`'s invariant.
         unsafe { LruGuard::new(self.dev()) }
     }
 }
@@ -311,20 +308,27 @@ pub(crate) struct Entry(Opaque<RawEntry>);
 impl Entry {
     /// The BO.
     pub(crate) fn bo(&self) -> &Bo {
-        // SAFETY: The type invariant.
-        unsafe { Bo::from_raw((*self.0.get()).__bindgen_anon_1.obj) }
+        // SAFETY: The object is what there is, by the type invariant.
+        let obj = unsafe { self.get().__bindgen_anon_1.obj };
+        // SAFETY: A BO of which the entry owns a reference, by the type invariant.
+        unsafe { Bo::from_raw(obj) }
+    }
+
+    fn get(&self) -> &RawEntry {
+        // SAFETY: Nobody else looks at it, by the type invariant. What is changed isn't while it is
+        // borrowed.
+        unsafe { &*self.0.get() }
     }
 
     /// What the GPU does with it.
     pub(crate) fn flags(&self) -> BoFlags {
-        // SAFETY: The type invariant.
-        unsafe { BoFlags::new((*self.0.get()).flags).unwrap_unchecked() }
+        // SAFETY: They are such flags, by the type invariant.
+        unsafe { BoFlags::new(self.get().flags).unwrap_unchecked() }
     }
 
     /// Where it is, once it is placed.
     pub(crate) fn iova(&self) -> u64 {
-        // SAFETY: The type invariant.
-        unsafe { (*self.0.get()).iova }
+        self.get().iova
     }
 
     /// The BO has its pages, and a place at `iova`.
@@ -349,7 +353,7 @@ impl Entry {
     pub(crate) fn displace(&self, obj: &ObjLocked<'_>) {
         // SAFETY: Nobody else looks at it, by the type invariant.
         let vm_bo = unsafe { core::mem::replace(&mut (*self.0.get()).vm_bo, null_mut()) };
-        // SAFETY: `place()` put the reference there.
+        // SAFETY: `place()` put the reference there, and it was taken out.
         drop(unsafe { VmBo::<Managed>::from_raw(vm_bo, obj) });
     }
 }
@@ -371,31 +375,34 @@ impl Submit {
     pub(crate) fn new(req: &SubmitRequest<'_>, queue: &Queue) -> Result<Self> {
         static IDENT: AtomicU32 = AtomicU32::new(0);
 
-        // SAFETY: Queue, device, file and VM are alive; what the submit keeps a pointer to lives as
-        // long as the queue, of which the submit gets a reference. On failure nothing is left.
-        unsafe {
-            let raw = bindings::msm_rs_submit_alloc(
-                req.args.nr_bos,
-                req.args.nr_cmds,
-                queue.raw(),
-                req.client_id(),
-            );
-            let raw = NonNull::new(kernel::error::from_err_ptr(raw)?).ok_or(ENOMEM)?;
-            let submit = raw.as_ptr();
-            // INVARIANT: It was made with one reference.
-            let this = Self(raw);
-            (*submit).queue = queue.clone().into_raw();
-            (*submit).dev = req.dev();
-            (*submit).gpu = req.gpu();
-            (*submit).vm = req.any_vm().as_raw();
-            (*submit).ring = (*req.gpu()).rb[(*queue.raw()).ring_nr as usize];
-            (*submit).ident = IDENT.fetch_add(1, Ordering::Relaxed);
-            (*submit).set_in_rb(req.has(bindings::MSM_SUBMIT_SUDO));
-            // What it waits for may signal long after the file was closed.
-            InUse::new().leave();
-            bindings::msm_rs_trace_submit(submit, req.args.nr_bos, req.args.nr_cmds);
-            Ok(this)
+        let (nr_bos, nr_cmds) = (req.args.nr_bos, req.args.nr_cmds);
+        // SAFETY: The queue is alive, by our reference. On failure nothing is left.
+        let raw =
+            unsafe { bindings::msm_rs_submit_alloc(nr_bos, nr_cmds, queue.raw(), req.client_id()) };
+        let raw = NonNull::new(kernel::error::from_err_ptr(raw)?).ok_or(ENOMEM)?;
+        // INVARIANT: It was made with one reference.
+        let this = Self(raw);
+        // SAFETY: As above; the number never changes.
+        let ring_nr = unsafe { (*queue.raw()).ring_nr };
+        // SAFETY: The GPU is alive, by `Caller`'s invariant; its rings never change.
+        let ring = unsafe { (*req.gpu()).rb[ring_nr as usize] };
+        {
+            // SAFETY: Ours alone. What it keeps a pointer to lives as long as the queue, of which
+            // it gets a reference.
+            let submit = unsafe { &mut *raw.as_ptr() };
+            submit.queue = queue.clone().into_raw();
+            submit.dev = req.dev();
+            submit.gpu = req.gpu();
+            submit.vm = req.any_vm().as_raw();
+            submit.ring = ring;
+            submit.ident = IDENT.fetch_add(1, Ordering::Relaxed);
+            submit.set_in_rb(req.has(bindings::MSM_SUBMIT_SUDO));
         }
+        // What it waits for may signal long after the file was closed.
+        InUse::new().leave();
+        // SAFETY: Alive, and filled in as far as the trace looks.
+        unsafe { bindings::msm_rs_trace_submit(raw.as_ptr(), nr_bos, nr_cmds) };
+        Ok(this)
     }
 
     fn raw(&self) -> *mut bindings::msm_gem_submit {
@@ -413,8 +420,8 @@ impl Submit {
             return Ok(());
         }
         let submit = self.raw();
-        // SAFETY: Within the submit.
-        let bos = unsafe { (&raw mut (*submit).bos).cast::<RawEntry>() };
+        // SAFETY: Ours, by the type invariant.
+        let bos = unsafe { &raw mut (*submit).bos }.cast::<RawEntry>();
         // SAFETY: `msm_rs_submit_alloc()` made room for what the request has.
         let slot = |i: u32| unsafe { bos.add(i as usize) };
         read_elements(
@@ -424,27 +431,26 @@ impl Submit {
                 let flags = BoFlags::new(bo.flags)
                     .ok_or_else(|| req.invalid(fmt!("BO {i}: invalid flags: {:x}", bo.flags)))?;
                 // SAFETY: Ours alone; zeroed by `msm_rs_submit_alloc()`.
-                unsafe {
-                    (*slot(i)).flags = flags.bits();
-                    (*slot(i)).__bindgen_anon_1.handle = bo.handle;
-                }
+                let entry = unsafe { &mut *slot(i) };
+                entry.flags = flags.bits();
+                entry.__bindgen_anon_1.handle = bo.handle;
                 Ok(())
             },
         )?;
         let handles = req.handles();
         for i in 0..nr {
-            // SAFETY: Written above.
-            let handle = unsafe { (*slot(i)).__bindgen_anon_1.handle };
+            // SAFETY: Ours alone, and filled in above.
+            let entry = unsafe { &mut *slot(i) };
+            // SAFETY: It is the handle so far.
+            let handle = unsafe { entry.__bindgen_anon_1.handle };
             let Some(bo) = handles.find(handle) else {
                 drop(handles);
                 return Err(req.invalid(fmt!("BO {i}: invalid handle {handle}")));
             };
-            // SAFETY: Ours alone. INVARIANT: The entry owns the reference, and its flags were
-            // checked.
-            unsafe {
-                (*slot(i)).__bindgen_anon_1.obj = ARef::into_raw(bo).as_ptr().cast();
-                (*submit).nr_bos = i + 1;
-            }
+            // INVARIANT: The entry owns the reference, and its flags were checked.
+            entry.__bindgen_anon_1.obj = ARef::into_raw(bo).as_ptr().cast();
+            // SAFETY: Ours alone.
+            unsafe { (*submit).nr_bos = i + 1 };
         }
         Ok(())
     }
@@ -457,7 +463,7 @@ impl Submit {
 
     /// The scheduler's part.
     fn job(&self) -> *mut bindings::drm_sched_job {
-        // SAFETY: Within the submit.
+        // SAFETY: Ours, by the type invariant.
         unsafe { &raw mut (*self.raw()).base }
     }
 
@@ -468,7 +474,7 @@ impl Submit {
     ///
     /// `ENOMEM`.
     pub(crate) fn add_implicit_dependencies(&self, obj: &ObjLocked<'_>, writes: bool) -> Result {
-        // SAFETY: Not armed; the object is locked.
+        // SAFETY: Ours, and not armed; `obj` says that the object is locked.
         kernel::error::to_result(unsafe {
             bindings::drm_sched_job_add_implicit_dependencies(self.job(), obj.as_raw(), writes)
         })
@@ -506,30 +512,32 @@ impl Submit {
     /// Adds commands. There is room for as many as the request has. Those in a BO of the table have
     /// no address before [`Self::place_cmds`].
     pub(crate) fn add_cmd(&mut self, cmd: &Cmd) {
-        let submit = self.raw();
         let (iova, index, offset) = match cmd.place {
             Place::Iova(iova) => (iova, 0, 0),
             Place::Table { index, offset, .. } => (0, index, offset),
         };
-        // SAFETY: Ours alone. `msm_rs_submit_alloc()` made room for what the request has, in which
-        // nothing is made for more.
-        unsafe {
-            let to = (*submit).cmd.add((*submit).nr_cmds as usize);
-            (*to).type_ = cmd.kind;
-            (*to).size = cmd.size / 4;
-            (*to).iova = iova;
-            (*to).offset = offset / 4;
-            (*to).idx = index;
-            (*submit).nr_cmds += 1;
-        }
+        // SAFETY: Ours alone.
+        let submit = unsafe { &mut *self.raw() };
+        // SAFETY: `msm_rs_submit_alloc()` made room for what the request has, and nobody adds more.
+        let to = unsafe { submit.cmd.add(submit.nr_cmds as usize) };
+        // SAFETY: As above. It isn't a part of the structure that `submit` borrows.
+        let to = unsafe { &mut *to };
+        to.type_ = cmd.kind;
+        to.size = cmd.size / 4;
+        to.iova = iova;
+        to.offset = offset / 4;
+        to.idx = index;
+        submit.nr_cmds += 1;
     }
 
     /// Gives the commands their addresses. They are all in BOs of the table, which are placed.
     pub(crate) fn place_cmds(&mut self) {
-        let submit = self.raw();
+        // SAFETY: Ours, by the type invariant.
+        let nr = unsafe { (*self.raw()).nr_cmds };
+        // SAFETY: As above.
+        let cmds = unsafe { (*self.raw()).cmd };
         // SAFETY: Ours alone; there are as many as were added.
-        let cmds =
-            unsafe { core::slice::from_raw_parts_mut((*submit).cmd, (*submit).nr_cmds as usize) };
+        let cmds = unsafe { core::slice::from_raw_parts_mut(cmds, nr as usize) };
         for cmd in cmds {
             if let Some(entry) = self.table().get(cmd.idx as usize) {
                 cmd.iova = entry.iova().wrapping_add(u64::from(cmd.offset) * 4);
@@ -579,28 +587,32 @@ impl ArmedSubmit {
 
     /// The fence that says that the GPU is done.
     pub(crate) fn finished(&self) -> ARef<Fence> {
-        // SAFETY: Armed, so that there is one.
-        unsafe { Fence::from_raw((*self.0.as_ptr()).user_fence).into() }
+        // SAFETY: Ours until it is pushed, by dropping `self`.
+        let fence = unsafe { (*self.0.as_ptr()).user_fence };
+        // SAFETY: Armed, so that there is one, to which the submit has a reference.
+        unsafe { Fence::from_raw(fence) }.into()
     }
 
     /// Hands the submit to the scheduler. Returns the number of its fence.
     pub(crate) fn push(self, _queue: &QueueLocked<'_>) -> u32 {
         let submit = self.0.as_ptr();
-        // SAFETY: Our reference keeps the submit until `self` is dropped, where it is pushed. The
-        // queue is locked.
-        unsafe {
-            let id = (*submit).fence_id as u32;
-            (*(*submit).queue).last_fence = id;
-            id
-        }
+        // SAFETY: Our reference keeps the submit until `self` is dropped, where it is pushed.
+        let id = unsafe { (*submit).fence_id } as u32;
+        // SAFETY: As above.
+        let queue = unsafe { (*submit).queue };
+        // SAFETY: The submit has a reference to it, and it is locked.
+        unsafe { (*queue).last_fence = id };
+        id
     }
 }
 
 impl Drop for ArmedSubmit {
     fn drop(&mut self) {
+        // SAFETY: Ours, by the type invariant.
+        let job = unsafe { &raw mut (*self.0.as_ptr()).base };
         // SAFETY: Armed, and pushed once: here. Our reference is the scheduler's from now on, and
         // what is listed the submit's own.
-        unsafe { bindings::drm_sched_entity_push_job(&raw mut (*self.0.as_ptr()).base) };
+        unsafe { bindings::drm_sched_entity_push_job(job) };
     }
 }
 
@@ -613,11 +625,12 @@ type RawEntry = bindings::msm_gem_submit__bindgen_ty_2;
 ///
 /// It is alive for `'a`, and as [`Submit`] promises.
 unsafe fn table<'a>(submit: *mut bindings::msm_gem_submit) -> &'a [Entry] {
-    // SAFETY: The caller's promise; an `Entry` is transparent.
-    unsafe {
-        let bos = (&raw const (*submit).bos).cast::<Entry>();
-        core::slice::from_raw_parts(bos, (*submit).nr_bos as usize)
-    }
+    // SAFETY: Alive, by the caller's promise.
+    let nr = unsafe { (*submit).nr_bos };
+    // SAFETY: As above.
+    let bos = unsafe { &raw const (*submit).bos };
+    // SAFETY: So many are as the caller promises; an `Entry` is transparent.
+    unsafe { core::slice::from_raw_parts(bos.cast::<Entry>(), nr as usize) }
 }
 
 /// The GPU is done with `submit`, or it never got to run: gives back the BOs of its table.
@@ -626,18 +639,18 @@ unsafe fn table<'a>(submit: *mut bindings::msm_gem_submit) -> &'a [Entry] {
 ///
 /// Called once, for a submit that was filled in.
 pub(crate) unsafe fn retire(submit: *mut bindings::msm_gem_submit) {
-    // SAFETY: The caller's promise: each entry owns a reference to its object and to the vm_bo. The
-    // object's lock guards the vm_bo's lists.
-    unsafe {
-        let bos = (*submit).bos.as_ptr();
-        for i in 0..(*submit).nr_bos as usize {
-            let bo = bos.add(i);
-            let obj = (*bo).__bindgen_anon_1.obj;
-            bindings::msm_gem_lock(obj);
-            bindings::drm_gpuvm_bo_put((*bo).vm_bo);
-            bindings::msm_gem_unlock(obj);
-            bindings::drm_gem_object_put(obj);
-        }
+    // SAFETY: Filled in, by the caller's promise, and alive. Nobody else looks at the table any
+    // more.
+    for entry in unsafe { table(submit) } {
+        let obj = entry.bo().gem().as_raw();
+        // SAFETY: The entry owns a reference.
+        unsafe { bindings::msm_gem_lock(obj) };
+        // SAFETY: The reference that the entry owns. The object's lock guards the vm_bo's lists.
+        unsafe { bindings::drm_gpuvm_bo_put(entry.get().vm_bo) };
+        // SAFETY: Locked above.
+        unsafe { bindings::msm_gem_unlock(obj) };
+        // SAFETY: The reference that the entry owns, which isn't looked at any more.
+        unsafe { bindings::drm_gem_object_put(obj) };
     }
 }
 
@@ -648,18 +661,28 @@ pub(crate) unsafe fn retire(submit: *mut bindings::msm_gem_submit) {
 ///
 /// Called once; nobody uses the submit any more.
 pub(crate) unsafe fn destroy(submit: *mut bindings::msm_gem_submit) {
-    // SAFETY: The caller's promise. The scheduler's job is cleaned up by `free_job()` if it was
-    // pushed, which clears the pointer to its fence; otherwise here, when nobody finds the fence by
-    // its number any more.
-    unsafe {
-        bindings::msm_rs_fence_id_free(submit);
-        if !(*submit).base.s_fence.is_null() {
-            bindings::drm_sched_job_cleanup(&raw mut (*submit).base);
-        }
-        bindings::dma_fence_put((*submit).user_fence);
-        let queue = NonNull::new((*submit).queue).map(|queue| Queue::from_raw(queue));
-        bindings::msm_rs_submit_free(submit);
-        drop(queue);
-        drop(InUse::take_back());
+    // SAFETY: Alive: nobody else uses it, by the caller's promise.
+    unsafe { bindings::msm_rs_fence_id_free(submit) };
+    // The scheduler's job is cleaned up by `free_job()` if it was pushed, which clears the pointer
+    // to its fence; otherwise here, when nobody finds the fence by its number any more.
+    // SAFETY: As above.
+    let job = unsafe { &raw mut (*submit).base };
+    // SAFETY: As above.
+    if !unsafe { (*job).s_fence }.is_null() {
+        // SAFETY: Initialised, and not cleaned up yet.
+        unsafe { bindings::drm_sched_job_cleanup(job) };
     }
+    // SAFETY: As above.
+    let fence = unsafe { (*submit).user_fence };
+    // SAFETY: The submit's reference, or NULL, which is ignored.
+    unsafe { bindings::dma_fence_put(fence) };
+    // SAFETY: As above.
+    let queue = NonNull::new(unsafe { (*submit).queue });
+    // SAFETY: The submit's reference, which is given up with its memory.
+    let queue = queue.map(|queue| unsafe { Queue::from_raw(queue) });
+    // SAFETY: What it referred to was given up; its memory isn't used any more.
+    unsafe { bindings::msm_rs_submit_free(submit) };
+    drop(queue);
+    // SAFETY: `Submit::new()` has left one, and this is called once for each.
+    drop(unsafe { InUse::take_back() });
 }

@@ -127,19 +127,27 @@ unsafe impl<K: VmKind> Driver for K {
 
     unsafe fn free(vm: NonNull<GpuVm<K>>) {
         let memory: *mut Vm<K> = vm.as_ptr().cast();
-        // SAFETY: The last reference is gone: jobs and entities hold one each, so that nothing uses
-        // what Rust keeps.
-        let deferred = unsafe {
-            core::ptr::drop_in_place(&raw mut (*memory).state);
-            core::ptr::drop_in_place(&raw mut (*memory).space);
-            core::ptr::drop_in_place(&raw mut (*memory).closed);
-            core::ptr::read(&raw const (*memory).deferred)
-        };
-        match deferred {
+        // The last reference is gone: jobs and entities hold one each, so that nothing uses what
+        // Rust keeps.
+        // SAFETY: The VM is in it, see `create()`.
+        let state = unsafe { &raw mut (*memory).state };
+        // SAFETY: Initialised, and not used any more.
+        unsafe { core::ptr::drop_in_place(state) };
+        // SAFETY: As for the state.
+        let space = unsafe { &raw mut (*memory).space };
+        // SAFETY: As for the state.
+        unsafe { core::ptr::drop_in_place(space) };
+        // SAFETY: As for the state.
+        let closed = unsafe { &raw mut (*memory).closed };
+        // SAFETY: As for the state.
+        unsafe { core::ptr::drop_in_place(closed) };
+        // SAFETY: As for the state.
+        let deferred = unsafe { &mut (*memory).deferred };
+        match deferred.take() {
             Some(deferred) => {
                 module::reaper().enqueue(deferred);
             }
-            // SAFETY: As above. There is no scheduler.
+            // SAFETY: What Rust keeps was dropped. There is no scheduler.
             None => unsafe { release(memory.cast()) },
         }
     }
@@ -200,12 +208,13 @@ impl WorkItem for DeferredFree {
     type Pointer = Pin<KBox<Self>>;
 
     fn run(this: Self::Pointer) {
-        // SAFETY: `free()` has given the VM up; jobs and entities are gone. This isn't the
-        // scheduler's own queue.
-        unsafe {
-            sched::fini(&raw mut (*this.vm).sched);
-            release(this.vm);
-        }
+        // SAFETY: `free()` has given the VM up, for us to release it.
+        let sched = unsafe { &raw mut (*this.vm).sched };
+        // SAFETY: Started by `create()`. Jobs and entities are gone: they hold references to the
+        // VM. This isn't the scheduler's own queue.
+        unsafe { sched::fini(sched) };
+        // SAFETY: As above. `free()` has dropped what Rust keeps.
+        unsafe { release(this.vm) };
     }
 }
 
@@ -247,11 +256,11 @@ impl GpuVm<Bind> {
     ///
     /// `EAGAIN` if it takes a wait to know that.
     pub(crate) fn gpu_busy(&self, wait: bool) -> Result<Option<ARef<Fence>>> {
-        // SAFETY: Alive, and so is its device. The call returns a reference, NULL or an errno.
-        unsafe {
-            let fence = bindings::msm_rs_vm_busy(self.as_raw(), wait);
-            Ok(Fence::from_owned(kernel::error::from_err_ptr(fence)?))
-        }
+        // SAFETY: `self` keeps the VM alive, and its device outlives it.
+        let fence = unsafe { bindings::msm_rs_vm_busy(self.as_raw(), wait) };
+        let fence = kernel::error::from_err_ptr(fence)?;
+        // SAFETY: The call returns a reference, NULL or an errno.
+        Ok(unsafe { Fence::from_owned(fence) })
     }
 }
 
@@ -284,13 +293,13 @@ impl<'a> AnyVm<'a> {
     ///
     /// `vm` came from `msm_gem_vm_create()` and stays referenced for as long as the result is used.
     pub(crate) unsafe fn from_raw(vm: *mut bindings::drm_gpuvm) -> Self {
-        // SAFETY: The caller's promise; which kind it is never changes.
-        unsafe {
-            if (*vm.cast::<bindings::msm_gem_vm>()).managed {
-                Self::Managed(GpuVm::from_raw(vm))
-            } else {
-                Self::Bind(GpuVm::from_raw(vm))
-            }
+        // SAFETY: Alive, by the caller's promise; which kind it is never changes.
+        if unsafe { (*vm.cast::<bindings::msm_gem_vm>()).managed } {
+            // SAFETY: As above; `create()` made it of this kind.
+            Self::Managed(unsafe { GpuVm::from_raw(vm) })
+        } else {
+            // SAFETY: As above.
+            Self::Bind(unsafe { GpuVm::from_raw(vm) })
         }
     }
 
@@ -305,8 +314,10 @@ impl<'a> AnyVm<'a> {
     /// Whether something went wrong in it that can't be undone.
     pub(super) fn is_unusable(self) -> bool {
         let vm: *mut bindings::msm_gem_vm = self.as_raw().cast();
+        // SAFETY: A VM that is borrowed, hence alive.
+        let place = unsafe { &raw const (*vm).unusable };
         // SAFETY: A byte that is only ever set.
-        unsafe { (&raw const (*vm).unusable).read_volatile() }
+        unsafe { place.read_volatile() }
     }
 }
 
@@ -317,14 +328,16 @@ impl<'a> AnyVm<'a> {
 /// `vm` came from `msm_gem_vm_create()` and is alive.
 pub(crate) unsafe fn set_unusable(vm: *mut bindings::drm_gpuvm) {
     let vm: *mut bindings::msm_gem_vm = vm.cast();
+    // SAFETY: Alive, by the caller's promise.
+    let place = unsafe { &raw mut (*vm).unusable };
     // SAFETY: A byte that is only ever set.
-    unsafe { (&raw mut (*vm).unusable).write_volatile(true) };
+    unsafe { place.write_volatile(true) };
 }
 
 impl GpuVm<Bind> {
     /// Marks the VM as unusable: further requests fail.
     pub(crate) fn set_unusable(&self) {
-        // SAFETY: Alive.
+        // SAFETY: `self` keeps the VM alive.
         unsafe { set_unusable(self.as_raw()) };
     }
 }
@@ -398,9 +411,13 @@ pub(crate) unsafe fn create<K: VmKind, I: PinInit<K::State>>(
     }
     let prepared = prepare(mmu).and_then(|prepared| {
         if let Some(start) = K::SCHEDULER {
-            // SAFETY: The device is alive. The scheduler is in the VM, which stays where it is
+            // SAFETY: Within the allocation.
+            let sched = unsafe { &raw mut (*c).sched };
+            // SAFETY: The device is alive, by the invariant of `config`.
+            let dev = unsafe { (*config.drm).dev };
+            // SAFETY: As above, and zeroed. The scheduler is in the VM, which stays where it is
             // until `DeferredFree` has ended it.
-            unsafe { start(&raw mut (*c).sched, (*config.drm).dev)? };
+            unsafe { start(sched, dev) }?;
         }
         Ok(prepared)
     });
@@ -409,11 +426,12 @@ pub(crate) unsafe fn create<K: VmKind, I: PinInit<K::State>>(
         unsafe { bindings::drm_gem_object_put(resv_obj) }
     })?;
 
-    // SAFETY: `c` is zeroed. The reference to the resv object that we drop was made by allocating
-    // it; the VM has its own. The rest of the memory isn't initialised and doesn't move.
+    // SAFETY: Within the allocation.
+    let base = unsafe { &raw mut (*c).base };
+    // SAFETY: Zeroed. Device and name outlive the VM, by the invariant of `config`.
     unsafe {
         bindings::drm_gpuvm_init(
-            &raw mut (*c).base,
+            base,
             config.name,
             0,
             config.drm,
@@ -423,19 +441,40 @@ pub(crate) unsafe fn create<K: VmKind, I: PinInit<K::State>>(
             0,
             0,
             &GpuVm::<K>::OPS,
-        );
-        bindings::drm_gem_object_put(resv_obj);
-        bindings::drm_mm_init(&raw mut (*c).mm, config.start, config.size);
-        (*c).mmu = raw_mmu;
-        (*c).managed = K::MANAGED;
-        pin_init::raw_init(&raw mut (*vm).state, state);
-        (&raw mut (*vm).space).write(space);
-        (&raw mut (*vm).deferred).write(deferred);
-        (&raw mut (*vm).closed).write(Closed::not_yet());
-        VmMmu::belongs_to(raw_mmu, &raw mut (*c).base);
-        KBox::into_raw(memory);
-        Ok(NonNull::new_unchecked(&raw mut (*c).base))
-    }
+        )
+    };
+    // SAFETY: The reference that was made by allocating it; the VM has its own.
+    unsafe { bindings::drm_gem_object_put(resv_obj) };
+    // SAFETY: Within the allocation.
+    let mm = unsafe { &raw mut (*c).mm };
+    // SAFETY: Zeroed, and doesn't move.
+    unsafe { bindings::drm_mm_init(mm, config.start, config.size) };
+    // SAFETY: Within the allocation, which nobody knows yet.
+    unsafe { (*c).mmu = raw_mmu };
+    // SAFETY: As above.
+    unsafe { (*c).managed = K::MANAGED };
+    // SAFETY: As above.
+    let place = unsafe { &raw mut (*vm).state };
+    // SAFETY: Not initialised yet, and doesn't move.
+    unsafe { pin_init::raw_init(place, state) };
+    // SAFETY: As for the state.
+    let place = unsafe { &raw mut (*vm).space };
+    // SAFETY: As for the state.
+    unsafe { place.write(space) };
+    // SAFETY: As for the state.
+    let place = unsafe { &raw mut (*vm).deferred };
+    // SAFETY: As for the state.
+    unsafe { place.write(deferred) };
+    // SAFETY: As for the state.
+    let place = unsafe { &raw mut (*vm).closed };
+    // SAFETY: As for the state.
+    unsafe { place.write(Closed::not_yet()) };
+    // SAFETY: The space keeps them, by the caller's promise.
+    unsafe { VmMmu::belongs_to(raw_mmu, base) };
+    // C's from now on; `release()` gives it back.
+    let _ = KBox::into_raw(memory);
+    // SAFETY: In a box, hence not NULL.
+    Ok(unsafe { NonNull::new_unchecked(base) })
 }
 
 /// Gives back the memory of a VM that C knows of, and with it that of what Rust keeps.
@@ -444,11 +483,15 @@ pub(crate) unsafe fn create<K: VmKind, I: PinInit<K::State>>(
 ///
 /// `c` came from `create()`, no reference is left, and what Rust keeps was dropped; called once.
 unsafe fn release(c: *mut bindings::msm_gem_vm) {
-    // SAFETY: The caller's promise. Fences may still point at the scheduler's name: the memory goes
-    // back after a grace period.
-    unsafe {
-        bindings::drm_mm_takedown(&raw mut (*c).mm);
-        bindings::put_pid((*c).pid);
-        bindings::msm_rs_vm_free_rcu(c);
-    }
+    // SAFETY: No reference is left, by the caller's promise, so that it is ours.
+    let mm = unsafe { &raw mut (*c).mm };
+    // SAFETY: Initialised by `create()`. VMAs held references to the VM.
+    unsafe { bindings::drm_mm_takedown(mm) };
+    // SAFETY: Ours, see above.
+    let pid = unsafe { (*c).pid };
+    // SAFETY: The VM's reference, or NULL, which is ignored.
+    unsafe { bindings::put_pid(pid) };
+    // SAFETY: Ours, see above. Fences may still point at the scheduler's name: the memory goes back
+    // after a grace period.
+    unsafe { bindings::msm_rs_vm_free_rcu(c) };
 }

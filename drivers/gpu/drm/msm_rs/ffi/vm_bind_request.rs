@@ -84,13 +84,10 @@ impl<'a> VmBindRequest<'a> {
         data: *mut core::ffi::c_void,
         file: *mut bindings::drm_file,
     ) -> Result<Self> {
-        // SAFETY: The caller's promise.
-        let (caller, args) = unsafe {
-            (
-                Caller::new(dev, file)?,
-                &mut *data.cast::<bindings::drm_msm_vm_bind>(),
-            )
-        };
+        // SAFETY: An ioctl in progress, by the caller's promise.
+        let caller = unsafe { Caller::new(dev, file) }?;
+        // SAFETY: Its argument, which is nobody else's.
+        let args = unsafe { &mut *data.cast::<bindings::drm_msm_vm_bind>() };
         let AnyVm::Bind(vm) = caller.any_vm() else {
             return Err(caller.invalid(fmt!("context does not support vmbind")));
         };
@@ -160,7 +157,7 @@ impl<'a> VmBindRequest<'a> {
 
     /// Whether the SMMU can map to nothing.
     pub(crate) fn has_prr(&self) -> bool {
-        // SAFETY: The caller's GPU is alive.
+        // SAFETY: The GPU is alive, by `Caller`'s invariant.
         unsafe { bindings::adreno_smmu_has_prr(self.gpu()) }
     }
 

@@ -143,11 +143,14 @@ impl ManagedVa {
         end: u64,
     ) -> Result<u64> {
         let node = va.data().node.get();
-        // SAFETY: The VM's lock guards its drm_mm. The node is zeroed (a VMA gets addresses once)
-        // and boxed, so that it stays where it is.
-        unsafe {
-            kernel::error::to_result(bindings::drm_mm_insert_node_in_range(
-                &raw mut (*vm.as_raw().cast::<bindings::msm_gem_vm>()).mm,
+        let vm: *mut bindings::msm_gem_vm = vm.as_raw().cast();
+        // SAFETY: The token borrows the VM, which is alive.
+        let mm = unsafe { &raw mut (*vm).mm };
+        // SAFETY: The token says that the VM is locked, which guards its drm_mm. The node is zeroed
+        // (a VMA gets addresses once) and boxed, so that it stays where it is.
+        kernel::error::to_result(unsafe {
+            bindings::drm_mm_insert_node_in_range(
+                mm,
                 node,
                 size,
                 ops::PAGE_SIZE,
@@ -155,9 +158,10 @@ impl ManagedVa {
                 start,
                 end,
                 bindings::drm_mm_insert_mode_DRM_MM_INSERT_BEST,
-            ))?;
-            Ok((*node).start)
-        }
+            )
+        })?;
+        // SAFETY: The VMA is borrowed; nothing changes its node while it has addresses.
+        Ok(unsafe { (*node).start })
     }
 
     /// Whether the page table entries are in place.
