@@ -15,7 +15,7 @@ use crate::bindings;
 ///
 /// `head` is an initialised list, all of whose entries are at byte `offset` of a `T`; `next` is one
 /// of them, or `head`. It stays so for `'l`.
-pub(super) struct Entries<'l, T> {
+pub(crate) struct Entries<'l, T> {
     head: *mut bindings::list_head,
     next: *mut bindings::list_head,
     offset: usize,
@@ -30,7 +30,7 @@ impl<T> Entries<'_, T> {
     /// The list is initialised, and its entries are at byte `offset` of a `T`. As long as this is
     /// used nobody changes it, but for taking off what this has returned.
     #[inline]
-    pub(super) unsafe fn of(head: *mut bindings::list_head, offset: usize) -> Self {
+    pub(crate) unsafe fn of(head: *mut bindings::list_head, offset: usize) -> Self {
         // SAFETY: An initialised list, by the caller's promise.
         let first = unsafe { (*head).next };
         // SAFETY: The caller's promise.
@@ -43,7 +43,7 @@ impl<T> Entries<'_, T> {
     ///
     /// As there; and `first` is an entry of the list, or `head`.
     #[inline]
-    pub(super) unsafe fn from(
+    pub(crate) unsafe fn from(
         head: *mut bindings::list_head,
         first: *mut bindings::list_head,
         offset: usize,

@@ -39,7 +39,7 @@ pub mod fence;
 pub mod gem;
 pub mod graveyard;
 pub mod idle;
-mod list;
+pub(crate) mod list;
 pub mod lru;
 pub mod pair;
 pub mod range;

@@ -25,6 +25,8 @@
 
 // What is unsafe is in the modules that say so below.
 #![deny(unsafe_code)]
+// And each block of it does one thing.
+#![deny(clippy::multiple_unsafe_ops_per_block)]
 
 /// What `pr_err!` and its like print first; C's messages of the module have no prefix either.
 #[allow(non_upper_case_globals)]

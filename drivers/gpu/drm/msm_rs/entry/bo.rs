@@ -101,10 +101,10 @@ unsafe extern "C" fn msm_gem_new_handle(
     handle: *mut u32,
     name: *mut c_char,
 ) -> c_int {
-    // SAFETY: Called for an ioctl in progress.
-    from_result(unsafe {
-        gem::create_handle(dev, file, size, flags, name).map(|new| handle.write_unaligned(new))
-    })
+    // SAFETY: Called for an ioctl in progress, of that file; C passes NULL or a name.
+    let new = unsafe { gem::create_handle(dev, file, size, flags, name) };
+    // SAFETY: C passes a place for the result.
+    from_result(new.map(|new| unsafe { handle.write_unaligned(new) }))
 }
 
 #[no_mangle]
@@ -113,20 +113,23 @@ unsafe extern "C" fn msm_gem_dumb_create(
     dev: *mut bindings::drm_device,
     args: *mut bindings::drm_mode_create_dumb,
 ) -> c_int {
-    // SAFETY: Called for an ioctl in progress.
-    from_result(unsafe {
-        let size = || {
-            kernel::error::to_result(bindings::msm_rs_size_dumb(dev, args))?;
-            gem::create_handle(
-                dev,
-                file,
-                (&raw const (*args).size).read_unaligned() as usize,
-                bindings::MSM_BO_SCANOUT | bindings::MSM_BO_WC,
-                c"dumb".as_char_ptr(),
-            )
-        };
-        size().map(|handle| (&raw mut (*args).handle).write_unaligned(handle))
-    })
+    let create = || -> Result {
+        // SAFETY: Called for an ioctl in progress, whose argument that is.
+        kernel::error::to_result(unsafe { bindings::msm_rs_size_dumb(dev, args) })?;
+        // SAFETY: As above.
+        let size = unsafe { &raw const (*args).size };
+        // SAFETY: As above.
+        let size = unsafe { size.read_unaligned() } as usize;
+        let flags = bindings::MSM_BO_SCANOUT | bindings::MSM_BO_WC;
+        // SAFETY: As above, of that file.
+        let new = unsafe { gem::create_handle(dev, file, size, flags, c"dumb".as_char_ptr()) }?;
+        // SAFETY: As above.
+        let handle = unsafe { &raw mut (*args).handle };
+        // SAFETY: As above.
+        unsafe { handle.write_unaligned(new) };
+        Ok(())
+    };
+    from_result(create())
 }
 
 #[no_mangle]
@@ -138,19 +141,20 @@ unsafe extern "C" fn msm_gem_kernel_new(
     bo: *mut *mut bindings::drm_gem_object,
     iova: *mut u64,
 ) -> *mut c_void {
-    // SAFETY: C passes its device, and NULL or a place for each result.
-    unsafe {
-        match gem::create_for_kernel(dev, size, flags, vm, iova.as_mut()) {
-            Ok((new, vaddr)) => {
-                // Without a place for it, C never frees the BO.
-                let new = ARef::into_raw(new).as_ptr();
-                if let Some(bo) = bo.as_mut() {
-                    *bo = new.cast();
-                }
-                vaddr.as_ptr()
+    // SAFETY: C passes NULL or a place for the result.
+    let iova = unsafe { iova.as_mut() };
+    // SAFETY: C passes its device, and NULL or a VM to which it holds a reference.
+    match unsafe { gem::create_for_kernel(dev, size, flags, vm, iova) } {
+        Ok((new, vaddr)) => {
+            // Without a place for it, C never frees the BO.
+            let new = ARef::into_raw(new).as_ptr();
+            // SAFETY: C passes NULL or a place for the result.
+            if let Some(bo) = unsafe { bo.as_mut() } {
+                *bo = new.cast();
             }
-            Err(e) => e.to_ptr(),
+            vaddr.as_ptr()
         }
+        Err(e) => e.to_ptr(),
     }
 }
 
@@ -164,12 +168,11 @@ unsafe extern "C" fn msm_gem_kernel_put(
         return;
     };
     // SAFETY: C gives up its reference to a BO of `msm_gem_kernel_new()`.
-    unsafe {
-        let bo = ARef::from_raw(bo);
-        vmap::put(&bo.lock());
-        if let Ok(vm) = AnyVm::managed(vm) {
-            mapping::pin::unpin(&bo, vm);
-        }
+    let bo = unsafe { ARef::from_raw(bo) };
+    vmap::put(&bo.lock());
+    // SAFETY: C passes NULL or a VM to which it holds a reference.
+    if let Ok(vm) = unsafe { AnyVm::managed(vm) } {
+        mapping::pin::unpin(&bo, vm);
     }
 }
 
@@ -193,12 +196,13 @@ unsafe extern "C" fn msm_gem_get_and_pin_iova_range(
     start: u64,
     end: u64,
 ) -> c_int {
-    // SAFETY: C holds references to both, and passes a place for the result.
-    from_result(unsafe {
-        AnyVm::managed(vm)
-            .and_then(|vm| mapping::pin::pin(Bo::from_raw(obj), vm, Window { start, end }))
-            .map(|iova| result.write_unaligned(iova))
-    })
+    // SAFETY: C holds a reference.
+    let bo = unsafe { Bo::from_raw(obj) };
+    // SAFETY: C holds a reference, unless it is NULL.
+    let iova = unsafe { AnyVm::managed(vm) }
+        .and_then(|vm| mapping::pin::pin(bo, vm, Window { start, end }));
+    // SAFETY: C passes a place for the result.
+    from_result(iova.map(|iova| unsafe { result.write_unaligned(iova) }))
 }
 
 #[no_mangle]
@@ -216,11 +220,10 @@ unsafe extern "C" fn msm_gem_unpin_iova(
     obj: *mut bindings::drm_gem_object,
     vm: *mut bindings::drm_gpuvm,
 ) {
-    // SAFETY: C holds references to both.
-    unsafe {
-        if let Ok(vm) = AnyVm::managed(vm) {
-            mapping::pin::unpin(Bo::from_raw(obj), vm);
-        }
+    // SAFETY: C holds a reference, unless it is NULL.
+    if let Ok(vm) = unsafe { AnyVm::managed(vm) } {
+        // SAFETY: C holds a reference.
+        mapping::pin::unpin(unsafe { Bo::from_raw(obj) }, vm);
     }
 }
 
@@ -230,12 +233,12 @@ unsafe extern "C" fn msm_gem_get_iova(
     vm: *mut bindings::drm_gpuvm,
     result: *mut u64,
 ) -> c_int {
-    // SAFETY: C holds references to both, and passes a place for the result.
-    from_result(unsafe {
-        AnyVm::managed(vm)
-            .and_then(|vm| managed::get(Bo::from_raw(obj), vm))
-            .map(|iova| result.write_unaligned(iova))
-    })
+    // SAFETY: C holds a reference.
+    let bo = unsafe { Bo::from_raw(obj) };
+    // SAFETY: C holds a reference, unless it is NULL.
+    let iova = unsafe { AnyVm::managed(vm) }.and_then(|vm| managed::get(bo, vm));
+    // SAFETY: C passes a place for the result.
+    from_result(iova.map(|iova| unsafe { result.write_unaligned(iova) }))
 }
 
 #[no_mangle]
@@ -244,17 +247,18 @@ unsafe extern "C" fn msm_gem_set_iova(
     vm: *mut bindings::drm_gpuvm,
     iova: u64,
 ) -> c_int {
-    // SAFETY: C holds references to both.
-    from_result(unsafe {
-        AnyVm::managed(vm).and_then(|vm| managed::set(Bo::from_raw(obj), vm, iova))
-    })
+    // SAFETY: C holds a reference.
+    let bo = unsafe { Bo::from_raw(obj) };
+    // SAFETY: C holds a reference, unless it is NULL.
+    from_result(unsafe { AnyVm::managed(vm) }.and_then(|vm| managed::set(bo, vm, iova)))
 }
 
 #[no_mangle]
 unsafe extern "C" fn msm_gem_unpin_active(obj: *mut bindings::drm_gem_object) {
-    // SAFETY: C holds the LRU lock. The submit that is about to run has pinned the BO and put its
-    // fence into the resv.
-    unsafe { pin::retire(&Retiring::assume(Bo::from_raw(obj))) };
+    // SAFETY: The submit that is about to run has a reference.
+    let bo = unsafe { Bo::from_raw(obj) };
+    // SAFETY: C holds the LRU lock. That submit has pinned the BO and put its fence into the resv.
+    pin::retire(&unsafe { Retiring::assume(bo) });
 }
 
 #[no_mangle]
@@ -262,12 +266,11 @@ unsafe extern "C" fn msm_gem_pin_pages_locked(
     obj: *mut bindings::drm_gem_object,
 ) -> *mut *mut bindings::page {
     // SAFETY: C holds a reference and the lock.
-    unsafe {
-        let bo = BoLocked::assume(obj);
-        match backing::pin_pages(&bo) {
-            Ok(()) => (*bo.raw()).pages,
-            Err(e) => e.to_ptr(),
-        }
+    let bo = unsafe { BoLocked::assume(obj) };
+    match backing::pin_pages(&bo) {
+        // SAFETY: Locked, which guards it.
+        Ok(()) => unsafe { (*bo.raw()).pages },
+        Err(e) => e.to_ptr(),
     }
 }
 
@@ -322,14 +325,11 @@ unsafe extern "C" fn msm_gem_cpu_prep(
     op: u32,
     timeout: *mut bindings::ktime_t,
 ) -> c_int {
-    // SAFETY: C holds a reference, and passes a time.
-    from_result(unsafe {
-        cpu_prep::prepare(
-            Bo::from_raw(obj),
-            op,
-            bindings::timeout_to_jiffies(timeout) as usize,
-        )
-    })
+    // SAFETY: C holds a reference.
+    let bo = unsafe { Bo::from_raw(obj) };
+    // SAFETY: C passes a time.
+    let jiffies = unsafe { bindings::timeout_to_jiffies(timeout) } as usize;
+    from_result(cpu_prep::prepare(bo, op, jiffies))
 }
 
 /// There is nothing to do: a BO that isn't coherent is write-combined, and cached ones are
@@ -341,6 +341,8 @@ unsafe extern "C" fn msm_gem_cpu_fini(_obj: *mut bindings::drm_gem_object) -> c_
 
 #[cfg(CONFIG_DEBUG_FS)]
 mod debugfs {
+    use core::mem::offset_of;
+
     use super::*;
     use crate::{
         bo::describe,
@@ -348,6 +350,7 @@ mod debugfs {
             Seq,
             Stats, //
         },
+        gpuvm_rs::list::Entries,
     };
 
     #[no_mangle]
@@ -356,15 +359,13 @@ mod debugfs {
         m: *mut bindings::seq_file,
         stats: *mut bindings::msm_gem_stats,
     ) {
-        // SAFETY: C holds a reference, reads a file and passes statistics, which are laid out
-        // alike.
-        unsafe {
-            describe::describe(
-                Bo::from_raw(obj),
-                &Seq::from_raw(m),
-                &mut *stats.cast::<Stats>(),
-            );
-        }
+        // SAFETY: C holds a reference.
+        let bo = unsafe { Bo::from_raw(obj) };
+        // SAFETY: C reads the file.
+        let out = unsafe { Seq::from_raw(m) };
+        // SAFETY: C passes its statistics, which are laid out alike.
+        let stats = unsafe { &mut *stats.cast::<Stats>() };
+        describe::describe(bo, &out, stats);
     }
 
     /// C has locked the list.
@@ -374,19 +375,18 @@ mod debugfs {
         m: *mut bindings::seq_file,
     ) {
         let mut stats = Stats::default();
-        // SAFETY: C reads a file. The list's BOs leave it before they are freed, for which its lock
-        // is needed; one whose last reference is gone is still whole, and its lock can be tried.
-        unsafe {
-            let out = Seq::from_raw(m);
-            describe::header(&out);
-            let mut entry = (*list).next;
-            while entry != list {
-                let bo = kernel::container_of!(entry, bindings::msm_gem_object, node);
-                entry = (*entry).next;
-                out.print(fmt!("   "));
-                describe::describe(Bo::from_raw(bo.cast()), &out, &mut stats);
-            }
-            describe::summary(&out, &stats);
+        // SAFETY: C reads the file.
+        let out = unsafe { Seq::from_raw(m) };
+        describe::header(&out);
+        let offset = offset_of!(bindings::msm_gem_object, node);
+        // SAFETY: C's list of BOs, which it has locked.
+        for bo in unsafe { Entries::<bindings::msm_gem_object>::of(list, offset) } {
+            // SAFETY: BOs leave the list before they are freed, for which its lock is needed; one
+            // whose last reference is gone is still whole, and its lock can be tried.
+            let bo = unsafe { Bo::from_raw(bo.as_ptr().cast()) };
+            out.print(fmt!("   "));
+            describe::describe(bo, &out, &mut stats);
         }
+        describe::summary(&out, &stats);
     }
 }

@@ -98,7 +98,9 @@ impl NewBo {
     /// `dev` is the msm device.
     unsafe fn new(dev: *mut bindings::drm_device, flags: u32) -> Result<Self> {
         // SAFETY: The caller's promise.
-        let coherent = unsafe { (*ffi::private(dev)).has_cached_coherent };
+        let private = unsafe { ffi::private(dev) };
+        // SAFETY: The device's, as long as it lives.
+        let coherent = unsafe { (*private).has_cached_coherent };
         match flags & bindings::MSM_BO_CACHE_MASK {
             bindings::MSM_BO_CACHED | bindings::MSM_BO_WC => {}
             bindings::MSM_BO_CACHED_COHERENT if coherent => {}
@@ -109,19 +111,19 @@ impl NewBo {
             }
         }
         let mut memory = KBox::<BoMemory>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
-        // SAFETY: Within the allocation, from which it doesn't move. All other fields may be zero.
-        let memory = unsafe {
-            pin_init::raw_init(&raw mut (*memory.as_mut_ptr()).holders, Holders::new());
-            memory.assume_init()
-        };
-        let bo = memory.c.get();
+        // SAFETY: Within the allocation.
+        let holders = unsafe { &raw mut (*memory.as_mut_ptr()).holders };
+        // SAFETY: As above, from where it doesn't move.
+        unsafe { pin_init::raw_init(holders, Holders::new()) };
+        // SAFETY: All other fields may be zero.
+        let memory = unsafe { memory.assume_init() };
         // SAFETY: Ours alone.
-        unsafe {
-            (*bo).flags = flags;
-            (*bo).madv = Madv::WillNeed.to_raw();
-            (*bo).base.funcs = &raw const bindings::msm_rs_gem_funcs;
-            bindings::msm_rs_list_init(&raw mut (*bo).node);
-        }
+        let bo = unsafe { &mut *memory.c.get() };
+        bo.flags = flags;
+        bo.madv = Madv::WillNeed.to_raw();
+        bo.base.funcs = &raw const bindings::msm_rs_gem_funcs;
+        // SAFETY: Ours alone, and doesn't move.
+        unsafe { bindings::msm_rs_list_init(&mut bo.node) };
         Ok(Self(memory))
     }
 
@@ -148,7 +150,7 @@ impl NewBo {
 ///
 /// `ENOMEM`, `ENOSPC`; freeing the BO undoes what was done.
 fn announce(bo: &Bo) -> Result {
-    // SAFETY: Initialised.
+    // SAFETY: Borrowed, hence alive, and initialised.
     kernel::error::to_result(unsafe { bindings::msm_rs_announce_bo(bo.gem().as_raw()) })
 }
 
@@ -172,24 +174,29 @@ pub(super) unsafe fn create(
         .checked_next_multiple_of(ops::PAGE_SIZE as usize)
         .filter(|&size| size != 0)
         .ok_or(EINVAL)?;
-    // SAFETY: The caller's promises.
-    unsafe {
-        let new = NewBo::new(dev, flags)?;
-        let gem = new.gem();
-        if flags & bindings::MSM_BO_NO_SHARE != 0 {
-            if private_to.is_null() {
-                return Err(EINVAL);
-            }
-            bindings::drm_gem_object_get(private_to);
-            (*gem).resv = (*private_to).resv;
+    // SAFETY: The msm device, by the caller's promise.
+    let new = unsafe { NewBo::new(dev, flags) }?;
+    let gem = new.gem();
+    if flags & bindings::MSM_BO_NO_SHARE != 0 {
+        if private_to.is_null() {
+            return Err(EINVAL);
         }
-        let result = bindings::drm_gem_object_init(dev, gem, size);
-        let bo = new.initialised();
-        kernel::error::to_result(result)?;
-        bindings::msm_rs_choose_pages(gem);
-        announce(&bo)?;
-        Ok(bo)
+        // SAFETY: Alive, by the caller's promise. `free()` puts the reference.
+        unsafe { bindings::drm_gem_object_get(private_to) };
+        // SAFETY: As above.
+        let resv = unsafe { (*private_to).resv };
+        // SAFETY: Ours alone.
+        unsafe { (*gem).resv = resv };
     }
+    // SAFETY: Ours alone, zeroed but for what we have set; `dev` as above.
+    let result = unsafe { bindings::drm_gem_object_init(dev, gem, size) };
+    // SAFETY: Just called.
+    let bo = unsafe { new.initialised() };
+    kernel::error::to_result(result)?;
+    // SAFETY: Initialised, so that it has a file.
+    unsafe { bindings::msm_rs_choose_pages(gem) };
+    announce(&bo)?;
+    Ok(bo)
 }
 
 /// Makes a BO of the pages that somebody else exports.
@@ -207,26 +214,36 @@ pub(super) unsafe fn import(
     attach: *mut bindings::dma_buf_attachment,
     sgt: *mut bindings::sg_table,
 ) -> Result<ARef<Bo>> {
-    // SAFETY: The caller's promises.
-    unsafe {
-        let new = NewBo::new(dev, bindings::MSM_BO_WC)?;
-        let gem = new.gem();
-        let dma_buf = (*attach).dmabuf;
-        let size = (*dma_buf)
-            .size
-            .checked_next_multiple_of(ops::PAGE_SIZE as usize)
-            .ok_or(EINVAL)?;
-        (*gem).import_attach = attach;
-        (*gem).resv = (*dma_buf).resv;
-        bindings::drm_gem_private_object_init(dev, gem, size);
-        let bo = new.initialised();
-        let pages = bindings::msm_rs_page_array(sgt, size / ops::PAGE_SIZE as usize);
-        (*bo.raw()).pages = kernel::error::from_err_ptr(pages)?;
-        announce(&bo)?;
-        // Freeing the BO unmaps the attachment from here on.
-        (*bo.raw()).sgt = sgt;
-        Ok(bo)
-    }
+    // SAFETY: The msm device, by the caller's promise.
+    let new = unsafe { NewBo::new(dev, bindings::MSM_BO_WC) }?;
+    let gem = new.gem();
+    // SAFETY: Alive, by the caller's promise.
+    let dma_buf = unsafe { (*attach).dmabuf };
+    // SAFETY: An attachment has a reference to its dma-buf, whose size never changes.
+    let size = unsafe { (*dma_buf).size };
+    let size = size
+        .checked_next_multiple_of(ops::PAGE_SIZE as usize)
+        .ok_or(EINVAL)?;
+    // SAFETY: As above.
+    let resv = unsafe { (*dma_buf).resv };
+    // SAFETY: Ours alone.
+    unsafe { (*gem).import_attach = attach };
+    // SAFETY: Ours alone.
+    unsafe { (*gem).resv = resv };
+    // SAFETY: Ours alone, zeroed but for what we have set; `dev` as above.
+    unsafe { bindings::drm_gem_private_object_init(dev, gem, size) };
+    // SAFETY: Just called.
+    let bo = unsafe { new.initialised() };
+    // SAFETY: The attachment's table, by the caller's promise.
+    let pages = unsafe { bindings::msm_rs_page_array(sgt, size / ops::PAGE_SIZE as usize) };
+    let pages = kernel::error::from_err_ptr(pages)?;
+    // SAFETY: Nobody else knows the BO yet.
+    unsafe { (*bo.raw()).pages = pages };
+    announce(&bo)?;
+    // Freeing the BO unmaps the attachment from here on.
+    // SAFETY: Nobody looks at an imported BO's table before it has a handle.
+    unsafe { (*bo.raw()).sgt = sgt };
+    Ok(bo)
 }
 
 /// Makes a BO and a handle for it. Returns the handle.
@@ -245,70 +262,107 @@ pub(super) unsafe fn create_handle(
     flags: u32,
     name: *const c_char,
 ) -> Result<u32> {
-    let mut handle = 0;
-    // SAFETY: The caller's promises; the VM's resv object lives as long as the VM, which lives as
-    // long as the file's context.
-    unsafe {
-        let mut private_to = core::ptr::null_mut();
-        if flags & bindings::MSM_BO_NO_SHARE != 0 {
-            if (*ffi::private(dev)).gpu.is_null() {
-                debug::line(dev, fmt!("a private BO without a GPU"));
-                return Err(EINVAL);
-            }
-            let vm = bindings::msm_context_vm(dev, (*file).driver_priv.cast());
-            if vm.is_null() {
-                debug::line(dev, fmt!("no VM"));
-                return Err(ENOMEM);
-            }
-            private_to = (*vm).r_obj;
-        }
-        let bo = create(dev, size, flags, private_to)?;
-        if !name.is_null() {
-            bindings::msm_rs_set_name(bo.gem().as_raw(), name);
-        }
-        kernel::error::to_result(bindings::drm_gem_handle_create(
-            file,
-            bo.gem().as_raw(),
-            &mut handle,
-        ))?;
+    let mut private_to = core::ptr::null_mut();
+    if flags & bindings::MSM_BO_NO_SHARE != 0 {
+        // SAFETY: The caller's promise.
+        private_to = unsafe { resv_object(dev, file) }?;
     }
+    // SAFETY: The msm device. The VM's resv object lives as long as the VM, which lives as long as
+    // the context of the file, which is open: the caller's promise.
+    let bo = unsafe { create(dev, size, flags, private_to) }?;
+    if !name.is_null() {
+        // SAFETY: A string, by the caller's promise.
+        unsafe { bindings::msm_rs_set_name(bo.gem().as_raw(), name) };
+    }
+    let mut handle = 0;
+    // SAFETY: An open file, by the caller's promise. The handle takes its own reference.
+    kernel::error::to_result(unsafe {
+        bindings::drm_gem_handle_create(file, bo.gem().as_raw(), &mut handle)
+    })?;
     Ok(handle)
+}
+
+/// The object with which the private BOs of a file's context share their resv.
+///
+/// # Errors
+///
+/// `EINVAL` without a GPU, `ENOMEM` without a VM.
+///
+/// # Safety
+///
+/// `file` is an open file of the msm device `dev`.
+unsafe fn resv_object(
+    dev: *mut bindings::drm_device,
+    file: *mut bindings::drm_file,
+) -> Result<*mut bindings::drm_gem_object> {
+    // SAFETY: The device is alive, by the caller's promise.
+    let note = |why| unsafe { debug::line(dev, why) };
+    // SAFETY: As above.
+    let private = unsafe { ffi::private(dev) };
+    // SAFETY: The device's, as long as it lives.
+    if unsafe { (*private).gpu }.is_null() {
+        note(fmt!("a private BO without a GPU"));
+        return Err(EINVAL);
+    }
+    // SAFETY: Open, by the caller's promise.
+    let ctx = unsafe { (*file).driver_priv };
+    // SAFETY: A file has its context as long as it is open.
+    let vm = unsafe { bindings::msm_context_vm(dev, ctx.cast()) };
+    if vm.is_null() {
+        note(fmt!("no VM"));
+        return Err(ENOMEM);
+    }
+    // SAFETY: A context keeps its VM.
+    Ok(unsafe { (*vm).r_obj })
 }
 
 /// # Safety
 ///
 /// The last reference to a BO is gone.
 unsafe extern "C" fn free(obj: *mut bindings::drm_gem_object) {
-    // SAFETY: Nobody else can reach the BO, which is as good as its lock.
-    unsafe {
-        bindings::msm_rs_forget_bo(obj);
-        {
-            let bo = BoLocked::assume(obj);
-            // VMAs hold references. Whoever pins it or maps it for the kernel should.
-            warn_on!(bo.obj().is_mapped());
-            warn_on!(bo.is_pinned() || bo.vmap_count() != 0);
-            warn_on!(bo.scanout_users() != 0 || bo.scanout_pins() != 0);
-            bo.unmap_for_kernel();
-            if !bo.gem().is_imported() {
-                backing::release_last(Unmapped::of_unreferenced(&bo));
-            }
+    // SAFETY: Alive until its memory is given back below.
+    unsafe { bindings::msm_rs_forget_bo(obj) };
+    {
+        // SAFETY: Nobody else can reach the BO, which is as good as its lock.
+        let bo = unsafe { BoLocked::assume(obj) };
+        // VMAs hold references. Whoever pins it or maps it for the kernel should.
+        warn_on!(bo.obj().is_mapped());
+        warn_on!(bo.is_pinned() || bo.vmap_count() != 0);
+        warn_on!(bo.scanout_users() != 0 || bo.scanout_pins() != 0);
+        bo.unmap_for_kernel();
+        if !bo.gem().is_imported() {
+            // SAFETY: The last reference is gone, by the caller's promise.
+            backing::release_last(unsafe { Unmapped::of_unreferenced(&bo) });
         }
-        let bo: *mut bindings::msm_gem_object = obj.cast();
-        if bindings::drm_gem_is_imported(obj) {
-            // The pages aren't ours, the array is.
-            bindings::kvfree((*bo).pages.cast());
-            // NULL if the import failed.
-            if !(*bo).sgt.is_null() {
-                bindings::drm_prime_gem_destroy(obj, (*bo).sgt);
-            }
-        }
-        if (*bo).flags & bindings::MSM_BO_NO_SHARE != 0 {
-            bindings::msm_rs_put_resv_owner(obj);
-        }
-        bindings::drm_gem_object_release(obj);
-        bindings::kfree((*bo).metadata);
-        drop(KBox::from_raw(bo.cast::<BoMemory>()));
     }
+    let bo: *mut bindings::msm_gem_object = obj.cast();
+    // SAFETY: Alive, as above.
+    if unsafe { bindings::drm_gem_is_imported(obj) } {
+        // SAFETY: As above; nobody else can reach it.
+        let pages = unsafe { (*bo).pages };
+        // SAFETY: From `msm_rs_page_array()`, or NULL. The pages aren't ours, the array is.
+        unsafe { bindings::kvfree(pages.cast()) };
+        // SAFETY: As for the pages.
+        let sgt = unsafe { (*bo).sgt };
+        // NULL if the import failed.
+        if !sgt.is_null() {
+            // SAFETY: The mapping of the attachment that `import()` was given.
+            unsafe { bindings::drm_prime_gem_destroy(obj, sgt) };
+        }
+    }
+    // SAFETY: Alive, as above.
+    if unsafe { (*bo).flags } & bindings::MSM_BO_NO_SHARE != 0 {
+        // SAFETY: `create()` took the reference.
+        unsafe { bindings::msm_rs_put_resv_owner(obj) };
+    }
+    // SAFETY: Initialised, and ours alone.
+    unsafe { bindings::drm_gem_object_release(obj) };
+    // SAFETY: Alive, as above.
+    let metadata = unsafe { (*bo).metadata };
+    // SAFETY: C's, for this BO; or NULL, which is ignored.
+    unsafe { bindings::kfree(metadata) };
+    // SAFETY: The box that `NewBo::initialised()` gave away; nobody looks at it any more.
+    drop(unsafe { KBox::from_raw(obj.cast::<BoMemory>()) });
 }
 
 /// # Safety
@@ -318,17 +372,19 @@ unsafe extern "C" fn open(
     obj: *mut bindings::drm_gem_object,
     file: *mut bindings::drm_file,
 ) -> c_int {
-    // SAFETY: Both are alive, and so is the file's context for as long as it has handles.
-    unsafe {
-        let bo = Bo::from_raw(obj);
-        let open = || {
-            bo.holders().add(context(file)?)?;
-            scanout::hold(bo);
-            bindings::msm_rs_charge_context(file, (*obj).size as i64);
-            Ok(())
-        };
-        from_result(open())
-    }
+    // SAFETY: The handle to be holds a reference.
+    let bo = unsafe { Bo::from_raw(obj) };
+    let open = || {
+        // SAFETY: An open file, by the caller's promise.
+        let ctx = unsafe { context(file) }?;
+        // SAFETY: The file's context is alive for as long as it has handles.
+        unsafe { bo.holders().add(ctx) }?;
+        scanout::hold(bo);
+        // SAFETY: As above.
+        unsafe { bindings::msm_rs_charge_context(file, bo.gem().size() as i64) };
+        Ok(())
+    };
+    from_result(open())
 }
 
 /// The context of an open file.
@@ -345,33 +401,54 @@ unsafe fn context(file: *mut bindings::drm_file) -> Result<NonNull<bindings::msm
 ///
 /// `file` loses its handle for `obj`.
 unsafe extern "C" fn close(obj: *mut bindings::drm_gem_object, file: *mut bindings::drm_file) {
-    // SAFETY: Both are alive.
-    unsafe {
-        let bo = Bo::from_raw(obj);
-        bindings::msm_rs_charge_context(file, -((*obj).size as i64));
-        scanout::release(bo);
+    // SAFETY: The handle holds a reference until this returns.
+    let bo = unsafe { Bo::from_raw(obj) };
+    // SAFETY: A file that is alive, by the caller's promise.
+    unsafe { bindings::msm_rs_charge_context(file, -(bo.gem().size() as i64)) };
+    scanout::release(bo);
 
-        let Ok(ctx) = context(file) else {
-            return;
-        };
-        // What asks for the handle with VM and BO locked finds it gone, or has done so before they
-        // are locked below.
-        bo.holders().remove(ctx);
-        let ctx = ctx.as_ptr();
-        // VM_BIND's VMAs don't go with handles. Without a VM there are none.
-        if (*ctx).vm.is_null() || bindings::msm_context_is_vmbind(ctx) {
-            return;
-        }
-        if let AnyVm::Managed(vm) = AnyVm::from_raw((*ctx).vm) {
-            let gpu = (*ffi::private((*obj).dev)).gpu;
-            let users = if !gpu.is_null() && (*gpu).vm == (*ctx).vm {
-                Users::Many
-            } else {
-                Users::Client((*file).client_id)
-            };
-            handle_close::handle_closed(bo, vm, users);
-        }
+    // SAFETY: As above.
+    let Ok(ctx) = (unsafe { context(file) }) else {
+        return;
+    };
+    // What asks for the handle with VM and BO locked finds it gone, or has done so before they are
+    // locked below.
+    bo.holders().remove(ctx);
+    let ctx = ctx.as_ptr();
+    // SAFETY: A file has its context as long as it has handles.
+    let vm = unsafe { (*ctx).vm };
+    // VM_BIND's VMAs don't go with handles. Without a VM there are none.
+    // SAFETY: As above.
+    if vm.is_null() || unsafe { bindings::msm_context_is_vmbind(ctx) } {
+        return;
     }
+    // SAFETY: A context keeps its VM.
+    if let AnyVm::Managed(managed) = unsafe { AnyVm::from_raw(vm) } {
+        // SAFETY: As above.
+        let users = if unsafe { is_gpus_own(bo, vm) } {
+            Users::Many
+        } else {
+            // SAFETY: A file that is alive, by the caller's promise.
+            Users::Client(unsafe { (*file).client_id })
+        };
+        handle_close::handle_closed(bo, managed, users);
+    }
+}
+
+/// Whether `vm` is the GPU's own, which several contexts share.
+///
+/// # Safety
+///
+/// `bo` is one of the msm device's.
+unsafe fn is_gpus_own(bo: &Bo, vm: *mut bindings::drm_gpuvm) -> bool {
+    // SAFETY: Borrowed, hence alive; the pointer never changes.
+    let dev = unsafe { (*bo.gem().as_raw()).dev };
+    // SAFETY: The device outlives its BOs.
+    let private = unsafe { ffi::private(dev) };
+    // SAFETY: The device's, as long as it lives.
+    let gpu = unsafe { (*private).gpu };
+    // SAFETY: As above.
+    !gpu.is_null() && unsafe { (*gpu).vm } == vm
 }
 
 /// # Safety
@@ -381,30 +458,34 @@ unsafe extern "C" fn mmap(
     obj: *mut bindings::drm_gem_object,
     vma: *mut bindings::vm_area_struct,
 ) -> c_int {
-    // SAFETY: Both are alive, and the process's mappings are locked.
-    unsafe { bindings::msm_rs_mmap(vma, Bo::from_raw(obj).is_write_combined()) }
+    // SAFETY: The mapping to be holds a reference.
+    let bo = unsafe { Bo::from_raw(obj) };
+    // SAFETY: The mm core calls this with the process's mappings locked.
+    unsafe { bindings::msm_rs_mmap(vma, bo.is_write_combined()) }
 }
 
 /// # Safety
 ///
 /// Called for a mapping of a BO, which holds a reference.
 unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-    // SAFETY: Alive for the call.
-    unsafe {
-        let bo = Bo::from_raw(bindings::msm_rs_fault_object(vmf));
-        let insert = || {
-            let locked = bo.lock_interruptible()?;
-            let ensure = || backing::ensure(&locked, Madv::WillNeed);
-            // There is no error to return to userspace. It may have been the worst of moments: a
-            // second attempt, then SIGBUS.
-            ensure().or_else(|e| if e == ENOMEM { ensure() } else { Err(e) })?;
-            let page = locked
-                .page(bindings::msm_rs_fault_index(vmf))
-                .ok_or(EINVAL)?;
-            Ok(bindings::msm_rs_fault_insert(vmf, page.as_ptr()))
-        };
-        insert().unwrap_or_else(|e: Error| bindings::msm_rs_fault_error(e.to_errno()))
-    }
+    // SAFETY: The mm core passes a fault that is alive for the call.
+    let obj = unsafe { bindings::msm_rs_fault_object(vmf) };
+    // SAFETY: The mapping holds a reference.
+    let bo = unsafe { Bo::from_raw(obj) };
+    let insert = || {
+        let locked = bo.lock_interruptible()?;
+        let ensure = || backing::ensure(&locked, Madv::WillNeed);
+        // There is no error to return to userspace. It may have been the worst of moments: a second
+        // attempt, then SIGBUS.
+        ensure().or_else(|e| if e == ENOMEM { ensure() } else { Err(e) })?;
+        // SAFETY: As above.
+        let index = unsafe { bindings::msm_rs_fault_index(vmf) };
+        let page = locked.page(index).ok_or(EINVAL)?;
+        // SAFETY: As above. The page is the BO's while it is locked.
+        Ok(unsafe { bindings::msm_rs_fault_insert(vmf, page.as_ptr()) })
+    };
+    // SAFETY: Has no preconditions.
+    insert().unwrap_or_else(|e: Error| unsafe { bindings::msm_rs_fault_error(e.to_errno()) })
 }
 
 /// # Safety
@@ -413,14 +494,17 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t
 unsafe extern "C" fn status(obj: *mut bindings::drm_gem_object) -> bindings::drm_gem_object_status {
     let bo: *mut bindings::msm_gem_object = obj.cast();
     let mut status = 0;
-    // SAFETY: Alive; both are looked at once, for statistics.
-    unsafe {
-        if !(&raw const (*bo).pages).read_volatile().is_null() {
-            status |= bindings::drm_gem_object_status_DRM_GEM_OBJECT_RESIDENT;
-        }
-        if Madv::from_raw((&raw const (*bo).madv).read_volatile()) == Madv::DontNeed {
-            status |= bindings::drm_gem_object_status_DRM_GEM_OBJECT_PURGEABLE;
-        }
+    // SAFETY: Alive, by the caller's promise.
+    let pages = unsafe { &raw const (*bo).pages };
+    // SAFETY: Looked at once, for statistics.
+    if !unsafe { pages.read_volatile() }.is_null() {
+        status |= bindings::drm_gem_object_status_DRM_GEM_OBJECT_RESIDENT;
+    }
+    // SAFETY: Alive, by the caller's promise.
+    let madv = unsafe { &raw const (*bo).madv };
+    // SAFETY: Looked at once, for statistics.
+    if Madv::from_raw(unsafe { madv.read_volatile() }) == Madv::DontNeed {
+        status |= bindings::drm_gem_object_status_DRM_GEM_OBJECT_PURGEABLE;
     }
     status
 }
@@ -444,17 +528,16 @@ pub(super) unsafe fn create_for_kernel(
     vm: *mut bindings::drm_gpuvm,
     iova: Option<&mut u64>,
 ) -> Result<(ARef<Bo>, NonNull<core::ffi::c_void>)> {
-    // SAFETY: The caller's promises.
-    unsafe {
-        let bo = create(dev, size, flags, core::ptr::null_mut())?;
-        let Some(iova) = iova else {
-            let vaddr = vmap::get(&bo.lock(), Madv::WillNeed)?;
-            return Ok((bo, vaddr));
-        };
-        let vm = AnyVm::managed(vm)?;
-        *iova = pin::pin(&bo, vm, managed::Window::ANY)?;
-        let mapped = vmap::get(&bo.lock(), Madv::WillNeed);
-        let vaddr = mapped.inspect_err(|_| pin::unpin(&bo, vm))?;
-        Ok((bo, vaddr))
-    }
+    // SAFETY: The msm device, by the caller's promise.
+    let bo = unsafe { create(dev, size, flags, core::ptr::null_mut()) }?;
+    let Some(iova) = iova else {
+        let vaddr = vmap::get(&bo.lock(), Madv::WillNeed)?;
+        return Ok((bo, vaddr));
+    };
+    // SAFETY: NULL or alive, by the caller's promise.
+    let vm = unsafe { AnyVm::managed(vm) }?;
+    *iova = pin::pin(&bo, vm, managed::Window::ANY)?;
+    let mapped = vmap::get(&bo.lock(), Madv::WillNeed);
+    let vaddr = mapped.inspect_err(|_| pin::unpin(&bo, vm))?;
+    Ok((bo, vaddr))
 }

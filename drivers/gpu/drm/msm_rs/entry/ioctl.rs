@@ -19,7 +19,10 @@ use crate::{
         submit as ffi_submit,
         vm_bind_request::VmBindRequest, //
     },
-    gpuvm_rs::from_result,
+    gpuvm_rs::{
+        container_of,
+        from_result, //
+    },
     submit, //
 };
 
@@ -53,6 +56,7 @@ unsafe extern "C" fn msm_submit_retire(submit: *mut bindings::msm_gem_submit) {
 
 #[no_mangle]
 unsafe extern "C" fn __msm_gem_submit_destroy(kref: *mut bindings::kref) {
+    let submit = container_of!(kref, bindings::msm_gem_submit, ref_);
     // SAFETY: C calls this when it drops the last reference to a submit, in which `kref` is.
-    unsafe { ffi_submit::destroy(kernel::container_of!(kref, bindings::msm_gem_submit, ref_)) };
+    unsafe { ffi_submit::destroy(submit) };
 }

@@ -53,13 +53,14 @@ unsafe extern "C" fn msm_iommu_pagetable_params(
     ttbr: *mut bindings::phys_addr_t,
     asid: *mut c_int,
 ) -> c_int {
-    // SAFETY: C passes the page tables of a VM to which it holds a reference; the others are NULL
-    // or can be written.
-    from_result(unsafe { Root::from_raw(mmu) }.map(|root| unsafe {
-        if let Some(ttbr) = ttbr.as_mut() {
+    // SAFETY: C passes the page tables of a VM to which it holds a reference.
+    from_result(unsafe { Root::from_raw(mmu) }.map(|root| {
+        // SAFETY: C passes NULL or a place for the result.
+        if let Some(ttbr) = unsafe { ttbr.as_mut() } {
             *ttbr = root.table.address();
         }
-        if let Some(asid) = asid.as_mut() {
+        // SAFETY: As above.
+        if let Some(asid) = unsafe { asid.as_mut() } {
             // The same as TTBR1's: invalidations name none.
             *asid = 0;
         }
@@ -72,12 +73,12 @@ unsafe extern "C" fn msm_iommu_pagetable_walk(
     iova: u64,
     ptes: *mut u64,
 ) -> c_int {
-    // SAFETY: C passes the page tables of a VM to which it holds a reference, and an array of 4.
-    from_result(unsafe {
-        Root::from_raw(mmu)
-            .and_then(|root| walk(root.vm(), iova))
-            .map(|entries| ptes.cast::<[u64; 4]>().write(entries))
-    })
+    // SAFETY: C passes the page tables of a VM to which it holds a reference.
+    let entries = unsafe { Root::from_raw(mmu) }
+        // SAFETY: That VM, or NULL.
+        .and_then(|root| unsafe { walk(root.vm(), iova) });
+    // SAFETY: C passes an array of 4.
+    from_result(entries.map(|entries| unsafe { ptes.cast::<[u64; 4]>().write(entries) }))
 }
 
 /// The entries that translate `iova`, as [`crate::pgtable::PageTables::walk`] gives them.

@@ -20,7 +20,7 @@ use crate::{
         lrus::Lrus, //
     },
     gpuvm_rs::{
-        from_result,
+        container_of, from_result,
         shrinker::{
             Registration,
             SHRINK_STOP, //
@@ -40,8 +40,10 @@ type Owned = Registration<Lrus>;
 ///
 /// `private` is alive and nobody takes the shrinker away meanwhile.
 unsafe fn shrinker<'a>(private: *mut bindings::msm_drm_private) -> Option<&'a Shrinker> {
-    // SAFETY: NULL or from `msm_gem_shrinker_init()`.
-    unsafe { (*private).shrinker.cast::<Owned>().as_ref() }.map(Registration::shrinker)
+    // SAFETY: Alive, by the caller's promise.
+    let owned = unsafe { (*private).shrinker };
+    // SAFETY: NULL or from `msm_gem_shrinker_init()`. It stays, by the caller's promise.
+    unsafe { owned.cast::<Owned>().as_ref() }.map(Registration::shrinker)
 }
 
 /// # Safety
@@ -50,19 +52,22 @@ unsafe fn shrinker<'a>(private: *mut bindings::msm_drm_private) -> Option<&'a Sh
 #[no_mangle]
 unsafe extern "C" fn msm_gem_shrinker_init(dev: *mut bindings::drm_device) -> c_int {
     let init = || -> Result {
-        // SAFETY: Alive; C has set up the LRUs. The shrinker goes before the device does. The
-        // notifier is on no list.
-        unsafe {
-            let private = NonNull::new(ffi::private(dev)).ok_or(EINVAL)?;
-            // INVARIANT: The device is alive for as long as its shrinker.
-            let registration = Registration::new(c"drm-msm_gem", dev, Lrus::new(private))?;
-            let registration = KBox::new(registration, GFP_KERNEL)?;
-            let private = private.as_ptr();
-            (*private).shrinker = KBox::into_raw(registration).cast();
-            (*private).vmap_notifier.notifier_call = Some(addresses_are_short);
-            // A chain takes any notifier.
-            bindings::register_vmap_purge_notifier(&raw mut (*private).vmap_notifier);
-        }
+        // SAFETY: Alive, by the caller's promise.
+        let private = NonNull::new(unsafe { ffi::private(dev) }).ok_or(EINVAL)?;
+        // SAFETY: C has set up the LRUs. They go with the device, before which the shrinker does.
+        let lrus = unsafe { Lrus::new(private) };
+        // SAFETY: The shrinker goes before the device does, whose objects are in the LRUs.
+        let registration = unsafe { Registration::new(c"drm-msm_gem", dev, lrus) }?;
+        let registration = KBox::into_raw(KBox::new(registration, GFP_KERNEL)?);
+        let private = private.as_ptr();
+        // SAFETY: Alive; nobody else looks at it before the device is used.
+        unsafe { (*private).shrinker = registration.cast() };
+        // SAFETY: As above.
+        let notifier = unsafe { &mut (*private).vmap_notifier };
+        notifier.notifier_call = Some(addresses_are_short);
+        // A chain takes any notifier.
+        // SAFETY: On no list. `msm_gem_shrinker_cleanup()` takes it off before it goes.
+        unsafe { bindings::register_vmap_purge_notifier(notifier) };
         Ok(())
     };
     from_result(init())
@@ -73,16 +78,21 @@ unsafe extern "C" fn msm_gem_shrinker_init(dev: *mut bindings::drm_device) -> c_
 /// Called when the device goes. It may never have had a shrinker.
 #[no_mangle]
 unsafe extern "C" fn msm_gem_shrinker_cleanup(dev: *mut bindings::drm_device) {
-    // SAFETY: Alive. Both calls wait for those who use the shrinker.
-    unsafe {
-        let private = ffi::private(dev);
-        let registration = (*private).shrinker;
-        if !registration.is_null() {
-            bindings::unregister_vmap_purge_notifier(&raw mut (*private).vmap_notifier);
-            (*private).shrinker = core::ptr::null_mut();
-            drop(KBox::from_raw(registration.cast::<Owned>()));
-        }
+    // SAFETY: Alive, by the caller's promise.
+    let private = unsafe { ffi::private(dev) };
+    // SAFETY: As above.
+    let registration = unsafe { (*private).shrinker };
+    if registration.is_null() {
+        return;
     }
+    // SAFETY: As above.
+    let notifier = unsafe { &raw mut (*private).vmap_notifier };
+    // SAFETY: Registered with the shrinker. Waits for those who use it.
+    unsafe { bindings::unregister_vmap_purge_notifier(notifier) };
+    // SAFETY: As above; nobody else looks at it any more.
+    unsafe { (*private).shrinker = core::ptr::null_mut() };
+    // SAFETY: From `msm_gem_shrinker_init()`. Dropping it waits for those who use it.
+    drop(unsafe { KBox::from_raw(registration.cast::<Owned>()) });
 }
 
 /// # Safety
@@ -93,8 +103,10 @@ unsafe extern "C" fn msm_gem_shrinker_shrink(
     dev: *mut bindings::drm_device,
     nr_to_scan: c_ulong,
 ) -> c_ulong {
+    // SAFETY: Alive, by the caller's promise.
+    let private = unsafe { ffi::private(dev) };
     // SAFETY: debugfs goes before the shrinker does.
-    let shrinker = unsafe { shrinker(ffi::private(dev)) };
+    let shrinker = unsafe { shrinker(private) };
     match shrinker.map_or(0, |s| shrinker::on_request(s, nr_to_scan as u64)) {
         0 => SHRINK_STOP,
         pages => pages as c_ulong,
@@ -111,13 +123,13 @@ unsafe extern "C" fn addresses_are_short(
     _event: c_ulong,
     given: *mut c_void,
 ) -> c_int {
-    // SAFETY: In the device's private data; unregistered before the shrinker goes. C passes an
-    // unsigned long.
-    unsafe {
-        let private = kernel::container_of!(notifier, bindings::msm_drm_private, vmap_notifier);
-        if let Some(shrinker) = shrinker(private) {
-            *given.cast::<c_ulong>() += shrinker::purge_vmaps(shrinker) as c_ulong;
-        }
+    let private = container_of!(notifier, bindings::msm_drm_private, vmap_notifier);
+    // SAFETY: The notifier is in the device's private data, by the caller's promise, and is
+    // unregistered before the shrinker goes.
+    if let Some(shrinker) = unsafe { shrinker(private) } {
+        let purged = shrinker::purge_vmaps(shrinker) as c_ulong;
+        // SAFETY: C passes an unsigned long.
+        unsafe { *given.cast::<c_ulong>() += purged };
     }
     // NOTIFY_DONE
     0

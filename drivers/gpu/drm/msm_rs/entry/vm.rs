@@ -36,13 +36,10 @@ unsafe extern "C" fn msm_gem_vm_create(
 ) -> *mut bindings::drm_gpuvm {
     let create = || {
         let mmu = NonNull::new(kernel::error::from_err_ptr(mmu)?).ok_or(EINVAL)?;
-        // SAFETY: C passes a device, page tables and a name that outlive the VM.
-        let (config, mmu) = unsafe {
-            (
-                Config::new(drm, name.cast(), va_start, va_size),
-                VmMmu::take(mmu),
-            )
-        };
+        // SAFETY: C passes a device and a name that outlive the VM.
+        let config = unsafe { Config::new(drm, name.cast(), va_start, va_size) };
+        // SAFETY: C passes page tables, and gives them away.
+        let mmu = unsafe { VmMmu::take(mmu) };
         if managed {
             kinds::create_managed(&config, mmu)
         } else {
@@ -75,10 +72,9 @@ unsafe extern "C" fn msm_rs_vm_cancel(gpuvm: *mut bindings::drm_gpuvm) {
 #[no_mangle]
 unsafe extern "C" fn msm_gem_vm_unusable(gpuvm: *mut bindings::drm_gpuvm) {
     // SAFETY: C holds a reference.
-    unsafe {
-        ffi_vm::set_unusable(gpuvm);
-        if let AnyVm::Bind(bind) = AnyVm::from_raw(gpuvm) {
-            bind.space().page_tables.lock().log.print();
-        }
+    unsafe { ffi_vm::set_unusable(gpuvm) };
+    // SAFETY: As above.
+    if let AnyVm::Bind(bind) = unsafe { AnyVm::from_raw(gpuvm) } {
+        bind.space().page_tables.lock().log.print();
     }
 }

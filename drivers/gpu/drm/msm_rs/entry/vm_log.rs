@@ -46,14 +46,13 @@ unsafe extern "C" fn msm_rs_vm_log_print(
     log: *const bindings::msm_rs_vm_log,
     p: *mut bindings::drm_printer,
 ) {
-    // SAFETY: NULL or from `msm_rs_vm_log_capture()`; C passes a printer. `%pA` takes a pointer to
-    // `fmt::Arguments`, alive for the call.
-    unsafe {
-        if let Some(log) = log.cast::<Capture>().as_ref() {
-            log.print(|args: fmt::Arguments<'_>| {
-                bindings::msm_rs_printf(p, (&raw const args).cast())
-            });
-        }
+    // SAFETY: NULL or from `msm_rs_vm_log_capture()`, which C frees later.
+    if let Some(log) = unsafe { log.cast::<Capture>().as_ref() } {
+        log.print(|args: fmt::Arguments<'_>| {
+            // SAFETY: C passes a printer. `%pA` takes a pointer to `fmt::Arguments`, alive for the
+            // call.
+            unsafe { bindings::msm_rs_printf(p, (&raw const args).cast()) }
+        });
     }
 }
 
