@@ -5,6 +5,12 @@
 //! The retry loop belongs to [`Exec::lock_all`]: its closure locks everything that it needs and may
 //! run several times, since contention drops all locks and starts over. What comes back is
 //! [`Locked`], from which the tokens for single objects and VMs are borrowed.
+//!
+//! # Example
+//!
+//! ```ignore
+#![doc = include_str!("examples/exec.rs")]
+//! ```
 
 use core::{
     marker::PhantomData,

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! References to `dma_fence`.
+//!
+//! # Example
+//!
+//! ```ignore
+#![doc = include_str!("examples/fence.rs")]
+//! ```
 
 use core::ptr::NonNull;
 

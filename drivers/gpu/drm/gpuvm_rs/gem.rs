@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! GEM object references, and the proof that an object's resv is locked.
+//!
+//! # Example
+//!
+//! ```ignore
+#![doc = include_str!("examples/gem.rs")]
+//! ```
 
 use core::{
     marker::PhantomData,

@@ -2,6 +2,12 @@
 
 //! What is to be done once something is idle, without a thread that waits for it: a fence may take
 //! for ever.
+//!
+//! # Example
+//!
+//! ```ignore
+#![doc = include_str!("examples/idle.rs")]
+//! ```
 
 use kernel::{
     new_work,

@@ -34,6 +34,8 @@
 //!
 //! It names no driver. What a driver adds to a VM or a VMA comes in through [`vm::Driver`].
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod examples;
 pub mod exec;
 pub mod fence;
 pub mod gem;
@@ -47,6 +49,8 @@ pub mod sched;
 pub mod shrinker;
 pub mod sm;
 pub mod small_vec;
+#[cfg(CONFIG_KUNIT = "y")]
+mod test_device;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 pub mod trylock;

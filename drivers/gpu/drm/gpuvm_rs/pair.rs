@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Locking a VM and one object, which is what teardown needs and what must not fail there.
+//!
+//! # Example
+//!
+//! ```ignore
+#![doc = include_str!("examples/pair.rs")]
+//! ```
 
 use kernel::types::Opaque;
 

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Ranges of iovas. Needs nothing of the kernel, so that it can be tested without one.
+//!
+//! # Example
+//!
+//! ```ignore
+#![doc = include_str!("examples/range.rs")]
+//! ```
 
 /// A half-open, never empty range of iovas, in bytes.
 ///

@@ -5,6 +5,12 @@
 //! [`PendingJob`] can be dropped; [`ArmedJob`] can't be lost: arming starts the job's fence, which
 //! others may wait for, so an armed job that is dropped instead of pushed is pushed with its work
 //! taken away.
+//!
+//! # Example
+//!
+//! ```ignore
+#![doc = include_str!("examples/sched.rs")]
+//! ```
 
 use core::{
     mem::ManuallyDrop,

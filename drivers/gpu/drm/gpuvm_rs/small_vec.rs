@@ -3,6 +3,12 @@
 //! Lists that allocate only when they are long.
 //!
 //! Most requests have one op. Lists about it that hold a few elements in place cost no allocation.
+//!
+//! # Example
+//!
+//! ```ignore
+#![doc = include_str!("examples/small_vec.rs")]
+//! ```
 
 use core::{
     mem::MaybeUninit,

@@ -13,6 +13,12 @@
 //! thousand overlapping ops makes is known only once they are applied; a bound would be three times
 //! too high, and paid for by every request. VM and objects stay locked throughout, so that nobody
 //! sees a state that is undone.
+//!
+//! # Example
+//!
+//! ```ignore
+#![doc = include_str!("examples/txn.rs")]
+//! ```
 
 use core::{
     mem::ManuallyDrop,

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! The life of a VMA as types: [`GpuVaAlloc`] → [`GpuVa`] in the tree → [`GpuVaRemoved`].
+//!
+//! # Example
+//!
+//! ```ignore
+#![doc = include_str!("examples/va.rs")]
+//! ```
 
 use core::ptr::NonNull;
 

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! The GPU VM, its vm_bos, and the proof that it is locked.
+//!
+//! # Example
+//!
+//! ```ignore
+#![doc = include_str!("examples/vm.rs")]
+//! ```
 
 use core::{
     marker::PhantomData,
