@@ -32,6 +32,8 @@ use crate::{
     },
     bo::backing,
     ffi::{
+        caller::Caller,
+        jobs::BindQueue,
         vm::Bind,
         vm_bind_request::VmBindRequest, //
     },
@@ -66,14 +68,23 @@ use op::{
 use plan::Plan;
 
 /// Reserves the page tables that `ops` may need, in any order, for a job that `waits` or doesn't.
-fn reserve(req: &VmBindRequest<'_>, ops: &[BindOp], waits: bool) -> Result<Reservation> {
+///
+/// # Errors
+///
+/// As [`Reservation::new`].
+fn reserve(
+    caller: &Caller<'_>,
+    vm: &GpuVm<Bind>,
+    ops: &[BindOp],
+    waits: bool,
+) -> Result<Reservation> {
     let touches = ops
         .iter()
         .map(|op| footprint::touch(op.range, matches!(op.op.kind, Kind::Map { .. })));
-    let ticket = req.vm().space().throttle.admit(ops.len(), waits)?;
-    Reservation::new(req.vm().space(), touches, Some(ticket)).inspect_err(|&e| {
+    let ticket = vm.space().throttle.admit(ops.len(), waits)?;
+    Reservation::new(vm.space(), touches, Some(ticket)).inspect_err(|&e| {
         if e == ENOMEM {
-            req.note(fmt!(
+            caller.note(fmt!(
                 "no memory for page tables, or more than may be in flight"
             ));
         }
@@ -100,14 +111,20 @@ fn lock(attempt: &Attempt<'_>, vm: &GpuVm<Bind>, ops: &[BindOp], ranges: &[VaRan
 /// # Errors
 ///
 /// As the UAPI says; then nothing has changed.
-pub(crate) fn vm_bind(req: &mut VmBindRequest<'_>) -> Result {
-    let vm = req.vm();
-    let queue = req.queue()?;
-    let mut ops = parse(req)?;
+pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
+    let VmBindRequest {
+        caller,
+        vm,
+        queue_id,
+        ops,
+        fences,
+    } = request;
+    let queue = BindQueue::get(&caller, vm, queue_id)?;
+    let mut ops = parse(&caller, vm, &ops)?;
 
     let slot = Arc::pin_init(Slot::new(), GFP_KERNEL)?;
-    let mut job = queue.new_job(req.client_id(), BindJob::new(slot.clone()))?;
-    let out_fences = req.sync(&mut job)?;
+    let mut job = queue.new_job(caller.client_id(), BindJob::new(slot.clone()))?;
+    let out_fences = job.sync(&caller, fences)?;
 
     let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;
 
@@ -121,7 +138,7 @@ pub(crate) fn vm_bind(req: &mut VmBindRequest<'_>) -> Result {
         order::after_earlier(&mut job, &mut pending, &mut ranges)? || fenced
     };
     loop {
-        let reservation = reserve(req, &ops, waits)?;
+        let reservation = reserve(&caller, vm, &ops, waits)?;
 
         let queue_locked = queue.lock()?;
         pin_init::stack_pin_init!(let exec = Exec::interruptible(ops.len() + 1));
@@ -175,7 +192,7 @@ pub(crate) fn vm_bind(req: &mut VmBindRequest<'_>) -> Result {
         locked.attach_bookkeep(&fence);
         armed.push();
 
-        req.tell(out_fences, fence);
+        out_fences.tell(fence);
         drop(queue_locked);
         return Ok(());
     }

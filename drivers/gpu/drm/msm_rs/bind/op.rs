@@ -13,13 +13,18 @@ use crate::{
     ffi::{
         self,
         bo::Bo,
+        caller::Caller,
         pages::Pages,
-        vm_bind_request::VmBindRequest, //
+        vm::Bind,
+        vm_bind_request::RawOps, //
     },
     gpuvm_rs::{
         range::VaRange,
         small_vec::SmallVec,
-        vm::MapRequest, //
+        vm::{
+            GpuVm,
+            MapRequest, //
+        },
     },
     pure::ops::{
         self,
@@ -75,58 +80,62 @@ impl BindOp {
 }
 
 /// Reads and checks the ops, and looks up their BOs.
-pub(super) fn parse(req: &VmBindRequest<'_>) -> Result<Ops> {
-    let nr = req.nr_ops();
+///
+/// # Errors
+///
+/// `EINVAL`, `EFAULT`, `ENOMEM`; `ERESTARTSYS` if the caller was killed.
+pub(super) fn parse(caller: &Caller<'_>, vm: &GpuVm<Bind>, ops: &RawOps) -> Result<Ops> {
+    let nr = ops.len();
     if nr > MAX_OPS {
-        req.note(fmt!("too many ops: {nr}"));
+        caller.note(fmt!("too many ops: {nr}"));
         return Err(ENOMEM);
     }
-    if nr > 1 && !req.stride_valid() {
-        return Err(req.invalid(fmt!("invalid op_stride: {}", req.op_stride())));
+    if let Some(stride) = ops.invalid_stride() {
+        return Err(caller.invalid(fmt!("invalid op_stride: {stride}")));
     }
-    let vm = req.vm();
     let mut result = Ops::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
     let reserved = vm.space().throttle.cap();
     let mut entries = 0u64;
     for i in 0..nr {
         not_killed()?;
-        let op =
-            Op::parse(&req.op(i)?).map_err(|why| req.invalid(fmt!("op {i}: invalid {why:x?}")))?;
-        let outside = || req.invalid(fmt!("op {i}: invalid range: {:x}, {:x}", op.iova, op.range));
+        let op = Op::parse(&ops.get(i)?)
+            .map_err(|why| caller.invalid(fmt!("op {i}: invalid {why:x?}")))?;
+        let outside =
+            || caller.invalid(fmt!("op {i}: invalid range: {:x}, {:x}", op.iova, op.range));
         let range = VaRange::new(op.iova, op.range).ok_or_else(outside)?;
         if !vm.range_valid(range) {
             return Err(outside());
         }
         let bo = match op.kind {
             Kind::Unmap => None,
-            Kind::MapNull if !req.has_prr() => {
-                return Err(req.invalid(fmt!("op {i}: PRR not supported")));
+            Kind::MapNull if !caller.has_prr() => {
+                return Err(caller.invalid(fmt!("op {i}: PRR not supported")));
             }
             Kind::MapNull => None,
             Kind::Map { handle, offset, .. } => {
                 // Ops often name the same BO as the one before.
                 let bo = match result.last().and_then(|op| op.bo_of(handle)) {
                     Some(bo) => bo,
-                    None => req.lookup(handle.get()).ok_or_else(|| {
-                        req.invalid(fmt!("op {i}: invalid handle {}", handle.get()))
+                    None => caller.lookup(handle.get()).ok_or_else(|| {
+                        caller.invalid(fmt!("op {i}: invalid handle {}", handle.get()))
                     })?,
                 };
                 let size = bo.gem().size();
                 if !ops::fits(offset, op.range, size) {
-                    return Err(req.invalid(fmt!(
+                    return Err(caller.invalid(fmt!(
                         "op {i}: {:x} bytes from {offset:x} don't fit {size:x}",
                         op.range
                     )));
                 }
                 if bo.is_no_share() && !vm.is_private(bo.gem()) {
-                    return Err(req.invalid(fmt!("op {i}: the BO belongs to another VM")));
+                    return Err(caller.invalid(fmt!("op {i}: the BO belongs to another VM")));
                 }
                 Some(bo)
             }
         };
         entries = entries.saturating_add(op.entries(reserved));
         if nr > 1 && entries > MAX_ENTRIES {
-            req.note(fmt!("op {i}: more than {MAX_ENTRIES} page-table entries"));
+            caller.note(fmt!("op {i}: more than {MAX_ENTRIES} page-table entries"));
             return Err(ENOMEM);
         }
         let op = BindOp {

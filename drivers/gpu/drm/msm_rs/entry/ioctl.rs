@@ -17,6 +17,7 @@ use crate::{
     ffi::{
         bindings,
         submit as ffi_submit,
+        submit_request::SubmitRequest,
         vm_bind_request::VmBindRequest, //
     },
     gpuvm_rs::{
@@ -34,7 +35,7 @@ unsafe extern "C" fn msm_ioctl_vm_bind(
 ) -> c_int {
     // SAFETY: Called for an ioctl in progress, with its argument.
     let request = unsafe { VmBindRequest::new(dev, data, file) };
-    from_result(request.and_then(|mut request| bind::vm_bind(&mut request)))
+    from_result(request.and_then(bind::vm_bind))
 }
 
 #[no_mangle]
@@ -44,8 +45,8 @@ unsafe extern "C" fn msm_ioctl_gem_submit(
     file: *mut bindings::drm_file,
 ) -> c_int {
     // SAFETY: Called for an ioctl in progress, with its argument.
-    let request = unsafe { ffi_submit::SubmitRequest::new(dev, data, file) };
-    from_result(request.and_then(|mut request| submit::submit(&mut request)))
+    let request = unsafe { SubmitRequest::new(dev, data, file) };
+    from_result(request.and_then(submit::submit))
 }
 
 #[no_mangle]

@@ -27,7 +27,10 @@ use super::{
     },
     vm::AnyVm, //
 };
-use crate::gpuvm_rs::fence::Fence;
+use crate::gpuvm_rs::{
+    fence::Fence,
+    lru::LruGuard, //
+};
 
 /// An open file whose ioctl is in progress.
 ///
@@ -43,17 +46,20 @@ pub(crate) struct Caller<'a> {
 }
 
 impl<'a> Caller<'a> {
+    /// The caller, and the ioctl's argument.
+    ///
     /// # Errors
     ///
     /// `ENXIO` without a GPU, `ENOMEM` without a VM, `EPIPE` if the VM is unusable.
     ///
     /// # Safety
     ///
-    /// The arguments are those of an ioctl that is in progress for `'a`.
-    pub(super) unsafe fn new(
+    /// The arguments are those of an ioctl that is in progress for `'a`, whose argument is a `T`.
+    pub(super) unsafe fn enter<T>(
         dev: *mut bindings::drm_device,
+        data: *mut core::ffi::c_void,
         file: *mut bindings::drm_file,
-    ) -> Result<Self> {
+    ) -> Result<(Self, &'a mut T)> {
         // SAFETY: The driver's device, by the caller's promise.
         let private = unsafe { super::private(dev) };
         // SAFETY: The device has it as long as it lives.
@@ -79,13 +85,15 @@ impl<'a> Caller<'a> {
             return Err(EPIPE);
         }
         // INVARIANT: The caller's promise.
-        Ok(Self {
+        let this = Self {
             dev,
             file,
             ctx,
             gpu,
             vm,
-        })
+        };
+        // SAFETY: The ioctl's argument, which is nobody else's, by the caller's promise.
+        Ok((this, unsafe { &mut *data.cast() }))
     }
 
     /// The context's VM.
@@ -101,6 +109,24 @@ impl<'a> Caller<'a> {
     /// The GPU.
     pub(super) fn gpu(&self) -> *mut bindings::msm_gpu {
         self.gpu
+    }
+
+    /// Whether the SMMU can map to nothing.
+    pub(crate) fn has_prr(&self) -> bool {
+        // SAFETY: The GPU is alive, by the type invariant.
+        unsafe { bindings::adreno_smmu_has_prr(self.gpu) }
+    }
+
+    /// Whether this GPU's userspace may ask for relocations.
+    pub(crate) fn allows_relocs(&self) -> bool {
+        // SAFETY: The GPU is alive, by the type invariant; the field never changes.
+        unsafe { (*self.gpu).allow_relocs }
+    }
+
+    /// Locks the device's LRUs.
+    pub(crate) fn lock_lru(&self) -> LruGuard<'_> {
+        // SAFETY: The device is alive, by the type invariant.
+        unsafe { LruGuard::new(self.dev) }
     }
 
     /// The id of the DRM client, for tracing.
@@ -142,7 +168,7 @@ impl<'a> Caller<'a> {
     /// # Errors
     ///
     /// `ENOENT`, `EINVAL`.
-    pub(super) fn queue(&self, id: u32, kind: QueueKind) -> Result<Queue> {
+    pub(crate) fn queue(&self, id: u32, kind: QueueKind) -> Result<Queue> {
         // SAFETY: The context is alive, by the type invariant.
         unsafe { Queue::get(self.ctx, id, kind) }.inspect_err(|&e| {
             if e == EINVAL {
@@ -161,12 +187,15 @@ impl<'a> Caller<'a> {
     /// # Safety
     ///
     /// `job` is initialised and not armed.
-    pub(super) unsafe fn sync(
+    pub(super) unsafe fn sync<'f>(
         &self,
-        named: &Named,
+        named: Fences<'f>,
         job: *mut bindings::drm_sched_job,
-    ) -> Result<OutFences> {
-        let file = named.out_fence.then(OutFence::new).transpose()?;
+    ) -> Result<OutFences<'f>> {
+        let file = match named.out_fence {
+            Some(fd) => Some((OutFence::new()?, fd)),
+            None => None,
+        };
         if let Some(fd) = named.in_fence {
             let fence =
                 fences::fence_from_fd(fd).map_err(|_| self.invalid(fmt!("invalid in-fence")))?;
@@ -212,34 +241,37 @@ impl Drop for Handles<'_> {
 }
 
 /// The fences that a request names.
-pub(super) struct Named {
+pub(crate) struct Fences<'a> {
     /// The descriptor of one to wait for.
     pub(super) in_fence: Option<i32>,
-    /// Whether the job's fence gets a descriptor.
-    pub(super) out_fence: bool,
     /// What to wait for.
     pub(super) in_syncobjs: SyncobjArray,
     /// What gets the job's fence.
     pub(super) out_syncobjs: SyncobjArray,
+    /// If the job's fence gets a descriptor, where that goes.
+    pub(super) out_fence: Option<&'a mut i32>,
 }
 
 /// What gets a job's fence once it is pushed: syncobjs, and a sync file. Dropped, they stay as they
 /// are.
-pub(crate) struct OutFences {
+pub(crate) struct OutFences<'a> {
     reset: Option<InSyncobjs>,
     attach: Option<OutSyncobjs>,
-    file: Option<OutFence>,
+    file: Option<(OutFence, &'a mut i32)>,
 }
 
-impl OutFences {
-    /// Gives them the fence. Returns the descriptor of the fence's file, if one was asked for.
-    pub(super) fn tell(self, fence: ARef<Fence>) -> Option<i32> {
+impl OutFences<'_> {
+    /// Gives them the fence: the answer to the request. The descriptor of the fence's file goes to
+    /// userspace, if one was asked for.
+    pub(crate) fn tell(self, fence: ARef<Fence>) {
         if let Some(syncobjs) = self.reset {
             syncobjs.reset();
         }
         if let Some(syncobjs) = self.attach {
             syncobjs.attach(&fence);
         }
-        self.file.map(|file| file.install(fence))
+        if let Some((file, fd)) = self.file {
+            *fd = file.install(fence);
+        }
     }
 }

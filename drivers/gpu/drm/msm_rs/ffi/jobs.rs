@@ -18,7 +18,11 @@ use kernel::{
 
 use super::{
     bindings,
-    caller::Caller,
+    caller::{
+        Caller,
+        Fences,
+        OutFences, //
+    },
     module,
     queue::{
         Queue,
@@ -110,7 +114,7 @@ impl<'a> BindQueue<'a> {
     /// # Errors
     ///
     /// `ENOENT`; `EINVAL` for a queue of another kind, or another VM.
-    pub(super) fn get(caller: &Caller<'_>, vm: &'a GpuVm<Bind>, id: u32) -> Result<Self> {
+    pub(crate) fn get(caller: &Caller<'_>, vm: &'a GpuVm<Bind>, id: u32) -> Result<Self> {
         let queue = caller.queue(id, QueueKind::Bind)?;
         if caller.any_vm().as_raw() != vm.as_raw() {
             return Err(EINVAL);
@@ -148,6 +152,20 @@ pub(crate) struct Pending<'q, W: Work> {
 }
 
 impl<W: Work> Pending<'_, W> {
+    /// Has it wait for what a request names, and prepares what gets its fence.
+    ///
+    /// # Errors
+    ///
+    /// See [`Caller::sync`].
+    pub(crate) fn sync<'f>(
+        &mut self,
+        caller: &Caller<'_>,
+        fences: Fences<'f>,
+    ) -> Result<OutFences<'f>> {
+        // SAFETY: It isn't armed.
+        unsafe { caller.sync(fences, self.job.as_raw()) }
+    }
+
     /// Says what there is to do, and starts the job's fences: the point of no return.
     ///
     /// Jobs of one queue are armed and pushed in the same order: it is locked.

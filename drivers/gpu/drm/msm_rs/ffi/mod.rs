@@ -7,8 +7,9 @@
 //!   [`mappings`]: its VMAs. [`kms`]: the display's VM.
 //! - [`caller`]: who calls an ioctl, and what all requests may name. [`fences`]: in- and
 //!   out-fences.
-//! - [`vm_bind_request`]: a VM_BIND request. [`submit`]: a SUBMIT request, and the submit that C
-//!   runs.
+//! - [`vm_bind_request`]: a VM_BIND request. [`submit_request`]: a SUBMIT request. [`user_array`]:
+//!   the arrays that they name.
+//! - [`submit`]: the submit that C runs.
 //! - [`queue`]: submitqueues and their lock. [`jobs`]: bind jobs as the scheduler knows them.
 //! - [`vm`]: the VM that C and Rust share. [`vma`]: what Rust keeps of its VMAs. [`closed`]: how
 //!   many closed ones there are.
@@ -41,6 +42,8 @@ pub(crate) mod root;
 pub(crate) mod seq;
 pub(crate) mod smmu;
 pub(crate) mod submit;
+pub(crate) mod submit_request;
+pub(crate) mod user_array;
 pub(crate) mod vm;
 pub(crate) mod vm_bind_request;
 pub(crate) mod vma;

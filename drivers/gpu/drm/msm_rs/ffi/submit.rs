@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A SUBMIT request, and `struct msm_gem_submit`, which C runs.
+//! `struct msm_gem_submit`, which C runs.
 
 use core::{
     mem::ManuallyDrop,
-    ops::Deref,
     ptr::{
         null_mut,
         NonNull, //
@@ -18,12 +17,7 @@ use core::{
 use kernel::{
     prelude::*,
     sync::aref::ARef,
-    transmute::FromBytes,
-    types::Opaque,
-    uaccess::{
-        UserPtr,
-        UserSlice, //
-    },
+    types::Opaque, //
 };
 
 use super::{
@@ -31,269 +25,30 @@ use super::{
     bo::Bo,
     caller::{
         Caller,
-        Named,
+        Fences,
         OutFences, //
     },
-    fences::SyncobjArray,
     module::InUse,
     queue::{
         Queue,
-        QueueKind,
         QueueLocked, //
     },
+    submit_request::RawBo,
+    user_array::UserArray,
     vm::Managed, //
 };
 use crate::{
     gpuvm_rs::{
         fence::Fence,
         gem::ObjLocked,
-        lru::LruGuard,
         vm::VmBo, //
     },
     pure::submit::{
-        self,
         BoFlags,
         Cmd,
-        Place,
-        RawCmd,
-        RawReloc, //
+        Place, //
     },
 };
-
-const _: () = {
-    assert!(submit::CMD_BUF == bindings::MSM_SUBMIT_CMD_BUF);
-    assert!(submit::CMD_IB_TARGET_BUF == bindings::MSM_SUBMIT_CMD_IB_TARGET_BUF);
-    assert!(submit::CMD_CTX_RESTORE_BUF == bindings::MSM_SUBMIT_CMD_CTX_RESTORE_BUF);
-    assert!(submit::BO_READ == bindings::MSM_SUBMIT_BO_READ);
-    assert!(submit::BO_WRITE == bindings::MSM_SUBMIT_BO_WRITE);
-    assert!(submit::BO_DUMP == bindings::MSM_SUBMIT_BO_DUMP);
-    assert!(submit::BO_NO_IMPLICIT == bindings::MSM_SUBMIT_BO_NO_IMPLICIT);
-};
-
-/// All flags of a request that are known.
-const FLAGS: u32 = bindings::MSM_SUBMIT_NO_IMPLICIT
-    | bindings::MSM_SUBMIT_FENCE_FD_IN
-    | bindings::MSM_SUBMIT_FENCE_FD_OUT
-    | bindings::MSM_SUBMIT_SUDO
-    | bindings::MSM_SUBMIT_SYNCOBJ_IN
-    | bindings::MSM_SUBMIT_SYNCOBJ_OUT
-    | bindings::MSM_SUBMIT_FENCE_SN_IN;
-
-/// The bits of a request's flags that name a pipe, see `MSM_PIPE_ID()`.
-const PIPE: u32 = 0xffff;
-
-// SAFETY: Integers without padding.
-unsafe impl FromBytes for bindings::drm_msm_gem_submit_bo {}
-// SAFETY: Integers, and a union of two of one size, without padding.
-unsafe impl FromBytes for bindings::drm_msm_gem_submit_cmd {}
-// SAFETY: Integers without padding.
-unsafe impl FromBytes for bindings::drm_msm_gem_submit_reloc {}
-
-/// Calls `f` with each of the `nr` elements of an array in userspace, until one returns an error.
-/// Many are read at a time.
-///
-/// # Errors
-///
-/// `EFAULT`.
-fn read_elements<T: FromBytes>(array: u64, nr: u32, mut f: impl FnMut(u32, T) -> Result) -> Result {
-    const CHUNK: usize = 8;
-
-    let mut i = 0;
-    while nr - i >= CHUNK as u32 {
-        let chunk: [T; CHUNK] = read_element(array, i / CHUNK as u32)?;
-        for element in chunk {
-            f(i, element)?;
-            i += 1;
-        }
-    }
-    while i < nr {
-        f(i, read_element(array, i)?)?;
-        i += 1;
-    }
-    Ok(())
-}
-
-/// Reads element `i` of an array in userspace.
-fn read_element<T: FromBytes>(array: u64, i: u32) -> Result<T> {
-    let addr = array
-        .checked_add(u64::from(i) * size_of::<T>() as u64)
-        .ok_or(EFAULT)?;
-    UserSlice::new(UserPtr::from_addr(addr as usize), size_of::<T>())
-        .reader()
-        .read::<T>()
-}
-
-/// A SUBMIT request.
-pub(crate) struct SubmitRequest<'a> {
-    caller: Caller<'a>,
-    args: &'a mut bindings::drm_msm_gem_submit,
-}
-
-impl<'a> Deref for SubmitRequest<'a> {
-    type Target = Caller<'a>;
-
-    fn deref(&self) -> &Caller<'a> {
-        &self.caller
-    }
-}
-
-impl<'a> SubmitRequest<'a> {
-    /// Checks what doesn't depend on tables and commands.
-    ///
-    /// # Errors
-    ///
-    /// See [`Caller::new`]; `EINVAL` for unknown flags, another pipe, or SUDO without the right to
-    /// it.
-    ///
-    /// # Safety
-    ///
-    /// The arguments are those of an ioctl in progress, whose argument is a `drm_msm_gem_submit`.
-    pub(crate) unsafe fn new(
-        dev: *mut bindings::drm_device,
-        data: *mut core::ffi::c_void,
-        file: *mut bindings::drm_file,
-    ) -> Result<Self> {
-        // SAFETY: An ioctl in progress, by the caller's promise.
-        let caller = unsafe { Caller::new(dev, file) }?;
-        // SAFETY: Its argument, which is nobody else's.
-        let args = unsafe { &mut *data.cast::<bindings::drm_msm_gem_submit>() };
-        if args.pad != 0 {
-            return Err(caller.invalid(fmt!("pad isn't zero")));
-        }
-        if args.flags & PIPE != bindings::MSM_PIPE_3D0 {
-            return Err(caller.invalid(fmt!("invalid pipe")));
-        }
-        if args.flags & !PIPE & !FLAGS != 0 {
-            return Err(caller.invalid(fmt!("invalid flags: {:x}", args.flags)));
-        }
-        // SAFETY: Looks at the kernel's configuration and the task's capabilities.
-        let may_sudo = || unsafe { bindings::msm_rs_may_sudo() };
-        if args.flags & bindings::MSM_SUBMIT_SUDO != 0 && !may_sudo() {
-            return Err(caller.invalid(fmt!("SUDO isn't allowed")));
-        }
-        Ok(Self { caller, args })
-    }
-
-    fn has(&self, flag: u32) -> bool {
-        self.args.flags & flag != 0
-    }
-
-    /// The queue that the request is for.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT`, `EINVAL`.
-    pub(crate) fn queue(&self) -> Result<Queue> {
-        self.caller.queue(self.args.queueid, QueueKind::Gpu)
-    }
-
-    /// How many entries the BO table has.
-    pub(crate) fn nr_bos(&self) -> u32 {
-        self.args.nr_bos
-    }
-
-    /// How many command streams there are.
-    pub(crate) fn nr_cmds(&self) -> u32 {
-        self.args.nr_cmds
-    }
-
-    /// Reads command stream `i`.
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT`.
-    pub(crate) fn cmd(&self, i: u32) -> Result<RawCmd> {
-        let cmd: bindings::drm_msm_gem_submit_cmd = read_element(self.args.cmds, i)?;
-        Ok(RawCmd {
-            kind: cmd.type_,
-            index: cmd.submit_idx,
-            offset: cmd.submit_offset,
-            size: cmd.size,
-            nr_relocs: cmd.nr_relocs,
-            // SAFETY: Both variants are the same integer.
-            address: unsafe { cmd.__bindgen_anon_1.iova },
-        })
-    }
-
-    /// Reads relocation `i` of those at `address`.
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT`.
-    pub(crate) fn reloc(&self, address: u64, i: u32) -> Result<RawReloc> {
-        let reloc: bindings::drm_msm_gem_submit_reloc = read_element(address, i)?;
-        Ok(RawReloc {
-            submit_offset: reloc.submit_offset,
-            or: reloc.or,
-            shift: reloc.shift,
-            index: reloc.reloc_idx,
-            offset: reloc.reloc_offset,
-        })
-    }
-
-    /// Whether this GPU's userspace may ask for relocations.
-    pub(crate) fn allows_relocs(&self) -> bool {
-        // SAFETY: The GPU is alive, by `Caller`'s invariant; the field never changes.
-        unsafe { (*self.gpu()).allow_relocs }
-    }
-
-    /// Whether the submit waits for the fences of its BOs.
-    pub(crate) fn implicit_sync(&self) -> bool {
-        !self.has(bindings::MSM_SUBMIT_NO_IMPLICIT)
-    }
-
-    /// Lets `submit` wait for what the request names, and prepares what gets its fence.
-    ///
-    /// # Errors
-    ///
-    /// See [`Caller::sync`].
-    pub(crate) fn sync(&self, submit: &mut Submit) -> Result<OutFences> {
-        let args = &self.args;
-        let array = |flag, addr, nr| {
-            if self.has(flag) {
-                SyncobjArray {
-                    addr,
-                    nr,
-                    stride: args.syncobj_stride,
-                }
-            } else {
-                SyncobjArray::default()
-            }
-        };
-        let named = Named {
-            in_fence: self
-                .has(bindings::MSM_SUBMIT_FENCE_FD_IN)
-                .then_some(args.fence_fd),
-            out_fence: self.has(bindings::MSM_SUBMIT_FENCE_FD_OUT),
-            in_syncobjs: array(
-                bindings::MSM_SUBMIT_SYNCOBJ_IN,
-                args.in_syncobjs,
-                args.nr_in_syncobjs,
-            ),
-            out_syncobjs: array(
-                bindings::MSM_SUBMIT_SYNCOBJ_OUT,
-                args.out_syncobjs,
-                args.nr_out_syncobjs,
-            ),
-        };
-        // SAFETY: The submit isn't armed.
-        unsafe { self.caller.sync(&named, submit.job()) }
-    }
-
-    /// Tells of the submit's fence. Its number, and the descriptor of its file, go to userspace.
-    pub(crate) fn tell(&mut self, out_fences: OutFences, fence: ARef<Fence>, number: u32) {
-        self.args.fence = number;
-        if let Some(fd) = out_fences.tell(fence) {
-            self.args.fence_fd = fd;
-        }
-    }
-
-    /// Locks the device's LRUs.
-    pub(crate) fn lock_lru(&self) -> LruGuard<'_> {
-        // SAFETY: The device is alive, by `Caller`'s invariant.
-        unsafe { LruGuard::new(self.dev()) }
-    }
-}
 
 /// A BO that a submit lists, where C keeps it.
 ///
@@ -366,37 +121,44 @@ impl Entry {
 pub(crate) struct Submit(NonNull<bindings::msm_gem_submit>);
 
 impl Submit {
-    /// A submit to `queue`, with room for the request's BOs and commands, and none in it.
+    /// A submit to `queue`, with room for so many BOs and commands, and none in it. The commands
+    /// are privileged if it is for `sudo`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, also for more BOs and commands than fit one allocation; `ENOENT` for a queue
     /// without a scheduler.
-    pub(crate) fn new(req: &SubmitRequest<'_>, queue: &Queue) -> Result<Self> {
+    pub(crate) fn new(
+        caller: &Caller<'_>,
+        queue: &Queue,
+        nr_bos: u32,
+        nr_cmds: u32,
+        sudo: bool,
+    ) -> Result<Self> {
         static IDENT: AtomicU32 = AtomicU32::new(0);
 
-        let (nr_bos, nr_cmds) = (req.args.nr_bos, req.args.nr_cmds);
         // SAFETY: The queue is alive, by our reference. On failure nothing is left.
-        let raw =
-            unsafe { bindings::msm_rs_submit_alloc(nr_bos, nr_cmds, queue.raw(), req.client_id()) };
+        let raw = unsafe {
+            bindings::msm_rs_submit_alloc(nr_bos, nr_cmds, queue.raw(), caller.client_id())
+        };
         let raw = NonNull::new(kernel::error::from_err_ptr(raw)?).ok_or(ENOMEM)?;
         // INVARIANT: It was made with one reference.
         let this = Self(raw);
         // SAFETY: As above; the number never changes.
         let ring_nr = unsafe { (*queue.raw()).ring_nr };
         // SAFETY: The GPU is alive, by `Caller`'s invariant; its rings never change.
-        let ring = unsafe { (*req.gpu()).rb[ring_nr as usize] };
+        let ring = unsafe { (*caller.gpu()).rb[ring_nr as usize] };
         {
             // SAFETY: Ours alone. What it keeps a pointer to lives as long as the queue, of which
             // it gets a reference.
             let submit = unsafe { &mut *raw.as_ptr() };
             submit.queue = queue.clone().into_raw();
-            submit.dev = req.dev();
-            submit.gpu = req.gpu();
-            submit.vm = req.any_vm().as_raw();
+            submit.dev = caller.dev();
+            submit.gpu = caller.gpu();
+            submit.vm = caller.any_vm().as_raw();
             submit.ring = ring;
             submit.ident = IDENT.fetch_add(1, Ordering::Relaxed);
-            submit.set_in_rb(req.has(bindings::MSM_SUBMIT_SUDO));
+            submit.set_in_rb(sudo);
         }
         // What it waits for may signal long after the file was closed.
         InUse::new().leave();
@@ -409,35 +171,46 @@ impl Submit {
         self.0.as_ptr()
     }
 
-    /// Reads the request's BO table and looks up the BOs. For a submit that lists none yet.
+    /// Has it wait for what a request names, and prepares what gets its fence.
+    ///
+    /// # Errors
+    ///
+    /// See [`Caller::sync`].
+    pub(crate) fn sync<'f>(
+        &mut self,
+        caller: &Caller<'_>,
+        fences: Fences<'f>,
+    ) -> Result<OutFences<'f>> {
+        // SAFETY: It isn't armed.
+        unsafe { caller.sync(fences, self.job()) }
+    }
+
+    /// Reads the BO table and looks up the BOs, for which there is room. For a submit that lists
+    /// none yet.
     ///
     /// # Errors
     ///
     /// `EFAULT`; `EINVAL` for flags that make no sense or an unknown handle.
-    pub(crate) fn list_bos(&mut self, req: &SubmitRequest<'_>) -> Result {
-        let nr = req.nr_bos();
+    pub(crate) fn list_bos(&mut self, caller: &Caller<'_>, bos: &UserArray<RawBo>) -> Result {
+        let nr = bos.len();
         if nr == 0 {
             return Ok(());
         }
         let submit = self.raw();
         // SAFETY: Ours, by the type invariant.
-        let bos = unsafe { &raw mut (*submit).bos }.cast::<RawEntry>();
+        let entries = unsafe { &raw mut (*submit).bos }.cast::<RawEntry>();
         // SAFETY: `msm_rs_submit_alloc()` made room for what the request has.
-        let slot = |i: u32| unsafe { bos.add(i as usize) };
-        read_elements(
-            req.args.bos,
-            nr,
-            |i, bo: bindings::drm_msm_gem_submit_bo| {
-                let flags = BoFlags::new(bo.flags)
-                    .ok_or_else(|| req.invalid(fmt!("BO {i}: invalid flags: {:x}", bo.flags)))?;
-                // SAFETY: Ours alone; zeroed by `msm_rs_submit_alloc()`.
-                let entry = unsafe { &mut *slot(i) };
-                entry.flags = flags.bits();
-                entry.__bindgen_anon_1.handle = bo.handle;
-                Ok(())
-            },
-        )?;
-        let handles = req.handles();
+        let slot = |i: u32| unsafe { entries.add(i as usize) };
+        bos.for_each(|i, bo| {
+            let flags = BoFlags::new(bo.flags)
+                .ok_or_else(|| caller.invalid(fmt!("BO {i}: invalid flags: {:x}", bo.flags)))?;
+            // SAFETY: Ours alone; zeroed by `msm_rs_submit_alloc()`.
+            let entry = unsafe { &mut *slot(i) };
+            entry.flags = flags.bits();
+            entry.__bindgen_anon_1.handle = bo.handle;
+            Ok(())
+        })?;
+        let handles = caller.handles();
         for i in 0..nr {
             // SAFETY: Ours alone, and filled in above.
             let entry = unsafe { &mut *slot(i) };
@@ -445,7 +218,7 @@ impl Submit {
             let handle = unsafe { entry.__bindgen_anon_1.handle };
             let Some(bo) = handles.find(handle) else {
                 drop(handles);
-                return Err(req.invalid(fmt!("BO {i}: invalid handle {handle}")));
+                return Err(caller.invalid(fmt!("BO {i}: invalid handle {handle}")));
             };
             // INVARIANT: The entry owns the reference, and its flags were checked.
             entry.__bindgen_anon_1.obj = ARef::into_raw(bo).as_ptr().cast();
@@ -480,24 +253,21 @@ impl Submit {
         })
     }
 
-    /// Reserves the number by which userspace knows the fence: the one that the request names, or
-    /// the next.
+    /// Reserves the number by which userspace knows the fence: `wanted`, or the next.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC`; `EINVAL` for a named number that is in use, zero, or no positive `int`.
     pub(crate) fn reserve_fence_id(
         &self,
-        req: &SubmitRequest<'_>,
+        caller: &Caller<'_>,
+        wanted: Option<u32>,
         _queue: &QueueLocked<'_>,
     ) -> Result {
-        let wanted = if req.has(bindings::MSM_SUBMIT_FENCE_SN_IN) {
-            match i32::try_from(req.args.fence) {
-                Ok(id) if id > 0 => id,
-                _ => return Err(req.invalid(fmt!("invalid in-fence-sn"))),
-            }
-        } else {
-            0
+        let wanted = match wanted.map(i32::try_from) {
+            None => 0,
+            Some(Ok(id)) if id > 0 => id,
+            Some(_) => return Err(caller.invalid(fmt!("invalid in-fence-sn"))),
         };
         // SAFETY: Ours, and not armed.
         let id = unsafe { bindings::msm_rs_fence_id_reserve(self.raw(), wanted) };

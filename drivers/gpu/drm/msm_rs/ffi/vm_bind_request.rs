@@ -1,31 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A VM_BIND request: the ioctl's argument, and what it is about.
-
-use core::ops::Deref;
+//! A VM_BIND request: what the ioctl's argument says, as plain values.
 
 use kernel::{
     prelude::*,
-    sync::aref::ARef,
-    transmute::FromBytes,
-    uaccess::{
-        UserPtr,
-        UserSlice, //
-    },
+    transmute::FromBytes, //
 };
 
 use super::{
     bindings,
     caller::{
         Caller,
-        Named,
-        OutFences, //
+        Fences, //
     },
     fences::SyncobjArray,
-    jobs::{
-        BindQueue,
-        Jobs,
-        Work, //
+    user_array::{
+        Element,
+        UserArray, //
     },
     vm::{
         AnyVm,
@@ -33,11 +24,7 @@ use super::{
     },
 };
 use crate::{
-    gpuvm_rs::{
-        fence::Fence,
-        sched::PendingJob,
-        vm::GpuVm, //
-    },
+    gpuvm_rs::vm::GpuVm,
     pure::ops::{
         self,
         RawOp, //
@@ -51,22 +38,48 @@ const _: () = {
     assert!(ops::OP_DUMP == bindings::MSM_VM_BIND_OP_DUMP);
 };
 
+/// All flags of a request that are known.
+const FLAGS: u32 = bindings::MSM_VM_BIND_FENCE_FD_IN | bindings::MSM_VM_BIND_FENCE_FD_OUT;
+
 // SAFETY: Integers without padding.
 unsafe impl FromBytes for bindings::drm_msm_vm_bind_op {}
 
-/// A VM_BIND request.
-pub(crate) struct VmBindRequest<'a> {
-    caller: Caller<'a>,
-    args: &'a mut bindings::drm_msm_vm_bind,
-    vm: &'a GpuVm<Bind>,
+impl Element for RawOp {
+    type Raw = bindings::drm_msm_vm_bind_op;
+
+    fn from_raw(op: bindings::drm_msm_vm_bind_op) -> Self {
+        Self {
+            op: op.op,
+            handle: op.handle,
+            obj_offset: op.obj_offset,
+            iova: op.iova,
+            range: op.range,
+            flags: op.flags,
+            pad: op.pad,
+        }
+    }
 }
 
-impl<'a> Deref for VmBindRequest<'a> {
-    type Target = Caller<'a>;
+/// A VM_BIND request.
+pub(crate) struct VmBindRequest<'a> {
+    /// Whose it is.
+    pub(crate) caller: Caller<'a>,
+    /// The VM to change.
+    pub(crate) vm: &'a GpuVm<Bind>,
+    /// The id of the queue that it is for.
+    pub(crate) queue_id: u32,
+    /// What to do.
+    pub(crate) ops: RawOps,
+    /// What to wait for, and what gets the job's fence.
+    pub(crate) fences: Fences<'a>,
+}
 
-    fn deref(&self) -> &Caller<'a> {
-        &self.caller
-    }
+/// The ops of a request; none is a request for fences only.
+pub(crate) enum RawOps {
+    /// One, which was in the argument itself.
+    One(RawOp),
+    /// The others are read one by one.
+    Array(UserArray<RawOp>),
 }
 
 impl<'a> VmBindRequest<'a> {
@@ -74,7 +87,7 @@ impl<'a> VmBindRequest<'a> {
     ///
     /// # Errors
     ///
-    /// See [`Caller::new`]; `EINVAL` for an unknown flag or a context that isn't for VM_BIND.
+    /// See [`Caller::enter`]; `EINVAL` for an unknown flag or a context that isn't for VM_BIND.
     ///
     /// # Safety
     ///
@@ -84,99 +97,23 @@ impl<'a> VmBindRequest<'a> {
         data: *mut core::ffi::c_void,
         file: *mut bindings::drm_file,
     ) -> Result<Self> {
-        // SAFETY: An ioctl in progress, by the caller's promise.
-        let caller = unsafe { Caller::new(dev, file) }?;
-        // SAFETY: Its argument, which is nobody else's.
-        let args = unsafe { &mut *data.cast::<bindings::drm_msm_vm_bind>() };
+        // SAFETY: The caller's promise.
+        let entered = unsafe { Caller::enter::<bindings::drm_msm_vm_bind>(dev, data, file) };
+        let (caller, args) = entered?;
         let AnyVm::Bind(vm) = caller.any_vm() else {
             return Err(caller.invalid(fmt!("context does not support vmbind")));
         };
-        if args.flags & !(bindings::MSM_VM_BIND_FENCE_FD_IN | bindings::MSM_VM_BIND_FENCE_FD_OUT)
-            != 0
-        {
+        if args.flags & !FLAGS != 0 {
             return Err(caller.invalid(fmt!("invalid flags: {:x}", args.flags)));
         }
-        Ok(Self { caller, args, vm })
-    }
-
-    /// The VM to change.
-    pub(crate) fn vm(&self) -> &'a GpuVm<Bind> {
-        self.vm
-    }
-
-    /// How many ops there are; none is a request for fences only.
-    pub(crate) fn nr_ops(&self) -> u32 {
-        self.args.nr_ops
-    }
-
-    /// Bytes from one op to the next, if there are several.
-    pub(crate) fn op_stride(&self) -> u32 {
-        self.args.op_stride
-    }
-
-    /// Whether the ops don't overlap and are aligned.
-    pub(crate) fn stride_valid(&self) -> bool {
-        ops::stride_valid(
-            self.args.op_stride,
-            size_of::<bindings::drm_msm_vm_bind_op>() as u32,
-        )
-    }
-
-    /// Reads op number `i`. A single op is in the argument itself.
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT`.
-    pub(crate) fn op(&self, i: u32) -> Result<RawOp> {
-        let op = if self.args.nr_ops == 1 {
+        let ops = if args.nr_ops == 1 {
             // SAFETY: Both variants are integers; with one op, this is the one.
-            unsafe { self.args.__bindgen_anon_1.op }
+            RawOps::One(RawOp::from_raw(unsafe { args.__bindgen_anon_1.op }))
         } else {
             // SAFETY: As above.
-            let base = unsafe { self.args.__bindgen_anon_1.ops };
-            let addr = base
-                .checked_add(u64::from(i) * u64::from(self.args.op_stride))
-                .ok_or(EFAULT)?;
-            UserSlice::new(
-                UserPtr::from_addr(addr as usize),
-                size_of::<bindings::drm_msm_vm_bind_op>(),
-            )
-            .reader()
-            .read::<bindings::drm_msm_vm_bind_op>()?
+            let addr = unsafe { args.__bindgen_anon_1.ops };
+            RawOps::Array(UserArray::with_stride(addr, args.nr_ops, args.op_stride))
         };
-        Ok(RawOp {
-            op: op.op,
-            handle: op.handle,
-            obj_offset: op.obj_offset,
-            iova: op.iova,
-            range: op.range,
-            flags: op.flags,
-            pad: op.pad,
-        })
-    }
-
-    /// Whether the SMMU can map to nothing.
-    pub(crate) fn has_prr(&self) -> bool {
-        // SAFETY: The GPU is alive, by `Caller`'s invariant.
-        unsafe { bindings::adreno_smmu_has_prr(self.gpu()) }
-    }
-
-    /// The queue that the request is for.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT`, `EINVAL`.
-    pub(crate) fn queue(&self) -> Result<BindQueue<'a>> {
-        BindQueue::get(&self.caller, self.vm, self.args.queue_id)
-    }
-
-    /// Lets `job` wait for what the request names, and prepares what gets its fence.
-    ///
-    /// # Errors
-    ///
-    /// See [`Caller::sync`].
-    pub(crate) fn sync<W: Work>(&self, job: &mut PendingJob<Jobs<W>>) -> Result<OutFences> {
-        let args = &self.args;
         let has = |flag| args.flags & flag != 0;
         // Unlike SUBMIT, VM_BIND has no flags for the arrays: at address 0 there is none, whatever
         // the count says.
@@ -185,20 +122,48 @@ impl<'a> VmBindRequest<'a> {
             nr: if addr == 0 { 0 } else { nr },
             stride: args.syncobj_stride,
         };
-        let named = Named {
-            in_fence: has(bindings::MSM_VM_BIND_FENCE_FD_IN).then_some(args.fence_fd),
-            out_fence: has(bindings::MSM_VM_BIND_FENCE_FD_OUT),
-            in_syncobjs: array(args.in_syncobjs, args.nr_in_syncobjs),
-            out_syncobjs: array(args.out_syncobjs, args.nr_out_syncobjs),
-        };
-        // SAFETY: A pending job isn't armed.
-        unsafe { self.caller.sync(&named, job.as_raw()) }
+        Ok(Self {
+            caller,
+            vm,
+            queue_id: args.queue_id,
+            ops,
+            fences: Fences {
+                in_fence: has(bindings::MSM_VM_BIND_FENCE_FD_IN).then_some(args.fence_fd),
+                in_syncobjs: array(args.in_syncobjs, args.nr_in_syncobjs),
+                out_syncobjs: array(args.out_syncobjs, args.nr_out_syncobjs),
+                out_fence: has(bindings::MSM_VM_BIND_FENCE_FD_OUT).then_some(&mut args.fence_fd),
+            },
+        })
+    }
+}
+
+impl RawOps {
+    /// How many there are.
+    pub(crate) fn len(&self) -> u32 {
+        match self {
+            Self::One(_) => 1,
+            Self::Array(ops) => ops.len(),
+        }
     }
 
-    /// Tells of the job's fence. The descriptor of its file goes to userspace.
-    pub(crate) fn tell(&mut self, out_fences: OutFences, fence: ARef<Fence>) {
-        if let Some(fd) = out_fences.tell(fence) {
-            self.args.fence_fd = fd;
+    /// Bytes from one to the next, if they overlap or aren't aligned.
+    pub(crate) fn invalid_stride(&self) -> Option<u32> {
+        match self {
+            Self::Array(ops) if self.len() > 1 => Some(ops.stride()),
+            _ => None,
+        }
+        .filter(|&stride| !ops::stride_valid(stride, UserArray::<RawOp>::SIZE))
+    }
+
+    /// Reads op number `i`.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`.
+    pub(crate) fn get(&self, i: u32) -> Result<RawOp> {
+        match self {
+            Self::One(op) => Ok(*op),
+            Self::Array(ops) => ops.get(i),
         }
     }
 }

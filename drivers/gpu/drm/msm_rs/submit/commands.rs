@@ -10,11 +10,12 @@ use crate::{
         Vmap, //
     },
     ffi::{
+        caller::Caller,
         submit::{
             Entry,
             Submit, //
-            SubmitRequest,
         },
+        user_array::UserArray,
         vm::AnyVm,
     },
     gpuvm_rs::{
@@ -25,6 +26,8 @@ use crate::{
     pure::submit::{
         Cmd,
         Place,
+        RawCmd,
+        RawReloc,
         Reloc, //
     },
 };
@@ -43,19 +46,23 @@ pub(super) struct Relocations(List<(u32, List<Reloc>)>);
 /// # Errors
 ///
 /// `EFAULT`, `ENOMEM`, `EINVAL`.
-pub(super) fn parse(req: &SubmitRequest<'_>, submit: &mut Submit) -> Result<Relocations> {
-    let vm = req.any_vm();
+pub(super) fn parse(
+    caller: &Caller<'_>,
+    cmds: &UserArray<RawCmd>,
+    submit: &mut Submit,
+) -> Result<Relocations> {
+    let vm = caller.any_vm();
     let mut relocations = List::new();
     let mut relocs_left = MAX_RELOCS;
-    for i in 0..req.nr_cmds() {
-        let cmd = Cmd::parse(&req.cmd(i)?, matches!(vm, AnyVm::Bind(_)))
-            .map_err(|why| req.invalid(fmt!("cmd {i}: invalid {why:x?}")))?;
+    for i in 0..cmds.len() {
+        let cmd = Cmd::parse(&cmds.get(i)?, matches!(vm, AnyVm::Bind(_)))
+            .map_err(|why| caller.invalid(fmt!("cmd {i}: invalid {why:x?}")))?;
         match (cmd.place, vm) {
             (Place::Iova(iova), AnyVm::Bind(vm)) => {
                 // Beyond the VM are the kernel's own mappings.
                 let range = VaRange::new(iova, cmd.size.into());
                 if cmd.size != 0 && !range.is_some_and(|range| vm.range_valid(range)) {
-                    return Err(req.invalid(fmt!("cmd {i}: {iova:x} isn't in the VM")));
+                    return Err(caller.invalid(fmt!("cmd {i}: {iova:x} isn't in the VM")));
                 }
             }
             (
@@ -70,17 +77,19 @@ pub(super) fn parse(req: &SubmitRequest<'_>, submit: &mut Submit) -> Result<Relo
                 let entry = submit
                     .table()
                     .get(index as usize)
-                    .ok_or_else(|| req.invalid(fmt!("cmd {i}: no BO {index}")))?;
+                    .ok_or_else(|| caller.invalid(fmt!("cmd {i}: no BO {index}")))?;
                 let bo_size = entry.bo().gem().size();
                 if !cmd.fits(offset, bo_size) {
-                    return Err(req.invalid(fmt!(
+                    return Err(caller.invalid(fmt!(
                         "cmd {i}: {:x} bytes from {offset:x} don't fit {bo_size:x}",
                         cmd.size
                     )));
                 }
                 if nr_relocs != 0 {
                     relocs_left = relocs_left.checked_sub(nr_relocs as usize).ok_or(ENOMEM)?;
-                    let relocs = parse_relocs(req, address, nr_relocs, bo_size)?;
+                    let relocs = UserArray::new(address, nr_relocs);
+                    let nr_bos = submit.table().len() as u32;
+                    let relocs = parse_relocs(caller, &relocs, bo_size, nr_bos)?;
                     relocations.push((index, relocs), GFP_KERNEL | __GFP_NOWARN)?;
                 }
             }
@@ -129,22 +138,21 @@ impl Relocated<'_> {
     }
 }
 
-/// Reads and checks `nr` relocations at `address` in userspace, of commands in a BO of `bo_size`
-/// bytes.
+/// Reads and checks relocations of commands in a BO of `bo_size` bytes, one of `nr_bos`.
 fn parse_relocs(
-    req: &SubmitRequest<'_>,
-    address: u64,
-    nr: u32,
+    caller: &Caller<'_>,
+    array: &UserArray<RawReloc>,
     bo_size: u64,
+    nr_bos: u32,
 ) -> Result<List<Reloc>> {
-    if !req.allows_relocs() {
-        return Err(req.invalid(fmt!("relocs not allowed")));
+    if !caller.allows_relocs() {
+        return Err(caller.invalid(fmt!("relocs not allowed")));
     }
-    let mut relocs = List::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
+    let mut relocs = List::with_capacity(array.len() as usize, GFP_KERNEL | __GFP_NOWARN)?;
     let mut last = 0;
-    for i in 0..nr {
-        let reloc = Reloc::parse(&req.reloc(address, i)?, last, bo_size, req.nr_bos())
-            .map_err(|why| req.invalid(fmt!("reloc {i}: invalid {why:x?}")))?;
+    for i in 0..array.len() {
+        let reloc = Reloc::parse(&array.get(i)?, last, bo_size, nr_bos)
+            .map_err(|why| caller.invalid(fmt!("reloc {i}: invalid {why:x?}")))?;
         last = reloc.dword;
         relocs.push(reloc, GFP_KERNEL)?;
     }

@@ -15,16 +15,24 @@ mod commands;
 mod table;
 
 use kernel::{
-    prelude::*, //
+    prelude::*,
+    sync::aref::ARef, //
 };
 
 use crate::{
     ffi::{
-        caller::OutFences,
-        queue::Queue,
-        submit::{
-            Submit, //
-            SubmitRequest,
+        caller::{
+            Caller,
+            OutFences, //
+        },
+        queue::{
+            Queue,
+            QueueKind, //
+        },
+        submit::Submit,
+        submit_request::{
+            FenceNumber,
+            SubmitRequest, //
         },
         vm::{
             AnyVm,
@@ -37,6 +45,7 @@ use crate::{
             Exec,
             Slots, //
         },
+        fence::Fence,
         vm::GpuVm, //
     },
 };
@@ -48,32 +57,74 @@ use table::Placed;
 /// # Errors
 ///
 /// As the UAPI says; then nothing has changed.
-pub(crate) fn submit(req: &mut SubmitRequest<'_>) -> Result {
-    let queue = req.queue()?;
-    if matches!(req.any_vm(), AnyVm::Bind(_)) && req.nr_bos() != 0 {
-        return Err(req.invalid(fmt!("a VM_BIND context has no BO table")));
+pub(crate) fn submit(request: SubmitRequest<'_>) -> Result {
+    let SubmitRequest {
+        caller,
+        queue_id,
+        bos,
+        cmds,
+        sudo,
+        implicit_sync,
+        fences,
+        number,
+    } = request;
+    let queue = caller.queue(queue_id, QueueKind::Gpu)?;
+    if matches!(caller.any_vm(), AnyVm::Bind(_)) && bos.len() != 0 {
+        return Err(caller.invalid(fmt!("a VM_BIND context has no BO table")));
     }
 
-    let mut submit = Submit::new(req, &queue)?;
-    let out_fences = req.sync(&mut submit)?;
-    submit.list_bos(req)?;
-    let relocations = commands::parse(req, &mut submit)?;
+    let mut submit = Submit::new(&caller, &queue, bos.len(), cmds.len(), sudo)?;
+    let answer = Answer {
+        fences: submit.sync(&caller, fences)?,
+        number,
+    };
+    submit.list_bos(&caller, &bos)?;
+    let relocations = commands::parse(&caller, &cmds, &mut submit)?;
 
-    match req.any_vm() {
-        AnyVm::Managed(vm) => with_table(req, &queue, submit, out_fences, vm, &relocations),
-        AnyVm::Bind(vm) => with_all_mapped(req, &queue, submit, out_fences, vm),
+    match caller.any_vm() {
+        AnyVm::Managed(vm) => {
+            let work = WithTable {
+                vm,
+                relocations,
+                implicit_sync,
+            };
+            with_table(&caller, &queue, submit, &work, answer)
+        }
+        AnyVm::Bind(vm) => with_all_mapped(&caller, &queue, submit, vm, answer),
     }
+}
+
+/// What userspace is told when the submit is pushed.
+struct Answer<'a> {
+    fences: OutFences<'a>,
+    number: FenceNumber<'a>,
+}
+
+impl Answer<'_> {
+    /// Tells of the submit's fence, and its number.
+    fn tell(self, fence: ARef<Fence>, number: u32) {
+        self.number.tell(number);
+        self.fences.tell(fence);
+    }
+}
+
+/// What there is only for a context whose VM the kernel manages.
+struct WithTable<'a> {
+    vm: &'a GpuVm<Managed>,
+    relocations: Relocations,
+    /// Whether the submit waits for the fences of its BOs.
+    implicit_sync: bool,
 }
 
 /// Serves a request of a context whose VM the kernel manages.
 fn with_table(
-    req: &mut SubmitRequest<'_>,
+    caller: &Caller<'_>,
     queue: &Queue,
     mut submit: Submit,
-    out_fences: OutFences,
-    vm: &GpuVm<Managed>,
-    relocations: &Relocations,
+    work: &WithTable<'_>,
+    answer: Answer<'_>,
 ) -> Result {
+    let vm = work.vm;
     let queue_locked = queue.lock()?;
     let table = submit.table();
     pin_init::stack_pin_init!(let exec = Exec::interruptible(table.len() + 1));
@@ -89,16 +140,16 @@ fn with_table(
         .reserve_fences(Slots::ReadWrite)?;
     // No two BOs are the same if no two share a resv.
     if shared {
-        table::check_unique(table, req)?;
+        table::check_unique(table, caller)?;
     }
 
-    if req.implicit_sync() {
+    if work.implicit_sync {
         table::add_dependencies(&submit, &locked)?;
     }
     let placed = Placed::new(table, &locked.vm(vm).ok_or(EDEADLK)?, &locked)?;
-    let relocated = relocations.map(table, &locked)?;
-    let pinned = placed.pin(req);
-    submit.reserve_fence_id(req, &queue_locked)?;
+    let relocated = work.relocations.map(table, &locked)?;
+    let pinned = placed.pin(caller);
+    submit.reserve_fence_id(caller, answer.number.wanted, &queue_locked)?;
 
     // Nothing below can fail.
     relocated.write(table);
@@ -110,17 +161,17 @@ fn with_table(
     let fence = armed.finished();
     locked.attach_each(&fence, table::usages(armed.table()));
     let number = armed.push(&queue_locked);
-    req.tell(out_fences, fence, number);
+    answer.tell(fence, number);
     Ok(())
 }
 
 /// Serves a request of a VM_BIND context.
 fn with_all_mapped(
-    req: &mut SubmitRequest<'_>,
+    caller: &Caller<'_>,
     queue: &Queue,
     submit: Submit,
-    out_fences: OutFences,
     vm: &GpuVm<Bind>,
+    answer: Answer<'_>,
 ) -> Result {
     let queue_locked = queue.lock()?;
     pin_init::stack_pin_init!(let exec = Exec::interruptible(0));
@@ -134,7 +185,7 @@ fn with_all_mapped(
         return Err(EPIPE);
     }
     locked.validate(&locked.vm(vm).ok_or(EDEADLK)?)?;
-    submit.reserve_fence_id(req, &queue_locked)?;
+    submit.reserve_fence_id(caller, answer.number.wanted, &queue_locked)?;
 
     // Nothing below can fail.
     submit.dump();
@@ -142,6 +193,6 @@ fn with_all_mapped(
     let fence = armed.finished();
     locked.attach_bookkeep(&fence);
     let number = armed.push(&queue_locked);
-    req.tell(out_fences, fence, number);
+    answer.tell(fence, number);
     Ok(())
 }

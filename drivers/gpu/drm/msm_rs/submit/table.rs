@@ -11,10 +11,10 @@ use crate::{
             BoLocked,
             BoLru, //
         },
+        caller::Caller,
         submit::{
             Entry,
             Submit, //
-            SubmitRequest,
         },
         vm::Managed, //
     },
@@ -35,14 +35,14 @@ use crate::{
 /// # Errors
 ///
 /// `EALREADY`, `ENOMEM`.
-pub(super) fn check_unique(table: &[Entry], req: &SubmitRequest<'_>) -> Result {
+pub(super) fn check_unique(table: &[Entry], caller: &Caller<'_>) -> Result {
     let mut addresses = SmallVec::<_, 4>::with_capacity(table.len(), GFP_KERNEL | __GFP_NOWARN)?;
     for entry in table {
         addresses.push(core::ptr::from_ref(entry.bo()).addr(), GFP_KERNEL)?;
     }
     addresses.sort_unstable();
     if addresses.windows(2).any(|pair| pair[0] == pair[1]) {
-        req.note(fmt!("a BO is listed twice"));
+        caller.note(fmt!("a BO is listed twice"));
         return Err(EALREADY);
     }
     Ok(())
@@ -106,9 +106,9 @@ impl<'l> Placed<'l> {
 
     /// Pins all BOs, with the LRU lock taken once: pages were allocated before, which is not
     /// allowed under it.
-    pub(super) fn pin(self, req: &SubmitRequest<'_>) -> Pinned<'l> {
+    pub(super) fn pin(self, caller: &Caller<'_>) -> Pinned<'l> {
         if !self.table.is_empty() {
-            let lru = req.lock_lru();
+            let lru = caller.lock_lru();
             self.for_each(|bo| {
                 // It is the lock of the BOs' device.
                 if let Some(lru) = BoLru::of(bo, &lru) {
