@@ -84,13 +84,13 @@ impl BindOp {
 /// # Errors
 ///
 /// `EINVAL`, `EFAULT`, `ENOMEM`; `ERESTARTSYS` if the caller was killed.
-pub(super) fn parse(caller: &Caller<'_>, vm: &GpuVm<Bind>, ops: &RawOps) -> Result<Ops> {
-    let nr = ops.len();
+pub(super) fn parse(caller: &Caller<'_>, vm: &GpuVm<Bind>, raw: &RawOps) -> Result<Ops> {
+    let nr = raw.len();
     if nr > MAX_OPS {
         caller.note(fmt!("too many ops: {nr}"));
         return Err(ENOMEM);
     }
-    if let Some(stride) = ops.invalid_stride() {
+    if let Some(stride) = raw.invalid_stride() {
         return Err(caller.invalid(fmt!("invalid op_stride: {stride}")));
     }
     let mut result = Ops::with_capacity(nr as usize, GFP_KERNEL | __GFP_NOWARN)?;
@@ -98,7 +98,7 @@ pub(super) fn parse(caller: &Caller<'_>, vm: &GpuVm<Bind>, ops: &RawOps) -> Resu
     let mut entries = 0u64;
     for i in 0..nr {
         not_killed()?;
-        let op = Op::parse(&ops.get(i)?)
+        let op = Op::parse(&raw.get(i)?)
             .map_err(|why| caller.invalid(fmt!("op {i}: invalid {why:x?}")))?;
         let outside =
             || caller.invalid(fmt!("op {i}: invalid range: {:x}, {:x}", op.iova, op.range));
