@@ -90,10 +90,71 @@ pub(super) struct SyncobjArray {
     pub(super) stride: u32,
 }
 
-/// The syncobjs that a job waits for and that are to be reset once it is pushed.
-pub(super) struct InSyncobjs {
-    array: NonNull<*mut bindings::drm_syncobj>,
+/// What C keeps of each syncobj that it has parsed.
+pub(super) trait Parsed: Sized {
+    /// Frees an array of them.
+    ///
+    /// # Safety
+    ///
+    /// C made it, of `nr` entries, and it isn't used any more.
+    unsafe fn free(array: *mut Self, nr: u32);
+}
+
+/// Syncobjs that a request names.
+///
+/// # Invariants
+///
+/// C made the array, of `nr` entries, and it is ours to free.
+pub(super) struct Syncobjs<T: Parsed> {
+    array: NonNull<T>,
     nr: u32,
+}
+
+/// The syncobjs that a job waits for and that are to be reset once it is pushed.
+pub(super) type InSyncobjs = Syncobjs<*mut bindings::drm_syncobj>;
+
+/// The syncobjs that get the job's fence.
+pub(super) type OutSyncobjs = Syncobjs<bindings::msm_syncobj_post_dep>;
+
+impl<T: Parsed> Syncobjs<T> {
+    /// Those of `from`, of which `parse` makes an array. `None` if there are none.
+    ///
+    /// # Errors
+    ///
+    /// That of `parse`.
+    ///
+    /// # Safety
+    ///
+    /// `parse` is a function of C's that returns an array of as many entries, NULL, or an errno.
+    unsafe fn new(from: SyncobjArray, parse: impl FnOnce() -> *mut T) -> Result<Option<Self>> {
+        if from.nr == 0 {
+            return Ok(None);
+        }
+        let array = kernel::error::from_err_ptr(parse())?;
+        // INVARIANT: The caller's promise.
+        Ok(NonNull::new(array).map(|array| Self { array, nr: from.nr }))
+    }
+}
+
+impl<T: Parsed> Drop for Syncobjs<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant; it isn't used any more.
+        unsafe { T::free(self.array.as_ptr(), self.nr) };
+    }
+}
+
+impl Parsed for *mut bindings::drm_syncobj {
+    unsafe fn free(array: *mut Self, nr: u32) {
+        // SAFETY: References or NULLs, by the caller's promise.
+        unsafe { bindings::msm_rs_syncobjs_free(array, nr) };
+    }
+}
+
+impl Parsed for bindings::msm_syncobj_post_dep {
+    unsafe fn free(array: *mut Self, nr: u32) {
+        // SAFETY: The caller's promise.
+        unsafe { bindings::msm_rs_post_deps_free(array, nr) };
+    }
 }
 
 impl InSyncobjs {
@@ -112,41 +173,20 @@ impl InSyncobjs {
         job: *mut bindings::drm_sched_job,
         from: SyncobjArray,
     ) -> Result<Option<Self>> {
-        if from.nr == 0 {
-            return Ok(None);
-        }
-        // SAFETY: The caller's promise.
-        let array = kernel::error::from_err_ptr(unsafe {
-            bindings::msm_syncobj_parse_deps(
-                dev,
-                job,
-                file,
-                from.addr,
-                from.nr,
-                from.stride as usize,
-            )
-        })?;
-        Ok(NonNull::new(array).map(|array| Self { array, nr: from.nr }))
+        let (addr, nr, stride) = (from.addr, from.nr, from.stride as usize);
+        let parse = || {
+            // SAFETY: The caller's promise: device and file are the ioctl's, the job isn't armed.
+            unsafe { bindings::msm_syncobj_parse_deps(dev, job, file, addr, nr, stride) }
+        };
+        // SAFETY: That is such a function.
+        unsafe { Self::new(from, parse) }
     }
 
     /// Takes the fences out of those syncobjs that asked for it.
     pub(super) fn reset(&self) {
-        // SAFETY: From `parse()`, of `nr` entries.
+        // SAFETY: By the type invariant.
         unsafe { bindings::msm_syncobj_reset(self.array.as_ptr(), self.nr) };
     }
-}
-
-impl Drop for InSyncobjs {
-    fn drop(&mut self) {
-        // SAFETY: From `parse()`: an array of `nr` references or NULLs that is ours to free.
-        unsafe { bindings::msm_rs_syncobjs_free(self.array.as_ptr(), self.nr) };
-    }
-}
-
-/// The syncobjs that get the job's fence.
-pub(super) struct OutSyncobjs {
-    array: NonNull<bindings::msm_syncobj_post_dep>,
-    nr: u32,
 }
 
 impl OutSyncobjs {
@@ -165,34 +205,19 @@ impl OutSyncobjs {
         file: *mut bindings::drm_file,
         from: SyncobjArray,
     ) -> Result<Option<Self>> {
-        if from.nr == 0 {
-            return Ok(None);
-        }
-        // SAFETY: The caller's promise.
-        let array = kernel::error::from_err_ptr(unsafe {
-            bindings::msm_syncobj_parse_post_deps(
-                dev,
-                file,
-                from.addr,
-                from.nr,
-                from.stride as usize,
-            )
-        })?;
-        Ok(NonNull::new(array).map(|array| Self { array, nr: from.nr }))
+        let (addr, nr, stride) = (from.addr, from.nr, from.stride as usize);
+        let parse = || {
+            // SAFETY: The caller's promise: device and file are the ioctl's.
+            unsafe { bindings::msm_syncobj_parse_post_deps(dev, file, addr, nr, stride) }
+        };
+        // SAFETY: That is such a function.
+        unsafe { Self::new(from, parse) }
     }
 
     /// Gives them `fence`.
     pub(super) fn attach(&self, fence: &Fence) {
-        // SAFETY: From `parse()`, of `nr` entries.
-        unsafe {
-            bindings::msm_syncobj_process_post_deps(self.array.as_ptr(), self.nr, fence.as_raw())
-        };
-    }
-}
-
-impl Drop for OutSyncobjs {
-    fn drop(&mut self) {
-        // SAFETY: From `parse()`: an array of `nr` entries that is ours to free.
-        unsafe { bindings::msm_rs_post_deps_free(self.array.as_ptr(), self.nr) };
+        let array = self.array.as_ptr();
+        // SAFETY: By the type invariant; the fence is borrowed.
+        unsafe { bindings::msm_syncobj_process_post_deps(array, self.nr, fence.as_raw()) };
     }
 }
