@@ -61,7 +61,10 @@ mod cases {
         },
         ffi::{
             bo::Bo,
-            vm::Bind, //
+            vm::{
+                Bind,
+                Closing, //
+            },
         },
         gpuvm_rs::{
             exec::Exec,
@@ -837,7 +840,7 @@ mod cases {
             while let Some(done) = self.pending.pop() {
                 drop(done.retire(Unreachable::without_tables()));
             }
-            close::close(&self.vm);
+            close::close(&Closing::without_file(&self.vm));
         }
     }
 

@@ -23,7 +23,10 @@ mod cases {
         entry::test_device::Device,
         ffi::{
             bo::Bo,
-            vm::Bind, //
+            vm::{
+                Bind,
+                Closing, //
+            },
         },
         gpuvm_rs::{
             exec::Exec,
@@ -130,7 +133,7 @@ mod cases {
             assert!(!bo.lock().is_backed());
             for vm in &vms {
                 assert_eq!(mapped(vm, false)?, 0);
-                close::close(vm);
+                close::close(&Closing::without_file(vm));
             }
             drop(jobs);
         }
@@ -147,11 +150,12 @@ mod cases {
             let vm = device.new_bind_vm(START..START + SIZE, false);
             let bo = device.sized_bo(SIZE as usize, None);
             let job = map(&vm, &bo)?;
-            close::cancel(&vm);
+            let closing = Closing::without_file(&vm);
+            close::cancel(&closing);
             assert_eq!(evict(&bo), Err(EBUSY));
             assert!(bo.lock().is_backed());
             assert_eq!(mapped(&vm, false)?, 1);
-            close::close(&vm);
+            close::close(&closing);
             evict(&bo)?;
             assert!(!bo.lock().is_backed());
             drop(job);

@@ -8,6 +8,7 @@ use kernel::prelude::*;
 mod cases {
     use crate::{
         entry::test_device::Device,
+        ffi::vm::Closing,
         vm::close, //
     };
 
@@ -25,7 +26,7 @@ mod cases {
         // TTBR0 on; then off, by the GPU's going and not again by the last VM's end.
         assert_eq!(device.smmu_calls(), 1);
         for vm in [&one, &other] {
-            close::close(vm);
+            close::close(&Closing::without_file(vm));
         }
         drop(one);
         assert_eq!(device.smmu_calls(), 1);

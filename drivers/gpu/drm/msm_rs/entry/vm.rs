@@ -19,6 +19,7 @@ use crate::{
         vm::{
             self as ffi_vm,
             AnyVm,
+            Closing,
             Config, //
         },
     },
@@ -54,10 +55,12 @@ unsafe extern "C" fn msm_gem_vm_create(
 
 #[no_mangle]
 unsafe extern "C" fn msm_gem_vm_close(gpuvm: *mut bindings::drm_gpuvm) {
-    // SAFETY: C holds a reference. VMAs of managed VMs go with their handles.
+    // VMAs of managed VMs go with their handles.
+    // SAFETY: C holds a reference.
     if let AnyVm::Bind(bind) = unsafe { AnyVm::from_raw(gpuvm) } {
         bind.closed().set();
-        close::close(bind);
+        // SAFETY: C calls this when it closes the file, once.
+        close::close(&unsafe { Closing::assume(bind) });
     }
 }
 
@@ -65,7 +68,8 @@ unsafe extern "C" fn msm_gem_vm_close(gpuvm: *mut bindings::drm_gpuvm) {
 unsafe extern "C" fn msm_rs_vm_cancel(gpuvm: *mut bindings::drm_gpuvm) {
     // SAFETY: C holds a reference.
     if let AnyVm::Bind(bind) = unsafe { AnyVm::from_raw(gpuvm) } {
-        close::cancel(bind);
+        // SAFETY: C calls this when it closes the file, once, and before `msm_gem_vm_close()`.
+        close::cancel(&unsafe { Closing::assume(bind) });
     }
 }
 

@@ -6,7 +6,10 @@ use core::ptr::NonNull;
 
 use kernel::prelude::*;
 
-use super::bindings;
+use super::{
+    bindings,
+    vm::Closing, //
+};
 use crate::gpuvm_rs::sched;
 
 /// What a submitqueue is for.
@@ -101,11 +104,11 @@ impl Queue {
     /// Takes the queue's jobs off the scheduler. Those that haven't run never will; their fences
     /// are signalled with an error once what they wait for is signalled.
     ///
-    /// Only one thread may do that to a VM's queues, with no lock held: the one that closes the
-    /// file.
-    pub(crate) fn kill(&self) {
+    /// It is a queue of the VM that is being closed.
+    pub(crate) fn kill(&self, _closing: &Closing<'_>) {
         // SAFETY: `self` owns a reference, and so keeps the entity. Its scheduler is one that only
-        // the VM's queues use. A file is closed once, by one thread, see above.
+        // the VM's queues use, and `_closing` says that nobody else does this to them, nor holds a
+        // lock.
         unsafe { sched::kill(self.entity()) };
     }
 }

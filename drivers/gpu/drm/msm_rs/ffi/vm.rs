@@ -264,6 +264,34 @@ impl GpuVm<Bind> {
     }
 }
 
+/// Says that the file of a VM is being closed.
+///
+/// # Invariants
+///
+/// Nobody else closes it, and no lock is held. No requests come any more.
+pub(crate) struct Closing<'a>(&'a GpuVm<Bind>);
+
+impl<'a> Closing<'a> {
+    /// # Safety
+    ///
+    /// The type invariants hold.
+    pub(crate) unsafe fn assume(vm: &'a GpuVm<Bind>) -> Self {
+        // INVARIANT: The caller's promise.
+        Self(vm)
+    }
+
+    /// For KUnit tests, whose VMs have no file.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn without_file(vm: &'a GpuVm<Bind>) -> Self {
+        Self(vm)
+    }
+
+    /// Which VM.
+    pub(crate) fn vm(&self) -> &'a GpuVm<Bind> {
+        self.0
+    }
+}
+
 /// A VM of either kind, from C.
 #[derive(Clone, Copy)]
 pub(crate) enum AnyVm<'a> {

@@ -21,7 +21,10 @@ use crate::{
     ffi::{
         bo::Bo,
         module,
-        vm::Bind, //
+        vm::{
+            Bind,
+            Closing, //
+        },
     },
     gpuvm_rs::{
         exec::Exec,
@@ -35,7 +38,8 @@ use crate::{
 ///
 /// What they would have changed stays as it is until the page tables go ([`take_down`]), since the
 /// GPU may still use it.
-pub(crate) fn cancel(vm: &GpuVm<Bind>) {
+pub(crate) fn cancel(closing: &Closing<'_>) {
+    let vm = closing.vm();
     // Before the first of them is: its fence no longer keeps the shrinker from its BOs.
     vm.space().page_tables.lock().close();
     // No requests come any more, so that the list stays as it is. Killing waits for the job that is
@@ -46,15 +50,16 @@ pub(crate) fn cancel(vm: &GpuVm<Bind>) {
         pending.jobs.get(index).map(|job| job.slot.cancel())
     };
     for queue in (0..).map_while(queue_of).flatten() {
-        queue.kill();
+        queue.kill(closing);
     }
 }
 
 /// The file is closed: all mappings go, once the GPU is done with them.
 ///
 /// If it isn't, that happens on the reaper: whoever closes the file waits for nothing.
-pub(crate) fn close(vm: &GpuVm<Bind>) {
-    cancel(vm);
+pub(crate) fn close(closing: &Closing<'_>) {
+    cancel(closing);
+    let vm = closing.vm();
     if matches!(vm.gpu_busy(false), Ok(None)) {
         return take_down(vm);
     }
