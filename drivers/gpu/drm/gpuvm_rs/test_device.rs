@@ -113,8 +113,8 @@ impl TestVm {
         let private = Self::object(dev)?;
         let memory = KBox::<GpuVm<TestDriver>>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
         let vm: *mut bindings::drm_gpuvm = KBox::into_raw(memory).cast();
-        // SAFETY: Zeroed memory for a GPUVM, a device, an object, and callbacks of the same
-        // kind. The VM takes its own reference to the object, whose resv so is the VM's.
+        // SAFETY: Zeroed memory for a GPUVM, a device, an object, and callbacks of the same kind.
+        // The VM takes its own reference to the object, whose resv so is the VM's.
         unsafe {
             bindings::drm_gpuvm_init(
                 vm,
@@ -127,9 +127,10 @@ impl TestVm {
                 0,
                 0,
                 &GpuVm::<TestDriver>::OPS,
-            );
-            this.vm = NonNull::new(vm.cast()).map(|vm| ARef::from_raw(vm));
-        }
+            )
+        };
+        // SAFETY: It begins with one reference, which is ours.
+        this.vm = NonNull::new(vm.cast()).map(|vm| unsafe { ARef::from_raw(vm) });
         this.private = Some(private);
         Ok(this)
     }

@@ -200,11 +200,12 @@ mod cases {
         /// An object without pages, on no LRU.
         fn empty(&self) -> Result<ARef<GemObject>> {
             let size = PAGES as usize * PAGE_SIZE;
-            // SAFETY: The device and the counter are alive; the call returns a reference or NULL.
-            unsafe {
-                let obj = bindings::gpuvm_rs_toy_new(self.drm, size, self.state.alive.get());
-                Ok(ARef::from_raw(NonNull::new(obj.cast()).ok_or(ENOMEM)?))
-            }
+            let alive = self.state.alive.get();
+            // SAFETY: The device and the counter are alive.
+            let obj = unsafe { bindings::gpuvm_rs_toy_new(self.drm, size, alive) };
+            let obj = NonNull::new(obj.cast()).ok_or(ENOMEM)?;
+            // SAFETY: The call returns a reference or NULL.
+            Ok(unsafe { ARef::from_raw(obj) })
         }
 
         /// An object whose pages start with `tag` and their number.
@@ -244,14 +245,15 @@ mod cases {
         fn vm(&self, obj: &GemObject) -> Result<ARef<GpuVm<ToyVm>>> {
             const START: u64 = 0x10000;
             let memory = KBox::<GpuVm<ToyVm>>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
+            // SAFETY: The device is alive.
+            let private = unsafe { bindings::drm_gpuvm_resv_object_alloc(self.drm) };
+            if private.is_null() {
+                return Err(ENOMEM);
+            }
+            let vm: *mut bindings::drm_gpuvm = KBox::into_raw(memory).cast();
             // SAFETY: Zeroed memory for a GPUVM, a device, an object, and callbacks of the same
             // kind. The VM takes its own reference to the object.
-            let vm = unsafe {
-                let private = bindings::drm_gpuvm_resv_object_alloc(self.drm);
-                if private.is_null() {
-                    return Err(ENOMEM);
-                }
-                let vm: *mut bindings::drm_gpuvm = KBox::into_raw(memory).cast();
+            unsafe {
                 bindings::drm_gpuvm_init(
                     vm,
                     c"toy".as_char_ptr().cast(),
@@ -263,10 +265,13 @@ mod cases {
                     0,
                     0,
                     &GpuVm::<ToyVm>::OPS,
-                );
-                bindings::drm_gem_object_put(private);
-                ARef::from_raw(NonNull::new(vm.cast::<GpuVm<ToyVm>>()).ok_or(ENOMEM)?)
+                )
             };
+            // SAFETY: The reference that was made by allocating it.
+            unsafe { bindings::drm_gem_object_put(private) };
+            let vm = NonNull::new(vm.cast::<GpuVm<ToyVm>>()).ok_or(ENOMEM)?;
+            // SAFETY: It begins with one reference, which is ours.
+            let vm = unsafe { ARef::from_raw(vm) };
             pin_init::stack_pin_init!(let exec = Exec::interruptible(2));
             let locked = exec.lock_all(|a| {
                 a.lock_vm(&vm)?;
@@ -293,8 +298,10 @@ mod cases {
 
     /// The first word of a page.
     fn word<'a>(obj: &'a ObjLocked<'_>, page: u64) -> &'a Cell<u64> {
-        // SAFETY: Locked, with pages; nobody else writes them.
-        unsafe { &*bindings::gpuvm_rs_toy_word(obj.as_raw(), page).cast() }
+        // SAFETY: Locked, with pages.
+        let word = unsafe { bindings::gpuvm_rs_toy_word(obj.as_raw(), page) };
+        // SAFETY: As above; nobody else writes them.
+        unsafe { &*word.cast() }
     }
 
     fn is_resident(obj: &GemObject) -> bool {
@@ -311,10 +318,10 @@ mod cases {
     /// Attaches a fence.
     fn busy(obj: &GemObject) -> Result<ARef<Fence>> {
         let locked = obj.try_lock().ok_or(EBUSY)?;
-        // SAFETY: Locked; the fence is signalled before the object goes. The call returns a
-        // reference or NULL.
-        unsafe { Fence::from_owned(bindings::gpuvm_rs_test_fence_new(locked.as_raw())) }
-            .ok_or(ENOMEM)
+        // SAFETY: Locked; the fence is signalled before the object goes.
+        let fence = unsafe { bindings::gpuvm_rs_test_fence_new(locked.as_raw()) };
+        // SAFETY: The call returns a reference or NULL.
+        unsafe { Fence::from_owned(fence) }.ok_or(ENOMEM)
     }
 
     fn signal_in(fence: &Fence, ms: u32) {
@@ -580,12 +587,16 @@ mod cases {
     /// What reclaim calls.
     fn shrink(raw: *mut bindings::shrinker, gfp: u32, pages: usize) -> usize {
         let sc = Opaque::<bindings::shrink_control>::zeroed();
-        // SAFETY: Ours alone. A registered shrinker of ours.
-        as_reclaim(|| unsafe {
-            (*sc.get()).gfp_mask = gfp;
-            (*sc.get()).nr_to_scan = pages;
-            (*raw).scan_objects.unwrap()(raw, sc.get())
-        })
+        {
+            // SAFETY: Ours alone.
+            let sc = unsafe { &mut *sc.get() };
+            sc.gfp_mask = gfp;
+            sc.nr_to_scan = pages;
+        }
+        // SAFETY: A registered shrinker of ours.
+        let scan = unsafe { (*raw).scan_objects }.unwrap();
+        // SAFETY: As above.
+        as_reclaim(|| unsafe { scan(raw, sc.get()) })
     }
 
     #[test]
@@ -599,7 +610,9 @@ mod cases {
         let raw = registration.raw.as_ptr();
         let sc = Opaque::<bindings::shrink_control>::zeroed();
         // SAFETY: A registered shrinker of ours.
-        let count = unsafe { (*raw).count_objects.unwrap()(raw, sc.get()) };
+        let count = unsafe { (*raw).count_objects }.unwrap();
+        // SAFETY: As above.
+        let count = unsafe { count(raw, sc.get()) };
         assert_eq!(count, PAGES as usize);
         // Without I/O nothing can be swapped out.
         assert_eq!(shrink(raw, bindings::GPUVM_RS_GFP_NOIO, 1), SHRINK_STOP);

@@ -193,13 +193,12 @@ mod cases {
                         self.vmapped = true;
                         self.vaddr = true;
                         let word = vaddr.cast::<u64>().as_ptr();
-                        // SAFETY: Mapped until `vmap::put()`.
-                        unsafe {
-                            if self.marked {
-                                assert_eq!(word.read_volatile(), MARK);
-                            }
-                            word.write_volatile(MARK);
+                        if self.marked {
+                            // SAFETY: Mapped until `vmap::put()`.
+                            assert_eq!(unsafe { word.read_volatile() }, MARK);
                         }
+                        // SAFETY: As above.
+                        unsafe { word.write_volatile(MARK) };
                         self.marked = true;
                     }
                 }

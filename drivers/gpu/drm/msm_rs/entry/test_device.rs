@@ -3,6 +3,7 @@
 //! For KUnit tests: a device that is only as much of one as BOs need, see helpers/test_device.c.
 
 use core::{
+    mem::offset_of,
     ops::Range,
     ptr::NonNull, //
 };
@@ -26,7 +27,10 @@ use crate::{
             Managed, //
         },
     },
-    gpuvm_rs::vm::GpuVm,
+    gpuvm_rs::{
+        self,
+        vm::GpuVm, //
+    },
     pure::ops::PAGE_SIZE, //
 };
 
@@ -75,8 +79,10 @@ impl Device {
 
     /// The display's VM.
     pub(super) fn vm(&self) -> &GpuVm<Managed> {
+        // SAFETY: Alive.
+        let vm = unsafe { bindings::msm_rs_test_vm(self.0.as_ptr()) };
         // SAFETY: The device owns a reference.
-        unsafe { AnyVm::managed(bindings::msm_rs_test_vm(self.0.as_ptr())) }.unwrap()
+        unsafe { AnyVm::managed(vm) }.unwrap()
     }
 
     /// A file with a context that isn't for VM_BIND.
@@ -88,13 +94,12 @@ impl Device {
     /// A VM for VM_BIND at `iovas`, with a log or without. It goes before its device does.
     pub(crate) fn new_bind_vm(&self, iovas: Range<u64>, log: bool) -> ARef<GpuVm<Bind>> {
         let size = iovas.end - iovas.start;
-        // SAFETY: The device is alive. The call returns a reference to a VM that isn't managed, or
-        // an errno.
-        unsafe {
-            let vm = bindings::msm_rs_test_new_bind_vm(self.0.as_ptr(), iovas.start, size, log);
-            let vm = kernel::error::from_err_ptr(vm).unwrap();
-            ARef::from_raw(NonNull::new(vm.cast()).unwrap())
-        }
+        let device = self.0.as_ptr();
+        // SAFETY: Alive.
+        let vm = unsafe { bindings::msm_rs_test_new_bind_vm(device, iovas.start, size, log) };
+        let vm = kernel::error::from_err_ptr(vm).unwrap();
+        // SAFETY: The call returns a reference to a VM that isn't managed, or an errno.
+        unsafe { ARef::from_raw(NonNull::new(vm.cast()).unwrap()) }
     }
 
     /// The GPU's domain goes, as when its driver is unbound. VMs for VM_BIND may go later.
@@ -123,26 +128,29 @@ impl Device {
 
     /// Bytes of BOs that have pages.
     pub(super) fn resident(&self) -> u64 {
-        // SAFETY: Alive. A word that can be read at any time.
-        unsafe {
-            let private = ffi::private(self.drm());
-            (&raw const (*private).total_mem.counter).read_volatile() as u64
-        }
+        // SAFETY: Alive.
+        let counter = unsafe { &raw const (*self.private()).total_mem.counter };
+        // SAFETY: A word that can be read at any time.
+        unsafe { counter.read_volatile() as u64 }
+    }
+
+    fn private(&self) -> *mut bindings::msm_drm_private {
+        // SAFETY: Alive.
+        unsafe { ffi::private(self.drm()) }
     }
 
     /// Bytes of the BOs in an LRU.
     pub(super) fn in_lru(&self, lru: Lru) -> u64 {
-        // SAFETY: Alive. Words that can be read at any time.
-        let pages = unsafe {
-            let lrus = &raw const (*ffi::private(self.drm())).lru;
-            match lru {
-                Lru::Unbacked => (&raw const (*lrus).unbacked.count).read_volatile(),
-                Lru::Pinned => (&raw const (*lrus).pinned.count).read_volatile(),
-                Lru::WillNeed => (&raw const (*lrus).willneed.count).read_volatile(),
-                Lru::DontNeed => (&raw const (*lrus).dontneed.count).read_volatile(),
-            }
+        let offset = match lru {
+            Lru::Unbacked => offset_of!(bindings::msm_drm_private, lru.unbacked),
+            Lru::Pinned => offset_of!(bindings::msm_drm_private, lru.pinned),
+            Lru::WillNeed => offset_of!(bindings::msm_drm_private, lru.willneed),
+            Lru::DontNeed => offset_of!(bindings::msm_drm_private, lru.dontneed),
         };
-        pages as u64 * PAGE_SIZE
+        let lru: *mut bindings::drm_gem_lru = self.private().wrapping_byte_add(offset).cast();
+        // SAFETY: The device's, which is alive.
+        let pages = unsafe { gpuvm_rs::lru::Lru::from_raw(lru) }.pages();
+        pages * PAGE_SIZE
     }
 
     /// The next mapping fails.
@@ -210,13 +218,11 @@ pub(crate) fn vm_refs(vm: &GpuVm<Bind>) -> u32 {
 
 /// How many ops are to be planned, and the seed of the first.
 pub(crate) fn plan_ops() -> (u32, u32) {
-    // SAFETY: Reads module parameters.
-    unsafe {
-        (
-            bindings::msm_rs_test_plan_ops(),
-            bindings::msm_rs_test_plan_seed(),
-        )
-    }
+    // SAFETY: Reads a module parameter.
+    let ops = unsafe { bindings::msm_rs_test_plan_ops() };
+    // SAFETY: As above.
+    let seed = unsafe { bindings::msm_rs_test_plan_seed() };
+    (ops, seed)
 }
 
 /// `file`, of a test device that is alive, gets a handle for the BO.
@@ -239,8 +245,10 @@ pub(super) struct Client(NonNull<bindings::msm_rs_test_client>);
 impl Client {
     /// The context's VM.
     pub(super) fn vm(&self) -> &GpuVm<Managed> {
-        // SAFETY: Alive, with a reference to the VM.
-        unsafe { AnyVm::managed(bindings::msm_rs_test_client_vm(self.0.as_ptr())) }.unwrap()
+        // SAFETY: Alive.
+        let vm = unsafe { bindings::msm_rs_test_client_vm(self.0.as_ptr()) };
+        // SAFETY: The client has a reference.
+        unsafe { AnyVm::managed(vm) }.unwrap()
     }
 
     fn file(&self) -> *mut bindings::drm_file {
