@@ -267,7 +267,8 @@ pub unsafe fn fini(sched: *mut bindings::drm_gpu_scheduler) {
 /// `entity` is initialised and its scheduler was set up by [`init`]. Calls for entities of one
 /// scheduler don't overlap, and none comes from the scheduler's own workqueue.
 pub unsafe fn kill(entity: *mut bindings::drm_sched_entity) {
-    // SAFETY: Initialised, by the caller's promise. Only this function stops it.
+    // SAFETY: Initialised, by the caller's promise. Who else stops it, at the end of its file,
+    // doesn't do so at the same time.
     if unsafe { (*entity).stopped } {
         return;
     }

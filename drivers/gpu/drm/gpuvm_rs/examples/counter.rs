@@ -84,8 +84,27 @@ impl PinnedDrop for Entity {
     }
 }
 
+/// How many counters there are.
+static COUNTERS: AtomicU32 = AtomicU32::new(0);
+
+/// One of them.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        COUNTERS.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        COUNTERS.fetch_sub(1, Ordering::Release);
+    }
+}
+
 /// A scheduler with one entity, whose jobs count.
-#[pin_data(PinnedDrop)]
+#[pin_data]
 pub(super) struct Counter {
     // Dropped in this order.
     #[pin]
@@ -93,15 +112,13 @@ pub(super) struct Counter {
     #[pin]
     sched: Scheduler,
     count: AtomicU32,
+    _counted: Counted,
 }
 
 // SAFETY: Scheduler and entity lock what they share.
 unsafe impl Send for Counter {}
 // SAFETY: As above.
 unsafe impl Sync for Counter {}
-
-/// How many there are.
-static COUNTERS: AtomicU32 = AtomicU32::new(0);
 
 impl Counter {
     /// A counter at 0, for jobs of kind `B`.
@@ -110,7 +127,7 @@ impl Counter {
     ///
     /// `dev` outlives it.
     pub(super) unsafe fn new<B: Backend>(dev: *mut bindings::device) -> Result<Arc<Self>> {
-        let counter = Arc::pin_init(
+        Arc::pin_init(
             try_pin_init!(&this in Self {
                 // SAFETY: The caller's promise.
                 sched <- unsafe { Scheduler::new::<B>(dev) },
@@ -119,11 +136,10 @@ impl Counter {
                     Entity::new(Opaque::cast_into(&raw const (*this.as_ptr()).sched.raw))
                 },
                 count: AtomicU32::new(0),
+                _counted: Counted::new(),
             }? Error),
             GFP_KERNEL,
-        )?;
-        COUNTERS.fetch_add(1, Ordering::Relaxed);
-        Ok(counter)
+        )
     }
 
     /// The entity, as long as the counter is there.
@@ -140,15 +156,8 @@ impl Counter {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Whether there is none any more: those of jobs go a tick later.
+    /// Whether nothing is left of any: those of jobs go a tick later.
     pub(super) fn none_left() -> bool {
         COUNTERS.load(Ordering::Acquire) == 0
-    }
-}
-
-#[pinned_drop]
-impl PinnedDrop for Counter {
-    fn drop(self: Pin<&mut Self>) {
-        COUNTERS.fetch_sub(1, Ordering::Release);
     }
 }

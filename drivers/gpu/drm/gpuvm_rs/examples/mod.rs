@@ -132,9 +132,13 @@ mod cases {
         second.wait();
         assert_eq!(counter.count(), 2);
         drop(counter);
-        while !Counter::none_left() {
+        for _ in 0..10_000 {
+            if Counter::none_left() {
+                break;
+            }
             fsleep(Delta::from_millis(1));
         }
+        assert!(Counter::none_left());
         // SAFETY: Nothing refers to it, which is what is checked.
         let others = unsafe { bindings::gpuvm_rs_faux_free(faux, drm) };
         assert_eq!(others, 0);

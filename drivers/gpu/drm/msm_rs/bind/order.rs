@@ -5,11 +5,8 @@
 use kernel::prelude::*;
 
 use crate::{
-    ffi::jobs::Jobs,
-    gpuvm_rs::{
-        sched,
-        small_vec::SmallVec, //
-    },
+    ffi::jobs::Pending,
+    gpuvm_rs::small_vec::SmallVec,
     vm::{
         job::BindJob,
         state::{
@@ -37,7 +34,7 @@ use crate::{
 ///
 /// `ENOMEM`. The job may wait for some of them then.
 pub(super) fn after_earlier(
-    job: &mut sched::PendingJob<Jobs<BindJob>>,
+    job: &mut Pending<'_, BindJob>,
     pending: &mut PendingJobs,
     ranges: &mut Ranges,
 ) -> Result<bool> {

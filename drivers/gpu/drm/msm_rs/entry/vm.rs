@@ -39,7 +39,7 @@ unsafe extern "C" fn msm_gem_vm_create(
         let mmu = NonNull::new(kernel::error::from_err_ptr(mmu)?).ok_or(EINVAL)?;
         // SAFETY: C passes a device and a name that outlive the VM.
         let config = unsafe { Config::new(drm, name.cast(), va_start, va_size) };
-        // SAFETY: C passes page tables, and gives them away.
+        // SAFETY: C passes page tables, and gives them away, but a domain's only if this succeeds.
         let mmu = unsafe { VmMmu::take(mmu) };
         if managed {
             kinds::create_managed(&config, mmu)

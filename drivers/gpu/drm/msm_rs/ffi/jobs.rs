@@ -4,10 +4,7 @@
 
 use core::{
     marker::PhantomData,
-    ops::{
-        Deref,
-        DerefMut, //
-    },
+    ops::Deref, //
 };
 
 use kernel::{
@@ -31,6 +28,7 @@ use super::{
     vm::Bind, //
 };
 use crate::gpuvm_rs::{
+    fence::Fence,
     sched::{
         self,
         ArmedJob,
@@ -166,26 +164,27 @@ impl<W: Work> Pending<'_, W> {
         unsafe { caller.sync(fences, self.job.as_raw()) }
     }
 
+    /// See [`PendingJob::timeline`].
+    pub(crate) fn timeline(&self) -> u64 {
+        self.job.timeline()
+    }
+
+    /// See [`PendingJob::waits`].
+    pub(crate) fn waits(&self) -> bool {
+        self.job.waits()
+    }
+
+    /// See [`PendingJob::add_dependency`].
+    pub(crate) fn add_dependency(&mut self, fence: ARef<Fence>) -> Result {
+        self.job.add_dependency(fence)
+    }
+
     /// Says what there is to do, and starts the job's fences: the point of no return.
     ///
     /// Jobs of one queue are armed and pushed in the same order: it is locked.
     pub(crate) fn arm(self, load: W::Load) -> ArmedJob<Jobs<W>> {
         self.job.data().work.fill(self.queue.clone(), load);
         self.job.arm()
-    }
-}
-
-impl<W: Work> Deref for Pending<'_, W> {
-    type Target = PendingJob<Jobs<W>>;
-
-    fn deref(&self) -> &PendingJob<Jobs<W>> {
-        &self.job
-    }
-}
-
-impl<W: Work> DerefMut for Pending<'_, W> {
-    fn deref_mut(&mut self) -> &mut PendingJob<Jobs<W>> {
-        &mut self.job
     }
 }
 
@@ -197,12 +196,12 @@ impl<W: Work> DerefMut for Pending<'_, W> {
 ///
 /// # Safety
 ///
-/// The device is alive; the scheduler isn't moved until it is ended.
+/// The device is alive; the scheduler is zeroed, and isn't moved until it is ended.
 pub(crate) unsafe fn start<W: Work>(
     sched: *mut bindings::drm_gpu_scheduler,
     dev: *mut bindings::device,
 ) -> Result {
-    // SAFETY: Zeroed by `vm::create()`, in place until it is ended, and on a device that is alive,
-    // by the caller's promise.
+    // SAFETY: Zeroed, in place until it is ended, and on a device that is alive, by the caller's
+    // promise.
     unsafe { sched::init::<Jobs<W>>(sched, dev, c"msm-vm-bind", module::binds()) }
 }

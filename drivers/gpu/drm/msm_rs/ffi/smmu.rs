@@ -109,8 +109,8 @@ impl Entries for View {
         debug_assert!(index < ENTRIES);
         // SAFETY: A table has 512 entries; the index is masked to them.
         let place = unsafe { self.0.add(index % ENTRIES) };
-        // SAFETY: Whoever has a `View` holds the lock of the page tables that the table is in, see
-        // `Memory`.
+        // SAFETY: Whoever has a `View` holds the lock of the page tables that the table is in, or
+        // the table is nobody else's yet, see `Memory`.
         unsafe { place.read_volatile() }
     }
 
@@ -196,7 +196,8 @@ impl TableList {
 
     /// Adds a table that page tables have given up.
     pub(crate) fn push(&mut self, table: Unlinked) {
-        // SAFETY: It came from a list: page tables have no others. They name each once here.
+        // SAFETY: It came from a list, as all tables that are linked in others did. Page tables
+        // name each once here, and `tables::Teardown` holds back the root, which never was linked.
         unsafe { self.link(table.table().address()) };
     }
 

@@ -56,7 +56,7 @@ use crate::{
 ///
 /// A reference to the object, which is a [`Bo`], is owned, and one to the vm_bo, unless that is
 /// NULL: then the BO wasn't placed yet. The flags are [`BoFlags`]. It is looked at by the thread
-/// that makes the submit, and no more once that is pushed.
+/// that makes the submit, and once that is pushed by [`retire`] alone.
 #[repr(transparent)]
 pub(crate) struct Entry(Opaque<RawEntry>);
 

@@ -404,8 +404,8 @@ impl Config {
     }
 }
 
-/// Starts the scheduler of a VM, on a device, which is alive. It stays where it is until it is
-/// ended.
+/// Starts the scheduler of a VM, on a device, which is alive. It is zeroed, and stays where it is
+/// until it is ended.
 pub(crate) type StartScheduler =
     unsafe fn(*mut bindings::drm_gpu_scheduler, *mut bindings::device) -> Result;
 

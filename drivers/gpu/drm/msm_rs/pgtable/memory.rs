@@ -40,7 +40,8 @@ impl Table {
 
 /// A table that isn't linked any more, on its way to whoever frees it.
 ///
-/// Only [`super::PageTables`] makes them: one for each table that it unlinks, and forgets.
+/// Only [`super::PageTables`] makes them: one for each table that it unlinks, and forgets, and at
+/// the end one for the root.
 #[derive(Debug)]
 pub struct Unlinked(Table);
 
