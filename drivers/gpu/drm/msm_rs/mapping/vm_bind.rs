@@ -61,8 +61,9 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
 ///
 /// # Errors
 ///
-/// `EBUSY` if somebody has the page tables, or the VM is closing. Nothing has changed. `EINVAL` if they weren't changed
-/// whole, which can't happen as what they share is reserved: the pages must stay then.
+/// `EBUSY` if somebody has the page tables, or the VM is closing. Nothing has changed. `EINVAL` if
+/// they weren't changed whole, which can't happen as what they share is reserved: the pages must
+/// stay then.
 pub(crate) fn unmap_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, op: LogOp) -> Result {
     if !va.data().mapped().get(vm) {
         return Ok(());
