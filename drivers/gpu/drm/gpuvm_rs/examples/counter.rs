@@ -131,9 +131,11 @@ impl Counter {
             try_pin_init!(&this in Self {
                 // SAFETY: The caller's promise.
                 sched <- unsafe { Scheduler::new::<B>(dev) },
-                // SAFETY: Initialised above, and dropped after it.
-                entity <- unsafe {
-                    Entity::new(Opaque::cast_into(&raw const (*this.as_ptr()).sched.raw))
+                entity <- {
+                    // SAFETY: Memory for a counter, whose scheduler was initialised above.
+                    let sched = unsafe { &raw const (*this.as_ptr()).sched.raw };
+                    // SAFETY: It is dropped after the entity.
+                    unsafe { Entity::new(Opaque::cast_into(sched)) }
                 },
                 count: AtomicU32::new(0),
                 _counted: Counted::new(),
