@@ -76,8 +76,7 @@ pub(crate) fn fate(obj: &ObjLocked<'_>, lru: &LruLocked<'_>) -> Option<Fate> {
 ///
 /// # Errors
 ///
-/// `EBUSY` if somebody changes page tables that lead to it. It has its pages and all of its
-/// content.
+/// `EBUSY` as [`reclaim::evict`]. It has its pages and all of its content.
 pub(crate) fn evict(obj: &AllLocked<'_>, fate: Fate) -> Result {
     let bo = AllMappings::of(obj).ok_or(EINVAL)?;
     match fate {

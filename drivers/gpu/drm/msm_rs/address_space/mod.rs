@@ -108,7 +108,7 @@ pub(crate) enum Stage {
 }
 
 impl LoggedTables {
-    /// The VM's file is closed: the tables stay as they are until they go.
+    /// The VM's file is closed, and its jobs are about to be cancelled.
     pub(crate) fn close(&mut self) {
         if self.stage == Stage::InUse {
             self.stage = Stage::Closing;

@@ -29,17 +29,12 @@ impl<'l> AllMappings<'l> {
         BoLocked::of_object(obj).map(Self)
     }
 
-    /// Calls `managed` or `bind` with each VMA, whichever its VM is, until one returns an error:
-    /// then all VMAs count as evicted, and whoever uses them next looks whether they are.
-    ///
-    /// # Errors
-    ///
-    /// What they return; `EBUSY` if a VMA is mapped after that.
-    pub(crate) fn unmap_each(
+    /// Calls `managed` or `bind` with each VMA, whichever its VM is, until one returns an error.
+    fn each(
         &self,
         mut managed: impl FnMut(&VmLocked<'_, Managed>, &GpuVa<Managed>) -> Result,
         mut bind: impl FnMut(&VmLocked<'_, Bind>, &GpuVa<Bind>) -> Result,
-    ) -> Result<Unmapped<'_>> {
+    ) -> Result {
         let mut result = Ok(());
         self.obj().for_each_va(|va| {
             if result.is_err() {
@@ -55,17 +50,50 @@ impl<'l> AllMappings<'l> {
                     let vm = unsafe { VmLocked::assume(vm) };
                     // SAFETY: In the tree of a VM of that kind.
                     let va = unsafe { GpuVa::<Managed>::from_raw(va) };
-                    managed(&vm, va).and_then(|()| is_gone(va.data().mapped().get(&vm)))
+                    managed(&vm, va)
                 }
                 AnyVm::Bind(vm) => {
                     // SAFETY: As above.
                     let vm = unsafe { VmLocked::assume(vm) };
                     // SAFETY: As above.
                     let va = unsafe { GpuVa::<Bind>::from_raw(va) };
-                    bind(&vm, va).and_then(|()| is_gone(va.data().mapped().get(&vm)))
+                    bind(&vm, va)
                 }
             };
         });
+        result
+    }
+
+    /// Calls `f` with the VM of each VMA of a VM_BIND VM, until it returns an error.
+    ///
+    /// # Errors
+    ///
+    /// What it returns.
+    pub(crate) fn each_bind(&self, mut f: impl FnMut(&VmLocked<'_, Bind>) -> Result) -> Result {
+        self.each(|_, _| Ok(()), |vm, _| f(vm))
+    }
+
+    /// Calls `managed` or `bind` with each VMA, whichever its VM is, until one returns an error:
+    /// then all VMAs count as evicted, and whoever uses them next looks whether they are.
+    ///
+    /// # Errors
+    ///
+    /// What they return; `EBUSY` if a VMA is mapped after that.
+    pub(crate) fn unmap_each(
+        &self,
+        mut managed: impl FnMut(&VmLocked<'_, Managed>, &GpuVa<Managed>) -> Result,
+        mut bind: impl FnMut(&VmLocked<'_, Bind>, &GpuVa<Bind>) -> Result,
+    ) -> Result<Unmapped<'_>> {
+        let result = self.each(
+            |vm, va| {
+                managed(vm, va)?;
+                is_gone(va.data().mapped().get(vm))
+            },
+            |vm, va| {
+                bind(vm, va)?;
+                is_gone(va.data().mapped().get(vm))
+            },
+        );
         if let Err(e) = result {
             self.obj().set_evicted();
             return Err(e);

@@ -4,7 +4,10 @@
 
 use core::ptr::NonNull;
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    warn_on, //
+};
 
 use super::{
     bindings,
@@ -50,10 +53,7 @@ impl Queue {
         // SAFETY: The caller's promise; the call returns a reference or NULL.
         let queue = unsafe { bindings::msm_submitqueue_get(ctx, id) };
         let queue = Self(NonNull::new(queue).ok_or(ENOENT)?);
-        // SAFETY: We own a reference; the flags never change.
-        let flags = unsafe { (*queue.0.as_ptr()).flags };
-        let for_binds = flags & bindings::MSM_SUBMITQUEUE_VM_BIND != 0;
-        if for_binds != (kind == QueueKind::Bind) {
+        if queue.is_for_binds() != (kind == QueueKind::Bind) {
             return Err(EINVAL);
         }
         Ok(queue)
@@ -76,6 +76,12 @@ impl Queue {
     /// The C object.
     pub(super) fn raw(&self) -> *mut bindings::msm_gpu_submitqueue {
         self.0.as_ptr()
+    }
+
+    fn is_for_binds(&self) -> bool {
+        // SAFETY: `self` owns a reference; the flags never change.
+        let flags = unsafe { (*self.raw()).flags };
+        flags & bindings::MSM_SUBMITQUEUE_VM_BIND != 0
     }
 
     /// The id by which userspace knows it.
@@ -104,10 +110,18 @@ impl Queue {
     /// Takes the queue's jobs off the scheduler. Those that haven't run never will; their fences
     /// are signalled with an error once what they wait for is signalled.
     ///
-    /// It is a queue of the VM that is being closed.
-    pub(crate) fn kill(&self, _closing: &Closing<'_>) {
+    /// Does nothing, but warns, if it isn't a VM_BIND queue of the VM that is being closed.
+    pub(crate) fn kill(&self, closing: &Closing<'_>) {
+        // SAFETY: `self` owns a reference, and with it one to the context, which never changes.
+        let ctx = unsafe { (*self.raw()).ctx };
+        // SAFETY: As above. A context that has queues keeps its VM.
+        let vm = unsafe { (*ctx).vm };
+        let is_its = core::ptr::eq(vm, closing.vm().as_raw());
+        if warn_on!(!is_its || !self.is_for_binds()) {
+            return;
+        }
         // SAFETY: `self` owns a reference, and so keeps the entity. Its scheduler is one that only
-        // the VM's queues use, and `_closing` says that nobody else does this to them, nor holds a
+        // the VM's queues use, and `closing` says that nobody else does this to them, nor holds a
         // lock.
         unsafe { sched::kill(self.entity()) };
     }

@@ -22,7 +22,8 @@ pub(crate) trait Element: Sized {
     fn from_raw(raw: Self::Raw) -> Self;
 }
 
-/// An array of which nothing was read yet; by default an empty one. Each element is read once.
+/// An array of which nothing was read yet; by default an empty one. Whoever reads an element twice
+/// may find something else.
 pub(crate) struct UserArray<T> {
     addr: u64,
     nr: u32,
@@ -68,7 +69,7 @@ impl<T: Element> UserArray<T> {
         read(self.addr, i, self.stride).map(T::from_raw)
     }
 
-    /// Calls `f` with each element, until one returns an error. Many are read at a time: they are
+    /// Calls `f` with each element, until one returns an error. Many are read at a time if they are
     /// one behind the other.
     ///
     /// # Errors
@@ -78,7 +79,7 @@ impl<T: Element> UserArray<T> {
         const CHUNK: u32 = 8;
 
         let mut i = 0;
-        while self.nr - i >= CHUNK {
+        while self.stride == Self::SIZE && self.nr - i >= CHUNK {
             let chunk: [T::Raw; CHUNK as usize] = read(self.addr, i / CHUNK, CHUNK * Self::SIZE)?;
             for element in chunk {
                 f(i, T::from_raw(element))?;

@@ -59,14 +59,17 @@ pub(crate) fn purge(bo: &AllMappings<'_>) -> Result {
 ///
 /// # Errors
 ///
-/// `EBUSY` if somebody changes page tables that lead to it, or if that isn't its fate. It has its
-/// pages and all of its content.
+/// `EBUSY` if somebody changes page tables that lead to it, if a VM that maps it is closing and the
+/// GPU hasn't ended what it does for that, or if that isn't its fate. It has its pages and all of
+/// its content.
 pub(crate) fn evict(bo: &AllMappings<'_>) -> Result {
     take_away(bo, Fate::Swap, LogOp::Evict)
 }
 
 /// Unmaps a BO everywhere and gives its pages back. Errors as [`evict`].
 fn take_away(bo: &AllMappings<'_>, expected: Fate, op: LogOp) -> Result {
+    // Before anything is unmapped that would have to be mapped again.
+    bo.each_bind(vm_bind::as_in_tree)?;
     vmap::unmap(bo);
     if warn_on!(bo.with_lru(fate) != Some(expected)) {
         return Err(EBUSY);

@@ -51,28 +51,40 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
     Ok(())
 }
 
+/// Whether the page tables of a VM lead to what its VMA tree says, as far as BOs are concerned of
+/// which no fence is unsignalled.
+///
+/// Of a VM whose file was closed they may not until they have gone ([`Stage::Closing`]): entries
+/// that are there in place of a cancelled job's are those of another BO, which the GPU still uses.
+/// A VM that begins to close after this returned has cancelled only jobs that the BO's fences have
+/// kept the caller from.
+///
+/// # Errors
+///
+/// `EBUSY` if not, or if somebody has the page tables.
+pub(crate) fn as_in_tree(vm: &VmLocked<'_, Bind>) -> Result {
+    let pt = vm.space().page_tables.try_lock().ok_or(EBUSY)?;
+    if pt.stage == Stage::Closing {
+        return Err(EBUSY);
+    }
+    Ok(())
+}
+
 /// Removes the page table entries of a VM_BIND VMA that isn't used by any job, if there are any.
 ///
 /// Reclaim does that. It doesn't wait for a job that changes the page tables at the moment, which
 /// may take as long as its ops do.
 ///
-/// It leaves a VM alone whose file was closed, until its page tables have gone. They may lead to
-/// something else than the VMA tree says there, which the GPU still uses ([`Stage::Closing`]).
-///
 /// # Errors
 ///
-/// `EBUSY` if somebody has the page tables, or the VM is closing. Nothing has changed. `EINVAL` if
-/// they weren't changed whole, which can't happen as what they share is reserved: the pages must
-/// stay then.
+/// `EBUSY` if somebody has the page tables. Nothing has changed. `EINVAL` if they weren't changed
+/// whole, which can't happen as what they share is reserved: the pages must stay then.
 pub(crate) fn unmap_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, op: LogOp) -> Result {
     if !va.data().mapped().get(vm) {
         return Ok(());
     }
     let mut guard = vm.space().page_tables.try_lock().ok_or(EBUSY)?;
     let pt = &mut *guard;
-    if pt.stage == Stage::Closing {
-        return Err(EBUSY);
-    }
     let mut change = pt.tables.change();
     let result = change.unmap(va.range());
     drop(change);
