@@ -277,6 +277,38 @@ fn five_lines_then_the_evidence() {
 }
 
 #[test]
+fn a_log_is_summed_up_and_the_commands_for_more_are_named() {
+    let mut log = String::from("[    0.0] Linux version 6.12.3 (x@y)\n");
+    for n in 0..500 {
+        log += &format!(
+            "[  {n}.5] *** gpu fault: ttbr0=0000000041000000 iova={:016x} dir=READ \
+             type=TRANSLATION source=CCU (0,0,0,1)\n",
+            0x1_0000_0000u64 + 4096 * n
+        );
+    }
+    log +=
+        "[  501.0] msm_dpu 1.mdp: [drm:recover_worker] *ERROR* 6.3.0.1: offending task: game (g)\n";
+    let text = stdout(&["explain"], &log, 1);
+    for wanted in [
+        "kernel log of 502 lines; Linux 6.12.3",
+        "500 page faults from 0.500000 s to 499.500000 s",
+        "500 of them at 0x100000000–0x1001f3000",
+        "500 by CCU: read, no translation",
+        "500 with page tables at 0x41000000",
+        "blamed once: game",
+        "tee /sys/module/msm/parameters/vm_log_shift",
+        "systemctl enable --now msm-devcoredump",
+        "/sys/class/devcoredump/devcd*/data",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    // As many lines as a screen has, however long the log is.
+    assert!(text.lines().count() < 40, "{text}");
+    let quiet = stdout(&["explain", "-q"], &log, 1);
+    assert_eq!(quiet.lines().count(), 5, "{quiet}");
+}
+
+#[test]
 fn completions_know_every_command() {
     let commands = commands();
     assert!(commands.contains(&"collect".into()), "{commands:?}");

@@ -35,6 +35,10 @@ fn boot(prefix: &str) -> Option<u64> {
     prefix.match_indices('[').find_map(|(at, _)| {
         let rest = prefix[at + 1..].trim_start();
         let (sec, rest) = rest.split_once('.')?;
+        // `[  +0.000012]` is the time since the line before.
+        if sec.starts_with('+') {
+            return None;
+        }
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let closed = rest[digits..].starts_with(']');
         if !closed || !(1..=9).contains(&digits) {
@@ -122,10 +126,16 @@ pub fn unquoted(mut text: &str) -> &str {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cp {
-    /// A packet of a type that doesn't exist, or an instruction that the firmware doesn't have.
-    Opcode,
-    /// An access to a register that commands mustn't touch.
-    Protected,
+    /// A packet of a type that doesn't exist, or an instruction that the firmware doesn't have; what
+    /// the CP takes for the opcode, where the line says it.
+    Opcode(Option<u64>),
+    /// An access to a register that commands mustn't touch; which one, where the line says it.
+    Protected {
+        /// Read or write.
+        direction: Option<Direction>,
+        /// The register's offset in dwords.
+        register: Option<u64>,
+    },
     /// The firmware itself.
     Firmware,
     /// The bus, or anything else.
@@ -135,8 +145,19 @@ pub enum Cp {
 /// A message.
 #[derive(Debug, PartialEq)]
 pub enum Message<'a> {
-    /// `*** gpu fault`, and whether all of it was there.
-    Fault(Fault, bool),
+    /// `*** gpu fault`.
+    Fault {
+        /// What it says.
+        fault: Fault,
+        /// All of it was there.
+        whole: bool,
+        /// The GPU's scratch registers, which it ends with, read as those of a GPU that is off.
+        off: bool,
+    },
+    /// `*** gpu fault` whose address isn't in this line.
+    Begun,
+    /// `*** fault`, of a GPU up to a4xx or of the display controller.
+    Plain(Fault),
     /// A context fault of an SMMU, whosever it is.
     Smmu(&'a str, Fault),
     /// The hangcheck timer found no progress on this ring.
@@ -145,6 +166,15 @@ pub enum Message<'a> {
     Recover,
     /// The GPU's own hang detection, and its state.
     Hang(State),
+    /// A line of its own about one of an a8xx's pipes, and where that one was.
+    Pipe(State),
+    /// The GPU didn't finish what the kernel itself put into this ring to initialise it: position of
+    /// the CP and of the kernel, in dwords.
+    Idle(u64, u64),
+    /// Initialising the GPU failed with this errno.
+    Init(u64),
+    /// UCHE met an address outside of all that it may reach.
+    OutOfBounds,
     /// Whose submit was running; `None` if none was.
     Task(Option<&'a str>),
     /// The CP reports an error.
@@ -166,14 +196,16 @@ pub enum Message<'a> {
 /// Where the GPU was when it noticed that it hung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct State {
-    /// The ring that was active.
-    pub ring: u64,
+    /// The ring that was active, if one was.
+    pub ring: Option<u64>,
     /// RBBM_STATUS.
     pub status: u64,
     /// Where the CP reads and where the kernel writes the ring, in dwords.
     pub ring_at: Option<(u64, u64)>,
-    /// Address and dwords left of IB1 and IB2.
+    /// Address of IB1 and IB2, and dwords left of them.
     pub buffers: [Option<(u64, u64)>; 2],
+    /// The dwords of [`State::buffers`] are those already read, as an a8xx counts.
+    pub read: bool,
 }
 
 fn after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
@@ -252,6 +284,22 @@ fn is_whole(text: &str) -> bool {
         .is_some_and(|(_, rest)| rest.contains(')') && rest.matches(',').count() == 3)
 }
 
+/// Its four registers read what those of a GPU without power read.
+pub fn is_off(text: &str) -> bool {
+    let Some((_, rest)) = text.rsplit_once('(') else {
+        return false;
+    };
+    let registers = rest
+        .split_once(')')
+        .map_or(rest, |(registers, _)| registers);
+    let off = |nobody: u32| {
+        registers
+            .split(',')
+            .all(|register| register.trim().parse() == Ok(nobody))
+    };
+    is_whole(text) && (off(0xdeaf_bead) || off(0xffff_ffff))
+}
+
 fn smmu(text: &str) -> Option<Fault> {
     let (fsr, iova) = (hex(text, "fsr=")?, hex(text, "iova=")?);
     let fsynr = hex(text, "fsynr=").or_else(|| hex(text, "fsynr0="));
@@ -280,11 +328,78 @@ fn state(text: &str) -> State {
         Some((hex_of(first)?, hex_of(rest)?))
     };
     State {
-        ring: after(text, "ring ").and_then(decimal).unwrap_or(0),
+        ring: after(text, "ring ").and_then(decimal),
         status: hex(text, "status ").unwrap_or(0),
         ring_at: pair(" rb "),
         buffers: [pair(" ib1 "), pair(" ib2 ")],
+        read: false,
     }
+}
+
+/// `WRITE | addr=0x…`
+fn protected(text: &str) -> Cp {
+    let direction = match () {
+        _ if text.contains("WRITE") => Some(Direction::Write),
+        _ if text.contains("READ") => Some(Direction::Read),
+        _ => None,
+    };
+    Cp::Protected {
+        direction,
+        register: hex(text, "addr="),
+    }
+}
+
+/// A line that starts with `CP `.
+fn cp(text: &str) -> Option<Cp> {
+    let starts = |with: &str| text.starts_with(with);
+    Some(match () {
+        _ if starts("CP | opcode error") || starts("CP Opcode error") => {
+            Cp::Opcode(hex(text, "opcode="))
+        }
+        _ if starts("CP illegal instruction") => Cp::Opcode(None),
+        _ if starts("CP | protected mode error") || starts("CP | Protected mode error") => {
+            protected(text)
+        }
+        _ if starts("CP REG PROTECT error") => protected(""),
+        _ if starts("CP ucode error") => Cp::Firmware,
+        _ if starts("CP | HW fault") || starts("CP HW FAULT") => Cp::Bus,
+        _ if starts("CP AHB error") || starts("CP VSD decoder parity error") => Cp::Bus,
+        _ if starts("CP | ") && text.contains("rror") => Cp::Bus,
+        _ => return None,
+    })
+}
+
+/// Whether a line of the GMU's device, or about it, speaks of trouble that keeps the GPU from running.
+fn is_gmu_trouble(text: &str) -> bool {
+    const BAD: [&str; 12] = [
+        "expired",
+        "error",
+        "fault",
+        "imed out",
+        "imeout",
+        "not go into",
+        "stuck",
+        "nable to power",
+        "nable to s",
+        "ailed to power",
+        "not empty",
+        "unexpectedly empty",
+    ];
+    // It runs without these, or at another clock.
+    const MINOR: [&str; 3] = ["ACD", "OPP", "frequency"];
+    BAD.iter().any(|bad| text.contains(bad)) && !MINOR.iter().any(|minor| text.contains(minor))
+}
+
+/// Names of a GPU's firmware begin so: `a630_sqe.fw`, `gen70900_zap.mbn`.
+fn is_firmware_of_gpu(name: &str) -> bool {
+    let base = name.rsplit('/').next().unwrap_or(name);
+    let digit = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    let begins = base.strip_prefix('a').is_some_and(digit)
+        || base.strip_prefix("gen").is_some_and(digit)
+        || base.starts_with("leia_")
+        || base.starts_with("yamato_");
+    const ENDS: [&str; 5] = [".fw", ".bin", ".mbn", ".mdt", ".elf"];
+    begins && ENDS.iter().any(|end| base.ends_with(end))
 }
 
 /// The last word of what stands before a message, `5040000.iommu` of `arm-smmu 5040000.iommu: `.
@@ -293,30 +408,124 @@ fn device(prefix: &str) -> &str {
     prefix.rsplit([' ', '\t', ';']).next().unwrap_or(prefix)
 }
 
-/// What is looked for. The text of a line is looked at only where one of them is in it.
+/// `failed to load NAME`, `Unable to load NAME`, `Direct firmware load for NAME failed with error -2`,
+/// `loaded NAME from new location`; from ` load` on.
+fn firmware<'a>(prefix: &'a str, text: &'a str) -> Option<Message<'a>> {
+    let name = |text: &'a str| {
+        let name = text.split([' ', ':']).next();
+        name.filter(|name| is_firmware_of_gpu(name))
+    };
+    if let Some(rest) = text.strip_prefix(" loaded ") {
+        return name(rest).map(Message::Loaded);
+    }
+    let rest = text.strip_prefix(" load ")?;
+    let (rest, failed) = match rest.strip_prefix("for ") {
+        Some(rest) => (rest, rest.contains("failed")),
+        None => (
+            rest,
+            prefix.ends_with("failed to") || prefix.ends_with("nable to"),
+        ),
+    };
+    match failed {
+        true => name(rest).map(Message::Missing),
+        false => None,
+    }
+}
+
+/// What is looked for. The text of a line is looked at only where one of them is in it; where two
+/// are, the earlier says what it is.
+const WORDS: [(&str, Reader); 19] = [
+    ("gpu fault", |_, text| {
+        if text.starts_with("gpu fault ring ") {
+            return Some(Message::Hang(state(text)));
+        }
+        text.starts_with("gpu fault:").then_some(())?;
+        Some(match fault(text) {
+            Some((fault, _)) => Message::Fault {
+                fault,
+                whole: is_whole(text),
+                off: is_off(text),
+            },
+            None => Message::Begun,
+        })
+    }),
+    ("*** fault:", |_, text| Some(Message::Plain(fault(text)?.0))),
+    ("context fault", |prefix, text| {
+        let prefix = prefix.trim_end().trim_end_matches("Unhandled");
+        Some(Message::Smmu(device(prefix), smmu(text)?))
+    }),
+    ("gpu lockup rb", |_, text| {
+        let ring = after(text, "rb").and_then(decimal);
+        Some(Message::Lockup(ring.unwrap_or(0)))
+    }),
+    ("hangcheck recover", |_, _| Some(Message::Recover)),
+    ("offending task:", |_, text| {
+        let task = after(text, "task:")?;
+        let name = task
+            .split_once(" (")
+            .map_or(task, |(name, _)| name)
+            .trim_end();
+        Some(Message::Task(
+            (name != "unknown" && !name.is_empty()).then_some(name),
+        ))
+    }),
+    ("to drain ringbuffer", |_, text| {
+        let (at, to) = after(text, "wptr = ")?.split_once('/')?;
+        Some(Message::Idle(hex_of(at)?, hex_of(to)?))
+    }),
+    ("gpu hw init failed: -", |_, text| {
+        Some(Message::Init(after(text, "-").and_then(decimal)?))
+    }),
+    ("CP ", |_, text| cp(text).map(Message::Cp)),
+    ("UCHE | ", |_, text| {
+        let bad = text.contains("Out of bounds") || text.contains("Trap");
+        bad.then_some(Message::OutOfBounds)
+    }),
+    ("GMU", |prefix, text| {
+        let before = prefix.contains("Timeout waiting for ");
+        (before || is_gmu_trouble(text)).then_some(Message::Gmu)
+    }),
+    (".gmu: ", |_, text| {
+        is_gmu_trouble(text).then_some(Message::Gmu)
+    }),
+    ("t power up the GPU", |_, _| Some(Message::Gmu)),
+    ("gdsc didn't collapse", |_, _| Some(Message::Gmu)),
+    (" load", firmware),
+    ("callbacks suppressed", |prefix, _| {
+        let (head, count) = prefix.trim_end().rsplit_once(' ')?;
+        Some(Message::Suppressed(device(head), count.parse().ok()?))
+    }),
+    ("Linux version ", |_, text| {
+        Some(Message::Kernel(after(text, "version")?.split(' ').next()?))
+    }),
+    ("revision:", |prefix, text| {
+        let alone = prefix.trim_end().ends_with([']', ':']) || prefix.trim().is_empty();
+        let revision = after(text, "revision:")?;
+        let (number, rest) = revision.split_once(' ')?;
+        let is = alone && rest.starts_with('(') && number.parse::<u32>().is_ok();
+        is.then(|| Message::Revision(revision.trim_end()))
+    }),
+    (": status ", |prefix, text| {
+        let pipe = prefix.ends_with("BR") || prefix.ends_with("BV");
+        let mut state = state(text);
+        state.read = true;
+        (pipe && state.ring_at.is_some()).then_some(Message::Pipe(state))
+    }),
+];
+
+/// Reads a message: what stands before the word, and the text from it on.
+type Reader = for<'a> fn(&'a str, &'a str) -> Option<Message<'a>>;
+
+/// Finds messages.
 #[derive(Debug)]
 pub struct Messages {
-    words: [Finder<'static>; 12],
+    words: [Finder<'static>; WORDS.len()],
 }
 
 impl Default for Messages {
     fn default() -> Self {
-        let words = [
-            "gpu fault",
-            "context fault",
-            "gpu lockup rb",
-            "hangcheck recover",
-            "offending task:",
-            "CP ",
-            "GMU",
-            "loa",
-            "callbacks suppressed",
-            "Linux version ",
-            "revision:",
-            "gdsc didn't collapse",
-        ];
         Messages {
-            words: words.map(Finder::new),
+            words: WORDS.map(|(word, _)| Finder::new(word)),
         }
     }
 }
@@ -324,93 +533,17 @@ impl Default for Messages {
 impl Messages {
     /// The message in a line, and what stands before it.
     pub fn find<'a>(&self, line: &'a [u8]) -> Option<(&'a str, Message<'a>)> {
-        // Where two words are in a line, the earlier in the list says what it is.
-        for (n, word) in self.words.iter().enumerate() {
+        for (word, (_, read)) in self.words.iter().zip(WORDS) {
             let Some(at) = word.find(line) else {
                 continue;
             };
             let prefix = lossless(&line[..at])?;
             let text = lossless(&line[at..])?;
-            if let Some(message) = Messages::message(n, prefix, text) {
+            if let Some(message) = read(prefix, text) {
                 return Some((prefix, message));
             }
         }
         None
-    }
-
-    fn message<'a>(word: usize, prefix: &'a str, text: &'a str) -> Option<Message<'a>> {
-        Some(match word {
-            0 if text.starts_with("gpu fault:") => {
-                let whole = is_whole(text);
-                Message::Fault(fault(text)?.0, whole)
-            }
-            0 if text.starts_with("gpu fault ring ") => Message::Hang(state(text)),
-            1 => {
-                let prefix = prefix.trim_end().trim_end_matches("Unhandled");
-                Message::Smmu(device(prefix), smmu(text)?)
-            }
-            2 => Message::Lockup(after(text, "rb").and_then(decimal).unwrap_or(0)),
-            3 => Message::Recover,
-            4 => {
-                let task = after(text, "task:")?;
-                let name = task
-                    .split_once(" (")
-                    .map_or(task, |(name, _)| name)
-                    .trim_end();
-                Message::Task((name != "unknown" && !name.is_empty()).then_some(name))
-            }
-            5 if text.starts_with("CP | opcode error") => Message::Cp(Cp::Opcode),
-            5 if text.starts_with("CP illegal instruction") => Message::Cp(Cp::Opcode),
-            5 if text
-                .to_ascii_lowercase()
-                .starts_with("cp | protected mode error") =>
-            {
-                Message::Cp(Cp::Protected)
-            }
-            5 if text.starts_with("CP ucode error") => Message::Cp(Cp::Firmware),
-            5 if text.starts_with("CP | ") && text.contains("rror") => Message::Cp(Cp::Bus),
-            5 if text.starts_with("CP | HW fault") => Message::Cp(Cp::Bus),
-            6 => {
-                let bad = [
-                    "expired",
-                    "error",
-                    "fault",
-                    "imed out",
-                    "imeout",
-                    "not go into",
-                ];
-                let before = prefix.contains("Timeout waiting for ");
-                if !before && !bad.iter().any(|bad| text.contains(bad)) {
-                    return None;
-                }
-                Message::Gmu
-            }
-            7 if prefix.ends_with("failed to ") && text.starts_with("load ") => {
-                let name = text[5..].split([' ', ':']).next()?;
-                let firmware = [".fw", ".bin", ".mbn", ".mdt", ".elf"];
-                if !firmware.iter().any(|end| name.ends_with(end)) {
-                    return None;
-                }
-                Message::Missing(name)
-            }
-            7 if text.starts_with("loaded ") => Message::Loaded(text[7..].split(' ').next()?),
-            8 => {
-                let head = prefix.trim_end();
-                let (head, count) = head.rsplit_once(' ')?;
-                Message::Suppressed(device(head), count.parse().ok()?)
-            }
-            9 => Message::Kernel(after(text, "version")?.split(' ').next()?),
-            10 if prefix.trim_end().ends_with([']', ':']) || prefix.trim().is_empty() => {
-                let revision = after(text, "revision:")?;
-                let (number, rest) = revision.split_once(' ')?;
-                if !rest.starts_with('(') || number.parse::<u32>().is_err() {
-                    return None;
-                }
-                Message::Revision(revision.trim_end())
-            }
-            11 => Message::Gmu,
-            _ => return None,
-        })
     }
 }
 

@@ -200,6 +200,12 @@ pub enum Kind {
     Cp,
     /// The GMU.
     Gmu,
+    /// A page fault of a GPU up to a4xx, or of the display controller.
+    Plain,
+    /// The GPU didn't finish what initialises it.
+    Idle,
+    /// UCHE's own check of addresses.
+    OutOfBounds,
 }
 
 /// All that a log says of the GPU.
@@ -211,6 +217,12 @@ pub struct KernelLog {
     pub order: Vec<(Kind, u64)>,
     /// `*** gpu fault`.
     pub faults: Faults,
+    /// In how many of them the GPU's registers read as those of a GPU that is off.
+    pub off: u64,
+    /// The first is one of these.
+    pub first_off: bool,
+    /// `*** fault`, of a GPU up to a4xx or of the display controller.
+    pub plain: Faults,
     /// Context faults by SMMU.
     pub smmus: BTreeMap<Box<str>, Faults>,
     /// How many context faults are of other SMMUs.
@@ -223,6 +235,16 @@ pub struct KernelLog {
     pub hangs: Span,
     /// The first of these.
     pub state: Option<State>,
+    /// How often the GPU didn't finish what initialises it.
+    pub idle: Span,
+    /// Where the CP was at first, and how far the kernel had written, in dwords.
+    pub idle_at: Option<(u64, u64)>,
+    /// How often initialising failed.
+    pub init: Span,
+    /// The first errno of these.
+    pub init_error: Option<u64>,
+    /// UCHE's reports of addresses outside of all that it may reach.
+    pub out_of_bounds: Span,
     /// Whose submits were blamed.
     pub tasks: Counts,
     /// How often nobody's was.
@@ -273,7 +295,7 @@ impl KernelLog {
                 continue;
             };
             let stamp = line::stamp(line::unquoted(prefix));
-            if let Message::Fault(_, false) = message {
+            if let Message::Fault { whole: false, .. } | Message::Begun = message {
                 let text = String::from_utf8_lossy(&line[prefix.len()..]);
                 wrapped = Some(Wrapped {
                     line: info.number,
@@ -294,12 +316,23 @@ impl KernelLog {
 
     /// It says anything of a GPU.
     pub fn is_about_gpu(&self) -> bool {
-        !self.order.is_empty() || !self.missing.is_empty()
+        !self.order.is_empty() || !self.missing.is_empty() || self.init.count > 0
+    }
+
+    /// The GPU executed something: it has what it needs to start.
+    pub fn ran(&self) -> bool {
+        self.faults.span.count > 0 || !self.tasks.names.is_empty() || self.cp.count > 0
     }
 
     fn end(&mut self, begun: Wrapped) {
         if let Some((fault, _)) = line::fault(&begun.text) {
-            self.add(begun.line, begun.stamp, Message::Fault(fault, true));
+            let off = line::is_off(&begun.text);
+            let whole = true;
+            self.add(
+                begun.line,
+                begun.stamp,
+                Message::Fault { fault, whole, off },
+            );
         }
     }
 
@@ -312,9 +345,16 @@ impl KernelLog {
     fn add(&mut self, line: u64, stamp: Option<Stamp>, message: Message<'_>) {
         let stamp = stamp.as_ref();
         match message {
-            Message::Fault(fault, _) => {
+            Message::Fault { fault, off, .. } => {
                 self.note(Kind::Fault, line);
                 self.faults.add(line, stamp, fault);
+                self.off += u64::from(off);
+                self.first_off |= off && self.faults.span.count == 1;
+            }
+            Message::Begun => {}
+            Message::Plain(fault) => {
+                self.note(Kind::Plain, line);
+                self.plain.add(line, stamp, fault);
             }
             Message::Smmu(device, fault) => {
                 self.note(Kind::Smmu, line);
@@ -346,6 +386,27 @@ impl KernelLog {
                 self.hangs.add(line, stamp);
                 self.state.get_or_insert(state);
             }
+            // It belongs to the line about the whole GPU, which doesn't say where the CP was.
+            Message::Pipe(pipe) => {
+                if let Some(state) = self.state.as_mut().filter(|s| s.ring_at.is_none()) {
+                    state.ring_at = pipe.ring_at;
+                    state.buffers = pipe.buffers;
+                    state.read = pipe.read;
+                }
+            }
+            Message::Idle(at, to) => {
+                self.note(Kind::Idle, line);
+                self.idle.add(line, stamp);
+                self.idle_at.get_or_insert((at, to));
+            }
+            Message::Init(errno) => {
+                self.init.add(line, stamp);
+                self.init_error.get_or_insert(errno);
+            }
+            Message::OutOfBounds => {
+                self.note(Kind::OutOfBounds, line);
+                self.out_of_bounds.add(line, stamp);
+            }
             Message::Task(Some(name)) => self.tasks.add(name),
             Message::Task(None) => self.nobody += 1,
             Message::Cp(error) => {
@@ -358,7 +419,10 @@ impl KernelLog {
                 self.gmu.add(line, stamp);
             }
             Message::Missing(name) => {
-                let known = self.missing.iter().any(|(known, _)| &**known == name);
+                let known = self
+                    .missing
+                    .iter()
+                    .any(|(known, _)| base(known) == base(name));
                 if !known && self.missing.len() < MAX_KINDS {
                     self.missing.push((
                         name.chars()
@@ -371,7 +435,6 @@ impl KernelLog {
                 }
             }
             Message::Loaded(name) => {
-                let base = |name: &str| name.rsplit('/').next().map(str::to_owned);
                 self.missing.retain(|(known, _)| base(known) != base(name));
             }
             Message::Suppressed(function, count) => {
@@ -423,6 +486,11 @@ impl Wrapped {
         self.parts += 1;
         true
     }
+}
+
+/// A file's name without its directory: the driver tries several.
+fn base(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
 }
 
 /// Whether what begins so is a text to be read as a log: no devcoredump of any driver.

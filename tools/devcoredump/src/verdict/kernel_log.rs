@@ -53,7 +53,7 @@ fn access(fault: &Fault) -> String {
 }
 
 fn first(log: &KernelLog) -> Finding {
-    if let Some((name, _)) = log.missing.first() {
+    if let Some((name, _)) = log.missing.first().filter(|_| !log.ran()) {
         let what =
             format!("The firmware {name} could not be loaded; without it the GPU doesn't start.");
         return Finding::new(Verdict::NoFirmware, Sure::Likely, Whose::Unclear, what).next(
@@ -62,6 +62,9 @@ fn first(log: &KernelLog) -> Finding {
     }
     let mut kinds = log.order.iter().map(|&(kind, _)| kind);
     let Some(kind) = kinds.next() else {
+        if let Some(errno) = log.init_error {
+            return of_init(errno);
+        }
         let what = "The text is no devcoredump, and as a kernel log it says nothing of an Adreno GPU's trouble.";
         return Finding::new(Verdict::NotGpu, Sure::Likely, Whose::Unclear, what)
             .next("Give the whole log (journalctl -k -b, or sudo dmesg), or a dump.");
@@ -76,11 +79,14 @@ fn first(log: &KernelLog) -> Finding {
         Kind::Hang => Some(of_hang(log)),
         Kind::Cp => log.cp_error.map(of_cp),
         Kind::Gmu => Some(of_gmu()),
+        Kind::Plain => log.plain.first.as_ref().map(of_plain),
+        Kind::Idle => Some(of_idle(log)),
+        Kind::OutOfBounds => Some(of_out_of_bounds()),
     };
     let finding = finding.unwrap_or_else(|| of_hang(log));
     let later = |wanted| log.order.iter().skip(1).any(|&(kind, _)| kind == wanted);
     match kind {
-        Kind::Hang | Kind::Cp | Kind::Gmu if later(Kind::Fault) => {
+        Kind::Hang | Kind::Cp | Kind::Gmu | Kind::Idle if later(Kind::Fault) => {
             finding.or("the page faults that followed, if they are no consequence of it")
         }
         _ => finding,
@@ -90,6 +96,14 @@ fn first(log: &KernelLog) -> Finding {
 fn of_fault(log: &KernelLog, fault: &Fault) -> Finding {
     let access = access(fault);
     let address = fault.address();
+    if log.first_off {
+        let what = format!(
+            "{access} means nothing: the GPU's scratch registers in the same line read as those of a \
+             GPU that is off, or cut from the bus."
+        );
+        return Finding::new(Verdict::Unreadable, Sure::Likely, Whose::Unclear, what)
+            .next(unreadable::BEFORE);
+    }
     if NOBODY.contains(&address) {
         let what = format!(
             "{access} is at no address of anybody's but what registers read when the GPU is off or cut from the bus."
@@ -144,6 +158,56 @@ fn of_fault(log: &KernelLog, fault: &Fault) -> Finding {
         .or("never mapped, used after unmap, bound too late, or just outside a BO: the VM log in a dump tells these apart")
 }
 
+fn of_plain(fault: &Fault) -> Finding {
+    let access = access(fault);
+    let address = fault.address();
+    let finding = if address < NULL_ZONE {
+        let what = format!(
+            "{access} is a NULL pointer, plus {address:#x}, of a GPU up to a4xx or of the display \
+             controller: which, the line doesn't say."
+        );
+        Finding::new(Verdict::NullPointer, Sure::Possible, Whose::Unclear, what)
+    } else {
+        let what = format!(
+            "{access} found no mapping. The line is of a GPU up to a4xx, or of the display \
+             controller: which, it doesn't say."
+        );
+        Finding::new(Verdict::Undetermined, Sure::Certain, Whose::Unclear, what)
+    };
+    finding.next(
+        "See which GPU it is (dmesg | grep -i adreno), and what else was logged at that time.",
+    )
+}
+
+/// Only what the kernel itself puts into the ring when the GPU comes up is waited for in this way.
+fn of_idle(log: &KernelLog) -> Finding {
+    let (at, to) = log.idle_at.unwrap_or_default();
+    let what = format!(
+        "The GPU was switched on and didn't finish the kernel's own first commands: it is at {at:#x} \
+         of {to:#x} dwords. It was not an application's commands that it got stuck in."
+    );
+    Finding::new(Verdict::NotStarted, Sure::Likely, Whose::Kernel, what).next(
+        "See how the GPU came up before that line: firmware and its version, GMU, power, clocks.",
+    )
+}
+
+fn of_init(errno: u64) -> Finding {
+    let what = format!("Initialising the GPU failed with errno {errno}; it never ran anything.");
+    Finding::new(Verdict::NotStarted, Sure::Likely, Whose::Kernel, what)
+        .next("Look for what came before it: journalctl -k -b | grep -iE 'msm|adreno|gmu|firmware'")
+}
+
+fn of_out_of_bounds() -> Finding {
+    let what = "UCHE met an address outside of all that the GPU may reach: a wild pointer.";
+    Finding::new(
+        Verdict::NeverMapped,
+        Sure::Possible,
+        Whose::Application,
+        what,
+    )
+    .next(DUMP)
+}
+
 fn of_smmu(log: &KernelLog) -> Finding {
     let device = log.smmus.keys().next().map_or("SMMU", |device| device);
     let what = format!(
@@ -169,8 +233,10 @@ fn of_hang(log: &KernelLog) -> Finding {
             ring,
             ..
         }) if to > 0 => {
+            let ring = ring.map_or("its ring".into(), |ring| format!("ring {ring}"));
             let what = format!(
-                "The GPU hung and had not begun to read ring {ring}, or had just been reset: it is at 0 of {to:#x} dwords, in no buffer."
+                "The GPU hung and had not begun to read {ring}, or had just been reset: it is at 0 of \
+                 {to:#x} dwords, in no buffer."
             );
             return Finding::new(Verdict::NotStarted, Sure::Possible, Whose::Kernel, what)
                 .next("See how the GPU came up: firmware, GMU, power.");
@@ -182,35 +248,62 @@ fn of_hang(log: &KernelLog) -> Finding {
 }
 
 fn position(state: &State) -> String {
-    let mut out = format!("The GPU hung in ring {}", state.ring);
+    let mut out = String::from("The GPU hung");
+    if let Some(ring) = state.ring {
+        out += &format!(" in ring {ring}");
+    }
     for (n, buffer) in state.buffers.iter().enumerate() {
-        if let Some((address, left)) = buffer.filter(|&(address, _)| address != 0) {
-            out += &format!(", IB{} at {address:#x} with {left} dwords left", n + 1);
+        if let Some((address, dwords)) = buffer.filter(|&(address, _)| address != 0) {
+            let so_far = if state.read { "read" } else { "left" };
+            out += &format!(
+                ", IB{} at {address:#x} with {dwords} dwords {so_far}",
+                n + 1
+            );
         }
     }
     out + ". What it did there a dump says."
 }
 
 fn of_cp(error: Cp) -> Finding {
-    let (sure, whose, what, next) = match error {
-        Cp::Opcode => (
-            Sure::Likely,
-            Whose::Application,
-            "The CP met what is no packet: the command stream is overwritten, freed too early, or wrong.",
-            DUMP,
-        ),
-        Cp::Protected => (
-            Sure::Likely,
-            Whose::Application,
-            "The commands accessed a register that they mustn't.",
-            "The line names the register's offset in dwords; look for who writes it.",
-        ),
+    let (what, next) = match error {
+        Cp::Opcode(opcode) => {
+            let which = match opcode {
+                Some(opcode) => format!(" (possibly with opcode {opcode:#x})"),
+                None => String::new(),
+            };
+            let what = format!(
+                "The CP met what is no packet{which}: the command stream is overwritten, freed too \
+                 early, or wrong."
+            );
+            (what, DUMP)
+        }
+        Cp::Protected {
+            direction,
+            register,
+        } => {
+            let verb = match direction {
+                Some(Direction::Read) => "read",
+                Some(Direction::Write) => "wrote to",
+                None => "accessed",
+            };
+            let which = match register {
+                Some(register) => format!("register {register:#x}"),
+                None => "a register".into(),
+            };
+            (
+                format!("The commands {verb} {which}, which they mustn't."),
+                "Look for who accesses it; registers count in dwords. A packet with a wrong length \
+                 makes the CP take data for registers.",
+            )
+        }
         Cp::Firmware | Cp::Bus => {
-            let what = "The CP reports an error of its firmware or of the bus; the log doesn't say whose commands it ran.";
+            let what =
+                "The CP reports an error of its firmware or of the bus; the log doesn't say \
+                        whose commands it ran.";
             return Finding::new(Verdict::Hang, Sure::Possible, Whose::Unclear, what).next(DUMP);
         }
     };
-    Finding::new(Verdict::BadPacket, sure, whose, what).next(next)
+    Finding::new(Verdict::BadPacket, Sure::Likely, Whose::Application, what).next(next)
 }
 
 fn of_gmu() -> Finding {
@@ -233,21 +326,34 @@ fn when(span: &Span) -> String {
     }
 }
 
-fn counted(count: u64, what: &str) -> String {
+/// `3 hangs that the GPU detected`, `2 accesses out of bounds`.
+fn counted(count: u64, noun: &str, rest: &str) -> String {
     match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
+        1 => format!("1 {noun}{rest}"),
+        _ if noun.ends_with('s') => format!("{count} {noun}es{rest}"),
+        _ => format!("{count} {noun}s{rest}"),
     }
 }
 
-fn flood(what: &str, faults: &Faults, out: &mut Vec<Evidence>) {
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".into(),
+        _ => format!("{count} times"),
+    }
+}
+
+fn flood(noun: &str, rest: &str, faults: &Faults, out: &mut Vec<Evidence>) {
     let line = |text| Evidence { line: None, text };
     if faults.span.count == 0 {
         return;
     }
     out.push(Evidence {
         line: Some(faults.span.line),
-        text: format!("{}{}", counted(faults.span.count, what), when(&faults.span)),
+        text: format!(
+            "{}{}",
+            counted(faults.span.count, noun, rest),
+            when(&faults.span)
+        ),
     });
     let mut ranges: Vec<_> = faults.ranges().collect();
     ranges.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
@@ -292,43 +398,62 @@ fn evidence(log: &KernelLog) -> Vec<Evidence> {
             text: format!("firmware {name} could not be loaded"),
         });
     }
-    flood("page fault", &log.faults, &mut out);
+    flood("page fault", "", &log.faults, &mut out);
+    flood(
+        "page fault",
+        " of a GPU up to a4xx, or of the display",
+        &log.plain,
+        &mut out,
+    );
+    if log.off > 0 {
+        out.push(Evidence {
+            line: None,
+            text: format!("  {} of them when the GPU's registers read as off", log.off),
+        });
+    }
     for (device, faults) in &log.smmus {
-        flood(&format!("context fault of {device}"), faults, &mut out);
+        flood("context fault", &format!(" of {device}"), faults, &mut out);
     }
     if log.suppressed > 0 {
         out.push(Evidence {
             line: None,
             text: format!(
                 "{} more that the kernel did not print",
-                counted(log.suppressed, "message")
+                counted(log.suppressed, "message", "")
             ),
         });
     }
-    for (span, what) in [
-        (&log.cp, "CP error"),
-        (&log.gmu, "GMU error"),
-        (&log.hangs, "hang that the GPU detected"),
-        (&log.lockups, "lockup that hangcheck found"),
-        (&log.recoveries, "reset"),
+    for (span, noun, rest) in [
+        (
+            &log.idle,
+            "time",
+            " that the GPU did not finish what initialises it",
+        ),
+        (&log.init, "failure", " to initialise the GPU"),
+        (&log.out_of_bounds, "access", " out of bounds that UCHE met"),
+        (&log.cp, "CP error", ""),
+        (&log.gmu, "GMU error", ""),
+        (&log.hangs, "hang", " that the GPU detected"),
+        (&log.lockups, "lockup", " that hangcheck found"),
+        (&log.recoveries, "reset", ""),
     ] {
         if span.count > 0 {
             out.push(Evidence {
                 line: Some(span.line),
-                text: format!("{}{}", counted(span.count, what), when(span)),
+                text: format!("{}{}", counted(span.count, noun, rest), when(span)),
             });
         }
     }
     for (task, count) in &log.tasks.names {
         out.push(Evidence {
             line: None,
-            text: format!("blamed {count} times: {task}"),
+            text: format!("blamed {}: {task}", times(*count)),
         });
     }
     if log.tasks.others > 0 {
         out.push(Evidence {
             line: None,
-            text: format!("blamed {} times: other tasks", log.tasks.others),
+            text: format!("blamed {}: other tasks", times(log.tasks.others)),
         });
     }
     out
