@@ -98,7 +98,7 @@ fn log() -> String {
         n += 1;
         let us = n * 1013;
         text += &format!("[{:5}.{:06}] ", us / 1_000_000, us % 1_000_000);
-        let address = 0x1_0000_0000u64 + (n * 0x9e37_79b9 & 0x3fff_f000);
+        let address = 0x1_0000_0000u64 + ((n * 0x9e37_79b9) & 0x3fff_f000);
         text += &match n % 8 {
             0 | 2 | 4 | 6 => format!(
                 "*** gpu fault: ttbr0=000000018bbd9000 iova={address:016x} dir=READ \
