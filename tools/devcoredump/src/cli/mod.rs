@@ -129,9 +129,9 @@ impl Sources {
                     .file_name()
                     .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
                 // What the collector knows of its dumps stands beside them.
-                let about = path
-                    .extension()
-                    .is_some_and(|extension| extension == "json");
+                let extension = |wanted| path.extension().is_some_and(|e| e == wanted);
+                let about =
+                    extension("json") || (extension("log") && path.with_extension("zst").exists());
                 if path.is_file() && !hidden && !about {
                     inside.push(Source { file: path });
                 }

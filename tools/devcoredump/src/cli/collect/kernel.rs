@@ -51,7 +51,7 @@ pub struct Class {
 /// A dump's text.
 pub struct Data {
     head: Vec<u8>,
-    rest: File,
+    rest: Box<dyn Read>,
 }
 
 impl Class {
@@ -61,11 +61,23 @@ impl Class {
         }
     }
 
+    /// Somebody has switched dumps off. The kernel doesn't make any then, until it is booted again.
+    pub fn is_disabled(&self) -> bool {
+        fs::read(self.path.join("disabled")).is_ok_and(|text| text.starts_with(b"1"))
+    }
+
     /// The dumps that are there, oldest first.
     pub fn devices(&self) -> Result<Vec<String>, Error> {
         let at = || Error::at(self.path.display());
         let mut devices = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(at())? {
+        let entries = fs::read_dir(&self.path).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::Other(format!(
+                "{}: this kernel makes no devcoredumps (CONFIG_DEV_COREDUMP)",
+                self.path.display()
+            )),
+            _ => at()(e),
+        })?;
+        for entry in entries {
             let name = entry.map_err(at())?.file_name();
             let number = |name: &str| name.strip_prefix("devcd")?.parse::<u64>().ok();
             if let Some((name, number)) = name.to_str().and_then(|n| Some((n, number(n)?))) {
@@ -88,10 +100,8 @@ impl Class {
             Err(e) if is_gone(&e) => return Ok(None),
             Err(e) => return Err(Error::at(path.display())(e)),
         };
-        let mut head = Vec::new();
-        match (&rest).take(HEAD).read_to_end(&mut head) {
-            Ok(0) => Ok(None),
-            Ok(_) => Ok(Some(Data { head, rest })),
+        match Data::new(Box::new(rest)) {
+            Ok(data) => Ok(data),
             Err(e) if is_gone(&e) => Ok(None),
             Err(e) => Err(Error::at(path.display())(e)),
         }
@@ -118,12 +128,19 @@ impl Class {
 }
 
 /// The device went away, before or after its file was opened.
-fn is_gone(e: &io::Error) -> bool {
+pub fn is_gone(e: &io::Error) -> bool {
     e.kind() == io::ErrorKind::NotFound
         || e.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
 }
 
 impl Data {
+    /// Reads the head; `None` when there is nothing.
+    pub fn new(mut rest: Box<dyn Read>) -> io::Result<Option<Data>> {
+        let mut head = Vec::new();
+        let length = rest.by_ref().take(HEAD).read_to_end(&mut head)?;
+        Ok((length > 0).then_some(Data { head, rest }))
+    }
+
     /// It is a dump of msm's, of a GPU or of a display controller.
     pub fn is_msm(&self) -> bool {
         let mut lines = self.head.split(|&byte| byte == b'\n');

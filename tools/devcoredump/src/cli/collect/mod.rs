@@ -2,6 +2,7 @@
 //! `collect`: saves dumps as the kernel makes them, and frees the kernel's copies.
 
 mod kernel;
+mod kmsg;
 mod store;
 
 use super::{
@@ -15,7 +16,10 @@ use kernel::{
     Class,
     Uevents, //
 };
-use std::collections::HashSet;
+use std::collections::{
+    HashMap,
+    HashSet, //
+};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +43,9 @@ pub struct Arguments {
     /// Where the kernel offers dumps.
     #[arg(long, value_name = "DIR", default_value = "/sys/class/devcoredump")]
     class: PathBuf,
+    /// Where the kernel's log is; the part around a fault is kept with the dump.
+    #[arg(long, value_name = "FILE", default_value = "/dev/kmsg")]
+    kernel_log: PathBuf,
     /// How much the directory may hold; the oldest dumps make room for new ones.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = limit)]
     max_total: ByteSize,
@@ -67,29 +74,37 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
         total: arguments.max_total.0,
         dump: arguments.max_dump.0,
     };
-    let mut store = Store::open(&arguments.directory, limits)?;
+    let mut store = Store::open(&arguments.directory, &arguments.kernel_log, limits)?;
     let class = Class::new(&arguments.class);
     // Before the first look, so that nothing falls between it and the first wait.
     let uevents = Uevents::open();
     let mut done = HashSet::new();
+    let mut failures = Failures::default();
     let mut found = false;
+    let mut said_disabled = false;
     loop {
         let devices = class.devices()?;
         done.retain(|device| devices.contains(device));
-        let mut failed = 0;
+        failures.forget_all_but(&devices);
+        if class.is_disabled() && !said_disabled {
+            said_disabled = true;
+            let what = Error::Other(format!(
+                "{}/disabled is 1: the kernel makes no dumps until it is booted again",
+                arguments.class.display()
+            ));
+            if arguments.once {
+                return Err(what);
+            }
+            eprintln!("msm-devcoredump: {what}");
+        }
         for device in devices {
             if done.contains(&device) {
                 continue;
             }
-            let mut report = |e: Error| {
-                failed += 1;
-                eprintln!("msm-devcoredump: {e}");
-            };
             match take(&mut store, &class, &device) {
                 Ok(Taken::Saved(saved)) => {
                     found = true;
-                    class.free(&device).unwrap_or_else(report);
-                    done.insert(device);
+                    failures.over(&device);
                     let dump = arguments.directory.join(&saved.file);
                     writeln!(
                         out,
@@ -99,17 +114,27 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
                         saved.sure
                     )?;
                     out.flush()?;
+                    if let Some(why) = &saved.log_error {
+                        eprintln!(
+                            "msm-devcoredump: {}: {why}; the dump is kept without the kernel's log",
+                            arguments.kernel_log.display()
+                        );
+                    }
+                    if let Err(e) = class.free(&device) {
+                        failures.add(&device, e);
+                    }
+                    done.insert(device);
                 }
                 Ok(Taken::NotOurs) => {
                     done.insert(device);
                 }
                 Ok(Taken::Gone) => {}
                 // It is tried again as long as the kernel has it.
-                Err(e) => report(e),
+                Err(e) => failures.add(&device, e),
             }
         }
         if arguments.once {
-            return match failed {
+            return match failures.by_device.len() {
                 0 => Ok(found),
                 n => Err(Error::Other(format!(
                     "{n} dumps could not be saved or freed"
@@ -117,6 +142,39 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
             };
         }
         uevents.wait(Duration::from_millis(arguments.interval));
+    }
+}
+
+/// What went wrong, by dump. It is said once, however often it is tried.
+#[derive(Default)]
+struct Failures {
+    by_device: HashMap<String, String>,
+}
+
+impl Failures {
+    fn add(&mut self, device: &str, e: Error) {
+        let text = e.to_string();
+        if self.by_device.get(device) != Some(&text) {
+            eprintln!("msm-devcoredump: {device}: {text}");
+        }
+        self.by_device.insert(device.to_owned(), text);
+    }
+
+    fn over(&mut self, device: &str) {
+        self.by_device.remove(device);
+    }
+
+    /// The kernel keeps a dump for five minutes.
+    fn forget_all_but(&mut self, devices: &[String]) {
+        self.by_device.retain(|device, text| {
+            let there = devices.contains(device);
+            if !there {
+                eprintln!(
+                    "msm-devcoredump: {device}: lost, the kernel has freed it; before: {text}"
+                );
+            }
+            there
+        });
     }
 }
 

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The directory of saved dumps. Each is two files: the text, compressed, and what is known of it as JSON.
+//! The directory of saved dumps. Each is three files: the text, compressed, what is known of it as
+//! JSON, and the kernel's log around it, if it can be read.
 //!
 //! A dump appears under its name when all of it is on the disk; what a collector that died left behind is removed by the
 //! next one. Only one collector at a time uses a directory.
 
-use super::kernel::Data;
+use super::kernel::{
+    is_gone,
+    Data, //
+};
+use super::kmsg;
 use super::Error;
 use msm_devcoredump::contents::Contents;
 use msm_devcoredump::dump::{
@@ -63,6 +68,9 @@ const LEVEL: i32 = 6;
 const PARTIAL: &str = ".partial-";
 const DUMP: &str = ".zst";
 const ABOUT: &str = ".json";
+const LOG: &str = ".log";
+/// All that one dump consists of.
+const PARTS: [&str; 3] = [DUMP, ABOUT, LOG];
 
 /// Bounds, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -88,8 +96,14 @@ pub struct Saved {
     pub bytes: u64,
     /// Its length compressed.
     pub compressed: u64,
-    /// It was longer, and cut at a limit.
+    /// It was longer: it was cut at a limit, or the kernel freed it while it was read.
     pub cut: bool,
+    /// Why the text ends before the dump's end.
+    pub cut_by: Option<Cut>,
+    /// Name of the kernel's log around it.
+    pub log: Option<String>,
+    /// Why there is none.
+    pub log_error: Option<String>,
     pub kernel: Option<Box<str>>,
     pub time: Option<Time>,
     pub comm: Option<Box<str>>,
@@ -102,6 +116,16 @@ pub struct Saved {
     pub happened: String,
 }
 
+/// Why a dump is not whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// A limit.
+    Limit,
+    /// The kernel freed it: it keeps a dump for five minutes, or until somebody else frees it.
+    Freed,
+}
+
 /// What a file takes on the disk, about.
 fn space(length: u64) -> u64 {
     length.next_multiple_of(4096)
@@ -109,6 +133,8 @@ fn space(length: u64) -> u64 {
 
 pub struct Store {
     path: PathBuf,
+    /// Where the kernel's log is read.
+    kernel_log: PathBuf,
     limits: Limits,
     /// Holds the lock.
     directory: File,
@@ -118,7 +144,7 @@ pub struct Store {
 
 impl Store {
     /// Opens the directory, or makes it: dumps hold what applications gave to the GPU, so only the owner may look.
-    pub fn open(path: &Path, limits: Limits) -> Result<Store, Error> {
+    pub fn open(path: &Path, kernel_log: &Path, limits: Limits) -> Result<Store, Error> {
         let at = || Error::at(path.display());
         DirBuilder::new()
             .recursive(true)
@@ -134,6 +160,7 @@ impl Store {
         })?;
         let mut store = Store {
             path: path.to_owned(),
+            kernel_log: kernel_log.to_owned(),
             limits,
             directory,
             dumps: VecDeque::new(),
@@ -154,7 +181,7 @@ impl Store {
                 fs::remove_file(entry.path())?;
             } else if let Some(stem) = name.strip_suffix(DUMP) {
                 dumps.push(stem.to_owned());
-            } else if let Some(stem) = name.strip_suffix(ABOUT) {
+            } else if let Some(stem) = [ABOUT, LOG].iter().find_map(|e| name.strip_suffix(e)) {
                 if !self.path.join(stem.to_owned() + DUMP).exists() {
                     fs::remove_file(entry.path())?;
                 }
@@ -167,7 +194,7 @@ impl Store {
                 let path = self.path.join(stem.clone() + extension);
                 fs::metadata(path).map_or(0, |m| space(m.len()))
             };
-            let taken = length(DUMP) + length(ABOUT);
+            let taken = PARTS.map(length).iter().sum();
             self.dumps.push_back((stem, taken));
         }
         self.make_room(0)?;
@@ -184,7 +211,7 @@ impl Store {
             let Some((stem, _)) = self.dumps.front() else {
                 return Ok(false);
             };
-            for extension in [DUMP, ABOUT] {
+            for extension in PARTS {
                 match fs::remove_file(self.path.join(stem.clone() + extension)) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                     _ => {}
@@ -214,9 +241,16 @@ impl Store {
         let partial = format!("{PARTIAL}{devcoredump}");
         let saved = self.try_save(data, &partial, devcoredump, device);
         if saved.is_err() {
-            let _ = fs::remove_file(self.path.join(&partial));
+            for extension in ["", ABOUT, LOG] {
+                let _ = fs::remove_file(self.path.join(partial.clone() + extension));
+            }
         }
-        saved
+        saved.map_err(|e| match &e {
+            Error::Open { source, .. } if is_full(source) => Error::Other(format!(
+                "{e}. It is tried again while the kernel keeps the dump: five minutes"
+            )),
+            _ => e,
+        })
     }
 
     fn try_save(
@@ -239,7 +273,7 @@ impl Store {
             to: encoder,
             store: &mut *self,
             bytes: 0,
-            cut: false,
+            cut: None,
         };
         let mut parser = Parser::new(copy);
         let mut contents = Contents::default();
@@ -270,14 +304,18 @@ impl Store {
                 stem = free;
             }
         }
+        let log = kmsg::around(&self.kernel_log, dump.time);
         let saved = Saved {
+            log: log.is_ok().then(|| stem.clone() + LOG),
+            log_error: log.as_ref().err().map(|e| e.to_string()),
             file: stem.clone() + DUMP,
             saved: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             devcoredump: devcoredump.to_owned(),
             device,
             bytes,
             compressed: file.written,
-            cut,
+            cut: cut.is_some(),
+            cut_by: cut,
             time: dump.time,
             revision: dump.revision.map(|revision| revision.to_string()),
             iova: dump.fault.as_ref().map(|f| format!("{:#x}", f.address())),
@@ -289,7 +327,15 @@ impl Store {
             whose: finding.whose,
             happened: finding.happened,
         };
-        self.publish(partial, &stem, &saved).map_err(at())?;
+        if let Err(e) = self.publish(partial, &stem, &saved, log.ok()) {
+            // Without the text these are nothing.
+            if self.is_free(&stem) {
+                for extension in [ABOUT, LOG] {
+                    let _ = fs::remove_file(self.path.join(stem.clone() + extension));
+                }
+            }
+            return Err(at()(e));
+        }
         Ok(saved)
     }
 
@@ -298,20 +344,40 @@ impl Store {
     }
 
     /// Gives a dump its name. The text comes last: without it there is no dump.
-    fn publish(&mut self, partial: &str, stem: &str, saved: &Saved) -> io::Result<()> {
+    fn publish(
+        &mut self,
+        partial: &str,
+        stem: &str,
+        saved: &Saved,
+        log: Option<String>,
+    ) -> io::Result<()> {
         let mut about = serde_json::to_vec_pretty(saved)?;
         about.push(b'\n');
-        let taken = space(saved.compressed) + space(about.len() as u64);
+        let log = log.as_deref().map(str::as_bytes);
+        let taken = space(saved.compressed)
+            + space(about.len() as u64)
+            + space(log.map_or(0, <[u8]>::len) as u64);
         self.dumps.retain(|(other, _)| other != stem);
         self.make_room(taken)?;
-        let about_partial = partial.to_owned() + ABOUT;
-        let mut file = self.create(&about_partial)?;
-        file.write_all(&about)?;
-        file.sync_all()?;
-        fs::rename(
-            self.path.join(about_partial),
-            self.path.join(stem.to_owned() + ABOUT),
-        )?;
+        for (extension, content) in [(ABOUT, Some(&*about)), (LOG, log)] {
+            let Some(content) = content else {
+                continue;
+            };
+            let mut file = self.create(&(partial.to_owned() + extension))?;
+            file.write_all(content)?;
+            file.sync_all()?;
+        }
+        for extension in [ABOUT, LOG] {
+            let from = self.path.join(partial.to_owned() + extension);
+            let to = self.path.join(stem.to_owned() + extension);
+            match fs::rename(from, &to) {
+                // One of the same name may be left from a dump that was saved before.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && log.is_none() => {
+                    let _ = fs::remove_file(to);
+                }
+                renamed => renamed?,
+            }
+        }
         fs::rename(
             self.path.join(partial),
             self.path.join(stem.to_owned() + DUMP),
@@ -321,6 +387,14 @@ impl Store {
         self.dumps.insert(at, (stem.to_owned(), taken));
         Ok(())
     }
+}
+
+/// The disk, or what the collector may use of it, is full.
+fn is_full(e: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::NOSPC, Errno::DQUOT, Errno::FBIG]
+        .iter()
+        .any(|full| e.raw_os_error() == Some(full.raw_os_error()))
 }
 
 /// The name of a dump: when, what, who.
@@ -372,26 +446,84 @@ struct Copy<'a, R> {
     to: Encoder<'static, Counted>,
     store: &'a mut Store,
     bytes: u64,
-    cut: bool,
+    cut: Option<Cut>,
 }
 
 impl<R: Read> Read for Copy<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cut.is_some() {
+            return Ok(0);
+        }
         let limits = self.store.limits;
         let length = buffer.len().min(64 << 10);
-        let n = self.from.read(&mut buffer[..length])?;
-        if n == 0 || self.cut {
+        let n = match self.from.read(&mut buffer[..length]) {
+            // What came before it is better than nothing.
+            Err(e) if is_gone(&e) => {
+                self.cut = Some(Cut::Freed);
+                0
+            }
+            n => n?,
+        };
+        if n == 0 {
             return Ok(0);
         }
         let end = self.to.get_ref().written + RESERVE;
-        self.cut = end > limits.dump
+        if end > limits.dump
             || self.bytes / MAX_RATIO > limits.dump
-            || !self.store.make_room(end)?;
-        if self.cut {
+            || !self.store.make_room(end + kmsg::LONGEST as u64)?
+        {
+            self.cut = Some(Cut::Limit);
             return Ok(0);
         }
         self.to.write_all(&buffer[..n])?;
         self.bytes += n as u64;
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    /// The kernel's file, until the device goes away.
+    struct Freed(io::Cursor<Vec<u8>>);
+
+    impl Read for Freed {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(Errno::NODEV.into()),
+                n => Ok(n),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_read_of_a_dump_that_is_freed_is_kept() {
+        let place = tempfile::TempDir::new().unwrap();
+        let limits = Limits {
+            total: LEAST,
+            dump: LEAST,
+        };
+        let nowhere = place.path().join("kmsg");
+        let mut store = Store::open(place.path(), &nowhere, limits).unwrap();
+        let text = "---\nkernel: 7.3.4\nmodule: msm\ntime: 1700000000.000000001\ncomm: app\n\
+                    fault-info:\n  - ttbr0=0000000041000000\n  - iova=0000000000000040\n  \
+                    - dir=READ\n  - type=TRANSLATION\n  - source=CP\n";
+        let text = text.to_owned() + &"x: y\n".repeat(10_000);
+        let data = Data::new(Box::new(Freed(io::Cursor::new(text.clone().into()))));
+        let saved = store.save(data.unwrap().unwrap(), "devcd1", None).unwrap();
+        assert_eq!(saved.cut_by, Some(Cut::Freed));
+        assert_eq!(saved.bytes, text.len() as u64);
+        assert!(saved.log_error.is_some());
+        let kept = File::open(place.path().join(&saved.file)).unwrap();
+        assert_eq!(zstd::decode_all(kept).unwrap(), text.as_bytes());
+        let mut names: Vec<_> = fs::read_dir(place.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let stem = saved.file.trim_end_matches(DUMP);
+        assert_eq!(names, [stem.to_owned() + ABOUT, stem.to_owned() + DUMP]);
     }
 }
