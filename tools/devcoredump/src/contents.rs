@@ -25,6 +25,8 @@ pub struct Contents {
     kept: usize,
     current: u64,
     sequencer: Option<u64>,
+    /// Of page faults too.
+    faults: bool,
 }
 
 impl BlockSink for Contents {
@@ -32,13 +34,14 @@ impl BlockSink for Contents {
         if self.line != dump.line {
             *self = Contents {
                 line: dump.line,
+                faults: self.faults,
                 ..Contents::default()
             };
         }
         let sequencer = (&*block.section, &*block.label) == SEQUENCER;
         let wanted = match &*block.section {
             // What a page fault is about, tables and log tell.
-            _ if dump.fault.is_some() => false,
+            _ if dump.fault.is_some() && !self.faults => false,
             "ringbuffer" | "bos" | "bo" => true,
             _ => sequencer,
         };
@@ -104,6 +107,14 @@ impl Words<'_> {
 }
 
 impl Contents {
+    /// Keeps the bytes of page faults' dumps as well, which no verdict needs.
+    pub fn of_faults_too() -> Contents {
+        Contents {
+            faults: true,
+            ..Contents::default()
+        }
+    }
+
     fn block(&self, dump: &Dump, index: Option<u64>) -> Option<&[u8]> {
         (self.line == dump.line).then_some(())?;
         self.blocks.get(&index?).map(Vec::as_slice)

@@ -114,7 +114,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
 }
 
 /// How to get a dump, and one that says more.
-const MORE: &str = "\
+pub(super) const MORE: &str = "\
   # Log what is mapped and unmapped, from before the application starts (where the kernel has it):
   echo 8 | sudo tee /sys/module/msm/parameters/vm_log_shift
   # Keep the next dump, and those after it:
@@ -155,7 +155,7 @@ fn name(source: &Source, dump: &Dump) -> String {
 }
 
 /// Who faulted, where and how.
-fn subject(dump: &Dump) -> String {
+pub(super) fn subject(dump: &Dump) -> String {
     let mut parts = Vec::new();
     match &dump.fault {
         Some(fault) => {

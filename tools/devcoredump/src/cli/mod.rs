@@ -12,6 +12,7 @@ mod generate;
 mod json;
 mod log;
 mod map;
+mod report;
 mod style;
 
 use clap::{
@@ -74,6 +75,10 @@ enum Command {
     Explain(explain::Arguments),
     /// Draw the address space around the fault.
     Map(map::Arguments),
+    /// Write a page to look at: verdict, map, VM log, BOs, commands, registers.
+    ///
+    /// It is one HTML file that needs nothing else, runs no script and loads nothing.
+    Report(report::Arguments),
     /// List the VM log.
     Log(log::Arguments),
     /// List the BOs.
@@ -306,7 +311,7 @@ pub fn main() -> ExitCode {
     cli.color.apply();
     let stdout: Box<dyn Write> = match &cli.command {
         // It has no colours, and may be long.
-        Some(Command::Json(_)) => Box::new(io::stdout().lock()),
+        Some(Command::Json(_) | Command::Report(_)) => Box::new(io::stdout().lock()),
         _ => Box::new(anstream::stdout().lock()),
     };
     let mut out = io::BufWriter::new(stdout);
@@ -314,6 +319,7 @@ pub fn main() -> ExitCode {
         None => explain::run(&cli.explain, &mut out),
         Some(Command::Explain(arguments)) => explain::run(arguments, &mut out),
         Some(Command::Map(arguments)) => map::run(arguments, &mut out),
+        Some(Command::Report(arguments)) => report::run(arguments, &mut out),
         Some(Command::Log(arguments)) => log::run(arguments, &mut out),
         Some(Command::Bos(arguments)) => bos::run(arguments, &mut out),
         Some(Command::Extract(arguments)) => extract::run(arguments),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `map`: the address space around the fault, as text or as a picture.
 
-mod picture;
+pub mod picture;
 mod text;
 
 use super::{
@@ -82,7 +82,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
 }
 
 /// A length in few digits: exact as far as possible, or after a `~` rounded down.
-fn extent(range: &Range<u64>) -> String {
+pub(super) fn extent(range: &Range<u64>) -> String {
     let bytes = range.end - range.start;
     let unit = 10 * (bytes.max(1).ilog2() / 10);
     let rounded = bytes >> unit << unit;
@@ -94,7 +94,7 @@ fn extent(range: &Range<u64>) -> String {
 }
 
 /// The word for a state.
-fn word(row: &Row) -> &'static str {
+pub(super) fn word(row: &Row) -> &'static str {
     match row.region.as_ref().map(|region| region.state) {
         None => "",
         Some(State::Listed) => "listed",
@@ -106,7 +106,7 @@ fn word(row: &Row) -> &'static str {
 }
 
 /// The BO's name in quotes, or else its handle, as far as the dump has them.
-fn name(dump: &Dump, region: &Region) -> Option<String> {
+pub(super) fn name(dump: &Dump, region: &Region) -> Option<String> {
     let handle = || {
         let log = dump.vm_log.as_ref()?;
         let handle = log.entries.get(region.entry?)?.handle?;
@@ -117,7 +117,7 @@ fn name(dump: &Dump, region: &Region) -> Option<String> {
 }
 
 /// Which op made a region what it is.
-fn history(dump: &Dump, region: &Region) -> Option<String> {
+pub(super) fn history(dump: &Dump, region: &Region) -> Option<String> {
     let log = dump.vm_log.as_ref()?;
     let entry = log.entries.get(region.entry?)?;
     let mut out = entry.op.to_string();
@@ -141,7 +141,7 @@ fn history(dump: &Dump, region: &Region) -> Option<String> {
 }
 
 /// What the centre is called: the fault, or an address.
-fn mark(dump: &Dump, map: &Map) -> String {
+pub(super) fn mark(dump: &Dump, map: &Map) -> String {
     match &dump.fault {
         Some(fault) if fault.address() == map.centre => match fault.direction {
             Some(direction) => format!("{direction} fault at {:#x}", map.centre),
@@ -152,7 +152,7 @@ fn mark(dump: &Dump, map: &Map) -> String {
 }
 
 /// Where the centre is in the row that holds it, or next to its neighbours.
-fn offset(map: &Map) -> String {
+pub(super) fn offset(map: &Map) -> String {
     let Some(at) = map.rows.iter().position(|r| r.range.contains(&map.centre)) else {
         return "beyond the address space".into();
     };

@@ -80,6 +80,13 @@ fn height(row: &Row, fault: bool) -> f64 {
 }
 
 pub fn draw(dump: &Dump, map: &Map, out: &mut dyn Write) -> Result<(), Error> {
+    svg::write(&mut *out, &picture(dump, map, Some(LOOK)))?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// The picture, with a style sheet of its own or for a page that has one.
+pub fn picture(dump: &Dump, map: &Map, look: Option<&str>) -> Document {
     let title = format!("GPU virtual addresses around the {}", mark(dump, map));
     let mut body = Group::new();
     let mut y = TOP;
@@ -107,12 +114,15 @@ pub fn draw(dump: &Dump, map: &Map, out: &mut dyn Write) -> Result<(), Error> {
         body = body.add(text(BAR, y, "dim", &more));
     }
     let total = y + BOTTOM;
-    let document = Document::new()
+    let mut document = Document::new()
         .set("viewBox", (0, 0, WIDTH, total))
         .set("width", WIDTH)
         .set("height", total)
-        .add(Title::new(xml(&title)))
-        .add(Style::new(LOOK))
+        .add(Title::new(xml(&title)));
+    if let Some(look) = look {
+        document = document.add(Style::new(look));
+    }
+    document
         .add(
             Rectangle::new()
                 .set("class", "page")
@@ -121,10 +131,7 @@ pub fn draw(dump: &Dump, map: &Map, out: &mut dyn Write) -> Result<(), Error> {
         )
         .add(text(16.0, 26.0, "title", &title))
         .add(body)
-        .add(legend(total - 16.0));
-    svg::write(&mut *out, &document)?;
-    writeln!(out)?;
-    Ok(())
+        .add(legend(total - 16.0))
 }
 
 fn row(dump: &Dump, row: &Row, y: f64, height: f64, here: bool) -> Group {
