@@ -255,15 +255,16 @@ fn write(mut to: impl Write, head: &str, body: &str) {
 fn memory(place: &TempDir) {
     for (name, head, body) in hostile() {
         // What prints most of what it keeps.
-        let kept = ["small BOs", "small log", "blocks", "sections"].contains(&name);
-        let commands: &[&str] = if kept {
-            &["explain", "json"]
+        let kept = ["BOs", "small BOs", "log", "small log", "blocks", "sections"].contains(&name);
+        let report = ["report", "-", "--html", "/dev/null"];
+        let commands: &[&[&str]] = if kept {
+            &[&["explain"], &["json"], &report]
         } else {
-            &["explain"]
+            &[&["explain"]]
         };
         for command in commands {
             let mut child = tool()
-                .arg(command)
+                .args(*command)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
                 .spawn()
@@ -274,7 +275,7 @@ fn memory(place: &TempDir) {
             assert!(matches!(status.code(), Some(0 | 1)), "{name}: {status}");
             assert!(
                 held() <= MEMORY,
-                "{command} of {name}: {} KiB",
+                "{command:?} of {name}: {} KiB",
                 held() >> 10
             );
         }

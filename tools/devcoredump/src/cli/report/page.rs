@@ -43,7 +43,7 @@ use msm_devcoredump::vm_log::{
 
 const STYLE: &str = include_str!("style.css");
 /// Nothing is loaded and no script runs, even if a string got through unescaped.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 /// How many mappings the map shows on each side, nearest view first.
 const REACH: [(usize, &str); 3] = [(4, "near"), (16, "around"), (128, "far")];
 /// How many rows a table has at most.
@@ -112,7 +112,7 @@ fn evidence(finding: &Finding) -> Option<Markup> {
     (!finding.evidence.is_empty()).then(|| {
         html! {
             div.wide { table {
-                tr { th { "line" } th { "what it says" } }
+                tr { th.n { "line" } th { "what it says" } }
                 @for evidence in &finding.evidence {
                     tr {
                         td.n { @if let Some(line) = evidence.line { (line) } }
@@ -255,7 +255,7 @@ fn vm_log(dump: &Dump, finding: &Finding) -> Option<Markup> {
                 p.dim {
                     "A bar lasts from when an op was asked for to when the page tables followed; "
                     "distances from the fault are logarithmic. "
-                    @for (class, words) in [("mapped", "map"), ("removed", "unmap"),
+                    @for (class, words) in [("mapped", "map"), ("warn", "unmap"),
                                             ("pending", "not applied")] {
                         span.swatch style={ "background: var(--" (class) ")" } {} (words) " "
                     }
@@ -267,8 +267,8 @@ fn vm_log(dump: &Dump, finding: &Finding) -> Option<Markup> {
             summary { (chosen.len()) " of " (log.entries.len()) " entries" }
             div.wide { table {
                 tr {
-                    th { "op" } th { "asked" } th { "applied" } th { "range" } th { "size" }
-                    th { "queue" } th { "job" } th { "BO" }
+                    th { "op" } th.n { "asked" } th.n { "applied" } th { "range" } th.n { "size" }
+                    th.n { "queue" } th.n { "job" } th { "BO" }
                 }
                 @for &n in &chosen {
                     @let entry = &log.entries[n];
@@ -315,7 +315,7 @@ fn one(stream: &Stream) -> Markup {
         }
         @if !stream.lines.is_empty() {
             div.wide { table {
-                tr { th { "dword" } th { "packet" } th { "dwords" } }
+                tr { th.n { "dword" } th { "packet" } th { "dwords" } }
                 @for line in &stream.lines {
                     tr class=[line.here.then_some("at")] {
                         td.n { (line.at) } td { (line.what) } td { (line.words) }
@@ -331,8 +331,8 @@ fn rings(dump: &Dump) -> Option<Markup> {
         html! {
             div.wide { table {
                 tr {
-                    th { "ring" } th { "address" } th { "fence done" } th { "fence queued" }
-                    th { "rptr" } th { "wptr" } th { "size" }
+                    th.n { "ring" } th { "address" } th.n { "fence done" } th.n { "fence queued" }
+                    th.n { "rptr" } th.n { "wptr" } th.n { "size" }
                 }
                 @for ring in &dump.rings {
                     tr {
@@ -361,7 +361,7 @@ fn bos(dump: &Dump) -> Option<Markup> {
             details open[shown.len() <= 40] {
                 summary { (shown.len()) " of " (bos.len()) " BOs" }
                 div.wide { table {
-                    tr { th { "range" } th { "size" } th { "flags" } th { "content" } th { "name" } }
+                    tr { th { "range" } th.n { "size" } th { "flags" } th { "content" } th { "name" } }
                     @for bo in shown {
                         @let here = address.is_some_and(|at| bo.range().contains(&at));
                         tr class=[here.then_some("here")] {

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `report`: that the page holds what it should, needs nothing, and that nothing of the dump becomes
+//! more than text in it. `tests/browser` looks at it with Chromium.
+
+mod common;
+
+use common::{
+    run,
+    stdout,
+    tool,
+    DUMP, //
+};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{
+    Path,
+    PathBuf, //
+};
+use tempfile::TempDir;
+
+/// What a page is made of.
+const ELEMENTS: [&str; 38] = [
+    "!DOCTYPE", "html", "head", "meta", "title", "style", "link", "body", "header", "h1", "h2",
+    "span", "dl", "dt", "dd", "div", "nav", "a", "main", "section", "table", "tr", "th", "td",
+    "pre", "fieldset", "label", "input", "p", "details", "summary", "svg", "g", "rect", "line",
+    "polygon", "text", "br",
+];
+
+fn page(text: &str) -> String {
+    stdout(&["report", "-", "--html", "-"], text, 0)
+}
+
+/// The names of a page's elements, as a parser would find them.
+fn elements(page: &str) -> BTreeSet<&str> {
+    let (head, rest) = page.split_once("<style>").unwrap();
+    let (_, body) = rest.split_once("</style>").unwrap();
+    let parts = head.split('<').skip(1).chain(body.split('<').skip(1));
+    parts
+        .map(|part| {
+            let part = part.strip_prefix('/').unwrap_or(part);
+            let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '!');
+            &part[..end.unwrap_or(part.len())]
+        })
+        .collect()
+}
+
+/// It loads nothing, runs nothing, and has no elements but ours.
+#[track_caller]
+fn is_harmless(page: &str) {
+    let known: BTreeSet<_> = ELEMENTS.into_iter().collect();
+    let strange: Vec<_> = elements(page).difference(&known).copied().collect();
+    assert_eq!(strange, [] as [&str; 0]);
+    for (at, _) in page.match_indices("href=\"") {
+        let rest = &page[at + 6..];
+        assert!(rest.starts_with(['#', 'd']), "{}", &rest[..40]);
+        assert!(!rest.starts_with('d') || rest.starts_with("data:,"));
+    }
+    for outside in [
+        " src=",
+        "url(",
+        "@import",
+        "https:",
+        "<script",
+        "javascript:",
+    ] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    // The namespace of SVG is a name, not an address.
+    let pictures = page.matches("<svg").count();
+    assert_eq!(
+        page.matches("http:").count(),
+        page.matches("xmlns=\"http:").count()
+    );
+    assert_eq!(page.matches("</svg>").count(), pictures);
+    assert!(page.contains("default-src 'none'"));
+    assert!(!page.contains(|c: char| c.is_control() && c != '\n' && c != '\t'));
+}
+
+fn golden() -> Vec<PathBuf> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut dumps: Vec<PathBuf> = ["rust", "stock"]
+        .iter()
+        .flat_map(|module| fs::read_dir(top.join(module)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "zst"))
+        .collect();
+    dumps.sort();
+    dumps
+}
+
+#[test]
+fn the_page_has_everything() {
+    let page = page(DUMP);
+    is_harmless(&page);
+    for wanted in [
+        "<h1 class=\"certain\">used after unmap",
+        "id=\"evidence\"",
+        "id=\"map\"",
+        "id=\"log\"",
+        "id=\"rings\"",
+        "id=\"bos\"",
+        "id=\"registers\"",
+        "0x100004000–0x100008000",
+        "prefers-color-scheme: dark",
+        "name=\"viewport\"",
+        "read fault at 0x100005030, 0x1030 into it",
+        "−794.0 µs",
+        "not yet",
+        "4 of 4 entries",
+    ] {
+        assert!(page.contains(wanted), "{wanted}: {page}");
+    }
+}
+
+#[test]
+fn each_golden_dump_has_a_page() {
+    for path in golden() {
+        let verdict = tool().args(["explain", "-q"]).arg(&path).output().unwrap();
+        let verdict = String::from_utf8(verdict.stdout).unwrap();
+        let verdict = verdict.lines().next().unwrap();
+        let (_, verdict) = verdict.split_once("Verdict:").unwrap();
+        let words = verdict.trim().split(" (").next().unwrap();
+        let output = tool()
+            .arg("report")
+            .arg(&path)
+            .args(["--html", "-"])
+            .output()
+            .unwrap();
+        let page = String::from_utf8(output.stdout).unwrap();
+        is_harmless(&page);
+        assert!(page.contains(&format!(">{words} ")), "{path:?}: {words}");
+        for id in ["evidence", "rings", "registers", "commands"] {
+            assert!(page.contains(&format!("id=\"{id}\"")), "{path:?}: {id}");
+        }
+    }
+}
+
+#[test]
+fn the_position_of_a_hang_is_marked() {
+    let hang = golden().into_iter().find(|p| p.ends_with("rust/hang.zst"));
+    let output = tool()
+        .arg("report")
+        .arg(hang.unwrap())
+        .args(["--html", "-"])
+        .output()
+        .unwrap();
+    let page = String::from_utf8(output.stdout).unwrap();
+    let (_, commands) = page.split_once("id=\"commands\"").unwrap();
+    let (commands, _) = commands.split_once("</section>").unwrap();
+    let (_, here) = commands.split_once("<tr class=\"at\">").unwrap();
+    let (here, _) = here.split_once("</tr>").unwrap();
+    assert!(here.contains("CP_"), "{here}");
+}
+
+#[test]
+fn what_the_dump_says_stays_text() {
+    let hostile =
+        "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&lt;</style></svg></title>";
+    let dump = DUMP
+        .replace("comm: test", &format!("comm: {hostile}"))
+        .replace("name: below", &format!("name: {hostile}"))
+        .replace("a <b> & c", &hostile.replace('"', ""))
+        .replace("source=CP", &format!("source={hostile}"))
+        .replace("kernel: 7.3.4", &format!("kernel: {hostile}"));
+    assert_eq!(dump.matches("<script>").count(), 6);
+    let page = page(&dump);
+    let text = page.replace(" src=x", "");
+    is_harmless(&text);
+    // In the header, in pictures, in both tables.
+    let escaped = page.matches("&lt;script&gt;").count();
+    assert!(escaped >= 8, "{escaped}");
+    // What was escaped before is escaped again, not taken for it.
+    assert!(page.contains("&amp;lt;"));
+    assert_eq!(page.matches("</style>").count(), 1);
+    assert_eq!(
+        page.matches("</title>").count(),
+        1 + page.matches("<title>").count() - 1
+    );
+
+    let log = format!(
+        "[ 1.0] *** gpu fault: ttbr0=1 iova=40 dir=READ type=TRANSLATION source={hostile} (0,0,0,0)\n\
+         [ 2.0] x: offending task: {hostile} (x)\n[ 0.0] Linux version {hostile}\n"
+    );
+    let page = self::page(&log);
+    is_harmless(&page.replace(" src=x", ""));
+    assert!(page.contains("&lt;script&gt;"));
+
+    // The name of the file is somebody's as well.
+    let place = TempDir::new().unwrap();
+    let file = place.path().join("<img src=x>&.dump");
+    fs::write(&file, DUMP).unwrap();
+    let output = tool()
+        .arg("report")
+        .arg(&file)
+        .args(["--html", "-"])
+        .output()
+        .unwrap();
+    let page = String::from_utf8(output.stdout).unwrap();
+    is_harmless(&page.replace(" src=x", ""));
+    assert!(page.contains("&lt;img src=x&gt;&amp;.dump"));
+}
+
+#[test]
+fn it_goes_where_it_is_told_to() {
+    let place = TempDir::new().unwrap();
+    let file = place.path().join("page.html");
+    let name = file.to_str().unwrap();
+    assert_eq!(stdout(&["report", "-", "--html", name], DUMP, 0), "");
+    assert_eq!(fs::read_to_string(&file).unwrap(), page(DUMP));
+    for (arguments, input) in [
+        (&["report", "-"][..], DUMP),
+        (&["report", "-", "--html", "/nonexistent/page"], DUMP),
+        (&["report", "-", "--html", "/dev/full"], DUMP),
+        (&["report", "-", "--html", "-", "--document", "1"], DUMP),
+        (&["report", "/nonexistent", "--html", "-"], ""),
+    ] {
+        let output = run(arguments, input);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+    let twice = DUMP.repeat(2).replacen("comm: test", "comm: other", 1);
+    let arguments = ["report", "-", "--html", "-", "--document"];
+    let first = stdout(&[&arguments[..], &["0"]].concat(), &twice, 0);
+    let second = stdout(&[&arguments[..], &["1"]].concat(), &twice, 0);
+    assert!(first.contains("task other") && second.contains("task test"));
+    // What says too little has a page as well.
+    let other = "---\nkernel: 7.3.4\nmodule: ath11k\n";
+    let page = stdout(&["report", "-", "--html", "-"], other, 1);
+    is_harmless(&page);
+}
