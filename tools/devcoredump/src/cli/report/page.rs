@@ -154,7 +154,7 @@ pub fn dump(name: &str, dump: &Dump, contents: &Contents, finding: &Finding) -> 
     };
     let parts = [
         ("evidence", "Evidence", evidence(finding)),
-        ("map", "Address space", map(dump)),
+        ("map", "Address space", map(dump, contents)),
         ("log", "VM log", vm_log(dump, finding)),
         ("commands", "Commands", commands(dump, contents)),
         ("rings", "Rings", rings(dump)),
@@ -172,10 +172,10 @@ fn filled<const N: usize>(parts: [(&'static str, &'static str, Option<Markup>); 
 }
 
 /// Around the fault, or else around where the CP was.
-fn map(dump: &Dump) -> Option<Markup> {
+fn map(dump: &Dump, contents: &Contents) -> Option<Markup> {
     let cp = || {
-        let mut bos = dump.bos.iter().filter(|bo| bo.block.is_some());
-        bos.next().map(|bo| bo.iova)
+        let streams = streams(dump, contents);
+        streams.last().map(|stream| stream.position.address())
     };
     let centre = dump.fault.as_ref().map(|f| f.address()).or_else(cp)?;
     let pictures = REACH.map(|(reach, _)| {
@@ -254,7 +254,8 @@ fn vm_log(dump: &Dump, finding: &Finding) -> Option<Markup> {
                 div.wide { (PreEscaped(picture.to_string())) }
                 p.dim {
                     "A bar lasts from when an op was asked for to when the page tables followed; "
-                    "distances from the fault are logarithmic. "
+                    "distances from the " (if address.is_some() { "fault" } else { "dump" })
+                    " are logarithmic. "
                     @for (class, words) in [("mapped", "map"), ("warn", "unmap"),
                                             ("pending", "not applied")] {
                         span.swatch style={ "background: var(--" (class) ")" } {} (words) " "

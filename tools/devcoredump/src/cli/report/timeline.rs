@@ -107,7 +107,7 @@ fn rule(x: f64, height: f64, class: &str) -> Line {
         .set("y2", height - BOTTOM + 6.0)
 }
 
-/// The picture; `None` when the log has no times.
+/// The picture; `None` when the log has no times. `address` is that of the fault, if it is one.
 pub fn picture(log: &VmLog, address: Option<u64>) -> Option<Document> {
     let fault = log.fault_time()?;
     let first = log.entries.len().saturating_sub(MOST);
@@ -134,6 +134,7 @@ pub fn picture(log: &VmLog, address: Option<u64>) -> Option<Document> {
         if fault >= ns {
             body = body.add(rule(x, height, "axis"));
             let label = format!("−{}", duration(ns).replace(".0 ", " "));
+            let label = label.replace(".000 ", " ");
             body = body.add(text(x - 20.0, height - 8.0, "dim", &label));
         }
         ns *= 100;
@@ -158,6 +159,8 @@ pub fn picture(log: &VmLog, address: Option<u64>) -> Option<Document> {
         );
     }
     let x = scale.at(fault);
+    // Without a fault it is when the log was copied.
+    let moment = address.map_or("dump", |_| "fault");
     Some(
         Document::new()
             .set("viewBox", (0, 0, WIDTH, height))
@@ -169,6 +172,6 @@ pub fn picture(log: &VmLog, address: Option<u64>) -> Option<Document> {
             )
             .add(body)
             .add(rule(x, height, "fault"))
-            .add(text(x - 18.0, TOP - 12.0, "fault", "fault")),
+            .add(text(x - 18.0, TOP - 12.0, "fault", moment)),
     )
 }
