@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Ascii85 as the kernel writes it (include/linux/ascii85.h): each 32-bit word is five characters from `!` to `u`, most
-//! significant first, or the single character `z` when it is zero. There is no start or end mark; words are the CPU's, so
-//! the bytes come out little-endian.
+//! Ascii85 as the kernel writes it (include/linux/ascii85.h): each 32-bit word is five characters
+//! from `!` to `u`, most significant first, or the single character `z` when it is zero. There is
+//! no start or end mark; words are the CPU's, so the bytes come out little-endian.
 
 use thiserror::Error;
 
@@ -39,7 +39,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Decodes `input` and appends the bytes of each whole word to `out`, which grows by at most 4 bytes per byte of input.
+    /// Decodes `input` and appends the bytes of each whole word to `out`, which grows by at most 4
+    /// bytes per byte of input.
     ///
     /// After an error the decoder must not be used again.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {

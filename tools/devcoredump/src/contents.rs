@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The bytes of those blocks of a dump that say where a GPU hung: rings, BOs of the submit, and the state of the CP's
-//! sequencer. They are kept as they pass by, for what tells which of them matter comes last.
+//! The bytes of those blocks of a dump that say where a GPU hung: rings, BOs of the submit, and the
+//! state of the CP's sequencer. They are kept as they pass by, for what tells which of them matter
+//! comes last.
 
 use crate::dump::{
     Block,
@@ -160,7 +161,8 @@ mod tests {
 
     #[test]
     fn bytes_are_those_of_the_document() {
-        let first = "---\nmodule: msm\nringbuffer:\n  - id: 0\n    size: 32\n    data: !!ascii85 |\n     z!!!!\"\nbos:\n  \
+        let first = "---\nmodule: msm\nringbuffer:\n  - id: 0\n    size: 32\n    data: !!ascii85 \
+            |\n     z!!!!\"\nbos:\n  \
                      - iova: 0x1000\n    size: 4096\n    data: !!ascii85 |\n     !!!!\"s8W-!\n";
         let text = format!("{first}---\nmodule: msm\nringbuffer:\n  - id: 0\n    size: 32\n");
         let mut parser = Parser::new(text.as_bytes());

@@ -18,7 +18,8 @@ pub const MAX_REGISTERS: usize = 256 * 1024;
 /// How many blocks, sections and problems are kept, each.
 pub const MAX_ITEMS: usize = 8 * 1024;
 
-/// Serializes an address or a mask as a hexadecimal string: JSON's numbers don't hold 64 bits everywhere.
+/// Serializes an address or a mask as a hexadecimal string: JSON's numbers don't hold 64 bits
+/// everywhere.
 pub(crate) fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{value:#x}"))
 }
@@ -111,7 +112,8 @@ pub enum FaultType {
 /// The `fault-info` section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// The SMMU's TTBR0 when it faulted: table address, and in the upper 16 bits the ASID. `None` where the dump doesn't say.
+    /// The SMMU's TTBR0 when it faulted: table address, and in the upper 16 bits the ASID. `None`
+    /// where the dump doesn't say.
     #[serde(serialize_with = "hex_or_none")]
     pub ttbr0: Option<u64>,
     /// The address, as printed (addresses of the upper half may be sign-extended).
@@ -142,13 +144,15 @@ impl Fault {
         self.address() >> 48 != 0
     }
 
-    /// The table's address in TTBR0; 0: the GPU had no context's tables, only the kernel's in TTBR1.
+    /// The table's address in TTBR0; 0: the GPU had no context's tables, only the kernel's in
+    /// TTBR1.
     pub fn table(&self) -> Option<u64> {
         Some(self.ttbr0? & TTBR_ADDRESS)
     }
 }
 
-/// The `pgtable-fault-info` section: the tables of the context that the kernel took for the current one.
+/// The `pgtable-fault-info` section: the tables of the context that the kernel took for the current
+/// one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PageTable {
     /// Its tables' address; 0 when the kernel found no submit to blame.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Where a dump comes from: a file or stdin, plain, gzip or Zstandard. What it is is told by its first bytes, not its name.
+//! Where a dump comes from: a file or stdin, plain, gzip or Zstandard. What it is is told by its
+//! first bytes, not its name.
 
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
@@ -10,8 +11,8 @@ use std::io::{
 };
 use std::path::Path;
 
-/// The largest Zstandard window that is accepted, as a power of two: 8 MiB, what `zstd -19` asks for. A file may ask for
-/// gigabytes.
+/// The largest Zstandard window that is accepted, as a power of two: 8 MiB, what `zstd -19` asks
+/// for. A file may ask for gigabytes.
 const MAX_WINDOW_LOG: u32 = 23;
 
 /// Opens `path`, or stdin when it is `-`.

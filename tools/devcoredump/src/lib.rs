@@ -2,18 +2,22 @@
 //! Reads the devcoredump that drm/msm writes when an Adreno GPU faults or hangs, and says why.
 //!
 //! - [`input`] opens a file or stdin, plain or compressed.
-//! - [`scan`] cuts it into lines in bounded memory; [`ascii85`] decodes the binary blocks as they pass by.
-//! - [`parse`] turns lines into a [`dump::Dump`], one document at a time; [`vm_log`] and [`pte`] know the two parts
-//!   that say most about a fault.
-//! - [`contents`] keeps the bytes that [`pm4`] (the language of command streams) and [`cp`] (its reader's registers) need to say
-//!   where a GPU hung.
+//! - [`scan`] cuts it into lines in bounded memory; [`ascii85`] decodes the binary blocks as they
+//!   pass by.
+//! - [`parse`] turns lines into a [`dump::Dump`], one document at a time; [`vm_log`] and [`pte`]
+//!   know the two parts that say most about a fault.
+//! - [`contents`] keeps the bytes that [`pm4`] (the language of command streams) and [`cp`] (its
+//!   reader's registers) need to say where a GPU hung.
 //! - [`klog`] reads the kernel's log instead, where there is no dump.
-//! - [`space`] replays the VM log into the address space as it was, [`map`] looks at a part of it; [`verdict`] judges.
+//! - [`space`] replays the VM log into the address space as it was, [`map`] looks at a part of it;
+//!   [`verdict`] judges.
 //!
-//! The text format is what `msm_gpu_devcoredump_read()` and the `show` functions below it print (drivers/gpu/drm/msm in
-//! the kernel tree), and for the VM log `Documentation/devcoredump.rst` of this repository.
+//! The text format is what `msm_gpu_devcoredump_read()` and the `show` functions below it print
+//! (drivers/gpu/drm/msm in the kernel tree), and for the VM log `Documentation/devcoredump.rst` of
+//! this repository.
 //!
-//! A dump is input from a broken machine: nothing in here panics on it, and memory doesn't grow with what it claims.
+//! A dump is input from a broken machine: nothing in here panics on it, and memory doesn't grow
+//! with what it claims.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From lines to [`Dump`]s.
 //!
-//! The grammar is the one that all readers of these dumps rely on: a line that starts in column 0 is `key: value`, or
-//! `section:` when the value is empty; the lines of a section start with a space; an item of a list starts with `- `; the
-//! line after `data: !!ascii85 |` is a block of data; `---` begins a document. Whatever doesn't fit is noted as a problem
-//! and skipped, and sections of unknown name are counted and passed over.
+//! The grammar is the one that all readers of these dumps rely on: a line that starts in column 0
+//! is `key: value`, or `section:` when the value is empty; the lines of a section start with a
+//! space; an item of a list starts with `- `; the line after `data: !!ascii85 |` is a block of
+//! data; `---` begins a document. Whatever doesn't fit is noted as a problem and skipped, and
+//! sections of unknown name are counted and passed over.
 
 use crate::ascii85;
 use crate::dump::*;
@@ -26,8 +27,8 @@ use std::io::{
 
 /// Takes the content of data blocks while a dump is read.
 pub trait BlockSink {
-    /// Whether this block shall be decoded. `block.encoded` isn't known yet. Blocks that aren't wanted are skipped at the
-    /// speed of a search for a newline.
+    /// Whether this block shall be decoded. `block.encoded` isn't known yet. Blocks that aren't
+    /// wanted are skipped at the speed of a search for a newline.
     fn wants(&mut self, dump: &Dump, block: &Block) -> bool;
 
     /// The next bytes of the block that was wanted last.
@@ -126,7 +127,8 @@ impl<R: Read> Parser<R> {
 
     /// Reads the next document. Its data blocks go to `sink`. `None` when there is none left.
     ///
-    /// Only the stream's own errors (and the sink's) are errors; what the text lacks is in [`Dump::problems`].
+    /// Only the stream's own errors (and the sink's) are errors; what the text lacks is in
+    /// [`Dump::problems`].
     pub fn next_dump(&mut self, sink: &mut dyn BlockSink) -> io::Result<Option<Dump>> {
         let mut document = Document::default();
         let mut empty = true;

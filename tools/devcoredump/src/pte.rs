@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the page tables said about the faulting address: the four entries of the `ptes` line.
 //!
-//! They are AArch64 stage 1 entries with a 4 KiB granule (drivers/iommu/io-pgtable-arm.c), one for each level from 0, taken
-//! by the CPU when the dump was made. A walk stops at the first entry that isn't a table; the later ones are 0. Tables of
-//! 39-bit address spaces begin at level 1 and leave the first one 0.
+//! They are AArch64 stage 1 entries with a 4 KiB granule (drivers/iommu/io-pgtable-arm.c), one for
+//! each level from 0, taken by the CPU when the dump was made. A walk stops at the first entry that
+//! isn't a table; the later ones are 0. Tables of 39-bit address spaces begin at level 1 and leave
+//! the first one 0.
 
 use crate::dump::hex;
 use serde::Serialize;
@@ -72,7 +73,8 @@ impl Walk {
         let Some(first) = ptes.iter().position(|&pte| pte != 0) else {
             return Walk::Nothing;
         };
-        // A walk that begins at level 0 or 1 and finds something does so at once; anything later is a hole.
+        // A walk that begins at level 0 or 1 and finds something does so at once; anything later is
+        // a hole.
         if first > 1 {
             return Walk::Malformed { pte: ptes[first] };
         }

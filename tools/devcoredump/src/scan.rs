@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Lines of a dump, in bounded memory.
 //!
-//! A block of binary data is one line that may be hundreds of megabytes long, so a line is never held whole: text lines
-//! are cut at [`MAX_LINE`], data lines are handed on in pieces.
+//! A block of binary data is one line that may be hundreds of megabytes long, so a line is never
+//! held whole: text lines are cut at [`MAX_LINE`], data lines are handed on in pieces.
 
 use std::io::{
     self,
     Read, //
 };
 
-/// The longest text line that is kept, in bytes; the rest of a longer one is skipped. The longest that the kernel prints is
-/// `cmdline:`, at most a page.
+/// The longest text line that is kept, in bytes; the rest of a longer one is skipped. The longest
+/// that the kernel prints is `cmdline:`, at most a page.
 pub const MAX_LINE: usize = 8192;
 
 const BUFFER: usize = 64 * 1024;
@@ -112,8 +112,8 @@ impl<R: Read> Scanner<R> {
         }))
     }
 
-    /// Hands the next line, without its newline, to `piece` bit by bit. Says whether it ended in a newline, and how long
-    /// it was.
+    /// Hands the next line, without its newline, to `piece` bit by bit. Says whether it ended in a
+    /// newline, and how long it was.
     pub fn pieces(
         &mut self,
         piece: &mut dyn FnMut(&[u8]) -> io::Result<()>,

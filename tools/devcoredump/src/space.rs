@@ -72,8 +72,8 @@ pub struct Live {
     canvas: Canvas<usize>,
 }
 
-/// The entries that had reached the page tables when the GPU faulted, in the order in which they did, as indices into
-/// [`VmLog::entries`].
+/// The entries that had reached the page tables when the GPU faulted, in the order in which they
+/// did, as indices into [`VmLog::entries`].
 pub fn order(log: &VmLog) -> Vec<usize> {
     let mut order: Vec<usize> = (0..log.entries.len())
         .filter(|&i| log.in_effect(&log.entries[i]) && log.entries[i].err.is_none())
@@ -116,7 +116,8 @@ impl Live {
     }
 }
 
-/// The entry whose mapping `removal` (an entry's index) took `addr` away from, when other parts of that mapping stayed.
+/// The entry whose mapping `removal` (an entry's index) took `addr` away from, when other parts of
+/// that mapping stayed.
 pub fn partially_removed(log: &VmLog, order: &[usize], removal: usize, addr: u64) -> Option<usize> {
     let position = order.iter().position(|&i| i == removal)?;
     let before = Live::replay(log, &order[..position]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The `vm-log` section, in both of its forms: what the C memory manager prints, and what msm_rs adds to it
-//! (Documentation/devcoredump.rst).
+//! The `vm-log` section, in both of its forms: what the C memory manager prints, and what msm_rs
+//! adds to it (Documentation/devcoredump.rst).
 
 use crate::dump::{
     hex,
@@ -17,11 +17,13 @@ pub const MAX_ENTRIES: usize = 16 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
-    /// VM_BIND MAP wrote entries. Also what C prints for mappings brought back after eviction, with queue 0.
+    /// VM_BIND MAP wrote entries. Also what C prints for mappings brought back after eviction, with
+    /// queue 0.
     Map,
     /// VM_BIND MAP_NULL wrote entries that point to the PRR page. C prints `map` for these too.
     MapNull,
-    /// VM_BIND UNMAP removed entries. C prints this also for what a MAP over an old mapping removes.
+    /// VM_BIND UNMAP removed entries. C prints this also for what a MAP over an old mapping
+    /// removes.
     Unmap,
     /// A MAP or MAP_NULL removed what was there before.
     Replace,
@@ -379,7 +381,8 @@ pub enum Missing {
 impl VmLog {
     /// Whether entries older than the first are missing because the ring wrapped.
     ///
-    /// C's ring has a power of two of entries, 2 to 256, and prints all of them once it has wrapped.
+    /// C's ring has a power of two of entries, 2 to 256, and prints all of them once it has
+    /// wrapped.
     pub fn older_missing(&self) -> Missing {
         match &self.header {
             Some(header) if header.lost == Some(0) => Missing::No,
@@ -402,8 +405,8 @@ impl VmLog {
     }
 
     /// When the fault happened, as well as the log knows, CLOCK_MONOTONIC in ns.
-    // Inlined into a loop, rustc 1.95 (LLVM 22) hoists the choice between the two out of the check for a header, and reads out of
-    // bounds when there is none.
+    // Inlined into a loop, rustc 1.95 (LLVM 22) hoists the choice between the two out of the check
+    // for a header, and reads out of bounds when there is none.
     #[inline(never)]
     pub fn fault_time(&self) -> Option<u64> {
         self.header.as_ref().and_then(|h| h.fault.or(h.now))

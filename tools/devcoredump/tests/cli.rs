@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The command line: exit status, colours, readers that go away, input in all its forms, completions and manual pages.
+//! The command line: exit status, colours, readers that go away, input in all its forms,
+//! completions and manual pages.
 
 mod common;
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the tool says of dumps that real runs have left: tests/golden/{rust,stock}/NAME.zst, made by the sub-tests of the
-//! guest program `verdicts` (tests/guest) with our msm.ko and with Debian's; tests/golden/update makes them anew.
-//! NAME.txt is the output of `explain`.
+//! What the tool says of dumps that real runs have left: tests/golden/{rust,stock}/NAME.zst, made
+//! by the sub-tests of the guest program `verdicts` (tests/guest) with our msm.ko and with
+//! Debian's; tests/golden/update makes them anew. NAME.txt is the output of `explain`.
 //!
-//! `UPDATE_GOLDEN=1 cargo test --test golden` writes what the tool says now, also into the documentation.
+//! `UPDATE_GOLDEN=1 cargo test --test golden` writes what the tool says now, also into the
+//! documentation.
 
 mod common;
 
@@ -86,7 +87,8 @@ fn real_dumps_are_well_formed() {
     }
 }
 
-/// Of all verdicts, these have no program that provokes them; tests/{verdicts,innocent,hangs}.rs have dumps made by hand.
+/// Of all verdicts, these have no program that provokes them; tests/{verdicts,innocent,hangs}.rs
+/// have dumps made by hand.
 #[test]
 fn every_verdict_that_a_program_can_provoke_is_there() {
     let by_hand = BTreeSet::from([

@@ -125,10 +125,15 @@ impl Hang {
     fn text(&self) -> String {
         let core = 3 + self.generation as u32;
         let mut text = format!(
-            "---\nkernel: 7.3.4\nmodule: msm\ntime: 1700000000.0\ncomm: test\ncmdline: ./test\n{}revision: {core}30 ({core}.3.0.0)\n\
-             rbbm-status: {:#010x}\nringbuffer:\n  - id: 0\n    iova: {RING:#018x}\n    last-fence: 9\n    retired-fence: 7\n    \
+            "---\nkernel: 7.3.4\nmodule: msm\ntime: 1700000000.0\ncomm: test\ncmdline: \
+                ./test\n{}revision: {core}30 ({core}.3.0.0)\n\
+             rbbm-status: {:#010x}\nringbuffer:\n  - id: 0\n    iova: {RING:#018x}\n    \
+                 last-fence: 9\n    retired-fence: 7\n    \
              rptr: {}\n    wptr: {}\n    size: 32768\n",
-            self.head, self.status, self.read, self.ring.len()
+            self.head,
+            self.status,
+            self.read,
+            self.ring.len()
         );
         let data = |text: &mut String, words: &[u32]| {
             if !words.is_empty() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Who isn't to blame: the task that a dump names when the GPU was off, when the access was the kernel's, or when another
-//! dump came just before.
+//! Who isn't to blame: the task that a dump names when the GPU was off, when the access was the
+//! kernel's, or when another dump came just before.
 
 mod common;
 

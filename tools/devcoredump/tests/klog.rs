@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Kernel logs without a dump. The lines are made up; their forms are those that the drivers of
-//! Linux 4.x to 7.3 print, behind what dmesg, journals, consoles and bug trackers put before a line.
+//! Linux 4.x to 7.3 print, behind what dmesg, journals, consoles and bug trackers put before a
+//! line.
 
 use msm_devcoredump::klog::{
     KernelLog,
@@ -35,7 +36,8 @@ const CASES: &[Case] = &[
     // Page faults of the GPU.
     Case {
         form: "5.13 and later: SMMUs that tell more, dmesg",
-        text: "[   12.500000] *** gpu fault: ttbr0=0000000041000000 iova=0000000100005000 dir=READ \
+        text:
+            "[   12.500000] *** gpu fault: ttbr0=0000000041000000 iova=0000000100005000 dir=READ \
                type=TRANSLATION source=CP (0,0,0,1)",
         verdict: Undetermined,
         whose: Unclear,
@@ -117,7 +119,8 @@ const CASES: &[Case] = &[
     },
     Case {
         form: "the GPU was off: its scratch registers read 0xdeafbead",
-        text: "[   81.922831] *** gpu fault: ttbr0=000000089a912000 iova=0000000000000000 dir=READ \
+        text:
+            "[   81.922831] *** gpu fault: ttbr0=000000089a912000 iova=0000000000000000 dir=READ \
                type=TRANSLATION source=CP (3736059565,3736059565,3736059565,3736059565)",
         verdict: Unreadable,
         whose: Unclear,
@@ -164,7 +167,8 @@ const CASES: &[Case] = &[
     Case {
         form: "hangcheck, dmesg -T",
         text: "[Fri Nov 14 22:13:20 2025] msm_dpu ae01000.display-controller: \
-               [drm:hangcheck_handler [msm]] *ERROR* 67.5.12.1: hangcheck detected gpu lockup rb 0!",
+               [drm:hangcheck_handler [msm]] *ERROR* 67.5.12.1: hangcheck detected gpu lockup rb \
+                   0!",
         verdict: Hang,
         whose: Unclear,
         happened: "The GPU made no progress",
@@ -181,7 +185,8 @@ const CASES: &[Case] = &[
     },
     Case {
         form: "the GPU's own hang detection, 5.x to 7.3",
-        text: "[   30.0] adreno 1.gpu: [drm:a6xx_irq [msm]] *ERROR* gpu fault ring 0 fence 1a status \
+        text: "[   30.0] adreno 1.gpu: [drm:a6xx_irq [msm]] *ERROR* gpu fault ring 0 fence 1a \
+            status \
                E70091C3 rb 0cf0/0d70 ib1 0000000019F18000/0e0b ib2 0000000000000000/0000",
         verdict: Hang,
         whose: Unclear,
@@ -199,7 +204,8 @@ const CASES: &[Case] = &[
     },
     Case {
         form: "a8xx: a line for the GPU and one for each pipe, which count what was read",
-        text: "2026-11-14T22:13:20.123456+01:00 h kernel: adreno 3d00000.gpu: [drm:a8xx_irq [msm]] \
+        text:
+            "2026-11-14T22:13:20.123456+01:00 h kernel: adreno 3d00000.gpu: [drm:a8xx_irq [msm]] \
                *ERROR* gpu fault ring 0 fence 2c status 00800001 gfx_status 40000001\n\
                2026-11-14T22:13:20.123460+01:00 h kernel: adreno 3d00000.gpu: [drm:a8xx_irq [msm]] \
                *ERROR* BR: status 00000001 rb 0040/0050 ib1 0000000120004000/0010 ib2 \
@@ -238,7 +244,8 @@ const CASES: &[Case] = &[
     },
     Case {
         form: "nothing but that it couldn't be initialised; dmesg -x",
-        text: "kern  :err   : [    9.250000] msm_dpu 1.mdp: [drm:adreno_load_gpu [msm]] *ERROR* gpu \
+        text: "kern  :err   : [    9.250000] msm_dpu 1.mdp: [drm:adreno_load_gpu [msm]] *ERROR* \
+            gpu \
                hw init failed: -22",
         verdict: NotStarted,
         whose: Kernel,
@@ -308,7 +315,8 @@ const CASES: &[Case] = &[
     // Power.
     Case {
         form: "the GMU doesn't answer, kmsg",
-        text: "3,1042,14780263,-;platform 506a000.gmu: [drm:a6xx_gmu_set_oob] *ERROR* Timeout waiting \
+        text: "3,1042,14780263,-;platform 506a000.gmu: [drm:a6xx_gmu_set_oob] *ERROR* Timeout \
+            waiting \
                for GMU OOB set BOOT_SLUMBER: 0x0\n\
                3,1043,14780925,-;msm_dpu ae01000.mdp: [drm:adreno_load_gpu] *ERROR* Couldn't power \
                up the GPU: -110",
@@ -338,7 +346,8 @@ const CASES: &[Case] = &[
     },
     Case {
         form: "its power can't be switched off",
-        text: "[   99.0] adreno 3d00000.gpu: [drm:a6xx_recover [msm]] *ERROR* cx gdsc didn't collapse",
+        text: "[   99.0] adreno 3d00000.gpu: [drm:a6xx_recover [msm]] *ERROR* cx gdsc didn't \
+            collapse",
         verdict: PoweredOff,
         whose: Kernel,
         happened: "failed before anything else did",
@@ -347,7 +356,8 @@ const CASES: &[Case] = &[
     // Firmware.
     Case {
         form: "missing, said by the firmware loader and by the driver",
-        text: "[    2.999420] msm_dpu ae01000.mdp: Direct firmware load for qcom/a630_sqe.fw failed \
+        text: "[    2.999420] msm_dpu ae01000.mdp: Direct firmware load for qcom/a630_sqe.fw \
+            failed \
                with error -2\n\
                [    2.999438] msm_dpu ae01000.mdp: [drm:adreno_request_fw] *ERROR* failed to load \
                a630_sqe.fw",
@@ -358,9 +368,11 @@ const CASES: &[Case] = &[
     },
     Case {
         form: "the zap shader",
-        text: "[    0.456392] adreno 2c00000.gpu: [drm:adreno_zap_shader_load] *ERROR* Unable to load \
+        text: "[    0.456392] adreno 2c00000.gpu: [drm:adreno_zap_shader_load] *ERROR* Unable to \
+            load \
                qcom/sm8150/vendor/device/a640_zap.mbn\n\
-               [    0.456482] msm_dpu ae01000.mdp: [drm:adreno_load_gpu] *ERROR* gpu hw init failed: -2",
+               [    0.456482] msm_dpu ae01000.mdp: [drm:adreno_load_gpu] *ERROR* gpu hw init \
+                   failed: -2",
         verdict: NoFirmware,
         whose: Unclear,
         happened: "a640_zap.mbn could not be loaded",
@@ -368,7 +380,8 @@ const CASES: &[Case] = &[
     },
     Case {
         form: "missing at first, found later; then it faults",
-        text: "[    2.9] msm_dpu 1.mdp: [drm:adreno_request_fw] *ERROR* failed to load a630_sqe.fw\n\
+        text: "[    2.9] msm_dpu 1.mdp: [drm:adreno_request_fw] *ERROR* failed to load \
+            a630_sqe.fw\n\
                [   14.7] msm_dpu 1.mdp: [drm:adreno_request_fw] loaded qcom/a630_sqe.fw from new \
                location\n\
                [   50.0] *** gpu fault: ttbr0=0000000041000000 iova=0000000100005000 dir=READ \
@@ -444,7 +457,12 @@ fn each_line_has_its_reading() {
 fn floods_are_summed_up() {
     let mut text = String::new();
     for n in 0..1000u64 {
-        text += &format!("[  {}.000001] *** gpu fault: ttbr0=0000000041000000 iova={:016x} dir=READ type=TRANSLATION source=CCU (0,0,0,1)\n", n, 0x1_0000_0000 + n * 4096);
+        text += &format!(
+            "[  {}.000001] *** gpu fault: ttbr0=0000000041000000 iova={:016x} \
+            dir=READ type=TRANSLATION source=CCU (0,0,0,1)\n",
+            n,
+            0x1_0000_0000 + n * 4096
+        );
     }
     text += "[ 1000.0] adreno_fault_handler: 27 callbacks suppressed\n";
     let log = KernelLog::read(text.as_bytes()).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the tool may take: time for a large dump, memory for a hostile one. Nothing else runs in this process, so what
-//! its children have used is the tool's.
+//! What the tool may take: time for a large dump, memory for a hostile one. Nothing else runs in
+//! this process, so what its children have used is the tool's.
 
 mod common;
 
@@ -133,7 +133,8 @@ fn speed(place: &TempDir, what: &str, text: &str, status: i32) {
     assert!(best <= QUICK, "{best:?}");
 }
 
-/// What a hostile file is made of: repeated until it is [`HOSTILE`] bytes long, with a number that counts up for `#`.
+/// What a hostile file is made of: repeated until it is [`HOSTILE`] bytes long, with a number that
+/// counts up for `#`.
 fn hostile() -> Vec<(&'static str, String, String)> {
     let long = "x".repeat(8000);
     // Becomes three times as long.
@@ -200,7 +201,9 @@ fn hostile() -> Vec<(&'static str, String, String)> {
         (
             "log of faults",
             String::new(),
-            "[#.0] *** gpu fault: ttbr0=# iova=#00000000 dir=READ type=# source=# (0,0,0,1)\n".into(),
+            "[#.0] *** gpu fault: ttbr0=# iova=#00000000 dir=READ type=# source=# \
+                (0,0,0,1)\n"
+                .into(),
         ),
         (
             "log of faults that go on",
@@ -216,7 +219,8 @@ fn hostile() -> Vec<(&'static str, String, String)> {
             "log of tasks and firmware",
             String::new(),
             format!(
-                "offending task: #{control}\nfailed to load a#{control}.fw\nLinux version #{control}\n"
+                "offending task: #{control}\nfailed to load a#{control}.fw\nLinux version \
+                    #{control}\n"
             ),
         ),
         (

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Real dumps (tests/golden), cut and changed at random: nothing panics, and what a cut leaves is judged as before.
+//! Real dumps (tests/golden), cut and changed at random: nothing panics, and what a cut leaves is
+//! judged as before.
 
 use msm_devcoredump::contents::Contents;
 use msm_devcoredump::dump::Dump;
@@ -126,7 +127,8 @@ proptest! {
     /// Numbers that no kernel prints.
     #[test]
     fn huge_numbers(original in dump(), which in any::<Index>(), value in select(vec![
-        "0", "-1", "18446744073709551615", "18446744073709551616", "9223372036854775808", "ffffffffffffffff", "",
+        "0", "-1", "18446744073709551615", "18446744073709551616", "9223372036854775808",
+        "ffffffffffffffff", "",
     ])) {
         let text = String::from_utf8_lossy(original).into_owned();
         let starts: Vec<usize> = text
@@ -143,7 +145,11 @@ proptest! {
 
     /// How a stream is cut into reads makes no difference, whatever the lines end with.
     #[test]
-    fn pieces(original in dump(), returns in prop::collection::vec(any::<Index>(), 0..8), at_once in 1usize..9) {
+    fn pieces(
+        original in dump(),
+        returns in prop::collection::vec(any::<Index>(), 0..8),
+        at_once in 1usize..9,
+    ) {
         let mut bytes = original[..original.len().min(20_000)].to_vec();
         for at in returns {
             let at = at.index(bytes.len());
@@ -157,7 +163,8 @@ proptest! {
         everything(&original[..cut.index(original.len())]);
     }
 
-    /// What bears on a fault is over with the BO list; a dump that is cut behind it is judged like the whole.
+    /// What bears on a fault is over with the BO list; a dump that is cut behind it is judged like
+    /// the whole.
     #[test]
     fn a_cut_behind_the_evidence_changes_nothing(original in dump(), cut in any::<Index>()) {
         let Some(enough) = after_bos(original) else {
@@ -165,7 +172,8 @@ proptest! {
         };
         let cut = enough + cut.index(original.len() - enough + 1);
         let (whole, part) = (read(&original[..]), read(&original[..cut]));
-        let (whole, part) = (judge(&whole[0], &Contents::default()), judge(&part[0], &Contents::default()));
+        let alone = |dump: &Dump| judge(dump, &Contents::default());
+        let (whole, part) = (alone(&whole[0]), alone(&part[0]));
         prop_assert_eq!((whole.verdict, whole.sure), (part.verdict, part.sure));
     }
 }

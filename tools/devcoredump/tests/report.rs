@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `report`: that the page holds what it should, needs nothing, and that nothing of the dump becomes
-//! more than text in it. `tests/browser` looks at it with Chromium.
+//! `report`: that the page holds what it should, needs nothing, and that nothing of the dump
+//! becomes more than text in it. `tests/browser` looks at it with Chromium.
 
 mod common;
 
@@ -178,7 +178,8 @@ fn what_the_dump_says_stays_text() {
     );
 
     let log = format!(
-        "[ 1.0] *** gpu fault: ttbr0=1 iova=40 dir=READ type=TRANSLATION source={hostile} (0,0,0,0)\n\
+        "[ 1.0] *** gpu fault: ttbr0=1 iova=40 dir=READ type=TRANSLATION source={hostile} \
+            (0,0,0,0)\n\
          [ 2.0] x: offending task: {hostile} (x)\n[ 0.0] Linux version {hostile}\n"
     );
     let page = self::page(&log);

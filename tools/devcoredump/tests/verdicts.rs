@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! One hand-made dump for each verdict, in the form that the kernel prints, and what the library makes of it; and that no
-//! input, whole or cut anywhere, makes it panic.
+//! One hand-made dump for each verdict, in the form that the kernel prints, and what the library
+//! makes of it; and that no input, whole or cut anywhere, makes it panic.
 
 mod common;
 
@@ -30,7 +30,8 @@ fn ours(lines: &str) -> String {
 
 #[test]
 fn used_after_unmap_on_both_kernels() {
-    let stock = "  - map:3: 0x0000000100000000-0x0000000100004000\n  - unmap:3: 0x0000000100000000-0x0000000100004000\n  \
+    let stock = "  - map:3: 0x0000000100000000-0x0000000100004000\n  - unmap:3: \
+        0x0000000100000000-0x0000000100004000\n  \
                  - map:3: 0x0000000300000000-0x0000000300004000\n";
     let log = Some(stock);
     Make {
@@ -54,7 +55,8 @@ fn used_after_unmap_on_both_kernels() {
 #[test]
 fn the_unmap_that_a_stock_log_lacks() {
     let log = Some(
-        "  - map:3: 0x0000000200000000-0x0000000200004000\n  - map:3: 0x0000000100000000-0x0000000100004000\n  \
+        "  - map:3: 0x0000000200000000-0x0000000200004000\n  - map:3: \
+            0x0000000100000000-0x0000000100004000\n  \
          - map:3: 0x0000000300000000-0x0000000300004000\n",
     );
     Make {
@@ -75,7 +77,8 @@ fn the_unmap_that_a_stock_log_lacks() {
 #[test]
 fn partially_unmapped() {
     let log = Some(
-        "  - map:3: 0x0000000100000000-0x0000000100004000\n  - unmap:3: 0x0000000100002000-0x0000000100003000\n  \
+        "  - map:3: 0x0000000100000000-0x0000000100004000\n  - unmap:3: \
+            0x0000000100002000-0x0000000100003000\n  \
          - map:3: 0x0000000300000000-0x0000000300004000\n",
     );
     Make {
@@ -240,7 +243,8 @@ proptest! {
         cut in 0usize..2048,
         changes in proptest::collection::vec((0usize..2048, any::<u8>()), 0..16),
     ) {
-        let log = ours("  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2 name=\"x\"\n  \
+        let log = ours("  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2 \
+            name=\"x\"\n  \
                         - unmap:3: 0x0000000100001000-0x0000000100003000 asked=3 applied=4\n");
         let mut bytes = Make { log: Some(&log), ..Make::default() }.text().into_bytes();
         for (at, byte) in changes {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a command stream says of a hang. The input is what is in the ring and in two levels of
-//! indirect buffers, and where the CP was in them. Nothing may panic, and packets follow each other.
+//! indirect buffers, and where the CP was in them. Nothing may panic, and packets follow each
+//! other.
 
 #![no_main]
 
@@ -51,8 +52,10 @@ fn text(generation: Generation, lengths: [u8; 2], words: &[u32]) -> String {
     let (ib1, ib2) = rest.split_at(rest.len().min(lengths[1].into()));
     let core = 3 + generation as u32;
     let mut text = format!(
-        "---\nkernel: 7.3.4\nmodule: msm\ntime: 1.0\nrevision: {core}30 ({core}.3.0.0)\nrbbm-status: {:#x}\n\
-         ringbuffer:\n  - id: 0\n    iova: {RING:#x}\n    rptr: {}\n    wptr: {}\n    size: 32768\n",
+        "---\nkernel: 7.3.4\nmodule: msm\ntime: 1.0\nrevision: {core}30 \
+            ({core}.3.0.0)\nrbbm-status: {:#x}\n\
+         ringbuffer:\n  - id: 0\n    iova: {RING:#x}\n    rptr: {}\n    wptr: {}\n    size: \
+             32768\n",
         state(0),
         state(1),
         state(2),

@@ -34,7 +34,8 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
         }
         writeln!(
             out,
-            "{BOLD}document {}{RESET} at line {}: {} sections, {} BOs, {} data blocks, {} log entries",
+            "{BOLD}document {}{RESET} at line {}: {} sections, {} BOs, {} data blocks, {} log \
+                entries",
             dump.index,
             dump.line,
             dump.sections.len(),
@@ -46,7 +47,11 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
             writeln!(out, "  {BAD}{problem}{RESET}")?;
         }
         if dump.ignored > 0 {
-            writeln!(out, "  {BAD}{} items beyond this tool's limits{RESET}", dump.ignored)?;
+            writeln!(
+                out,
+                "  {BAD}{} items beyond this tool's limits{RESET}",
+                dump.ignored
+            )?;
         }
         if bad == 0 {
             writeln!(out, "  {GOOD}well-formed{RESET}")?;

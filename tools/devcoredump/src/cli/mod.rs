@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Commands. Each returns whether it found what it was asked for; that and errors make the exit status:
-//! 0 found, 1 not found (or a malformed dump, or a difference), 2 trouble. A reader that goes away is no trouble.
+//! Commands. Each returns whether it found what it was asked for; that and errors make the exit
+//! status: 0 found, 1 not found (or a malformed dump, or a difference), 2 trouble. A reader that
+//! goes away is no trouble.
 
 mod bos;
 mod check;
@@ -43,7 +44,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const EXIT_STATUS: &str =
-    "Exit status: 0 when what was asked for was found, 1 when it wasn't (or the dump is malformed, or two dumps differ), \
+    "Exit status: 0 when what was asked for was found, 1 when it wasn't (or the dump is \
+        malformed, or two dumps differ), \
      2 for trouble.";
 
 /// Says why an Adreno GPU faulted or hung, from drm/msm's devcoredump or the kernel's log.
@@ -70,8 +72,8 @@ struct Cli {
 enum Command {
     /// Say why the GPU faulted or hung, and what speaks for it.
     ///
-    /// Of several dumps, or of a directory such as the collector's, each is seen in the light of the others: what comes shortly
-    /// after another one is probably its consequence.
+    /// Of several dumps, or of a directory such as the collector's, each is seen in the light of
+    /// the others: what comes shortly after another one is probably its consequence.
     Explain(explain::Arguments),
     /// Draw the address space around the fault.
     Map(map::Arguments),
@@ -202,7 +204,8 @@ impl Source {
         Ok(parse::Parser::new(inner))
     }
 
-    /// The text as a stream: a dump's parser, or a log's summary when it doesn't begin as a dump does.
+    /// The text as a stream: a dump's parser, or a log's summary when it doesn't begin as a dump
+    /// does.
     fn dump_or_log(&self) -> Result<Text, Error> {
         const HEAD: u64 = 4096;
         let mut inner = input::open(&self.file).map_err(Error::at(self))?;

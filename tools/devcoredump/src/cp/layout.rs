@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Where the registers are that say what a CP does, and what their bits mean. Offsets and names are those of the public
-//! register database (a3xx.xml to a6xx.xml, which Mesa and the kernel share); offsets count dwords.
+//! Where the registers are that say what a CP does, and what their bits mean. Offsets and names are
+//! those of the public register database (a3xx.xml to a6xx.xml, which Mesa and the kernel share);
+//! offsets count dwords.
 
 use crate::pm4::Generation;
 
@@ -32,8 +33,8 @@ pub struct Layout {
     pub ring_base: u32,
     /// CP_RB_RPTR.
     pub ring_read: u32,
-    /// How many dwords of the ring are fetched but not executed although [`ring_read`](Self::ring_read) is past them, in the
-    /// upper half.
+    /// How many dwords of the ring are fetched but not executed although
+    /// [`ring_read`](Self::ring_read) is past them, in the upper half.
     pub ring_queued: Option<u32>,
     /// The two levels of indirect buffers.
     pub buffers: [Buffer; 2],

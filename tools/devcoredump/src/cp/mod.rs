@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The command processor when it was stopped: what its registers say, and where in the command stream that is.
+//! The command processor when it was stopped: what its registers say, and where in the command
+//! stream that is.
 
 pub mod layout;
 pub mod position;
@@ -84,7 +85,8 @@ impl<'a> Registers<'a> {
         Some(u64::from(self.get(buffer.rest)?) + u64::from(queued))
     }
 
-    /// The ring that the CP reads, by its place in the list: that of CP_RB_BASE, or the first with work.
+    /// The ring that the CP reads, by its place in the list: that of CP_RB_BASE, or the first with
+    /// work.
     pub fn ring(&self) -> Option<(usize, &'a Ring)> {
         let base = self.address(self.layout.ring_base);
         let mut rings = self.dump.rings.iter().enumerate();

@@ -85,8 +85,9 @@ impl Position {
             .unwrap_or(self.base)
     }
 
-    /// The packets that may be the one that the CP is stuck in, likelier ones first: it counts a dword as executed when it has
-    /// taken it, so a packet that is waited in may be over by the count. `header` is the one that the sequencer holds.
+    /// The packets that may be the one that the CP is stuck in, likelier ones first: it counts a
+    /// dword as executed when it has taken it, so a packet that is waited in may be over by the
+    /// count. `header` is the one that the sequencer holds.
     pub fn candidates(&self, header: Option<u32>) -> Vec<&Placed> {
         let last = self.before.last();
         let here = self.here.as_ref();
@@ -213,7 +214,8 @@ impl Reader<'_> {
         let Some(text) = text.filter(|text| !text.is_empty()) else {
             return (position, Calls::default());
         };
-        // Counted from one turn earlier, so that the packets before the position need no negative numbers.
+        // Counted from one turn earlier, so that the packets before the position need no negative
+        // numbers.
         let turn = at + words;
         let end = turn;
         let word = |n: u64| {
@@ -224,8 +226,9 @@ impl Reader<'_> {
         let generation = self.registers.generation;
         let found = (turn.saturating_sub(LOOKBACK.min(words - 1))..=turn)
             .map(|start| walk(generation, start, end, &word))
-            // Only a chain of known packets up to the position is one. Without parity much looks like a header: zeros are
-            // none that a kernel writes, and packets begin where the CP is.
+            // Only a chain of known packets up to the position is one. Without parity much looks
+            // like a header: zeros are none that a kernel writes, and packets begin where the CP
+            // is.
             .find(|walk| {
                 let parity = generation >= Generation::A5xx;
                 let starts = walk.here.as_ref().is_none_or(|here| here.at == turn);
@@ -249,7 +252,8 @@ impl Reader<'_> {
         (position, calls)
     }
 
-    /// The length of the buffer at `base`, from the packet that called it or those that chain to it.
+    /// The length of the buffer at `base`, from the packet that called it or those that chain to
+    /// it.
     fn size(&self, base: u64, call: Option<Call>) -> Option<u64> {
         let mut call = call?;
         for _ in 0..MAX_CHAIN {
@@ -326,7 +330,8 @@ pub fn locate(registers: Registers<'_>, dump: &Dump, contents: &Contents) -> Pos
     }
     for level in 1..=2 {
         let inside = reader.buffer(level, calls, false);
-        // All of a buffer has been taken, but nothing after the packet that called it: the CP may be in its last packet.
+        // All of a buffer has been taken, but nothing after the packet that called it: the CP may
+        // be in its last packet.
         let called = levels.last().and_then(|position| {
             let last = position.before.last()?;
             pm4::call(registers.generation, last.packet, &last.payload)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! One line of a kernel log: what stands before the message (quoting, a journal's or syslog's prefix, the time), and the
-//! messages that matter here. The formats are those of drivers/gpu/drm/msm and drivers/iommu/arm since 4.x.
+//! One line of a kernel log: what stands before the message (quoting, a journal's or syslog's
+//! prefix, the time), and the messages that matter here. The formats are those of
+//! drivers/gpu/drm/msm and drivers/iommu/arm since 4.x.
 
 use crate::dump::{
     Direction,
@@ -126,8 +127,8 @@ pub fn unquoted(mut text: &str) -> &str {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cp {
-    /// A packet of a type that doesn't exist, or an instruction that the firmware doesn't have; what
-    /// the CP takes for the opcode, where the line says it.
+    /// A packet of a type that doesn't exist, or an instruction that the firmware doesn't have;
+    /// what the CP takes for the opcode, where the line says it.
     Opcode(Option<u64>),
     /// An access to a register that commands mustn't touch; which one, where the line says it.
     Protected {
@@ -168,8 +169,8 @@ pub enum Message<'a> {
     Hang(State),
     /// A line of its own about one of an a8xx's pipes, and where that one was.
     Pipe(State),
-    /// The GPU didn't finish what the kernel itself put into this ring to initialise it: position of
-    /// the CP and of the kernel, in dwords.
+    /// The GPU didn't finish what the kernel itself put into this ring to initialise it: position
+    /// of the CP and of the kernel, in dwords.
     Idle(u64, u64),
     /// Initialising the GPU failed with this errno.
     Init(u64),
@@ -227,7 +228,8 @@ fn decimal(text: &str) -> Option<u64> {
     text[..end].parse().ok()
 }
 
-/// The text of `*** gpu fault:`, and how much of it is well-formed: a wrapped one is put together in the way that is more so.
+/// The text of `*** gpu fault:`, and how much of it is well-formed: a wrapped one is put together
+/// in the way that is more so.
 pub fn fault(text: &str) -> Option<(Fault, u32)> {
     let iova = after(text, "iova=")?;
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count() as u32;
@@ -369,7 +371,8 @@ fn cp(text: &str) -> Option<Cp> {
     })
 }
 
-/// Whether a line of the GMU's device, or about it, speaks of trouble that keeps the GPU from running.
+/// Whether a line of the GMU's device, or about it, speaks of trouble that keeps the GPU from
+/// running.
 fn is_gmu_trouble(text: &str) -> bool {
     const BAD: [&str; 12] = [
         "expired",
@@ -408,8 +411,8 @@ fn device(prefix: &str) -> &str {
     prefix.rsplit([' ', '\t', ';']).next().unwrap_or(prefix)
 }
 
-/// `failed to load NAME`, `Unable to load NAME`, `Direct firmware load for NAME failed with error -2`,
-/// `loaded NAME from new location`; from ` load` on.
+/// `failed to load NAME`, `Unable to load NAME`, `Direct firmware load for NAME failed with error
+/// -2`, `loaded NAME from new location`; from ` load` on.
 fn firmware<'a>(prefix: &'a str, text: &'a str) -> Option<Message<'a>> {
     let name = |text: &'a str| {
         let name = text.split([' ', ':']).next();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A kernel log, as `dmesg` prints it, a journal keeps it or a bug report quotes it: what it says of the GPU, summed up in
-//! bounded memory.
+//! A kernel log, as `dmesg` prints it, a journal keeps it or a bug report quotes it: what it says
+//! of the GPU, summed up in bounded memory.
 
 mod line;
 
@@ -467,7 +467,8 @@ impl KernelLog {
 }
 
 impl Wrapped {
-    /// Takes the next line as this message's, in the middle of a word or between two, if it makes more of it.
+    /// Takes the next line as this message's, in the middle of a word or between two, if it makes
+    /// more of it.
     fn goes_on(&mut self, rest: &str) -> bool {
         if rest.is_empty() || self.parts == MAX_WRAPPED || rest.len() > 200 {
             return false;

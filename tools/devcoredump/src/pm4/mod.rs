@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! PM4, the language of the CP's command streams: what a packet's header says. What is known of the packets' content is in
-//! [`wait`] and in [`call`]; decoding the rest is crashdec's business.
+//! PM4, the language of the CP's command streams: what a packet's header says. What is known of the
+//! packets' content is in [`wait`] and in [`call`]; decoding the rest is crashdec's business.
 
 mod opcodes;
 pub mod wait;

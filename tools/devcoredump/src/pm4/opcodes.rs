@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The names of the CP's commands. Opcodes and names are those of the public register database (adreno_pm4.xml, which Mesa
-//! and the kernel share); several were given to another command in a later generation.
+//! The names of the CP's commands. Opcodes and names are those of the public register database
+//! (adreno_pm4.xml, which Mesa and the kernel share); several were given to another command in a
+//! later generation.
 
 /// Opcode, the first and the last generation that has it under this name, name. By opcode.
 pub(super) const OPCODES: &[(u8, u8, u8, &str)] = &[

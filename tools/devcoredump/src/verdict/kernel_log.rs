@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What can be said from the kernel's log alone. The first thing that went wrong counts: what comes later is often its
-//! consequence. What was mapped where it doesn't say, so most page faults stay undetermined.
+//! What can be said from the kernel's log alone. The first thing that went wrong counts: what comes
+//! later is often its consequence. What was mapped where it doesn't say, so most page faults stay
+//! undetermined.
 
 use super::{
     range,
@@ -65,7 +66,8 @@ fn first(log: &KernelLog) -> Finding {
         if let Some(errno) = log.init_error {
             return of_init(errno);
         }
-        let what = "The text is no devcoredump, and as a kernel log it says nothing of an Adreno GPU's trouble.";
+        let what = "The text is no devcoredump, and as a kernel log it says nothing of an Adreno \
+            GPU's trouble.";
         return Finding::new(Verdict::NotGpu, Sure::Likely, Whose::Unclear, what)
             .next("Give the whole log (journalctl -k -b, or sudo dmesg), or a dump.");
     };
@@ -98,7 +100,8 @@ fn of_fault(log: &KernelLog, fault: &Fault) -> Finding {
     let address = fault.address();
     if log.first_off {
         let what = format!(
-            "{access} means nothing: the GPU's scratch registers in the same line read as those of a \
+            "{access} means nothing: the GPU's scratch registers in the same line read as those \
+                of a \
              GPU that is off, or cut from the bus."
         );
         return Finding::new(Verdict::Unreadable, Sure::Likely, Whose::Unclear, what)
@@ -106,7 +109,8 @@ fn of_fault(log: &KernelLog, fault: &Fault) -> Finding {
     }
     if NOBODY.contains(&address) {
         let what = format!(
-            "{access} is at no address of anybody's but what registers read when the GPU is off or cut from the bus."
+            "{access} is at no address of anybody's but what registers read when the GPU is off \
+                or cut from the bus."
         );
         return Finding::new(Verdict::Unreadable, Sure::Possible, Whose::Unclear, what)
             .next(unreadable::BEFORE);
@@ -119,10 +123,13 @@ fn of_fault(log: &KernelLog, fault: &Fault) -> Finding {
     }
     if fault.table() == Some(0) {
         let what = format!(
-            "{access} came when no context's tables were loaded (ttbr0 0): it is of the kernel's own commands or firmware."
+            "{access} came when no context's tables were loaded (ttbr0 0): it is of the kernel's \
+                own commands or firmware."
         );
-        return Finding::new(Verdict::KernelsOwn, Sure::Likely, Whose::Kernel, what)
-            .next("See how the GPU came up, and what the kernel maps there: rings, firmware, preemption records.");
+        return Finding::new(Verdict::KernelsOwn, Sure::Likely, Whose::Kernel, what).next(
+            "See how the GPU came up, and what the kernel maps there: rings, firmware, \
+                preemption records.",
+        );
     }
     if fault.in_kernel_half() {
         let what = format!("{access} hit the kernel's half of the address space.");
@@ -155,7 +162,10 @@ fn of_fault(log: &KernelLog, fault: &Fault) -> Finding {
         format!("{access} found no mapping. Whether there ever was one the log doesn't say.");
     Finding::new(Verdict::Undetermined, Sure::Certain, Whose::Unclear, what)
         .next(DUMP)
-        .or("never mapped, used after unmap, bound too late, or just outside a BO: the VM log in a dump tells these apart")
+        .or(
+            "never mapped, used after unmap, bound too late, or just outside a BO: the VM log in \
+            a dump tells these apart",
+        )
 }
 
 fn of_plain(fault: &Fault) -> Finding {
@@ -183,7 +193,8 @@ fn of_plain(fault: &Fault) -> Finding {
 fn of_idle(log: &KernelLog) -> Finding {
     let (at, to) = log.idle_at.unwrap_or_default();
     let what = format!(
-        "The GPU was switched on and didn't finish the kernel's own first commands: it is at {at:#x} \
+        "The GPU was switched on and didn't finish the kernel's own first commands: it is at \
+            {at:#x} \
          of {to:#x} dwords. It was not an application's commands that it got stuck in."
     );
     Finding::new(Verdict::NotStarted, Sure::Likely, Whose::Kernel, what).next(
@@ -235,14 +246,17 @@ fn of_hang(log: &KernelLog) -> Finding {
         }) if to > 0 => {
             let ring = ring.map_or("its ring".into(), |ring| format!("ring {ring}"));
             let what = format!(
-                "The GPU hung and had not begun to read {ring}, or had just been reset: it is at 0 of \
+                "The GPU hung and had not begun to read {ring}, or had just been reset: it is at \
+                    0 of \
                  {to:#x} dwords, in no buffer."
             );
             return Finding::new(Verdict::NotStarted, Sure::Possible, Whose::Kernel, what)
                 .next("See how the GPU came up: firmware, GMU, power.");
         }
         Some(state) => position(&state),
-        None => "The GPU made no progress, and no page fault was logged before. Where it was the log doesn't say.".into(),
+        None => "The GPU made no progress, and no page fault was logged before. Where it was the \
+            log doesn't say."
+            .into(),
     };
     Finding::new(Verdict::Hang, Sure::Certain, Whose::Unclear, what).next(DUMP)
 }
@@ -307,7 +321,8 @@ fn of_cp(error: Cp) -> Finding {
 }
 
 fn of_gmu() -> Finding {
-    let what = "The GMU, which switches the GPU's power, failed before anything else did: the GPU wasn't woken, or lost its power.";
+    let what = "The GMU, which switches the GPU's power, failed before anything else did: the GPU \
+        wasn't woken, or lost its power.";
     Finding::new(Verdict::PoweredOff, Sure::Likely, Whose::Kernel, what).next(
         "Check the GMU's firmware and power domains; what is said of the application is no proof.",
     )

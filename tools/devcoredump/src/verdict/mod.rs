@@ -269,7 +269,8 @@ impl Finding {
     }
 }
 
-/// Judges a dump by itself; see [`Series`] for one of several. `contents` are what was kept when the dump was read, or nothing.
+/// Judges a dump by itself; see [`Series`] for one of several. `contents` are what was kept when
+/// the dump was read, or nothing.
 pub fn judge(dump: &Dump, contents: &Contents) -> Finding {
     let finding = match &dump.fault {
         Some(fault) => fault::judge(dump, fault),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Several dumps of one machine. A GPU that has just hung or faulted is reset, loses its caches and its power, and what
-//! goes wrong meanwhile is laid at the door of whoever comes next.
+//! Several dumps of one machine. A GPU that has just hung or faulted is reset, loses its caches and
+//! its power, and what goes wrong meanwhile is laid at the door of whoever comes next.
 
 use super::{
     duration,
@@ -15,8 +15,8 @@ use crate::dump::{
     Time, //
 };
 
-/// A dump this soon after another is probably its consequence, in nanoseconds: the hangcheck timer's period, and a reset that
-/// doesn't succeed at once.
+/// A dump this soon after another is probably its consequence, in nanoseconds: the hangcheck
+/// timer's period, and a reset that doesn't succeed at once.
 const CLOSE: u64 = 5_000_000_000;
 /// How many dumps are remembered.
 const MAX_SEEN: usize = 1024;
@@ -80,7 +80,8 @@ impl Series {
         }
     }
 
-    /// What a finding is in the light of the other dumps. One that is certain by itself stays as it is.
+    /// What a finding is in the light of the other dumps. One that is certain by itself stays as it
+    /// is.
     pub fn judge(&self, dump: &Dump, mut finding: Finding) -> Finding {
         let Some(at) = dump.time.and_then(nanoseconds) else {
             return finding;
@@ -97,7 +98,8 @@ impl Series {
             finding.verdict,
             Verdict::NotGpu | Verdict::KernelsOwn | Verdict::External
         );
-        // The witnesses that make a fault certain are the tables and the log; a reset changes neither.
+        // The witnesses that make a fault certain are the tables and the log; a reset changes
+        // neither.
         let own = finding.sure == Sure::Certain && dump.fault.is_some();
         if innocent || (own && finding.verdict != Verdict::Unreadable) {
             finding.evidence.push(evidence);

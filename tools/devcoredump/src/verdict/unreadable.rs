@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Registers that could not be read. A GPU without power, or cut from the bus, answers each read with the same value; what
-//! its SMMU reports then is noise, and not what a program asked for.
+//! Registers that could not be read. A GPU without power, or cut from the bus, answers each read
+//! with the same value; what its SMMU reports then is noise, and not what a program asked for.
 
 use super::{
     Evidence,
@@ -11,7 +11,8 @@ use super::{
 };
 use crate::dump::Dump;
 
-/// What comes back when nothing answers: the GPU's own interface says the first, the bus the second.
+/// What comes back when nothing answers: the GPU's own interface says the first, the bus the
+/// second.
 const NOBODY: [u32; 2] = [0xdeaf_bead, 0xffff_ffff];
 /// So many registers that all read alike are no accident.
 const ENOUGH: usize = 8;
@@ -48,7 +49,8 @@ pub(super) fn instead_of(finding: Finding, dump: &Dump) -> Finding {
         return finding;
     };
     let off = format!(
-        "The GPU's registers could not be read, they are all {value:#x}: it was off, or cut from the bus"
+        "The GPU's registers could not be read, they are all {value:#x}: it was off, or cut from \
+            the bus"
     );
     let mut out = match &dump.fault {
         Some(fault) => {

@@ -62,11 +62,14 @@ impl Make<'_> {
     pub fn text(&self) -> String {
         let [a, b, c, d] = self.ptes;
         let mut text = format!(
-            "---\nkernel: 7.3.4\nmodule: msm\ntime: {}\n{}gpu-initialized: 1\nrevision: 0 (07000200)\nfault-info:\n  - ttbr0={}\n  - iova={:016x}\n  - dir={}\n  \
+            "---\nkernel: 7.3.4\nmodule: msm\ntime: {}\n{}gpu-initialized: 1\nrevision: 0 \
+                (07000200)\nfault-info:\n  - ttbr0={}\n  - iova={:016x}\n  - dir={}\n  \
              - type={}\n  - source={}\npgtable-fault-info:\n  - ttbr0: {}\n  - asid: 0\n  \
              - ptes: {a:016x} {b:016x} {c:016x} {d:016x}\n",
             self.time,
-            self.comm.map_or(String::new(), |comm| format!("comm: {comm}\ncmdline: ./{comm}\n")),
+            self.comm.map_or(String::new(), |comm| format!(
+                "comm: {comm}\ncmdline: ./{comm}\n"
+            )),
             self.used,
             self.iova,
             self.dir,
@@ -80,7 +83,8 @@ impl Make<'_> {
         }
         text += &format!("rbbm-status: {:#010x}\n", self.status);
         text += "ringbuffer:\n  - id: 0\n    iova: 0x0001000000001000\n    last-fence: 2\n    \
-                 retired-fence: 1\n    rptr: 1\n    wptr: 2\n    size: 32768\n    data: !!ascii85 |\n     z!!!!\"\n";
+                 retired-fence: 1\n    rptr: 1\n    wptr: 2\n    size: 32768\n    data: !!ascii85 \
+                     |\n     z!!!!\"\n";
         text += "bos:\n";
         for (iova, size, flags) in self.bos {
             text += &format!(

@@ -16,19 +16,30 @@ use std::process::{
 /// Where the GPU faulted in [`DUMP`].
 pub const FAULT: u64 = 0x1_0000_5030;
 
-/// A read of what has been unmapped: three mappings were made, the second was removed, the third waits.
-pub const DUMP: &str = "---\nkernel: 7.3.4\nmodule: msm\ntime: 1700000000.000000001\ncomm: test\ncmdline: ./test\n\
-gpu-initialized: 1\nrevision: 0 (07000200)\nfault-info:\n  - ttbr0=0000000041000000\n  - iova=0000000100005030\n  \
-- dir=READ\n  - type=TRANSLATION\n  - source=CP\npgtable-fault-info:\n  - ttbr0: 0000000041000000\n  - asid: 0\n  \
+/// A read of what has been unmapped: three mappings were made, the second was removed, the third
+/// waits.
+pub const DUMP: &str = "---\nkernel: 7.3.4\nmodule: msm\ntime: 1700000000.000000001\ncomm: \
+    test\ncmdline: ./test\n\
+gpu-initialized: 1\nrevision: 0 (07000200)\nfault-info:\n  - ttbr0=0000000041000000\n  - \
+    iova=0000000100005030\n  \
+- dir=READ\n  - type=TRANSLATION\n  - source=CP\npgtable-fault-info:\n  - ttbr0: \
+    0000000041000000\n  - asid: 0\n  \
 - ptes: 0000000041001003 0000000041002003 0000000041003003 0000000000000000\nvm-log:\n  \
 # format=1 now=900000 fault=800000 entries=4 lost=0\n  \
-- map:3: 0x0000000100000000-0x0000000100004000 asked=1000 applied=2000 job=1 pid=7 handle=1 off=0x0 flags=0x1 name=\"below\"\n  \
-- map:3: 0x0000000100004000-0x0000000100008000 asked=3000 applied=4000 job=2 pid=7 handle=2 off=0x0 flags=0x0 name=\"a <b> & c\"\n  \
-- unmap:3: 0x0000000100004000-0x0000000100008000 asked=5000 applied=6000 job=3 pid=7 handle=2 off=0x0 flags=0x0 name=\"a <b> & c\"\n  \
-- map:3: 0x0000000100010000-0x0000000100011000 asked=7000 applied=- job=4 pid=7 handle=3 off=0x0 flags=0x0 name=\"late\"\n\
-rbbm-status: 0x00800001\nringbuffer:\n  - id: 0\n    iova: 0x0001000000001000\n    last-fence: 2\n    retired-fence: 1\n    \
-rptr: 1\n    wptr: 2\n    size: 32768\n    data: !!ascii85 |\n     z!!!!\"\nbos:\n  - iova: 0x0000000100000000\n    \
-size: 16384\n    flags: 0x20000\n    name: below\nregisters:\n  - { offset: 0x0840, value: 0x00800001 }\n";
+- map:3: 0x0000000100000000-0x0000000100004000 asked=1000 applied=2000 job=1 pid=7 handle=1 \
+    off=0x0 flags=0x1 name=\"below\"\n  \
+- map:3: 0x0000000100004000-0x0000000100008000 asked=3000 applied=4000 job=2 pid=7 handle=2 \
+    off=0x0 flags=0x0 name=\"a <b> & c\"\n  \
+- unmap:3: 0x0000000100004000-0x0000000100008000 asked=5000 applied=6000 job=3 pid=7 handle=2 \
+    off=0x0 flags=0x0 name=\"a <b> & c\"\n  \
+- map:3: 0x0000000100010000-0x0000000100011000 asked=7000 applied=- job=4 pid=7 handle=3 off=0x0 \
+    flags=0x0 name=\"late\"\n\
+rbbm-status: 0x00800001\nringbuffer:\n  - id: 0\n    iova: 0x0001000000001000\n    last-fence: \
+    2\n    retired-fence: 1\n    \
+rptr: 1\n    wptr: 2\n    size: 32768\n    data: !!ascii85 |\n     z!!!!\"\nbos:\n  - iova: \
+    0x0000000100000000\n    \
+size: 16384\n    flags: 0x20000\n    name: below\nregisters:\n  - { offset: 0x0840, value: \
+    0x00800001 }\n";
 
 /// The tool, not started yet.
 pub fn tool() -> Command {

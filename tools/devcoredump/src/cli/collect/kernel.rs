@@ -43,7 +43,8 @@ use std::time::{
 /// Says what driver made a dump; the header is much shorter.
 const HEAD: u64 = 4096;
 
-/// `/sys/class/devcoredump`. Each dump is a directory `devcdN`; the kernel never uses a number twice.
+/// `/sys/class/devcoredump`. Each dump is a directory `devcdN`; the kernel never uses a number
+/// twice.
 pub struct Class {
     path: PathBuf,
 }
@@ -153,7 +154,8 @@ impl Data {
     }
 }
 
-/// Events of devices that come and go. There are none in containers, nor of directories that only look like sysfs.
+/// Events of devices that come and go. There are none in containers, nor of directories that only
+/// look like sysfs.
 pub struct Uevents {
     socket: Option<OwnedFd>,
 }

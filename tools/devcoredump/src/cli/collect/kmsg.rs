@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The kernel's log around a fault, from `/dev/kmsg`: what a dump doesn't have, and what is gone from
-//! the kernel's buffer when somebody looks at the dump.
+//! The kernel's log around a fault, from `/dev/kmsg`: what a dump doesn't have, and what is gone
+//! from the kernel's buffer when somebody looks at the dump.
 
 use msm_devcoredump::dump::Time;
 use rustix::fs::OFlags;

@@ -55,8 +55,14 @@ pub struct Arguments {
     /// Take what is there, and don't wait for more.
     #[arg(long)]
     once: bool,
-    /// How often to look where the kernel's events don't arrive, in milliseconds. It keeps a dump for five minutes.
-    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(10..))]
+    /// How often to look where the kernel's events don't arrive, in milliseconds. It keeps a dump
+    /// for five minutes.
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 5000,
+        value_parser = clap::value_parser!(u64).range(10..)
+    )]
     interval: u64,
 }
 

@@ -2,8 +2,8 @@
 //! The directory of saved dumps. Each is three files: the text, compressed, what is known of it as
 //! JSON, and the kernel's log around it, if it can be read.
 //!
-//! A dump appears under its name when all of it is on the disk; what a collector that died left behind is removed by the
-//! next one. Only one collector at a time uses a directory.
+//! A dump appears under its name when all of it is on the disk; what a collector that died left
+//! behind is removed by the next one. Only one collector at a time uses a directory.
 
 use super::kernel::{
     is_gone,
@@ -58,11 +58,11 @@ use zstd::stream::write::Encoder;
 
 /// The least that a limit may be.
 pub const LEAST: u64 = 1 << 20;
-/// What the end of a dump may still need after the last look at the limits: what the compressor holds back (two blocks of
-/// 128 KiB at most) and the metadata.
+/// What the end of a dump may still need after the last look at the limits: what the compressor
+/// holds back (two blocks of 128 KiB at most) and the metadata.
 const RESERVE: u64 = 384 << 10;
-/// How much text is read for each byte that a dump may have compressed. Dumps shrink to a tenth or so; without this one that
-/// repeats itself could go on for ever.
+/// How much text is read for each byte that a dump may have compressed. Dumps shrink to a tenth or
+/// so; without this one that repeats itself could go on for ever.
 const MAX_RATIO: u64 = 64;
 const LEVEL: i32 = 6;
 const PARTIAL: &str = ".partial-";
@@ -143,7 +143,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the directory, or makes it: dumps hold what applications gave to the GPU, so only the owner may look.
+    /// Opens the directory, or makes it: dumps hold what applications gave to the GPU, so only the
+    /// owner may look.
     pub fn open(path: &Path, kernel_log: &Path, limits: Limits) -> Result<Store, Error> {
         let at = || Error::at(path.display());
         DirBuilder::new()
@@ -297,7 +298,8 @@ impl Store {
             (dump, finding)
         });
         let mut stem = stem(&dump, finding.verdict);
-        // The kernel's time tells dumps apart: one of the same name was saved before and not freed. Without a time that isn't known.
+        // The kernel's time tells dumps apart: one of the same name was saved before and not freed.
+        // Without a time that isn't known.
         if dump.time.is_none() {
             let names = (1u64..).map(|n| format!("{stem}_{n}"));
             if let Some(free) = names.into_iter().find(|name| self.is_free(name)) {

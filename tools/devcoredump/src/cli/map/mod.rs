@@ -42,7 +42,13 @@ pub struct Arguments {
     #[arg(short, long, value_parser = address)]
     address: Option<u64>,
     /// How many mappings to show on each side.
-    #[arg(short, long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    #[arg(
+        short,
+        long,
+        value_name = "COUNT",
+        default_value_t = 8,
+        value_parser = clap::value_parser!(u16).range(0..=1000)
+    )]
     reach: u16,
     /// Document of the file, from 0.
     #[arg(short, long, default_value_t = 0)]

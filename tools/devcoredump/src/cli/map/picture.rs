@@ -38,10 +38,14 @@ const BOTTOM: f64 = 44.0;
 /// A row with the fault in it has room for one label more.
 const FAULT_HEIGHT: f64 = 76.0;
 
-const LOOK: &str = "text { font: 12px monospace; fill: #1f2328 } .dim { fill: #656d76 } .title { font-size: 15px; font-weight: bold } \
-.fault { fill: #cf222e; font-weight: bold } rect { stroke: #57606a; stroke-width: 1 } .mapped { fill: #7bc98f } .listed { fill: #8fbfe8 } \
-.null { fill: #d8efdd } .removed { fill: #f2cc8f; stroke-dasharray: 4 3 } .pending { fill: #cfc0ea; stroke-dasharray: 2 2 } \
-.hole { fill: #f6f8fa; stroke: #d0d7de } .page { fill: #ffffff; stroke: none } line, polygon { stroke: #cf222e; stroke-width: 2; fill: #cf222e }";
+const LOOK: &str = "text { font: 12px monospace; fill: #1f2328 } .dim { fill: #656d76 } .title { \
+    font-size: 15px; font-weight: bold } \
+.fault { fill: #cf222e; font-weight: bold } rect { stroke: #57606a; stroke-width: 1 } .mapped { \
+    fill: #7bc98f } .listed { fill: #8fbfe8 } \
+.null { fill: #d8efdd } .removed { fill: #f2cc8f; stroke-dasharray: 4 3 } .pending { fill: \
+    #cfc0ea; stroke-dasharray: 2 2 } \
+.hole { fill: #f6f8fa; stroke: #d0d7de } .page { fill: #ffffff; stroke: none } line, polygon { \
+    stroke: #cf222e; stroke-width: 2; fill: #cf222e }";
 
 fn class(state: Option<State>) -> &'static str {
     match state {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `report`: a page to look at. It is one file, which needs no network and runs no script: what a dump
-//! says can do nothing there but be read.
+//! `report`: a page to look at. It is one file, which needs no network and runs no script: what a
+//! dump says can do nothing there but be read.
 
 mod commands;
 mod page;

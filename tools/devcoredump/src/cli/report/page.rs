@@ -362,7 +362,10 @@ fn bos(dump: &Dump) -> Option<Markup> {
             details open[shown.len() <= 40] {
                 summary { (shown.len()) " of " (bos.len()) " BOs" }
                 div.wide { table {
-                    tr { th { "range" } th.n { "size" } th { "flags" } th { "content" } th { "name" } }
+                    tr {
+                        th { "range" } th.n { "size" } th { "flags" } th { "content" }
+                        th { "name" }
+                    }
                     @for bo in shown {
                         @let here = address.is_some_and(|at| bo.range().contains(&at));
                         tr class=[here.then_some("here")] {

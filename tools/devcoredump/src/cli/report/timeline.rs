@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The VM log as a timeline around the fault: a bar for each op from when it was asked for to when the
-//! page tables followed. What is near the fault matters most, so distances from it are logarithmic.
+//! The VM log as a timeline around the fault: a bar for each op from when it was asked for to when
+//! the page tables followed. What is near the fault matters most, so distances from it are
+//! logarithmic.
 
 use msm_devcoredump::verdict::{
     duration,

@@ -102,13 +102,20 @@ impl Case<'_> {
                     match (log.older_missing(), log.newest_missing()) {
                         (Missing::Maybe, _) => say(
                             section("vm-log"),
-                            "VM log: either older entries or the newest one is missing (stock kernel)".into(),
+                            "VM log: either older entries or the newest one is missing (stock \
+                                kernel)"
+                                .into(),
                         ),
                         (_, Missing::Yes) => say(
                             section("vm-log"),
                             "VM log: its newest entry is missing (stock kernel)".into(),
                         ),
-                        (Missing::Yes, _) => say(section("vm-log"), "VM log: older entries are missing".into()),
+                        (Missing::Yes, _) => say(
+                            section("vm-log"),
+                            "VM log: older entries are \
+                            missing"
+                                .into(),
+                        ),
                         _ => {}
                     }
                 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Page faults.
 //!
-//! Three witnesses are heard: the page-table walk (what the tables held shortly after the fault), the VM log (what was done
-//! to them before), and the BO list (for a VM_BIND context all VMAs; these change when an ioctl asks, not when the page
-//! tables follow). None is complete: old kernels lack the walk or the log, logs wrap, and C's log lacks its newest entry.
-//! [`Sure`] says what that leaves.
+//! Three witnesses are heard: the page-table walk (what the tables held shortly after the fault),
+//! the VM log (what was done to them before), and the BO list (for a VM_BIND context all VMAs;
+//! these change when an ioctl asks, not when the page tables follow). None is complete: old kernels
+//! lack the walk or the log, logs wrap, and C's log lacks its newest entry. [`Sure`] says what that
+//! leaves.
 
 mod evidence;
 mod permission;
@@ -136,7 +137,8 @@ impl<'a> Case<'a> {
         if let Some(table) = &self.dump.page_table {
             if table.table() == 0 {
                 let what = format!(
-                    "{} was reported when no submit was running, so there is no context to look at.",
+                    "{} was reported when no submit was running, so there is no context to look \
+                        at.",
                     self.access()
                 );
                 return Finding::new(Verdict::NoSubmit, Sure::Likely, Whose::Unclear, what).next(
@@ -145,11 +147,15 @@ impl<'a> Case<'a> {
             }
             if let Some(used) = self.fault.table().filter(|&used| used != table.table()) {
                 let what = format!(
-                    "The GPU used the tables at {used:#x}; the dump blames a context with tables at {:#x}.",
+                    "The GPU used the tables at {used:#x}; the dump blames a context with tables \
+                        at {:#x}.",
                     table.table()
                 );
                 return Finding::new(Verdict::WrongContext, Sure::Certain, Whose::Unclear, what)
-                    .next("Don't trust this dump's task, BOs and VM log: they are another context's. Reproduce with one GPU client.");
+                    .next(
+                        "Don't trust this dump's task, BOs and VM log: they are another \
+                        context's. Reproduce with one GPU client.",
+                    );
             }
         }
         if self.fault.kind == FaultType::Permission {
@@ -173,7 +179,8 @@ impl<'a> Case<'a> {
             .map_or_else(String::new, |ring| format!(", ring {}'s", ring.id))
     }
 
-    /// An access on behalf of no context: applications' commands run with their context's tables, and as somebody's task.
+    /// An access on behalf of no context: applications' commands run with their context's tables,
+    /// and as somebody's task.
     fn kernels_own(&self) -> Option<Finding> {
         let without_tables = self.fault.table() == Some(0);
         let nobodys = self.fault.in_kernel_half() && self.dump.comm.is_none();
@@ -189,8 +196,10 @@ impl<'a> Case<'a> {
             "{} came {why}: it is of the kernel's own commands or firmware.",
             self.access()
         );
-        let mut finding = Finding::new(Verdict::KernelsOwn, Sure::Likely, Whose::Kernel, what).next(
-            "See what the kernel maps there (rings, firmware, preemption records) and how the GPU came up: \
+        let mut finding = Finding::new(Verdict::KernelsOwn, Sure::Likely, Whose::Kernel, what)
+            .next(
+            "See what the kernel maps there (rings, firmware, preemption records) and how the GPU \
+                came up: \
              journalctl -k -b | grep -iE 'msm|adreno|gmu|firmware'",
         );
         if let Some(comm) = &self.dump.comm {

@@ -10,15 +10,17 @@ impl Case<'_> {
         if let Some((index, entry)) = self.late {
             return self.too_late(index, entry, Sure::Certain);
         }
-        let stale = |sure| {
-            let what = format!(
-                "{} faulted although the tables map it: the SMMU used an older translation.",
-                self.access()
-            );
-            Finding::new(Verdict::StaleTranslation, sure, Whose::Kernel, what)
-                .next("Look for a missing TLB invalidation, or a table that was not written back to memory.")
+        let stale =
+            |sure| {
+                let what = format!(
+                    "{} faulted although the tables map it: the SMMU used an older translation.",
+                    self.access()
+                );
+                Finding::new(Verdict::StaleTranslation, sure, Whose::Kernel, what)
+                .next("Look for a missing TLB invalidation, or a table that was not written back \
+                    to memory.")
                 .bo(bo)
-        };
+            };
         let stale_or_late = |sure| {
             stale(sure).or("the mapping was made between the fault and the dump: bound too late")
         };
@@ -50,7 +52,8 @@ impl Case<'_> {
             }
             _ if self.newest_missing() != Missing::No => {
                 let what = format!(
-                    "{} came before its mapping, it seems: the tables map it, the log (which lacks its newest entry) doesn't.",
+                    "{} came before its mapping, it seems: the tables map it, the log (which \
+                        lacks its newest entry) doesn't.",
                     self.access()
                 );
                 Finding::new(

@@ -9,10 +9,11 @@ use std::ops::Range;
 const NULL_ZONE: u64 = 64 << 10;
 /// An access this far from a mapping is still taken for one that missed it.
 const NEAR: u64 = 64 << 10;
-/// The same for units that work on surfaces: these miss by rows of lines or tiles, 64 lines of 4096 pixels of 4 bytes.
+/// The same for units that work on surfaces: these miss by rows of lines or tiles, 64 lines of 4096
+/// pixels of 4 bytes.
 const NEAR_SURFACE: u64 = 1 << 20;
-/// The units that read and write surfaces, by what the kernel calls them: colour and depth cache, UBWC flags, textures,
-/// low-resolution depth.
+/// The units that read and write surfaces, by what the kernel calls them: colour and depth cache,
+/// UBWC flags, textures, low-resolution depth.
 const SURFACE_UNITS: [&str; 4] = ["CCU", "Flag cache", "TP", "LRZ"];
 
 impl<'a> Case<'a> {
@@ -49,7 +50,10 @@ impl<'a> Case<'a> {
         );
         Some(
             Finding::new(Verdict::BindFailed, Sure::Certain, Whose::Unclear, what)
-                .next("See why the bind failed (memory?), and whether the application looked at its result.")
+                .next(
+                    "See why the bind failed (memory?), and whether the application looked at \
+                    its result.",
+                )
                 .entry(index),
         )
     }
@@ -58,7 +62,8 @@ impl<'a> Case<'a> {
         let listed_again = self.bo.is_some() && matches!(entry.op, Op::Unmap | Op::Replace);
         if listed_again && self.log.is_some_and(|log| log.header.is_none()) {
             let what = format!(
-                "{} came before a new mapping reached the tables: the BO is listed there, the log's last word is {}.",
+                "{} came before a new mapping reached the tables: the BO is listed there, the \
+                    log's last word is {}.",
                 self.access(),
                 entry.op
             );
@@ -141,7 +146,8 @@ impl<'a> Case<'a> {
             .entry(index)
     }
 
-    /// A BO that is mapped, it seems, by the op that C leaves out of its log: no other has mapped it.
+    /// A BO that is mapped, it seems, by the op that C leaves out of its log: no other has mapped
+    /// it.
     fn unlogged(&self) -> Option<&'a Bo> {
         let log = self.log?;
         let live = Live::replay(log, &self.order);
@@ -164,7 +170,8 @@ impl<'a> Case<'a> {
             };
             if let Some(bo) = self.unlogged() {
                 let what = format!(
-                    "{} hit {}, which no BO is listed at, as for NULL mappings; nothing has unmapped it (the op that this kernel leaves out of \
+                    "{} hit {}, which no BO is listed at, as for NULL mappings; nothing has \
+                        unmapped it (the op that this kernel leaves out of \
                      its log mapped {}), but the tables don't have it.",
                     self.access(),
                     range(&entry.range()),
@@ -176,7 +183,8 @@ impl<'a> Case<'a> {
                     .entry(index);
             }
             let what = format!(
-                "{} hit {}, mapped before and gone now; this kernel leaves the newest op out of its log, so the unmap isn't in it.",
+                "{} hit {}, mapped before and gone now; this kernel leaves the newest op out of \
+                    its log, so the unmap isn't in it.",
                 self.access(),
                 range(&entry.range())
             );
@@ -314,8 +322,10 @@ impl<'a> Case<'a> {
             let finding = Finding::new(Verdict::OutsideBo, sure, Whose::Application, what);
             let mut finding = with(if near.after && self.works_on_surfaces() {
                 finding.next(
-                    "Compare its size with pitch, aligned height and UBWC flags of the surface; whether it still comes with \
-                     TU_DEBUG=noubwc or =sysmem (Vulkan), FD_MESA_DEBUG=noubwc or =nogmem (GL) tells which.",
+                    "Compare its size with pitch, aligned height and UBWC flags of the surface; \
+                        whether it still comes with \
+                     TU_DEBUG=noubwc or =sysmem (Vulkan), FD_MESA_DEBUG=noubwc or =nogmem (GL) \
+                         tells which.",
                 )
             } else {
                 finding.next("Check the size and the offsets that the commands use for it.")
@@ -356,7 +366,8 @@ impl<'a> Case<'a> {
             } else {
                 return;
             };
-            // Not farther than the mapping is long: a surface that is off by more than itself is another one's.
+            // Not farther than the mapping is long: a surface that is off by more than itself is
+            // another one's.
             let surface = surface && after && distance < NEAR_SURFACE.min(range.end - range.start);
             if distance < NEAR || surface {
                 all.push(Near {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Dumps without a page fault: where the CP was, and why it didn't go on.
 //!
-//! This ends in the position and the reason. What the commands before it set up is for crashdec to show.
+//! This ends in the position and the reason. What the commands before it set up is for crashdec to
+//! show.
 
 mod evidence;
 mod start;
@@ -101,8 +102,10 @@ impl Case<'_> {
                 what.push('.');
             } else {
                 what += "; the dump doesn't have its bytes.";
-                next = "Have the command buffers dumped: MSM_SUBMIT_BO_DUMP for a submit's BOs, MSM_VM_BIND_OP_DUMP for mappings \
-                        (turnip sets it for its own), or write Y to /sys/module/msm/parameters/rd_full.";
+                next = "Have the command buffers dumped: MSM_SUBMIT_BO_DUMP for a submit's BOs, \
+                    MSM_VM_BIND_OP_DUMP for mappings \
+                        (turnip sets it for its own), or write Y to \
+                            /sys/module/msm/parameters/rd_full.";
             }
         }
         Finding::new(Verdict::Hang, Sure::Certain, Whose::Unclear, what).next(next)

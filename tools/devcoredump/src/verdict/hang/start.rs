@@ -13,7 +13,8 @@ impl Case<'_> {
     fn powered_off(&self) -> Option<Finding> {
         let off = self.dump.initialized == Some(false) && self.dump.registers.is_empty();
         off.then(|| {
-            let what = "The GPU had no power when the dump was taken: the kernel could not read its registers.";
+            let what = "The GPU had no power when the dump was taken: the kernel could not read \
+                its registers.";
             Finding::new(Verdict::PoweredOff, Sure::Likely, Whose::Kernel, what)
                 .next(BEFORE)
                 .or("an earlier hang whose reset failed and left it off")
@@ -39,18 +40,21 @@ impl Case<'_> {
             .and_then(|register| registers.address(register));
         if firmware == Some(0) {
             let what = format!(
-                "The CP has no firmware (the address of it is 0), so it has read nothing of ring {}.",
+                "The CP has no firmware (the address of it is 0), so it has read nothing of ring \
+                    {}.",
                 ring.id
             );
             return Some(
                 Finding::new(Verdict::NoFirmware, Sure::Likely, Whose::Kernel, what).next(
-                    "See which file is missing: journalctl -k -b | grep -iE 'firmware|\\.fw|zap|adreno'; \
+                    "See which file is missing: journalctl -k -b | grep -iE \
+                        'firmware|\\.fw|zap|adreno'; \
                      it must be in /lib/firmware/qcom, and in the initramfs if msm is.",
                 ),
             );
         }
         let what = format!(
-            "The CP has read nothing of ring {} since it was reset: {} submits wait, {} dwords are in the ring.",
+            "The CP has read nothing of ring {} since it was reset: {} submits wait, {} dwords \
+                are in the ring.",
             ring.id,
             pending(ring),
             ring.wptr

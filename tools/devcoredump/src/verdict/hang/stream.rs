@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the command stream says at the position: packets that can't be read, buffers that aren't there, values that don't
-//! come, work that doesn't end.
+//! What the command stream says at the position: packets that can't be read, buffers that aren't
+//! there, values that don't come, work that doesn't end.
 
 use super::*;
 use crate::cp::{
@@ -64,9 +64,11 @@ impl Case<'_> {
             let verb = if write { "writes" } else { "reads" };
             return bad(
                 format!(
-                    "A command {verb} register {register:#x}, which commands may not touch, about {place}."
+                    "A command {verb} register {register:#x}, which commands may not touch, about \
+                        {place}."
                 ),
-                "Look at the register writes before the position; a wrong count makes the CP take data for registers.",
+                "Look at the register writes before the position; a wrong count makes the CP take \
+                    data for registers.",
             );
         }
         if errors.contains(&Error::Opcode) || errors.contains(&Error::Reserved) {
@@ -78,7 +80,8 @@ impl Case<'_> {
             };
             return bad(
                 format!("The CP met a packet that it doesn't know{which}, about {place}."),
-                "Look at the packet before the position: its length is wrong, or the memory isn't a command buffer any more.",
+                "Look at the packet before the position: its length is wrong, or the memory isn't \
+                    a command buffer any more.",
             );
         }
         if errors.contains(&Error::Firmware) || errors.contains(&Error::Hardware) {
@@ -111,8 +114,10 @@ impl Case<'_> {
                     })
             };
         let finding = |what: String, whose, sure| {
-            Finding::new(Verdict::WildBuffer, sure, whose, what)
-                .next("Look at where that address comes from: a BO that was freed, or was not put into the submit's list.")
+            Finding::new(Verdict::WildBuffer, sure, whose, what).next(
+                "Look at where that address comes from: a BO that was freed, or was not put \
+                    into the submit's list.",
+            )
         };
         let (last, above) = self.positions.levels.split_last()?;
         if let Level::Buffer(level) = last.level {
@@ -121,7 +126,8 @@ impl Case<'_> {
                     format!("; {} calls it", self.place(above))
                 });
                 let what = format!(
-                    "The CP is in a command buffer (IB{level}) at {:#x}, where there is no BO{caller}.",
+                    "The CP is in a command buffer (IB{level}) at {:#x}, where there is no \
+                        BO{caller}.",
                     last.base
                 );
                 let whose = above.last().map_or(Whose::Unclear, author);
@@ -141,7 +147,8 @@ impl Case<'_> {
             .find_map(|placed| pm4::call(registers.generation, placed.packet, &placed.payload))?;
         outside(call.target).then(|| {
             let what = format!(
-                "The CP is about to read a command buffer at {:#x}, where there is no BO, called from {}.",
+                "The CP is about to read a command buffer at {:#x}, where there is no BO, called \
+                    from {}.",
                 call.target,
                 self.place(last)
             );
@@ -160,7 +167,8 @@ impl Case<'_> {
             None => "it is the first".into(),
         };
         let what = format!(
-            "The command stream has {header:#010x} where a packet must begin, at dword {at} of {}{}; {before}.",
+            "The command stream has {header:#010x} where a packet must begin, at dword {at} of \
+                {}{}; {before}.",
             position.describe(),
             self.owner(position.base)
         );
@@ -237,12 +245,18 @@ impl Case<'_> {
         };
         let finding = Finding::new(Verdict::Waits, sure, author(position), what);
         let finding = match wait.place {
-            Place::Register(_) => finding
-                .next("Look at what should change that register, and whether that unit is busy or off."),
-            Place::Memory(_) => finding.next(
-                "Look for who should write it: an earlier submit, another queue, the CPU; and for a wait in the wrong order.",
+            Place::Register(_) => finding.next(
+                "Look at what should change that register, and whether that unit is busy or \
+                    off.",
             ),
-            Place::Inside => finding.next("Look for the command of the other pipe that should signal it."),
+            Place::Memory(_) => finding.next(
+                "Look for who should write it: an earlier submit, another queue, the CPU; and for \
+                    a wait in the wrong order.",
+            ),
+            Place::Inside => finding.next(
+                "Look for the command of the other pipe that should \
+                signal it.",
+            ),
         };
         match value {
             Some(_) => finding,
@@ -266,7 +280,10 @@ impl Case<'_> {
         );
         Some(
             Finding::new(Verdict::BadPacket, Sure::Possible, author(position), what)
-                .next("Check what was written there; the public register database may lack the command.")
+                .next(
+                    "Check what was written there; the public register database may lack the \
+                    command.",
+                )
                 .or("a command that works, and the hang has another reason"),
         )
     }
@@ -296,7 +313,8 @@ impl Case<'_> {
             ),
             (false, Some((_, name))) => (
                 format!(
-                    "A draw or dispatch doesn't come to an end: the CP waits ({name}) in {}, busy are {}.",
+                    "A draw or dispatch doesn't come to an end: the CP waits ({name}) in {}, busy \
+                        are {}.",
                     self.place(position),
                     busy.join(", ")
                 ),
@@ -314,14 +332,23 @@ impl Case<'_> {
         let shader = busy.iter().any(|unit| matches!(*unit, "SP" | "HLSQ"));
         let finding = Finding::new(Verdict::Unfinished, sure, Whose::Application, what);
         let finding = if registers.is_stalled() {
-            finding.or("an access that the SMMU holds back: RBBM_STATUS3 says so, look for '*** gpu fault' in the kernel log")
+            finding.or(
+                "an access that the SMMU holds back: RBBM_STATUS3 says so, look for '*** \
+                gpu fault' in the kernel log",
+            )
         } else {
             finding.or("work that is only long: see /sys/kernel/debug/dri/*/hangcheck_period_ms")
         };
         Some(if shader {
-            finding.next("Look for a shader that loops for ever, in the last draw or dispatch before the position.")
+            finding.next(
+                "Look for a shader that loops for ever, in the last draw or dispatch \
+                before the position.",
+            )
         } else {
-            finding.next("Compare the state of the last draw or dispatch before the position with what those units can do.")
+            finding.next(
+                "Compare the state of the last draw or dispatch before the position with \
+                what those units can do.",
+            )
         })
     }
 }
