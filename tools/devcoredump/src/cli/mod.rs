@@ -94,6 +94,9 @@ enum Command {
     /// Compare two dumps.
     Diff(diff::Arguments),
     /// Save dumps as the kernel makes them, and free its copies.
+    ///
+    /// Each is named by its verdict. The kernel's log from a minute before the fault on is kept
+    /// with it. It runs as msm-devcoredump.service, which udev starts at the first dump.
     Collect(collect::Arguments),
     /// Print a completion script.
     #[command(hide = true)]
