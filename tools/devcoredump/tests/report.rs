@@ -153,6 +153,60 @@ fn the_position_of_a_hang_is_marked() {
 }
 
 #[test]
+fn commands_are_shown_from_before_the_position_to_after_it() {
+    let command = |opcode: u32, count: u32| {
+        let parity = |value: u32| u32::from(value.count_ones() % 2 == 0);
+        (7 << 28) | count | (parity(count) << 15) | (opcode << 16) | (parity(opcode) << 23)
+    };
+    let nop = [command(0x10, 1), 0];
+    // Twenty packets, a wait that has been taken, twelve packets: two dwords each, but for the wait.
+    let mut buffer = nop.repeat(20);
+    buffer.extend([command(0x3c, 6), 0x13, 0x1002_0000, 0, 7, !0, 32]);
+    buffer.extend(nop.repeat(12));
+    let ring = [command(0x3f, 3), 0x1000_0000, 0, buffer.len() as u32];
+    let data = |words: &[u32]| {
+        let mut text = String::from("    data: !!ascii85 |\n     ");
+        msm_devcoredump::ascii85::encode(words, &mut text);
+        text + "\n"
+    };
+    let mut dump = String::from(
+        "---\nkernel: 7.3.4\nmodule: msm\ntime: 1.0\nrevision: 630 (6.3.0.0)\nringbuffer:\n  \
+         - id: 0\n    iova: 0x40000000\n    rptr: 4\n    wptr: 4\n    size: 32768\n",
+    );
+    dump += &data(&ring);
+    dump += "bos:\n  - iova: 0x10000000\n    size: 4096\n    name: <commands>\n";
+    dump += &data(&buffer);
+    dump += "registers:\n";
+    // CP_RB_BASE, CP_RB_RPTR, CP_IB1_BASE, CP_IB1_REM_SIZE
+    let registers = [
+        (0x800, 0x4000_0000u32),
+        (0x801, 0),
+        (0x806, 4),
+        (0x928, 0x1000_0000),
+        (0x929, 0),
+        (0x92a, 24),
+    ];
+    for (register, value) in registers {
+        dump += &format!("  - {{ offset: {:#x}, value: {value:#x} }}\n", 4 * register);
+    }
+    let page = page(&dump);
+    is_harmless(&page);
+    assert!(page.contains("in BO “&lt;commands&gt;”"), "{page}");
+    let (_, commands) = page.split_once("id=\"commands\"").unwrap();
+    let (_, commands) = commands
+        .split_once("IB1 at 0x10000000, dword 47 of 71")
+        .unwrap();
+    let (commands, _) = commands.split_once("</section>").unwrap();
+    let rows: Vec<_> = commands.split("<tr").skip(2).collect();
+    let here = rows.iter().position(|row| row.contains("class=\"at\""));
+    assert_eq!((rows.len(), here), (16 + 1 + 8, Some(16)), "{commands}");
+    assert!(rows[15].contains("CP_WAIT_REG_MEM"), "{}", rows[15]);
+    assert!(rows[16].contains(">47<"), "{}", rows[16]);
+    // The map is around the position.
+    assert!(page.contains("GPU virtual addresses around the 0x100000bc"));
+}
+
+#[test]
 fn what_the_dump_says_stays_text() {
     let hostile =
         "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&lt;</style></svg></title>";
