@@ -297,6 +297,7 @@ fn a_log_is_summed_up_and_the_commands_for_more_are_named() {
         "500 by CCU: read, no translation",
         "500 with page tables at 0x41000000",
         "blamed once: game",
+        "\n  # Log what is mapped",
         "tee /sys/module/msm/parameters/vm_log_shift",
         "systemctl enable --now msm-devcoredump",
         "/sys/class/devcoredump/devcd*/data",

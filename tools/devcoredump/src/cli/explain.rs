@@ -114,8 +114,8 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
 }
 
 /// How to get a dump, and one that says more.
-pub(super) const MORE: &str = "\
-  # Log what is mapped and unmapped, from before the application starts (where the kernel has it):
+pub(super) const MORE: &str =
+    "  # Log what is mapped and unmapped, from before the application starts (if the kernel can):
   echo 8 | sudo tee /sys/module/msm/parameters/vm_log_shift
   # Keep the next dump, and those after it:
   sudo systemctl enable --now msm-devcoredump
