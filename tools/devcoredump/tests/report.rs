@@ -159,7 +159,8 @@ fn commands_are_shown_from_before_the_position_to_after_it() {
         (7 << 28) | count | (parity(count) << 15) | (opcode << 16) | (parity(opcode) << 23)
     };
     let nop = [command(0x10, 1), 0];
-    // Twenty packets, a wait that has been taken, twelve packets: two dwords each, but for the wait.
+    // Twenty packets, a wait that has been taken, twelve packets: two dwords each, but for the
+    // wait.
     let mut buffer = nop.repeat(20);
     buffer.extend([command(0x3c, 6), 0x13, 0x1002_0000, 0, 7, !0, 32]);
     buffer.extend(nop.repeat(12));
