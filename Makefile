@@ -54,7 +54,7 @@ fmt:
 #:   make uninstall        takes it out again: the distribution's msm.ko is back
 #:   make overlay KDIR=DIR         adds CONFIG_DRM_MSM_RS to a kernel source tree
 #:   make overlay-remove KDIR=DIR  takes it out again
-#:   make install-tool     tools/devcoredump, with manual pages, completions and the collector's unit; DESTDIR=DIR as above,
+#:   make install-tool     tools/devcoredump, with manual pages, completions the collector's unit and its udev rule; DESTDIR=DIR as above,
 #:                         ARCH=arm64 builds it for a device
 .PHONY: install uninstall install-tool overlay overlay-remove
 install: module
@@ -78,7 +78,7 @@ overlay-remove:
 #:   make test             all tests; TESTS="alias hostile" for some of them, tests/run-tests --help for more
 #:   make host-test        those that need no guest
 #:   make defects          what the kernel's own msm.ko does in the tests of its known defects
-#:   make fuzz             ten minutes of mutated crash dumps for tools/devcoredump
+#:   make fuzz             mutated crash dumps, command streams and kernel logs for tools/devcoredump, ten minutes of each
 #:   make golden           new dumps for its tests, from runs with both modules
 #:   tests/vm -- CMD       a command of your own in a guest, see tests/vm --help
 #:   make differential     random programs of ioctls, on both modules; SEED=N for others than in make test, COUNT=N
