@@ -78,22 +78,26 @@ impl Devcoredump {
     /// then.
     ///
     /// The dump's own files go first. The link from the GPU to the dump goes behind the driver's
-    /// callback (`devcd_dev_release()`), for which a busy machine takes its time.
+    /// callback (`devcd_dev_release()`), for which a busy machine takes its time. A kernel that was
+    /// short of memory may have made no link.
     pub fn free(self) -> io::Result<()> {
         let directory = self.data.with_file_name("");
         let (name, device) = (directory.file_name(), directory.join("failing_device"));
         let leads_here = |device: &Path| {
             fs::read_link(device.join("devcoredump")).is_ok_and(|target| target.file_name() == name)
         };
-        until("the devcoredump has no device", || leads_here(&device))?;
-        let device = device.canonicalize()?;
+        // It comes a moment after the file that this dump was found by.
+        let _ = until(Duration::from_secs(1), "no link", || leads_here(&device));
+        let device = device.canonicalize().ok();
         fs::write(&self.data, "1")?;
-        until("the devcoredump stays", || !leads_here(&device))
+        until(Duration::from_secs(10), "the devcoredump stays", || {
+            !self.data.exists() && !device.as_deref().is_some_and(leads_here)
+        })
     }
 }
 
-fn until(otherwise: &str, done: impl Fn() -> bool) -> io::Result<()> {
-    let end = Instant::now() + Duration::from_secs(10);
+fn until(timeout: Duration, otherwise: &str, done: impl Fn() -> bool) -> io::Result<()> {
+    let end = Instant::now() + timeout;
     while !done() {
         if Instant::now() > end {
             return Err(io::Error::new(io::ErrorKind::TimedOut, otherwise));
