@@ -5,7 +5,7 @@
 use crate::{Gpu, PATIENCE};
 use harness::Context;
 use std::{thread::sleep, time::Duration};
-use uapi::{devcoredump::Devcoredump, module, Pm4};
+use uapi::{devcoredump::Devcoredump, module, Pm4, Submit};
 
 /// Runs commands that fault, waits for recovery, and returns the crash dump's text. The context is
 /// unusable afterwards.
@@ -16,19 +16,35 @@ pub fn provoke(gpu: &Gpu, commands: &Pm4) -> harness::Result<String> {
     provoke_by(gpu, commands, || Ok(()))
 }
 
+/// As [`provoke`]; `more` can add fences to the submit.
+pub fn provoke_with<'a>(
+    gpu: &'a Gpu,
+    commands: &Pm4,
+    more: impl FnOnce(Submit<'a>) -> Submit<'a>,
+) -> harness::Result<String> {
+    provoke_submit(gpu, commands, more, || Ok(()))
+}
+
 /// As [`provoke`], with commands that fault because of what is done while they run.
 pub fn provoke_by(
     gpu: &Gpu,
     commands: &Pm4,
     meanwhile: impl FnOnce() -> harness::Outcome,
 ) -> harness::Result<String> {
+    provoke_submit(gpu, commands, |submit| submit, meanwhile)
+}
+
+fn provoke_submit<'a>(
+    gpu: &'a Gpu,
+    commands: &Pm4,
+    more: impl FnOnce(Submit<'a>) -> Submit<'a>,
+    meanwhile: impl FnOnce() -> harness::Outcome,
+) -> harness::Result<String> {
     if let Some(old) = Devcoredump::present().context("devcoredump")? {
         old.free().context("freeing an old devcoredump")?;
         sleep(Duration::from_millis(600));
     }
-    let submitted = gpu
-        .start(commands, |submit| submit)
-        .context("SUBMIT that faults")?;
+    let submitted = gpu.start(commands, more).context("SUBMIT that faults")?;
     meanwhile()?;
     let dump = Devcoredump::wait(PATIENCE).context("waiting for the devcoredump")?;
     let text = dump.read().context("reading the devcoredump")?;

@@ -22,6 +22,7 @@ pub struct Submit<'a> {
     in_fence: Option<&'a SyncFile>,
     fence_number: u32,
     flags: u32,
+    cleared: u32,
 }
 
 /// A submit that the kernel accepted.
@@ -52,6 +53,7 @@ impl<'a> Submit<'a> {
             in_fence: None,
             fence_number: 0,
             flags: abi::MSM_PIPE_3D0 | abi::MSM_SUBMIT_NO_IMPLICIT,
+            cleared: 0,
         }
     }
 
@@ -129,6 +131,12 @@ impl<'a> Submit<'a> {
         self
     }
 
+    /// Takes request flags away, also those that what else is asked for would set.
+    pub fn without(mut self, flags: u32) -> Self {
+        self.cleared |= flags;
+        self
+    }
+
     /// Gives the submit's fence to a syncobj.
     pub fn signal(mut self, syncobj: &Syncobj, point: u64) -> Self {
         self.out_syncobjs.push(syncobj.desc(point));
@@ -155,7 +163,7 @@ impl<'a> Submit<'a> {
             flags |= abi::MSM_SUBMIT_SYNCOBJ_OUT;
         }
         abi::drm_msm_gem_submit {
-            flags,
+            flags: flags & !self.cleared,
             fence: self.fence_number,
             nr_bos: self.bos.len() as u32,
             nr_cmds: self.cmds.len() as u32,

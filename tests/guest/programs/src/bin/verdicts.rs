@@ -7,11 +7,11 @@
 //! op of the VM log is to blame, `op` and `range`.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use programs::{eventually, fault, hang, Gpu, PATIENCE};
+use programs::{eventually, fault, hang, pattern, Gpu, Waiting, PATIENCE};
 use std::{fmt::Write, fs, path::Path, process::ExitCode};
 use uapi::{
     abi, devcoredump::fault_iova, module, vadreno::Vadreno, vadreno_ctl as ctl, Bo, HeldFence, Pm4,
-    PAGE,
+    Syncobj, Tracepoint, PAGE,
 };
 
 /// Where the CP writes its read pointer: a pair of registers (a6xx.xml of Linux 7.3).
@@ -208,6 +208,58 @@ fn bound_too_late(_: &mut Test) -> Outcome {
         .save("bound_too_late", &dump)
 }
 
+/// A MAP that waits, and the syncobj that it signals.
+fn map_that_signals(gpu: &Gpu, bo: &Bo) -> harness::Result<(Waiting, Syncobj)> {
+    let bound = Syncobj::new(&gpu.device).context("syncobj")?;
+    let map = Waiting::send(
+        gpu.bind()
+            .map(bo, 0, gpu.iova(0), bo.size())
+            .signal(&bound, 0),
+    )?;
+    Ok((map, bound))
+}
+
+/// The SUBMIT lists the syncobj that the MAP signals, but its flags lack SYNCOBJ_IN: the kernel
+/// doesn't look at the list. The same SUBMIT with the flag waits.
+///
+/// What a SUBMIT waits for shows in the scheduler's trace, as the tool says.
+fn ignored_syncobj(_: &mut Test) -> Outcome {
+    let trace = Tracepoint::of("gpu_scheduler", "drm_sched_job_add_dep").context("trace")?;
+    let dependencies = || -> harness::Result<usize> { Ok(trace.events().context("trace")?.len()) };
+
+    let gpu = logged_gpu()?;
+    let bo = named(&gpu, "sparse", 4)?;
+    let (map, bound) = map_that_signals(&gpu, &bo)?;
+    let before = dependencies()?;
+    let read = gpu
+        .start(&read_of(&gpu, gpu.iova(PAGE)), |submit| {
+            submit.after_syncobj(&bound, 0)
+        })
+        .context("SUBMIT that waits")?;
+    ensure!(dependencies()? > before, "what it waits for isn't traced");
+    map.run()?;
+    read.wait(PATIENCE).context("SUBMIT that waited")?;
+    ensure_eq!(gpu.result(0), pattern(1, PAGE as usize / 4), "in the BO");
+
+    let gpu = logged_gpu()?;
+    let bo = named(&gpu, "sparse", 4)?;
+    one_more(&gpu)?;
+    let (map, bound) = map_that_signals(&gpu, &bo)?;
+    let before = dependencies()?;
+    let iova = gpu.iova(PAGE);
+    let dump = fault::provoke_with(&gpu, &read_of(&gpu, iova), |submit| {
+        submit
+            .after_syncobj(&bound, 0)
+            .without(abi::MSM_SUBMIT_SYNCOBJ_IN)
+    })?;
+    ensure_eq!(dependencies()?, before, "dependencies of no SUBMIT");
+    ensure!(!bound.is_signaled()?, "the MAP has run");
+    map.run()?;
+    Expected::at("bound_too_late", iova)
+        .blames("map", gpu.iova(0), gpu.iova(4 * PAGE))
+        .save("ignored_syncobj", &dump)
+}
+
 fn read_only(_: &mut Test) -> Outcome {
     let gpu = logged_gpu()?;
     let bo = read_only_bo(&gpu)?;
@@ -357,6 +409,7 @@ fn main() -> ExitCode {
         used_after_unmap_in_a_full_log,
         partially_unmapped,
         bound_too_late,
+        ignored_syncobj,
         read_only,
         privileged,
         stale_translation,
