@@ -18,8 +18,10 @@ use msm_devcoredump::parse::{
 use msm_devcoredump::space;
 use msm_devcoredump::verdict::{
     judge,
+    Finding,
     Sure,
-    Verdict, //
+    Verdict,
+    Whose, //
 };
 use proptest::prelude::*;
 
@@ -110,6 +112,58 @@ fn bound_too_late() {
         ..Make::default()
     }
     .is(Verdict::BoundTooLate, Sure::Likely);
+}
+
+/// What a log with times tells of the submit, and what it doesn't.
+#[test]
+fn bound_too_late_says_what_the_submit_lacks() {
+    let judged = |op: &str, asked: u32, applied: &str| {
+        let log = ours(&format!(
+            "  - {op}:3: 0x0000000100000000-0x0000000100004000 asked={asked} applied={applied}\n"
+        ));
+        let log = Some(log.as_str());
+        let make = Make {
+            log,
+            ..Make::default()
+        };
+        make.is(Verdict::BoundTooLate, Sure::Certain);
+        judge(&make.dump(), &Contents::default())
+    };
+    let unsettled = |finding: &Finding| {
+        let mut evidence = finding.evidence.iter();
+        evidence.any(|evidence| evidence.text.contains("drm_sched_job_add_dep"))
+    };
+    let names_the_flag = |finding: &Finding| finding.next.contains("MSM_SUBMIT_SYNCOBJ_IN");
+    for (applied, end) in [
+        (
+            "-",
+            "earlier and had not run yet: the submit didn't wait for it.",
+        ),
+        (
+            "6000",
+            "earlier and ran 1.0 µs later: the submit didn't wait for it.",
+        ),
+    ] {
+        let finding = judged("map", 3000, applied);
+        let happened = &finding.happened;
+        assert!(happened.contains("asked for 2.0 µs earlier"), "{happened}");
+        assert!(happened.ends_with(end), "{happened}");
+        assert_eq!(finding.whose, Whose::Application);
+        assert!(names_the_flag(&finding), "{finding:?}");
+        assert!(unsettled(&finding), "{finding:?}");
+    }
+    // No flag would have helped: the submit can't have waited for what wasn't asked for yet.
+    let finding = judged("map", 5500, "6000");
+    let happened = &finding.happened;
+    let end = "asked for 500 ns later and ran 1.0 µs later: the submit was sent before the bind.";
+    assert!(happened.ends_with(end), "{happened}");
+    assert!(!names_the_flag(&finding), "{finding:?}");
+    assert!(!unsettled(&finding), "{finding:?}");
+    // What the kernel does for a SUBMIT isn't the application's to wait for.
+    let finding = judged("restore", 3000, "-");
+    assert_eq!(finding.whose, Whose::Kernel);
+    assert!(!names_the_flag(&finding), "{finding:?}");
+    assert!(!unsettled(&finding), "{finding:?}");
 }
 
 #[test]

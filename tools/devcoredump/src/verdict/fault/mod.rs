@@ -8,6 +8,7 @@
 //! leaves.
 
 mod evidence;
+mod late;
 mod permission;
 mod tables;
 mod unmapped;
@@ -219,32 +220,6 @@ impl<'a> Case<'a> {
         Finding::new(Verdict::Privileged, Sure::Likely, Whose::Application, what)
             .next("Look for a wild pointer in the command stream; its upper bits are set.")
             .or("the kernel's own firmware or preemption data is mapped wrongly")
-    }
-
-    fn too_late(&self, index: usize, entry: &Entry, sure: Sure) -> Finding {
-        let fault = self.log.and_then(VmLog::fault_time);
-        let when = match (entry.applied, fault) {
-            (Applied::NotYet, _) => ", which had not run yet".to_string(),
-            (Applied::At(at), Some(fault)) => {
-                format!(", which ran {} later", duration(at.saturating_sub(fault)))
-            }
-            _ => String::new(),
-        };
-        let what = format!(
-            "{} came before the {} of {}{}{when}.",
-            self.access(),
-            entry.op,
-            range(&entry.range()),
-            by(entry)
-        );
-        let whose = if entry.op == Op::Restore {
-            Whose::Kernel
-        } else {
-            Whose::Application
-        };
-        Finding::new(Verdict::BoundTooLate, sure, whose, what)
-            .next("Make the submit wait for the bind's out-fence or syncobj.")
-            .entry(index)
     }
 
     /// What is at the address.

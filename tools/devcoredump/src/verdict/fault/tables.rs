@@ -56,15 +56,9 @@ impl Case<'_> {
                         lacks its newest entry) doesn't.",
                     self.access()
                 );
-                Finding::new(
-                    Verdict::BoundTooLate,
-                    Sure::Possible,
-                    Whose::Application,
-                    what,
-                )
-                .next("Make the submit wait for the bind's out-fence.")
-                .or("the mapping is older than the log, and the SMMU used a stale translation")
-                .bo(bo)
+                self.too_late_unlogged(Sure::Possible, what)
+                    .or("the mapping is older than the log, and the SMMU used a stale translation")
+                    .bo(bo)
             }
             Some((index, _)) => stale(Sure::Possible).entry(index),
             None => stale_or_late(Sure::Likely),

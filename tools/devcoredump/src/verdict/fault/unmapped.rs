@@ -67,15 +67,10 @@ impl<'a> Case<'a> {
                 self.access(),
                 entry.op
             );
-            return Finding::new(
-                Verdict::BoundTooLate,
-                Sure::Likely,
-                Whose::Application,
-                what,
-            )
-            .next("Make the submit wait for the bind's out-fence or syncobj.")
-            .entry(index)
-            .bo(self.bo.map(|(i, _)| i));
+            return self
+                .too_late_unlogged(Sure::Likely, what)
+                .entry(index)
+                .bo(self.bo.map(|(i, _)| i));
         }
         let sure = if self.mapped() == Some(false) {
             Sure::Certain
@@ -239,9 +234,7 @@ impl<'a> Case<'a> {
                 self.access(),
                 self.place()
             );
-            Finding::new(Verdict::BoundTooLate, sure, Whose::Application, what)
-                .next("Make the submit wait for the bind's out-fence or syncobj.")
-                .bo(bo)
+            self.too_late_unlogged(sure, what).bo(bo)
         };
         match self.log {
             None => late(Sure::Possible)
