@@ -198,14 +198,25 @@ fn mapping_lost() {
 #[test]
 fn mapped_but_faulted() {
     let ptes = [HOLE[0], HOLE[1], HOLE[2], PAGE];
-    let log = ours("  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2\n");
-    let log = Some(log.as_str());
-    Make {
-        log,
-        ptes,
-        ..Make::default()
-    }
-    .is(Verdict::StaleTranslation, Sure::Likely);
+    let is = |applied: u64, kind, verdict| {
+        let log = format!(
+            "  # format=1 now=9000000000 fault=5000000000 lost=0\n  \
+             - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied={applied}\n"
+        );
+        let log = Some(log.as_str());
+        Make {
+            log,
+            ptes,
+            kind,
+            ..Make::default()
+        }
+        .is(verdict, Sure::Likely);
+    };
+    is(2, "TRANSLATION", Verdict::StaleTranslation);
+    // The access came before, but the kernel noticed later.
+    is(4_999_000_000, "TRANSLATION", Verdict::BoundTooLate);
+    // Something was mapped when it faulted.
+    is(4_999_000_000, "PERMISSION", Verdict::StaleTranslation);
 }
 
 #[test]

@@ -13,7 +13,39 @@ const WAIT: &str = "Make the SUBMIT wait for the bind, and look at its flags: wi
     MSM_SUBMIT_SYNCOBJ_IN the kernel ignores in_syncobjs, whatever nr_in_syncobjs says (and \
     without MSM_SUBMIT_FENCE_FD_IN, fence_fd).";
 
+/// So long after an access the kernel may enter its handler of faults, and take the time of it, in
+/// ns: the interrupt's thread has to be scheduled.
+const LATENCY: u64 = 10_000_000;
+
 impl Case<'_> {
+    /// The map of a log entry, in effect when the kernel noticed the fault, was made after the
+    /// access, it seems. An SMMU doesn't cache that nothing is mapped: when it says so, the tables
+    /// didn't have the entry at that moment.
+    pub(super) fn just_too_late(&self, index: usize, entry: &Entry) -> Option<Finding> {
+        let Applied::At(at) = entry.applied else {
+            return None;
+        };
+        let before = self.log?.fault_time()?.checked_sub(at)?;
+        if before >= LATENCY || self.fault.kind != FaultType::Translation || entry.op == Op::Restore
+        {
+            return None;
+        }
+        let what = format!(
+            "{} found nothing mapped, and the {} of {}{} was made only {} before the kernel \
+                noticed: the submit didn't wait for it.",
+            self.access(),
+            entry.op,
+            range(&entry.range()),
+            by(entry),
+            duration(before)
+        );
+        let finding = self.too_late_unlogged(Sure::Likely, what).entry(index);
+        Some(finding.or(
+            "the SMMU didn't see the new entry, if the submit did wait: a missing TLB invalidation, \
+                or a table that was not written back to memory",
+        ))
+    }
+
     /// The map of a log entry came too late.
     pub(super) fn too_late(&self, index: usize, entry: &Entry, sure: Sure) -> Finding {
         let fault = self.log.and_then(VmLog::fault_time);
@@ -62,7 +94,7 @@ impl Case<'_> {
         finding.entry(index)
     }
 
-    /// A mapping came too late, it seems; the log doesn't have it.
+    /// A mapping came too late, it seems; the log doesn't have it, or can't tell.
     pub(super) fn too_late_unlogged(&self, sure: Sure, what: String) -> Finding {
         self.not_waited(Finding::new(
             Verdict::BoundTooLate,

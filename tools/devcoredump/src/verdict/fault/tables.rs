@@ -30,6 +30,9 @@ impl Case<'_> {
         let fault_known = log.header.as_ref().is_some_and(|h| h.fault.is_some());
         match self.last {
             Some((index, entry)) if entry.op.maps() && fault_known => {
+                if let Some(finding) = self.just_too_late(index, entry) {
+                    return finding.bo(bo);
+                }
                 let mut finding = stale(Sure::Likely).entry(index);
                 if let (Applied::At(at), Some(fault)) = (entry.applied, log.fault_time()) {
                     finding.happened = format!(
