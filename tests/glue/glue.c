@@ -135,7 +135,8 @@ static bool vadreno_suspend_ok(struct device *dev)
 		return true;
 	/* Not for ever, if whoever has asked for it dies. */
 	wait_event_timeout(vadreno_held, READ_ONCE(vadreno_hold) != HOLD_ONE, 20 * HZ);
-	WRITE_ONCE(vadreno_hold, HOLD_NONE);
+	/* Unless somebody has asked for the next one by now. */
+	cmpxchg(&vadreno_hold, HOLD_ONE, HOLD_NONE);
 	return false;
 }
 

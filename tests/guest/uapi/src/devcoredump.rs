@@ -14,7 +14,7 @@ use std::{
 /// is freed.
 #[derive(Debug)]
 pub struct Devcoredump {
-    data: PathBuf,
+    directory: PathBuf,
 }
 
 /// An entry of a dump's VM log: an op on a range of the VM.
@@ -39,9 +39,13 @@ impl Devcoredump {
             Err(e) => return Err(e),
         };
         Ok(entries
-            .filter_map(|entry| Some(entry.ok()?.path().join("data")))
-            .find(|data| data.exists())
-            .map(|data| Self { data }))
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .map(|directory| Self { directory })
+            .find(|dump| dump.data().exists()))
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
     }
 
     /// Waits for a dump.
@@ -63,14 +67,14 @@ impl Devcoredump {
 
     /// The whole text.
     pub fn read(&self) -> io::Result<String> {
-        Ok(String::from_utf8_lossy(&fs::read(&self.data)?).into_owned())
+        Ok(String::from_utf8_lossy(&fs::read(self.data())?).into_owned())
     }
 
     /// The beginning of the text. For this, too, the kernel goes through the whole dump; reading
     /// all of the text takes it many times.
     pub fn head(&self) -> io::Result<String> {
         let mut head = [0; 4096];
-        let len = fs::File::open(&self.data)?.read(&mut head)?;
+        let len = fs::File::open(self.data())?.read(&mut head)?;
         Ok(String::from_utf8_lossy(&head[..len]).into_owned())
     }
 
@@ -81,17 +85,17 @@ impl Devcoredump {
     /// callback (`devcd_dev_release()`), for which a busy machine takes its time. A kernel that was
     /// short of memory may have made no link.
     pub fn free(self) -> io::Result<()> {
-        let directory = self.data.with_file_name("");
-        let (name, device) = (directory.file_name(), directory.join("failing_device"));
+        let name = self.directory.file_name();
+        let device = self.directory.join("failing_device");
         let leads_here = |device: &Path| {
             fs::read_link(device.join("devcoredump")).is_ok_and(|target| target.file_name() == name)
         };
         // It comes a moment after the file that this dump was found by.
         let _ = until(Duration::from_secs(1), "no link", || leads_here(&device));
         let device = device.canonicalize().ok();
-        fs::write(&self.data, "1")?;
+        fs::write(self.data(), "1")?;
         until(Duration::from_secs(10), "the devcoredump stays", || {
-            !self.data.exists() && !device.as_deref().is_some_and(leads_here)
+            !self.data().exists() && !device.as_deref().is_some_and(leads_here)
         })
     }
 }

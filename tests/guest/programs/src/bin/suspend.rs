@@ -208,6 +208,7 @@ fn suspend_is_called_off(_: &mut Test) -> Outcome {
     gpu.map(&first, gpu.iova(0))?;
     ensure_eq!(gpu.read(gpu.iova(0), 1)?, [pattern(1, 0)], "at first");
     let left = vadreno.read(counter::LEFT_IN_TLB);
+    let off = vadreno.read(counter::SMMU_OFF);
 
     let suspend = HeldSuspend::new()?;
     let asleep = vadreno.let_sleep()?;
@@ -216,7 +217,6 @@ fn suspend_is_called_off(_: &mut Test) -> Outcome {
     may_wait(&remapped)?;
     // Once that has run its page is anybody's.
     drop(first);
-    let off = vadreno.read(counter::SMMU_OFF);
     drop(suspend);
     drop(asleep);
     remapped.wait(PATIENCE).context("MAP")?;
