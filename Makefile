@@ -54,7 +54,7 @@ fmt:
 #:   make uninstall        takes it out again: the distribution's msm.ko is back
 #:   make overlay KDIR=DIR         adds CONFIG_DRM_MSM_RS to a kernel source tree
 #:   make overlay-remove KDIR=DIR  takes it out again
-#:   make install-tool     tools/devcoredump, with manual pages, completions the collector's unit and its udev rule; DESTDIR=DIR as above,
+#:   make install-tool     tools/devcoredump, with manual pages, completions, the collector's unit and its udev rule; DESTDIR=DIR as above,
 #:                         ARCH=arm64 builds it for a device
 .PHONY: install uninstall install-tool overlay overlay-remove
 install: module
