@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn bytes_are_those_of_the_document() {
-        let first = "---\nmodule: msm\nringbuffer:\n  - id: 0\n    size: 32\n    data: !!ascii85 \
-            |\n     z!!!!\"\nbos:\n  \
+        let first = "---\nmodule: msm\nringbuffer:\n  - id: 0\n    size: 32\n    \
+                     data: !!ascii85 |\n     z!!!!\"\nbos:\n  \
                      - iova: 0x1000\n    size: 4096\n    data: !!ascii85 |\n     !!!!\"s8W-!\n";
         let text = format!("{first}---\nmodule: msm\nringbuffer:\n  - id: 0\n    size: 32\n");
         let mut parser = Parser::new(text.as_bytes());

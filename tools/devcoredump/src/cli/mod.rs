@@ -44,9 +44,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const EXIT_STATUS: &str =
-    "Exit status: 0 when what was asked for was found, 1 when it wasn't (or the dump is \
-        malformed, or two dumps differ), \
-     2 for trouble.";
+    "Exit status: 0 when what was asked for was found, 1 when it wasn't (or the dump is malformed, \
+     or two dumps differ), 2 for trouble.";
 
 /// Says why an Adreno GPU faulted or hung, from drm/msm's devcoredump or the kernel's log.
 ///

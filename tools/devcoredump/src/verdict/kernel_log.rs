@@ -100,9 +100,8 @@ fn of_fault(log: &KernelLog, fault: &Fault) -> Finding {
     let address = fault.address();
     if log.first_off {
         let what = format!(
-            "{access} means nothing: the GPU's scratch registers in the same line read as those \
-                of a \
-             GPU that is off, or cut from the bus."
+            "{access} means nothing: the GPU's scratch registers in the same line read as those of \
+             a GPU that is off, or cut from the bus."
         );
         return Finding::new(Verdict::Unreadable, Sure::Likely, Whose::Unclear, what)
             .next(unreadable::BEFORE);
@@ -194,8 +193,7 @@ fn of_idle(log: &KernelLog) -> Finding {
     let (at, to) = log.idle_at.unwrap_or_default();
     let what = format!(
         "The GPU was switched on and didn't finish the kernel's own first commands: it is at \
-            {at:#x} \
-         of {to:#x} dwords. It was not an application's commands that it got stuck in."
+         {at:#x} of {to:#x} dwords. It was not an application's commands that it got stuck in."
     );
     Finding::new(Verdict::NotStarted, Sure::Likely, Whose::Kernel, what).next(
         "See how the GPU came up before that line: firmware and its version, GMU, power, clocks.",
@@ -247,8 +245,7 @@ fn of_hang(log: &KernelLog) -> Finding {
             let ring = ring.map_or("its ring".into(), |ring| format!("ring {ring}"));
             let what = format!(
                 "The GPU hung and had not begun to read {ring}, or had just been reset: it is at \
-                    0 of \
-                 {to:#x} dwords, in no buffer."
+                 0 of {to:#x} dwords, in no buffer."
             );
             return Finding::new(Verdict::NotStarted, Sure::Possible, Whose::Kernel, what)
                 .next("See how the GPU came up: firmware, GMU, power.");

@@ -69,6 +69,8 @@ const PARTIAL: &str = ".partial-";
 const DUMP: &str = ".zst";
 const ABOUT: &str = ".json";
 const LOG: &str = ".log";
+/// What stands beside a dump's text, and is nothing without it.
+const BESIDE: [&str; 2] = [ABOUT, LOG];
 /// All that one dump consists of.
 const PARTS: [&str; 3] = [DUMP, ABOUT, LOG];
 
@@ -182,7 +184,7 @@ impl Store {
                 fs::remove_file(entry.path())?;
             } else if let Some(stem) = name.strip_suffix(DUMP) {
                 dumps.push(stem.to_owned());
-            } else if let Some(stem) = [ABOUT, LOG].iter().find_map(|e| name.strip_suffix(e)) {
+            } else if let Some(stem) = BESIDE.iter().find_map(|e| name.strip_suffix(e)) {
                 if !self.path.join(stem.to_owned() + DUMP).exists() {
                     fs::remove_file(entry.path())?;
                 }
@@ -242,9 +244,8 @@ impl Store {
         let partial = format!("{PARTIAL}{devcoredump}");
         let saved = self.try_save(data, &partial, devcoredump, device);
         if saved.is_err() {
-            for extension in ["", ABOUT, LOG] {
-                let _ = fs::remove_file(self.path.join(partial.clone() + extension));
-            }
+            let _ = fs::remove_file(self.path.join(&partial));
+            self.forget_beside(&partial);
         }
         saved.map_err(|e| match &e {
             Error::Open { source, .. } if is_full(source) => Error::Other(format!(
@@ -332,9 +333,7 @@ impl Store {
         if let Err(e) = self.publish(partial, &stem, &saved, log.ok()) {
             // Without the text these are nothing.
             if self.is_free(&stem) {
-                for extension in [ABOUT, LOG] {
-                    let _ = fs::remove_file(self.path.join(stem.clone() + extension));
-                }
+                self.forget_beside(&stem);
             }
             return Err(at()(e));
         }
@@ -343,6 +342,13 @@ impl Store {
 
     fn is_free(&self, stem: &str) -> bool {
         !self.path.join(stem.to_owned() + DUMP).exists()
+    }
+
+    /// Removes what stands beside a text that isn't there, as far as there is anything.
+    fn forget_beside(&self, stem: &str) {
+        for extension in BESIDE {
+            let _ = fs::remove_file(self.path.join(stem.to_owned() + extension));
+        }
     }
 
     /// Gives a dump its name. The text comes last: without it there is no dump.
@@ -369,7 +375,7 @@ impl Store {
             file.write_all(content)?;
             file.sync_all()?;
         }
-        for extension in [ABOUT, LOG] {
+        for extension in BESIDE {
             let from = self.path.join(partial.to_owned() + extension);
             let to = self.path.join(stem.to_owned() + extension);
             match fs::rename(from, &to) {

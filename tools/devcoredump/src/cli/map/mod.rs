@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
 }
 
 /// A length in few digits: exact as far as possible, or after a `~` rounded down.
-pub(super) fn extent(range: &Range<u64>) -> String {
+fn extent(range: &Range<u64>) -> String {
     let bytes = range.end - range.start;
     let unit = 10 * (bytes.max(1).ilog2() / 10);
     let rounded = bytes >> unit << unit;
@@ -100,7 +100,7 @@ pub(super) fn extent(range: &Range<u64>) -> String {
 }
 
 /// The word for a state.
-pub(super) fn word(row: &Row) -> &'static str {
+fn word(row: &Row) -> &'static str {
     match row.region.as_ref().map(|region| region.state) {
         None => "",
         Some(State::Listed) => "listed",
@@ -112,7 +112,7 @@ pub(super) fn word(row: &Row) -> &'static str {
 }
 
 /// The BO's name in quotes, or else its handle, as far as the dump has them.
-pub(super) fn name(dump: &Dump, region: &Region) -> Option<String> {
+fn name(dump: &Dump, region: &Region) -> Option<String> {
     let handle = || {
         let log = dump.vm_log.as_ref()?;
         let handle = log.entries.get(region.entry?)?.handle?;
@@ -123,7 +123,7 @@ pub(super) fn name(dump: &Dump, region: &Region) -> Option<String> {
 }
 
 /// Which op made a region what it is.
-pub(super) fn history(dump: &Dump, region: &Region) -> Option<String> {
+fn history(dump: &Dump, region: &Region) -> Option<String> {
     let log = dump.vm_log.as_ref()?;
     let entry = log.entries.get(region.entry?)?;
     let mut out = entry.op.to_string();
@@ -147,7 +147,7 @@ pub(super) fn history(dump: &Dump, region: &Region) -> Option<String> {
 }
 
 /// What the centre is called: the fault, or an address.
-pub(super) fn mark(dump: &Dump, map: &Map) -> String {
+fn mark(dump: &Dump, map: &Map) -> String {
     match &dump.fault {
         Some(fault) if fault.address() == map.centre => match fault.direction {
             Some(direction) => format!("{direction} fault at {:#x}", map.centre),
@@ -158,7 +158,7 @@ pub(super) fn mark(dump: &Dump, map: &Map) -> String {
 }
 
 /// Where the centre is in the row that holds it, or next to its neighbours.
-pub(super) fn offset(map: &Map) -> String {
+fn offset(map: &Map) -> String {
     let Some(at) = map.rows.iter().position(|r| r.range.contains(&map.centre)) else {
         return "beyond the address space".into();
     };

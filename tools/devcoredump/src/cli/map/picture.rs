@@ -38,14 +38,13 @@ const BOTTOM: f64 = 44.0;
 /// A row with the fault in it has room for one label more.
 const FAULT_HEIGHT: f64 = 76.0;
 
-const LOOK: &str = "text { font: 12px monospace; fill: #1f2328 } .dim { fill: #656d76 } .title { \
-    font-size: 15px; font-weight: bold } \
-.fault { fill: #cf222e; font-weight: bold } rect { stroke: #57606a; stroke-width: 1 } .mapped { \
-    fill: #7bc98f } .listed { fill: #8fbfe8 } \
-.null { fill: #d8efdd } .removed { fill: #f2cc8f; stroke-dasharray: 4 3 } .pending { fill: \
-    #cfc0ea; stroke-dasharray: 2 2 } \
-.hole { fill: #f6f8fa; stroke: #d0d7de } .page { fill: #ffffff; stroke: none } line, polygon { \
-    stroke: #cf222e; stroke-width: 2; fill: #cf222e }";
+const LOOK: &str = "text { font: 12px monospace; fill: #1f2328 } .dim { fill: #656d76 } \
+.title { font-size: 15px; font-weight: bold } .fault { fill: #cf222e; font-weight: bold } \
+rect { stroke: #57606a; stroke-width: 1 } .mapped { fill: #7bc98f } .listed { fill: #8fbfe8 } \
+.null { fill: #d8efdd } .removed { fill: #f2cc8f; stroke-dasharray: 4 3 } \
+.pending { fill: #cfc0ea; stroke-dasharray: 2 2 } .hole { fill: #f6f8fa; stroke: #d0d7de } \
+.page { fill: #ffffff; stroke: none } \
+line, polygon { stroke: #cf222e; stroke-width: 2; fill: #cf222e }";
 
 fn class(state: Option<State>) -> &'static str {
     match state {
@@ -59,11 +58,13 @@ fn class(state: Option<State>) -> &'static str {
 }
 
 /// Text that XML can hold. Control characters are gone since the parser; two more aren't allowed.
-fn xml(text: &str) -> String {
+/// What XML allows of a text.
+pub fn xml(text: &str) -> String {
     text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
 }
 
-fn text(x: f64, y: f64, class: &str, content: &str) -> Text {
+/// A text of one of the style sheet's classes.
+pub fn text(x: f64, y: f64, class: &str, content: &str) -> Text {
     Text::new(xml(content))
         .set("x", x)
         .set("y", y)

@@ -152,11 +152,12 @@ pub fn dump(name: &str, dump: &Dump, contents: &Contents, finding: &Finding) -> 
             dd { (dump.problems.len()) " lines; the first: " (dump.problems[0]) }
         }
     };
+    let streams = streams(dump, contents);
     let parts = [
         ("evidence", "Evidence", evidence(finding)),
-        ("map", "Address space", map(dump, contents)),
+        ("map", "Address space", map(dump, &streams)),
         ("log", "VM log", vm_log(dump, finding)),
-        ("commands", "Commands", commands(dump, contents)),
+        ("commands", "Commands", commands(&streams)),
         ("rings", "Rings", rings(dump)),
         ("bos", "BOs", bos(dump)),
         ("registers", "Registers", registers(dump)),
@@ -172,11 +173,8 @@ fn filled<const N: usize>(parts: [(&'static str, &'static str, Option<Markup>); 
 }
 
 /// Around the fault, or else around where the CP was.
-fn map(dump: &Dump, contents: &Contents) -> Option<Markup> {
-    let cp = || {
-        let streams = streams(dump, contents);
-        streams.last().map(|stream| stream.position.address())
-    };
+fn map(dump: &Dump, streams: &[Stream]) -> Option<Markup> {
+    let cp = || streams.last().map(|stream| stream.position.address());
     let centre = dump.fault.as_ref().map(|f| f.address()).or_else(cp)?;
     let pictures = REACH.map(|(reach, _)| {
         let map = Map::around(dump, centre, reach);
@@ -300,9 +298,8 @@ fn vm_log(dump: &Dump, finding: &Finding) -> Option<Markup> {
     })
 }
 
-fn commands(dump: &Dump, contents: &Contents) -> Option<Markup> {
-    let streams = streams(dump, contents);
-    (!streams.is_empty()).then(|| html! { @for stream in &streams { (one(stream)) } })
+fn commands(streams: &[Stream]) -> Option<Markup> {
+    (!streams.is_empty()).then(|| html! { @for stream in streams { (one(stream)) } })
 }
 
 fn one(stream: &Stream) -> Markup {

@@ -3,6 +3,10 @@
 //! the page tables followed. What is near the fault matters most, so distances from it are
 //! logarithmic.
 
+use super::super::map::picture::{
+    text,
+    xml, //
+};
 use msm_devcoredump::verdict::{
     duration,
     range, //
@@ -16,7 +20,6 @@ use svg::node::element::{
     Group,
     Line,
     Rectangle,
-    Text,
     Title, //
 };
 use svg::Document;
@@ -45,7 +48,7 @@ fn lane(entry: &Entry, address: Option<u64>) -> usize {
 }
 
 /// Which colour an op has.
-pub fn class(entry: &Entry) -> &'static str {
+fn class(entry: &Entry) -> &'static str {
     match entry.op {
         _ if entry.applied == Applied::NotYet => "pending",
         op if op.maps() => "mapped",
@@ -90,13 +93,6 @@ impl Scale {
             false => middle + (1.0 - FAULT) * inside * distance(time - self.fault) / self.after,
         }
     }
-}
-
-fn text(x: f64, y: f64, class: &str, content: &str) -> Text {
-    Text::new(content.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}"))
-        .set("x", x)
-        .set("y", y)
-        .set("class", class)
 }
 
 fn rule(x: f64, height: f64, class: &str) -> Line {
@@ -154,9 +150,7 @@ pub fn picture(log: &VmLog, address: Option<u64>) -> Option<Document> {
                 .set("y", TOP + LANE * lane(entry, address) as f64 + 4.0)
                 .set("width", (right - left).max(3.0))
                 .set("height", LANE - 10.0)
-                .add(Title::new(
-                    what.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}"),
-                )),
+                .add(Title::new(xml(&what))),
         );
     }
     let x = scale.at(fault);

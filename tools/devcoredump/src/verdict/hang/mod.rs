@@ -103,9 +103,8 @@ impl Case<'_> {
             } else {
                 what += "; the dump doesn't have its bytes.";
                 next = "Have the command buffers dumped: MSM_SUBMIT_BO_DUMP for a submit's BOs, \
-                    MSM_VM_BIND_OP_DUMP for mappings \
-                        (turnip sets it for its own), or write Y to \
-                            /sys/module/msm/parameters/rd_full.";
+                        MSM_VM_BIND_OP_DUMP for mappings (turnip sets it for its own), or write Y \
+                        to /sys/module/msm/parameters/rd_full.";
             }
         }
         Finding::new(Verdict::Hang, Sure::Certain, Whose::Unclear, what).next(next)
