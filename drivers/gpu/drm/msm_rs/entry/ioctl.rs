@@ -16,6 +16,7 @@ use crate::{
     bind,
     ffi::{
         bindings,
+        caller::Caller,
         submit as ffi_submit,
         submit_request::SubmitRequest,
         vm_bind_request::VmBindRequest, //
@@ -33,8 +34,9 @@ unsafe extern "C" fn msm_ioctl_vm_bind(
     data: *mut c_void,
     file: *mut bindings::drm_file,
 ) -> c_int {
-    // SAFETY: Called for an ioctl in progress, with its argument.
-    let request = unsafe { VmBindRequest::new(dev, data, file) };
+    // SAFETY: Called for an ioctl in progress, whose argument is a `drm_msm_vm_bind`.
+    let entered = unsafe { Caller::enter(dev, data, file) };
+    let request = entered.and_then(|(caller, args)| VmBindRequest::new(caller, args));
     from_result(request.and_then(bind::vm_bind))
 }
 
@@ -44,8 +46,9 @@ unsafe extern "C" fn msm_ioctl_gem_submit(
     data: *mut c_void,
     file: *mut bindings::drm_file,
 ) -> c_int {
-    // SAFETY: Called for an ioctl in progress, with its argument.
-    let request = unsafe { SubmitRequest::new(dev, data, file) };
+    // SAFETY: Called for an ioctl in progress, whose argument is a `drm_msm_gem_submit`.
+    let entered = unsafe { Caller::enter(dev, data, file) };
+    let request = entered.and_then(|(caller, args)| SubmitRequest::new(caller, args));
     from_result(request.and_then(submit::submit))
 }
 

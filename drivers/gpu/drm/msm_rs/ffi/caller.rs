@@ -55,7 +55,7 @@ impl<'a> Caller<'a> {
     /// # Safety
     ///
     /// The arguments are those of an ioctl that is in progress for `'a`, whose argument is a `T`.
-    pub(super) unsafe fn enter<T>(
+    pub(crate) unsafe fn enter<T>(
         dev: *mut bindings::drm_device,
         data: *mut core::ffi::c_void,
         file: *mut bindings::drm_file,

@@ -141,20 +141,11 @@ impl<'a> SubmitRequest<'a> {
     ///
     /// # Errors
     ///
-    /// See [`Caller::enter`]; `EINVAL` for unknown flags, another pipe, or SUDO without the right
-    /// to it.
-    ///
-    /// # Safety
-    ///
-    /// The arguments are those of an ioctl in progress, whose argument is a `drm_msm_gem_submit`.
-    pub(crate) unsafe fn new(
-        dev: *mut bindings::drm_device,
-        data: *mut core::ffi::c_void,
-        file: *mut bindings::drm_file,
+    /// `EINVAL` for unknown flags, another pipe, or SUDO without the right to it.
+    pub(crate) fn new(
+        caller: Caller<'a>,
+        args: &'a mut bindings::drm_msm_gem_submit,
     ) -> Result<Self> {
-        // SAFETY: The caller's promise.
-        let entered = unsafe { Caller::enter::<bindings::drm_msm_gem_submit>(dev, data, file) };
-        let (caller, args) = entered?;
         if args.pad != 0 {
             return Err(caller.invalid(fmt!("pad isn't zero")));
         }

@@ -22,8 +22,7 @@ pub(crate) trait Element: Sized {
     fn from_raw(raw: Self::Raw) -> Self;
 }
 
-/// An array of which nothing was read yet; by default an empty one. Whoever reads an element twice
-/// may find something else.
+/// An array of which nothing was read yet. Whoever reads an element twice may find something else.
 pub(crate) struct UserArray<T> {
     addr: u64,
     nr: u32,

@@ -87,19 +87,8 @@ impl<'a> VmBindRequest<'a> {
     ///
     /// # Errors
     ///
-    /// See [`Caller::enter`]; `EINVAL` for an unknown flag or a context that isn't for VM_BIND.
-    ///
-    /// # Safety
-    ///
-    /// The arguments are those of an ioctl in progress, whose argument is a `drm_msm_vm_bind`.
-    pub(crate) unsafe fn new(
-        dev: *mut bindings::drm_device,
-        data: *mut core::ffi::c_void,
-        file: *mut bindings::drm_file,
-    ) -> Result<Self> {
-        // SAFETY: The caller's promise.
-        let entered = unsafe { Caller::enter::<bindings::drm_msm_vm_bind>(dev, data, file) };
-        let (caller, args) = entered?;
+    /// `EINVAL` for an unknown flag or a context that isn't for VM_BIND.
+    pub(crate) fn new(caller: Caller<'a>, args: &'a mut bindings::drm_msm_vm_bind) -> Result<Self> {
         let AnyVm::Bind(vm) = caller.any_vm() else {
             return Err(caller.invalid(fmt!("context does not support vmbind")));
         };
