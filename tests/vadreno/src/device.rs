@@ -4,7 +4,7 @@
 
 use crate::board::Board;
 use crate::ctl::Mailbox;
-use crate::gpu::{Gpu, GMU_BASE, GMU_SIZE, GPU_SIZE};
+use crate::gpu::{Gpu, GMU_BASE, GMU_SIZE, GPU_BASE, GPU_SIZE};
 use crate::smmu::{self, Smmu};
 use crate::trace;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,7 +35,7 @@ pub struct Device {
 enum Block {
     /// The GPU's register, by word.
     Gpu(u32),
-    /// The GMU wrapper's register, by word from BAR0's start.
+    /// The GMU wrapper's register, by word as those of the GPU.
     Gmu(u32),
     /// The SMMU's register, by byte.
     Smmu(u32),
@@ -49,7 +49,7 @@ impl Block {
                 .checked_sub(base)
                 .filter(|offset: &u32| *offset < size)
         };
-        if offset < GPU_SIZE {
+        if let Some(offset) = within(GPU_BASE, GPU_SIZE) {
             Some(Self::Gpu(offset / 4))
         } else if within(GMU_BASE, GMU_SIZE).is_some() {
             Some(Self::Gmu(offset / 4))
@@ -150,8 +150,12 @@ impl Device {
     /// Switches power domains; what goes off loses its registers.
     pub fn set_power(&self, on: u64) {
         let on = on & power::ALL;
-        let off = self.power.swap(on, Relaxed) & !on;
+        let before = self.power.swap(on, Relaxed);
+        let off = before & !on;
         trace!(self.board.trace, "power on={on} off={off}");
+        if on & !before & power::GX != 0 {
+            self.gpu.power_on();
+        }
         if off & power::GX != 0 {
             self.gpu.power_off();
             self.smmu.gpu_off();
@@ -182,12 +186,13 @@ mod tests {
     fn registers_by_block() {
         let device = bypass_device();
         let gmu = u64::from(GMU_BASE) + 8;
+        let gpu = u64::from(GPU_BASE) + 0x8c00 * 4;
         assert_eq!(device.bar0_read(SMMU + 0x28), 0x1555);
-        device.bar0_write(0x8c00 * 4, 5);
+        device.bar0_write(gpu, 5);
         device.bar0_write(gmu, 6);
         device.bar0_write(SMMU + 0x8020, 7);
         device.bar0_write(0x5_0000, 8);
-        assert_eq!(device.bar0_read(0x8c00 * 4), 5);
+        assert_eq!(device.bar0_read(gpu), 5);
         assert_eq!(device.bar0_read(gmu), 6);
         assert_eq!(device.bar0_read(SMMU + 0x8020), 7);
         assert_eq!(device.bar0_read(0x5_0000), 0);
@@ -201,7 +206,8 @@ mod tests {
     fn power_off_loses_registers() {
         let device = bypass_device();
         let gmu = u64::from(GMU_BASE) + 8;
-        device.bar0_write(0x8c00 * 4, 5);
+        let gpu = u64::from(GPU_BASE) + 0x8c00 * 4;
+        device.bar0_write(gpu, 5);
         device.bar0_write(gmu, 6);
         device.bar0_write(SMMU + 0x8020, 7);
         device.set_power(power::CX | power::SMMU_CLOCK);
@@ -214,7 +220,7 @@ mod tests {
         assert_eq!(device.bar0_read(SMMU + 0x8020), 0);
         // Without power nothing is read or written.
         device.set_power(power::CX);
-        device.bar0_write(0x8c00 * 4, 5);
+        device.bar0_write(gpu, 5);
         assert_eq!(device.reg_read(0x8c00), 0);
         let off = device.board.counters.get(counter::OFF_ACCESSES);
         assert_eq!(off, Some(1));

@@ -3,7 +3,7 @@
 //! The GPU's and the GMU wrapper's registers, and what the CPU and the CP know of each other
 //! through them.
 //!
-//! Registers are numbered in words from the start of BAR0, as in `a6xx.xml` of Linux
+//! Registers are numbered in words, as in `a6xx.xml` of Linux
 //! (`drivers/gpu/drm/msm/registers/adreno`). All that is not named here keeps what was written.
 
 use crate::board::Board;
@@ -13,12 +13,13 @@ use crate::irq;
 use crate::regs::RegFile;
 use crate::smmu::Resume;
 use crate::trace;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use vadreno_ctl::counter;
 
-/// Bytes of GPU registers at the start of BAR0.
+/// Bytes of GPU registers in BAR0.
 pub const GPU_SIZE: u32 = 0x4_0000;
 /// Where the GMU wrapper's registers start in BAR0.
 pub const GMU_BASE: u32 = 0x6_a000;
@@ -70,6 +71,18 @@ pub const UCHE_CLIENT_PF: u32 = 0xe19;
 const CP_ALWAYS_ON_COUNTER: u32 = 0x980;
 const CP_ALWAYS_ON_CONTEXT: u32 = 0x982;
 
+/// Registers, by word, that keep what was written and do nothing else. QEMU maps their memory, so
+/// that the guest reaches them without a message to this process: a state capture reads
+/// CP_SQE_UCODE_DBG_DATA alone 32,768 times. What is read or written there without power isn't
+/// seen; it is lost when the power comes back.
+///
+/// What is mapped begins at a page, of BAR0 and of the memory, which has BAR0's layout. So each
+/// range begins where the first does in its page, and the GPU's registers at [`GPU_BASE`].
+pub const MAPPABLE: [Range<u32>; 3] = [0x904..0x980, 0xd04..0x3c04, 0x4104..GPU_SIZE / 4];
+/// Where the GPU's registers start in BAR0.
+pub const GPU_BASE: u32 = PAGE - (MAPPABLE[0].start * 4) % PAGE;
+const PAGE: u32 = 0x1000;
+
 /// Bits of RBBM_INT_0.
 pub mod int {
     /// The CP has met something that it cannot go on from.
@@ -82,6 +95,10 @@ pub mod int {
 
 /// Frequency of the always-on counter in Hz.
 const COUNTER_HZ: u128 = 19_200_000;
+
+fn is_mappable(reg: u32) -> bool {
+    MAPPABLE.iter().any(|range| range.contains(&reg))
+}
 
 /// What the CP does. See [`vadreno_ctl::cp_state`].
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -127,8 +144,8 @@ pub struct Gpu {
 impl Default for Gpu {
     fn default() -> Self {
         Self {
-            regs: RegFile::new(GPU_SIZE as usize / 4),
-            gmu: RegFile::new(GMU_SIZE as usize / 4),
+            regs: RegFile::new(GPU_SIZE as usize / 4, GPU_BASE as usize),
+            gmu: RegFile::new(GMU_SIZE as usize / 4, 0),
             start: Instant::now(),
             control: Mutex::default(),
             changed: Condvar::new(),
@@ -175,6 +192,7 @@ impl Gpu {
     /// Reads a register, as the CPU, the CP and the crash dumper do.
     pub fn read(&self, reg: u32) -> u32 {
         match reg {
+            _ if is_mappable(reg) => self.regs.get(reg),
             RBBM_GBIF_HALT_ACK => self.regs.get(RBBM_GBIF_HALT),
             GBIF_HALT_ACK => self.regs.get(GBIF_HALT),
             RBBM_STATUS => match self.control().activity {
@@ -196,6 +214,7 @@ impl Gpu {
     /// Writes a register, as the CPU and the CP do.
     pub fn write(&self, device: &Device, reg: u32, value: u32) {
         match reg {
+            _ if is_mappable(reg) => self.regs.set(reg, value),
             RBBM_INT_0_STATUS | RBBM_STATUS | RBBM_STATUS3 | CP_RB_RPTR | CP_CRASH_DUMP_STATUS => {}
             RBBM_INT_CLEAR_CMD => self.regs.clear_bits(RBBM_INT_0_STATUS, value),
             RBBM_INT_0_MASK => {
@@ -255,6 +274,11 @@ impl Gpu {
     pub fn power_off(&self) {
         self.regs.reset();
         self.restart();
+    }
+
+    /// The GPU's registers are as after a reset, whatever the guest has done to those that it maps.
+    pub fn power_on(&self) {
+        self.regs.reset();
     }
 
     /// The GMU wrapper's registers lose their state.
@@ -330,6 +354,13 @@ mod tests {
         assert!(device.gpu.halted() && !device.gpu.running());
         device.reg_write(RBBM_SW_RESET_CMD, 1);
         assert_eq!(device.reg_read(CP_SQE_CNTL), 0);
+    }
+
+    #[test]
+    fn what_is_mapped_begins_at_a_page() {
+        for range in MAPPABLE {
+            assert_eq!((GPU_BASE + range.start * 4) % PAGE, 0);
+        }
     }
 
     #[test]

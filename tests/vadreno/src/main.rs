@@ -153,7 +153,8 @@ fn main() -> Result<()> {
         .store(args.speculate.unwrap_or(0), Relaxed);
 
     remove_stale(&args.socket)?;
-    let server = Server::new(&args.socket, true, pci::irqs(), pci::regions())
+    let regions = pci::regions(device.gpu.regs.fd());
+    let server = Server::new(&args.socket, true, pci::irqs(), regions)
         .with_context(|| args.socket.display().to_string())?;
 
     thread::spawn({

@@ -3,13 +3,16 @@
 //! The PCI function: configuration space, BARs and interrupts.
 
 use crate::device::BAR0_SIZE;
+use crate::gpu::{GPU_BASE, MAPPABLE};
 use crate::irq::VECTORS;
+use std::ops::Range;
+use std::os::fd::RawFd;
 use vfio_bindings::bindings::vfio::{
-    vfio_region_info, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE, VFIO_PCI_CONFIG_REGION_INDEX,
-    VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_REGION_INFO_FLAG_READ,
-    VFIO_REGION_INFO_FLAG_WRITE,
+    vfio_region_info, vfio_region_sparse_mmap_area, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE,
+    VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS,
+    VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE,
 };
-use vfio_user::{IrqInfo, ServerRegion};
+use vfio_user::{IrqInfo, ServerRegion, SparseArea};
 
 /// Size of the configuration space in bytes.
 const CONFIG_SIZE: usize = 256;
@@ -84,8 +87,9 @@ impl Config {
 }
 
 /// The vfio regions: BAR0 registers, BAR2 MSI-X, BAR4 control, configuration space.
-pub fn regions() -> Vec<ServerRegion> {
-    (0..VFIO_PCI_NUM_REGIONS)
+/// `registers` is the memory of those that QEMU maps.
+pub fn regions(registers: Option<RawFd>) -> Vec<ServerRegion> {
+    let mut regions: Vec<ServerRegion> = (0..VFIO_PCI_NUM_REGIONS)
         .map(|index| {
             let size = match index {
                 0 => BAR0_SIZE,
@@ -111,7 +115,24 @@ pub fn regions() -> Vec<ServerRegion> {
                 mmap_fd: None,
             }
         })
-        .collect()
+        .collect();
+    if registers.is_some() {
+        let bar0 = &mut regions[0];
+        bar0.region_info.flags |= VFIO_REGION_INFO_FLAG_MMAP;
+        bar0.sparse_areas = MAPPABLE.map(area).into();
+        bar0.mmap_fd = registers;
+    }
+    regions
+}
+
+fn area(registers: Range<u32>) -> SparseArea {
+    let [offset, end] = [registers.start, registers.end].map(|reg| u64::from(GPU_BASE + reg * 4));
+    SparseArea {
+        area: vfio_region_sparse_mmap_area {
+            offset,
+            size: end - offset,
+        },
+    }
 }
 
 /// The vfio interrupts: MSI-X only.
@@ -152,7 +173,7 @@ mod tests {
 
     #[test]
     fn bars_and_vectors() {
-        let sizes: Vec<u64> = regions().iter().map(|r| r.region_info.size).collect();
+        let sizes: Vec<u64> = regions(None).iter().map(|r| r.region_info.size).collect();
         assert_eq!(sizes[..6], [0x10_0000, 0, 0x1000, 0, 0x1_0000, 0]);
         assert_eq!(irqs()[VFIO_PCI_MSIX_IRQ_INDEX as usize].count, 16);
     }

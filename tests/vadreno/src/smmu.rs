@@ -224,7 +224,7 @@ pub struct Smmu {
 impl Default for Smmu {
     fn default() -> Self {
         let smmu = Self {
-            regs: RegFile::new(SIZE as usize / 4),
+            regs: RegFile::new(SIZE as usize / 4, 0),
             faulted: AtomicU32::new(0),
             state: Mutex::default(),
         };
