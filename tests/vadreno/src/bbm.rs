@@ -73,8 +73,8 @@ impl Used {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{map, translating_device, write32, BANK, PAGE, RAM, READ_ONLY, SMMU};
-    use crate::{device::Device, smmu::Access, smmu::Client};
+    use crate::testing::{map, translating_device, write32, BANK, CP, PAGE, RAM, READ_ONLY, SMMU};
+    use crate::{device::Device, smmu::Access};
     use vadreno_ctl::{counter, power};
 
     const IOVA: u64 = 0x1234_5000;
@@ -87,6 +87,7 @@ mod tests {
             level: 3,
             desc,
             read_only: false,
+            privileged: false,
         }
     }
 
@@ -113,10 +114,7 @@ mod tests {
     fn read(device: &Device) {
         let mut word = [0; 4];
         let access = Access::Read(&mut word);
-        device
-            .smmu
-            .access(&device.board, Client::Cp, IOVA, access)
-            .unwrap();
+        device.smmu.access(&device.board, CP, IOVA, access).unwrap();
     }
 
     fn invalidate(device: &Device) {

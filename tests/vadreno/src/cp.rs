@@ -9,9 +9,9 @@
 use crate::blit;
 use crate::board::Board;
 use crate::device::Device;
-use crate::gpu::{self, int, Activity};
+use crate::gpu::{self, apriv, int, Activity};
 use crate::pm4::{condition, dword, op, qword, Header, UNSUPPORTED, WITHOUT_EFFECT};
-use crate::smmu::{Access, Client, Fault, Resume};
+use crate::smmu::{Access, Client, Fault, Origin, Resume};
 use crate::trace;
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
@@ -84,7 +84,7 @@ impl Stream {
             // Don't touch a page before it is needed.
             let in_page = ((0x1000 - (from & 0xffc)) / 4) as usize;
             let n = n.min(in_page);
-            cp.read(Client::Cp, from, &mut bytes[..4 * n])?;
+            cp.read_as(cp.fetcher(), from, &mut bytes[..4 * n])?;
             for (word, bytes) in self.window.iter_mut().zip(bytes.chunks_exact(4)) {
                 *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             }
@@ -113,6 +113,8 @@ pub struct Cp<'a> {
     device: &'a Device,
     /// Resets of the GPU when it started.
     generation: u64,
+    /// It runs the ring's packets, and not those of an IB.
+    in_ring: Cell<bool>,
     /// Mode of the last CP_SET_MARKER.
     marker: Cell<u32>,
     /// Predicate bits of CP_REG_TEST.
@@ -125,6 +127,7 @@ impl<'a> Cp<'a> {
         Self {
             device,
             generation: device.gpu.generation(),
+            in_ring: Cell::new(true),
             marker: Cell::new(0),
             predicate: Cell::new(0),
         }
@@ -152,15 +155,40 @@ impl<'a> Cp<'a> {
         }
     }
 
-    /// Reads GPU memory; stalls on faults.
-    pub fn read(&self, client: Client, mut iova: u64, mut buf: &mut [u8]) -> Result<(), Stop> {
+    /// With which privilege packets access memory: those of an IB and the engines without, those of
+    /// the ring as CP_APRIV_CNTL says.
+    fn origin(&self, client: Client) -> Origin {
+        Origin {
+            client,
+            privileged: client == Client::Cp && self.in_ring.get() && self.may(apriv::RING),
+        }
+    }
+
+    /// With which privilege packets are fetched.
+    fn fetcher(&self) -> Origin {
+        Origin {
+            client: Client::Cp,
+            privileged: self.in_ring.get() && self.may(apriv::RING_FETCH),
+        }
+    }
+
+    fn may(&self, bit: u32) -> bool {
+        self.reg(gpu::CP_APRIV_CNTL) & bit != 0
+    }
+
+    /// Reads GPU memory for a packet; stalls on faults.
+    pub fn read(&self, client: Client, iova: u64, buf: &mut [u8]) -> Result<(), Stop> {
+        self.read_as(self.origin(client), iova, buf)
+    }
+
+    fn read_as(&self, origin: Origin, mut iova: u64, mut buf: &mut [u8]) -> Result<(), Stop> {
         while !buf.is_empty() {
             let n = buf.len().min(0x1000 - (iova & 0xfff) as usize);
             let (now, later) = std::mem::take(&mut buf).split_at_mut(n);
-            if !self.access(client, || {
+            if !self.access(origin.client, || {
                 self.device
                     .smmu
-                    .access(self.board(), client, iova, Access::Read(&mut *now))
+                    .access(self.board(), origin, iova, Access::Read(&mut *now))
             })? {
                 now.fill(0);
             }
@@ -170,15 +198,19 @@ impl<'a> Cp<'a> {
         Ok(())
     }
 
-    /// Writes GPU memory; stalls on faults.
-    pub fn write(&self, client: Client, mut iova: u64, mut buf: &[u8]) -> Result<(), Stop> {
+    /// Writes GPU memory for a packet; stalls on faults.
+    pub fn write(&self, client: Client, iova: u64, buf: &[u8]) -> Result<(), Stop> {
+        self.write_as(self.origin(client), iova, buf)
+    }
+
+    fn write_as(&self, origin: Origin, mut iova: u64, mut buf: &[u8]) -> Result<(), Stop> {
         while !buf.is_empty() {
             let n = buf.len().min(0x1000 - (iova & 0xfff) as usize);
             let (now, later) = buf.split_at(n);
-            self.access(client, || {
+            self.access(origin.client, || {
                 self.device
                     .smmu
-                    .access(self.board(), client, iova, Access::Write(now))
+                    .access(self.board(), origin, iova, Access::Write(now))
             })?;
             buf = later;
             iova = iova.wrapping_add(n as u64);
@@ -313,7 +345,11 @@ impl<'a> Cp<'a> {
         let shadow = self.reg64(gpu::CP_RB_RPTR_ADDR);
         if shadow != 0 && self.reg(gpu::CP_RB_CNTL) & NO_UPDATE == 0 {
             let rptr = self.device.gpu.control().rptr;
-            self.write32(shadow, rptr)?;
+            let origin = Origin {
+                client: Client::Cp,
+                privileged: self.may(apriv::RPTR),
+            };
+            self.write_as(origin, shadow & !3, &rptr.to_le_bytes())?;
         }
         Ok(())
     }
@@ -325,6 +361,7 @@ impl<'a> Cp<'a> {
         // Progress, for the hang check and for the state capture.
         let progress = (depth <= 2).then(|| gpu::CP_IB1_BASE + 3 * (depth - 1));
         let mut ib = Stream::new(base & !3, u32::MAX, 0, dwords);
+        let from = self.in_ring.replace(false);
         if let Some(reg) = progress {
             self.device.gpu.regs.set64(reg, base);
         }
@@ -337,6 +374,7 @@ impl<'a> Cp<'a> {
         if let Some(reg) = progress {
             self.device.gpu.regs.set(reg + 2, 0);
         }
+        self.in_ring.set(from);
         Ok(())
     }
 

@@ -8,7 +8,8 @@
 //! `a6xx_gpu_state.c`.
 
 use crate::device::Device;
-use crate::smmu::{Access, Client, Fault};
+use crate::gpu::{apriv, CP_APRIV_CNTL};
+use crate::smmu::{Access, Client, Fault, Origin};
 use crate::trace;
 use vadreno_ctl::counter;
 
@@ -65,9 +66,17 @@ fn read64(device: &Device, iova: u64) -> Result<u64, Fault> {
 }
 
 fn access(device: &Device, iova: u64, access: Access<'_>) -> Result<(), Fault> {
+    let bit = match access {
+        Access::Read(_) => apriv::DUMPER_READ,
+        Access::Write(_) => apriv::DUMPER_WRITE,
+    };
+    let origin = Origin {
+        client: Client::Cp,
+        privileged: device.gpu.regs.get(CP_APRIV_CNTL) & bit != 0,
+    };
     device
         .smmu
-        .access(&device.board, Client::Cp, iova, access)
+        .access(&device.board, origin, iova, access)
         .inspect_err(|fault| {
             trace!(
                 device.board.trace,

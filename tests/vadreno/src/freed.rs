@@ -422,11 +422,13 @@ mod tests {
             level: 3,
             desc: 0x9000 | LEAF,
             read_only: false,
+            privileged: false,
         };
         let table = Table {
             level: 3,
             pa: 0xa000,
             read_only: false,
+            privileged: false,
         };
         world.tlb.keep_leaf(0, IOVA, leaf);
         world.tlb.keep_table(0, IOVA, table);
@@ -449,6 +451,7 @@ mod tests {
             level: 3,
             desc: desc | LEAF,
             read_only: false,
+            privileged: false,
         };
         let all = crate::tlb::Scope::All;
         world.tlb.keep_leaf(0, IOVA, leaf(0x9000));

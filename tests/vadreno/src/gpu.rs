@@ -83,6 +83,23 @@ pub const MAPPABLE: [Range<u32>; 3] = [0x904..0x980, 0xd04..0x3c04, 0x4104..GPU_
 pub const GPU_BASE: u32 = PAGE - (MAPPABLE[0].start * 4) % PAGE;
 const PAGE: u32 = 0x1000;
 
+/// Which of the CP's accesses are privileged.
+pub const CP_APRIV_CNTL: u32 = 0x844;
+
+/// Bits of [`CP_APRIV_CNTL`].
+pub mod apriv {
+    /// Fetching the ring.
+    pub const RING_FETCH: u32 = 1 << 1;
+    /// What the ring's packets do.
+    pub const RING: u32 = 1 << 2;
+    /// Writing rptr.
+    pub const RPTR: u32 = 1 << 3;
+    /// What the crash dumper reads.
+    pub const DUMPER_READ: u32 = 1 << 5;
+    /// What the crash dumper writes.
+    pub const DUMPER_WRITE: u32 = 1 << 6;
+}
+
 /// Bits of RBBM_INT_0.
 pub mod int {
     /// The CP has met something that it cannot go on from.

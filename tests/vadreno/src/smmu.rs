@@ -76,6 +76,7 @@ const FSR_MULTI: u32 = 1 << 31;
 const FAR: u32 = 0x60;
 const FSYNR0: u32 = 0x68;
 const FSYNR0_WNR: u32 = 1 << 4;
+const FSYNR0_PNU: u32 = 1 << 5;
 const FSYNR0_PTWF: u32 = 1 << 10;
 const FSYNR1: u32 = 0x6c;
 const TLBIVA: u32 = 0x600;
@@ -130,6 +131,15 @@ impl Client {
     }
 }
 
+/// Who makes an access, and with which privilege.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The block.
+    pub client: Client,
+    /// It may use what only privileged accesses may (`IOMMU_PRIV`).
+    pub privileged: bool,
+}
+
 /// What an access does.
 #[derive(Debug)]
 pub enum Access<'a> {
@@ -153,7 +163,7 @@ pub struct Fault {
     /// It was a write.
     pub write: bool,
     /// Who made it.
-    pub client: Client,
+    pub origin: Origin,
     /// The context bank and why it refused; `None` when no bank takes the stream.
     pub bank: Option<(u32, WalkFault)>,
 }
@@ -685,17 +695,17 @@ impl Smmu {
     pub fn access(
         &self,
         board: &Board,
-        client: Client,
+        origin: Origin,
         iova: u64,
         access: Access<'_>,
     ) -> Result<(), Fault> {
-        self.access_for(board, client, iova, access, true)
+        self.access_for(board, origin, iova, access, true)
     }
 
     fn access_for(
         &self,
         board: &Board,
-        client: Client,
+        origin: Origin,
         iova: u64,
         access: Access<'_>,
         job: bool,
@@ -706,7 +716,7 @@ impl Smmu {
         let fault = |bank| Fault {
             iova,
             write,
-            client,
+            origin,
             bank,
         };
         let mut bank = 0;
@@ -721,7 +731,7 @@ impl Smmu {
                     .translate(board, &mut state, bank, iova, job)
                     .map_err(|why| fault(Some((bank, why))))?;
                 level = leaf.level;
-                if write && !leaf.writable() {
+                if !leaf.allows(write, origin.privileged) {
                     return Err(fault(Some((
                         bank,
                         WalkFault {
@@ -789,13 +799,14 @@ impl Smmu {
         let stall = may_stall && sctlr & SCTLR_CFCFG != 0;
         trace!(
             board.trace,
-            "fault kind={} iova={:#x} write={} level={} pte={:#x} client={:?} stall={stall}",
+            "fault kind={} iova={:#x} write={} level={} pte={:#x} client={:?} privileged={} stall={stall}",
             why.kind,
             fault.iova,
             fault.write,
             why.level,
             why.desc,
-            fault.client
+            fault.origin.client,
+            fault.origin.privileged
         );
         let status = match why.kind {
             Kind::Translation => FSR_TF,
@@ -805,19 +816,21 @@ impl Smmu {
         } | if stall { FSR_SS } else { 0 };
         let fsr = bank_reg(bank, FSR) / 4;
         if self.regs.get(fsr) == 0 {
-            // Addresses of TTBR1's half are sign-extended.
-            let far = fault.iova | if fault.iova >> 48 != 0 { !IOVA_MASK } else { 0 };
-            self.regs.set64(bank_reg(bank, FAR) / 4, far);
+            // Addresses of TTBR1's half aren't sign-extended.
+            self.regs.set64(bank_reg(bank, FAR) / 4, fault.iova);
             let mut syndrome = u32::from(why.level & 3) | (bank << 16);
             if fault.write {
                 syndrome |= FSYNR0_WNR;
+            }
+            if fault.origin.privileged {
+                syndrome |= FSYNR0_PNU;
             }
             if why.kind == Kind::ExternalWalk {
                 syndrome |= FSYNR0_PTWF;
             }
             self.regs.set(bank_reg(bank, FSYNR0) / 4, syndrome);
             self.regs
-                .set(bank_reg(bank, FSYNR1) / 4, fault.client.mid());
+                .set(bank_reg(bank, FSYNR1) / 4, fault.origin.client.mid());
             self.regs.set((CBFRSYNRA + 4 * bank) / 4, GPU_SID);
             self.regs.set_bits(fsr, status);
         } else {
@@ -842,7 +855,11 @@ impl Smmu {
             board.counters.bump(counter::SPECULATIVE);
             let mut word = [0; 4];
             // A speculative access that finds nothing is dropped without a fault.
-            let _ = self.access_for(board, Client::Cp, iova, Access::Read(&mut word), false);
+            let origin = Origin {
+                client: Client::Cp,
+                privileged: true,
+            };
+            let _ = self.access_for(board, origin, iova, Access::Read(&mut word), false);
         }
     }
 

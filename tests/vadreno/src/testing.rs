@@ -5,6 +5,7 @@
 use crate::board::Board;
 use crate::device::Device;
 use crate::mem::Memory;
+use crate::smmu::{Client, Origin};
 use crate::trace::Trace;
 use nix::sys::memfd::{memfd_create, MFdFlags};
 use std::fs::File;
@@ -14,10 +15,16 @@ pub const RAM: u64 = 0x4000_0000;
 /// Size of that memory.
 const RAM_SIZE: u64 = 0x40_0000;
 
-/// Attributes of a page: valid, accessed, not global.
-pub const PAGE: u64 = 0xc03;
+/// Attributes of a page: valid, accessed, not global, for unprivileged accesses too.
+pub const PAGE: u64 = 0xc43;
 /// Attribute: no writes.
 pub const READ_ONLY: u64 = 1 << 7;
+
+/// The CP, without privilege.
+pub const CP: Origin = Origin {
+    client: Client::Cp,
+    privileged: false,
+};
 
 /// Where the SMMU's registers start in BAR0.
 pub const SMMU: u64 = 0xa_0000;

@@ -275,6 +275,7 @@ mod tests {
             level: 3,
             desc: pa | NOT_GLOBAL | 0x403,
             read_only: false,
+            privileged: false,
         }
     }
 
@@ -283,6 +284,7 @@ mod tests {
             level,
             pa,
             read_only: false,
+            privileged: false,
         }
     }
 
@@ -350,6 +352,7 @@ mod tests {
             level: 2,
             desc: 0x4020_0000 | NOT_GLOBAL | 0x401,
             read_only: false,
+            privileged: false,
         };
         tlb.keep_leaf(0, 0x1234_5678, block);
         assert_eq!(tlb.leaf(0, 0x1220_0000), Some(block));

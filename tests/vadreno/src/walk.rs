@@ -16,9 +16,13 @@ pub const IOVA_MASK: u64 = (1 << 49) - 1;
 
 const VALID: u64 = 1 << 0;
 const TABLE: u64 = 1 << 1;
+/// AP[1]: unprivileged accesses are allowed.
+const UNPRIVILEGED: u64 = 1 << 6;
 const READ_ONLY: u64 = 1 << 7;
 const ACCESS_FLAG: u64 = 1 << 10;
 const NOT_GLOBAL: u64 = 1 << 11;
+/// APTable[0] of a table descriptor: nothing below it is for unprivileged accesses.
+const TABLE_PRIVILEGED: u64 = 1 << 61;
 /// APTable[1] of a table descriptor: nothing below it can be written.
 const TABLE_READ_ONLY: u64 = 1 << 62;
 const ADDRESS: u64 = 0xffff_ffff_f000;
@@ -53,6 +57,8 @@ pub struct Table {
     pub pa: u64,
     /// Something above forbids writes.
     pub read_only: bool,
+    /// Something above forbids unprivileged accesses.
+    pub privileged: bool,
 }
 
 /// A descriptor that maps memory.
@@ -64,6 +70,8 @@ pub struct Leaf {
     pub desc: u64,
     /// A table above forbids writes.
     pub read_only: bool,
+    /// A table above forbids unprivileged accesses.
+    pub privileged: bool,
 }
 
 impl Leaf {
@@ -83,6 +91,12 @@ impl Leaf {
         !self.read_only && self.desc & READ_ONLY == 0
     }
 
+    /// Whether an access is allowed.
+    pub fn allows(&self, write: bool, privileged: bool) -> bool {
+        (!write || self.writable())
+            && (privileged || (!self.privileged && self.desc & UNPRIVILEGED != 0))
+    }
+
     /// Whether it holds for all ASIDs.
     pub fn global(&self) -> bool {
         self.desc & NOT_GLOBAL == 0
@@ -93,6 +107,7 @@ impl Leaf {
         (self.desc ^ other.desc) & !SOFTWARE == 0
             && self.level == other.level
             && self.read_only == other.read_only
+            && self.privileged == other.privileged
     }
 }
 
@@ -171,6 +186,7 @@ impl Regime {
             level: 4 - levels as u8,
             pa: self.ttbr & 0xffff_ffff_ffff & !align & !0x3f,
             read_only: false,
+            privileged: false,
         })
     }
 
@@ -220,6 +236,7 @@ pub(crate) fn step(desc: u64, table: Table) -> Result<Step, WalkFault> {
             level: level + 1,
             pa: desc & ADDRESS,
             read_only: table.read_only || desc & TABLE_READ_ONLY != 0,
+            privileged: table.privileged || desc & TABLE_PRIVILEGED != 0,
         }));
     }
     // A block at level 0 and a "block" at the last level are reserved encodings.
@@ -233,6 +250,7 @@ pub(crate) fn step(desc: u64, table: Table) -> Result<Step, WalkFault> {
         level,
         desc,
         read_only: table.read_only,
+        privileged: table.privileged,
     }))
 }
 
@@ -411,6 +429,19 @@ mod tests {
         tables = four_levels(0x5_5000 | PAGE);
         *tables.0.get_mut(&0x2008).unwrap() |= TABLE_READ_ONLY;
         assert!(!translate(&tables, &lower(0x1000), IOVA).unwrap().writable());
+        let allowed = |tables: &Sparse| {
+            let leaf = translate(tables, &lower(0x1000), IOVA).unwrap();
+            [(false, false), (true, false), (false, true), (true, true)]
+                .map(|(write, privileged)| leaf.allows(write, privileged))
+        };
+        tables = four_levels(0x5_5000 | PAGE);
+        assert_eq!(allowed(&tables), [false, false, true, true]);
+        tables = four_levels(0x5_5000 | PAGE | UNPRIVILEGED);
+        assert_eq!(allowed(&tables), [true; 4]);
+        *tables.0.get_mut(&0x2008).unwrap() |= TABLE_PRIVILEGED;
+        assert_eq!(allowed(&tables), [false, false, true, true]);
+        tables = four_levels(0x5_5000 | PAGE | UNPRIVILEGED | READ_ONLY);
+        assert_eq!(allowed(&tables), [true, false, true, false]);
         tables = four_levels((0x5_5000 | PAGE) & !ACCESS_FLAG);
         let fault = translate(&tables, &lower(0x1000), IOVA).unwrap_err();
         assert_eq!((fault.kind, fault.level), (Kind::AccessFlag, 3));

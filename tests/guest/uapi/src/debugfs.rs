@@ -63,6 +63,19 @@ pub fn gem() -> io::Result<String> {
     fs::read_to_string(directory()?.join("gem"))
 }
 
+/// Where a BO of the kernel's, of that name, is in the GPU's address space. BOs that somebody has
+/// locked are missing.
+pub fn gem_iova(name: &str) -> io::Result<Option<u64>> {
+    let text = gem()?;
+    let mut lines = text.lines();
+    // The line behind the BO's is "vmas: [gpu: vm=POINTER, IOVA, …]".
+    let named = |line: &str| line.split_whitespace().next_back() == Some(name);
+    let vmas = lines.find(|line| named(line)).and_then(|_| lines.next());
+    let iova = vmas.and_then(|vmas| vmas.split(", ").nth(1));
+    iova.map(|iova| u64::from_str_radix(iova, 16).map_err(io::Error::other))
+        .transpose()
+}
+
 /// How many BOs there are, and their bytes.
 pub fn gem_total() -> io::Result<(u64, u64)> {
     gem_sum("Total:")

@@ -324,6 +324,49 @@ fn faults_without_stall_drop_the_access_and_latch_the_first() {
     assert_eq!(count(&device, ctl::counter::FAULTS), 2);
 }
 
+/// What only privileged accesses may reach: for the ring as CP_APRIV_CNTL says, not for an IB.
+#[test]
+fn privilege() {
+    const UNPRIVILEGED: u64 = 1 << 6;
+    let (ib, kernels) = (DATA, DATA + 0x1000);
+    let device = mapped_device();
+    map(&device, kernels, kernels, PAGE & !UNPRIVILEGED);
+    let write = |value| pkt7(op::MEM_WRITE, &[low(kernels), 0, value]);
+    let from_ib = write(3);
+    let ib = pkt7(op::INDIRECT_BUFFER, &[low(ib), 0, from_ib.len() as u32]);
+    let run = |ring: &[u32]| {
+        put(&device, DATA, &from_ib);
+        assert_eq!(run_dwords(&device, ring), Ok(()));
+        let status = device.bar0_read(BANK + 0x58);
+        device.bar0_write(BANK + 0x58, u32::MAX);
+        (read32(&device, kernels), status)
+    };
+    let refused = 1 << 3;
+    assert_eq!(run(&write(1)), (0, refused));
+    device.reg_write(gpu::CP_APRIV_CNTL, apriv::RING);
+    assert_eq!(run(&write(2)), (2, 0));
+    assert_eq!(run(&ib), (2, refused));
+    // The ring's packets are privileged again behind it.
+    let mut both = ib.clone();
+    both.extend(write(4));
+    assert_eq!(run(&both), (4, refused));
+
+    // The ring itself, and where rptr goes.
+    map(&device, RING, RING, PAGE & !UNPRIVILEGED);
+    device.reg_write(gpu::CP_APRIV_CNTL, apriv::RING | apriv::RING_FETCH);
+    device.bar0_write(BANK + 0x618, 0);
+    device.bar0_write(BANK + 0x7f0, 0);
+    assert_eq!(run(&write(5)), (5, 0));
+    device.reg_write(gpu::CP_RB_RPTR_ADDR, low(kernels) + 4);
+    assert_eq!(run(&write(6)), (6, refused));
+    device.reg_write(
+        gpu::CP_APRIV_CNTL,
+        apriv::RING | apriv::RING_FETCH | apriv::RPTR,
+    );
+    assert_eq!(run(&write(7)), (7, 0));
+    assert_eq!(read32(&device, kernels + 4), 4);
+}
+
 #[test]
 fn unmatched_stream_is_a_global_fault() {
     let device = mapped_device();
@@ -744,6 +787,6 @@ proptest! {
             crate::ctl::read(&device, (offset & 0xfff8) as usize);
         }
         device.set_power(ctl::power::ALL);
-        let _ = device.smmu.access(&device.board, Client::Cp, DATA, Access::Read(&mut [0; 4]));
+        let _ = device.smmu.access(&device.board, CP, DATA, Access::Read(&mut [0; 4]));
     }
 }
