@@ -35,7 +35,8 @@ module:
 
 #:   make lint             rustfmt, clippy, sparse, modpost, shellcheck; fmt-check for rustfmt alone
 #:   make fmt              format all Rust code
-.PHONY: lint fmt-check fmt
+#:   make docs             Documentation/ as HTML, with search: build/docs/index.html
+.PHONY: lint fmt-check fmt docs
 lint:
 	@scripts/lint
 
@@ -45,6 +46,9 @@ fmt-check:
 fmt:
 	@scripts/setup packages
 	@find drivers tools tests -name target -prune -o -name '*.rs' -print0 | xargs -0 scripts/in-root rustfmt --edition 2021
+
+docs:
+	@scripts/docs
 
 #:
 #: Installing
