@@ -28,7 +28,7 @@ class Shard:
 
     def __init__(self, kernel, words, name, args):
         self.kernel, self.words, self.name, self.args = kernel, words, name, args
-        self.played = 0
+        self.played = self.again = 0
         self.findings = []
 
     def run(self):
@@ -63,6 +63,8 @@ class Shard:
                     if line.startswith("> "):
                         last = line[2:]
                         self.played += 1
+                    elif line.startswith("AGAIN "):
+                        self.again += 1
                     elif line.startswith("FINDING "):
                         self.findings.append(f"{self.kernel}: {line[8:]}")
                     elif END.match(line):
@@ -166,10 +168,13 @@ def main():
     counts = []
     for kernel in kernels:
         mine = [shard for shard in shards if shard.kernel == kernel]
-        found = sum(len(shard.findings) for shard in mine)
-        counts.append(
-            f"{kernel}: {sum(shard.played for shard in mine)} sequences, {found} findings"
+        played, found, again = (
+            sum(figures)
+            for figures in zip(*((s.played, len(s.findings), s.again) for s in mine))
         )
+        counts.append(f"{kernel}: {played} sequences, {found} findings")
+        if again:
+            counts.append(f"{again} times the machine was too slow, and it was played again")
     print(f"{'; '.join(counts)}; {time.monotonic() - start:.0f} s", flush=True)
     return 1 if findings or not all(shard.played for shard in shards) else 0
 

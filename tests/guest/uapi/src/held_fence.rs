@@ -59,6 +59,11 @@ impl HeldFence {
         &self.file
     }
 
+    /// Whether vgem has signalled it by itself.
+    pub fn has_expired(&self) -> Result<bool> {
+        self.file.is_signaled()
+    }
+
     /// Signals the fence.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::{
     model::{Answer, Bind, Cell, File, Model, Pages, Submit, FIRST, WINDOW},
     testbed::{Seen, Testbed},
 };
-use harness::{bail, ensure, ensure_eq, Context, Outcome, Result};
+use harness::{bail, ensure, ensure_eq, Context, Error, Outcome, Result};
 use std::{
     os::fd::OwnedFd,
     thread::sleep,
@@ -96,13 +96,36 @@ struct Play<'a> {
     second: Vec<u64>,
     /// The bind has run in a VM that was usable.
     bind_succeeds: bool,
+    /// A fence had expired by the time that it was to signal.
+    expired: bool,
+}
+
+/// Why a sequence has gone wrong.
+#[derive(Debug)]
+pub struct Failure {
+    /// What was seen that mustn't be.
+    pub why: Error,
+    /// A fence that was held has expired meanwhile, as the machine was slow: that may be why.
+    pub expired: bool,
 }
 
 /// Plays a sequence.
 ///
 /// # Errors
-/// What was seen that mustn't be.
-pub fn play(bed: &mut Testbed, sequence: &Sequence) -> Outcome {
+/// See [`Failure`].
+pub fn play(bed: &mut Testbed, sequence: &Sequence) -> Result<(), Failure> {
+    let mut play = begin(bed, sequence).map_err(|why| {
+        let expired = false;
+        Failure { why, expired }
+    })?;
+    play.run(sequence).map_err(|why| {
+        let expired = play.has_expired();
+        play.give_up();
+        Failure { why, expired }
+    })
+}
+
+fn begin<'a>(bed: &'a mut Testbed, sequence: &Sequence) -> Result<Play<'a>> {
     bed.prepare(sequence.kind).context("before it began")?;
     let signal = HeldFence::new().context("held fence")?;
     let go = sequence
@@ -122,7 +145,7 @@ pub fn play(bed: &mut Testbed, sequence: &Sequence) -> Outcome {
         Subject::Here(Client::new(setting)?)
     };
     ensure_eq!(bed.get(Word::Works), 1, "a new context's first SUBMIT");
-    let mut play = Play {
+    Ok(Play {
         tables: bed.current(),
         bed,
         model: Model::new(sequence.kind, sequence.private),
@@ -135,12 +158,8 @@ pub fn play(bed: &mut Testbed, sequence: &Sequence) -> Outcome {
         first: Vec::new(),
         second: Vec::new(),
         bind_succeeds: false,
-    };
-    let result = play.run(sequence);
-    if result.is_err() {
-        play.give_up();
-    }
-    result
+        expired: false,
+    })
 }
 
 impl Play<'_> {
@@ -170,14 +189,11 @@ impl Play<'_> {
         }
         let ring_writes = self.bed.ring_writes();
         let answer = match event {
-            Event::Signal => self.signal.take().map_or(Ok(None), |held| {
+            Event::Signal => {
                 self.bind_succeeds = next.bind() == Bind::Ran && next.is_usable();
-                held.signal().map(|()| None)
-            }),
-            Event::Go => self
-                .go
-                .take()
-                .map_or(Ok(None), |held| held.signal().map(|()| None)),
+                Self::release(&mut self.signal, &mut self.expired)
+            }
+            Event::Go => Self::release(&mut self.go, &mut self.expired),
             Event::End => self.let_go(Submit::Run),
             Event::OtherEnds => self.let_go(Submit::Other),
             Event::CloseFile | Event::Kill => {
@@ -209,6 +225,20 @@ impl Play<'_> {
             self.shrink(shrinkable)?;
         }
         self.settle()
+    }
+
+    fn release(held: &mut Option<HeldFence>, expired: &mut bool) -> Result<Option<OwnedFd>, Errno> {
+        let Some(held) = held.take() else {
+            return Ok(None);
+        };
+        *expired |= held.has_expired().unwrap_or(false);
+        held.signal().map(|()| None)
+    }
+
+    fn has_expired(&self) -> bool {
+        let held = [&self.signal, &self.go].into_iter().flatten();
+        let expired = |held: &HeldFence| held.has_expired().unwrap_or(false);
+        self.expired || held.into_iter().any(expired)
     }
 
     fn perform(&mut self, event: Event) -> Result<Option<OwnedFd>, Errno> {
