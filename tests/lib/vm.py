@@ -434,7 +434,12 @@ class Guest:
         qemu += ["-object", f"memory-backend-memfd,id=mem,size={args.mem},share=on"]
         if args.icount:
             qemu += ["-icount", "shift=0,sleep=on"]
-        vfio = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": self.path("device")}}
+        # On a busy machine an answer may take long. Without one a read gives all ones.
+        vfio = {
+            "driver": "vfio-user-pci",
+            "socket": {"type": "unix", "path": self.path("device")},
+            "x-msg-timeout": 600_000,
+        }
         qemu += ["-device", json.dumps(vfio)]
         qemu += [
             "-chardev",
