@@ -6,6 +6,7 @@ tests/lib/init.
 """
 
 import argparse
+import hashlib
 import json
 import lzma
 import os
@@ -44,6 +45,7 @@ examples:
   tests/vm -- alias                                   a guest program, our module, Debian's kernel
   tests/vm --module stock -- hostile --list           with the C memory manager
   tests/vm --kernel debug -- two-queues               on the kernel that looks for mistakes
+  tests/vm --kernel ~/linux/out -- fault              a kernel of your own, and its msm.ko
   tests/vm --share /tmp/mine -- ./prog                a program of your own
   tests/vm --rootfs /srv/debian-arm64 -- vulkaninfo   in a Debian tree, changes being forgotten
 """
@@ -61,15 +63,16 @@ def arguments():
     add = parser.add_argument
     add(
         "--module",
-        default="rust",
+        default=None,
         metavar="rust|stock|none|FILE.ko",
-        help="the msm.ko to load (default: rust)",
+        help="the msm.ko to load (default: rust; with --kernel DIR stock, that kernel's own)",
     )
     add(
         "--kernel",
         default="stock",
-        choices=["stock", "debug"],
-        help="Debian's kernel or the debug kernel",
+        metavar="stock|debug|DIR",
+        help="Debian's kernel, the debug kernel, or one of your own: the object tree where it was "
+        "compiled, configured with tests/kernel/guest.config",
     )
     add(
         "--mem",
@@ -152,6 +155,17 @@ def arguments():
     )
     add("command", nargs="+", metavar="CMD", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.tree = None
+    if args.kernel not in ("stock", "debug"):
+        args.tree = Path(args.kernel).resolve()
+        if not args.tree.is_dir():
+            parser.error(f"--kernel {args.kernel}: neither stock nor debug, and no directory")
+        if args.module == "rust":
+            parser.error("--kernel DIR: build the module with make module KDIR=DIR, and name it")
+        digest = hashlib.sha256(str(args.tree).encode()).hexdigest()
+        args.kernel = f"tree-{digest[:12]}"
+    if args.module is None:
+        args.module = "stock" if args.tree else "rust"
     if args.icount:
         args.cpus = 1
     if args.mem is None:
@@ -187,6 +201,8 @@ def module(args):
     suffix = "" if args.kernel == "stock" else "-debug"
     if args.module == "rust":
         path = TOP / f"build/module{suffix}/msm.ko"
+    elif args.module == "stock" and args.tree:
+        path = args.tree / "drivers/gpu/drm/msm/msm.ko"
     elif args.module == "stock" and args.kernel == "stock":
         kver = (CACHE / "stock/kver").read_text().strip()
         path = CACHE / f"stock/usr/lib/modules/{kver}/kernel/drivers/gpu/drm/msm/msm.ko.xz"
@@ -409,6 +425,8 @@ class Guest:
             words += ["page_poison=1", "page_owner=on", "kunit.enable=0"]
             words += ["kmemleak=on" if args.kmemleak else "kmemleak=off"]
             image = CACHE / "debug/Image"
+        elif args.tree:
+            image = args.tree / "arch/arm64/boot/Image"
         else:
             image = CACHE / "stock/Image"
         words += args.append
@@ -552,7 +570,7 @@ class Guest:
     def run(self):
         """Returns the exit status."""
         self.start()
-        boot = 180 if self.args.kernel == "stock" else 300
+        boot = 300 if self.args.kernel == "debug" else 180
         if self.args.icount:
             boot = max(4 * boot, self.args.timeout)
         running = True
