@@ -169,7 +169,7 @@ GPUVM_RS_HELPER(u64 *, gpuvm_rs_helper_gpuvm_rs_toy_word, struct drm_gem_object 
  */
 struct gpuvm_rs_test_fence {
 	struct dma_fence base;
-	spinlock_t lock;
+	spinlock_t lock; /* of @base */
 	struct delayed_work work;
 	struct drm_gem_object *obj;
 };

@@ -77,8 +77,8 @@ impl<'a> Caller<'a> {
             note(fmt!("no VM"));
             return Err(ENOMEM);
         }
-        // SAFETY: A context's VM lives as long as the context, once it is made; which kind it is is
-        // decided by then.
+        // SAFETY: A context's VM lives as long as the context, once it is made; its kind is decided
+        // by then.
         let vm = unsafe { AnyVm::from_raw(vm) };
         if vm.is_unusable() {
             note(fmt!("context is unusable"));

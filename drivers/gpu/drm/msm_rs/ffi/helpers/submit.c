@@ -10,7 +10,7 @@
  * can't be made.
  */
 HELPER(struct msm_gem_submit *, msm_rs_helper_msm_rs_submit_alloc, u32 nr_bos, u32 nr_cmds,
-	struct msm_gpu_submitqueue *queue, u64 client_id)
+       struct msm_gpu_submitqueue *queue, u64 client_id)
 {
 	struct msm_gem_submit *submit;
 	size_t size = size_add(struct_size(submit, bos, nr_bos),
