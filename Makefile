@@ -60,7 +60,8 @@ docs:
 #:   make overlay-remove KDIR=DIR  takes it out again
 #:   make install-tool     tools/devcoredump, with manual pages, completions, the collector's unit and its udev rule; DESTDIR=DIR as above,
 #:                         ARCH=arm64 builds it for a device
-.PHONY: install uninstall install-tool overlay overlay-remove
+#:   make series OUT=DIR   a patch series for maintainers, with a cover letter: for `git am` on a vanilla tree of the line
+.PHONY: install uninstall install-tool overlay overlay-remove series
 install: module
 	@DESTDIR='$(DESTDIR)' KVER='$(KVER)' scripts/install
 
@@ -75,6 +76,9 @@ overlay:
 
 overlay-remove:
 	@scripts/overlay --remove '$(KDIR)'
+
+series:
+	@scripts/series '$(OUT)'
 
 #:
 #: Trying and testing, on a virtual Adreno in QEMU
