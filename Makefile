@@ -60,8 +60,9 @@ docs:
 #:   make overlay-remove KDIR=DIR  takes it out again
 #:   make install-tool     tools/devcoredump, with manual pages, completions, the collector's unit and its udev rule; DESTDIR=DIR as above,
 #:                         ARCH=arm64 builds it for a device
+#:   make deb              Debian packages of all of it, in build/deb, with a way back: Documentation/install.rst
 #:   make series OUT=DIR   a patch series for maintainers, with a cover letter: for `git am` on a vanilla tree of the line
-.PHONY: install uninstall install-tool overlay overlay-remove series
+.PHONY: install uninstall install-tool overlay overlay-remove deb series
 install: module
 	@DESTDIR='$(DESTDIR)' KVER='$(KVER)' scripts/install
 
@@ -76,6 +77,9 @@ overlay:
 
 overlay-remove:
 	@scripts/overlay --remove '$(KDIR)'
+
+deb:
+	@scripts/deb
 
 series:
 	@scripts/series '$(OUT)'

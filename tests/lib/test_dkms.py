@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What DKMS calls says what a device lacks, before it does anything. The programs and files that it
+looks for are stand-ins, but for the headers of libraries, which the toolchain root has."""
+
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+BUILD = Path(__file__).resolve().parents[2] / "packaging/dkms/build"
+KVER = "7.3.4+deb13-arm64"
+TOOLS = "make flex bison bc patch xz bindgen pahole ld gcc gcc-14".split()
+NEEDED = "bash sed grep dirname readlink cat rm mkdir".split()
+
+
+class Dkms(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.dir = Path(directory.name)
+        self.bin = self.dir / "bin"
+        self.bin.mkdir()
+        for name in NEEDED:
+            (self.bin / name).symlink_to(f"/usr/bin/{name}")
+        for name in TOOLS:
+            self.program(name, "exit 0")
+        # tar is what it does first: from here on it builds
+        self.program("tar", "echo unpacking; exit 99")
+        self.program("dpkg-query", 'for p; do :; done; echo "installed 7.3.4-1"')
+        core = self.dir / "sysroot/lib/rustlib/src/rust/library/core/src/lib.rs"
+        core.parent.mkdir(parents=True)
+        core.touch()
+        self.rustc("1.85.1")
+        self.headers = self.dir / "headers"
+        self.headers.mkdir()
+        (self.headers / ".config").write_text(
+            'CONFIG_CC_VERSION_TEXT="gcc-14 (Debian 14.2.0-19) 14.2.0"\n'
+            "CONFIG_RUSTC_VERSION=108501\n"
+            'CONFIG_RUSTC_VERSION_TEXT="rustc 1.85.1 (4eb161250 2025-03-15)"\n'
+        )
+        self.source = self.dir / "linux-source.tar.xz"
+        self.source.touch()
+        # it builds where it is
+        self.build = self.dir / "msm-rs/packaging/dkms/build"
+        self.build.parent.mkdir(parents=True)
+        self.build.write_text(BUILD.read_text())
+
+    def program(self, name, script):
+        path = self.bin / name
+        path.write_text(f"#!/bin/bash\n{script}\n")
+        path.chmod(0o755)
+
+    def rustc(self, version):
+        self.program(
+            "rustc",
+            f'case $1 in --print) echo {self.dir}/sysroot ;; *) echo "rustc {version} (x)" ;; esac',
+        )
+
+    def run_build(self, **env):
+        done = subprocess.run(
+            ["/bin/bash", self.build, KVER, self.headers],
+            env={"PATH": str(self.bin), "MSM_RS_LINUX_SOURCE": str(self.source), **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    def test_builds_when_all_is_there(self):
+        status, said = self.run_build()
+        self.assertEqual((status, said), (99, "unpacking\n"))
+
+    def test_says_all_that_is_missing(self):
+        (self.bin / "bindgen").unlink()
+        (self.bin / "gcc-14").unlink()
+        (self.bin / "flex").unlink()
+        self.source.unlink()
+        (self.dir / "sysroot/lib/rustlib/src/rust/library/core/src/lib.rs").unlink()
+        status, said = self.run_build()
+        self.assertEqual(status, 1)
+        for words in (
+            f"can't be built for {KVER}",
+            "apt install linux-source-7.3",
+            "bindgen: apt install bindgen",
+            "gcc-14: apt install gcc-14",
+            "flex: apt install flex",
+            "apt install rust-src",
+            "the distribution's msm.ko is used",
+        ):
+            self.assertIn(words, said)
+        self.assertNotIn("bison", said)
+        self.assertFalse((self.dir / "msm-rs/built").exists())
+
+    def test_without_headers(self):
+        (self.headers / ".config").unlink()
+        status, said = self.run_build()
+        self.assertEqual(status, 1)
+        self.assertIn(f"apt install linux-headers-{KVER}", said)
+
+    def test_another_rustc(self):
+        self.rustc("1.90.0")
+        status, said = self.run_build()
+        self.assertEqual(status, 1)
+        self.assertIn("the kernel was built with rustc 1.85.1", said)
+        self.assertIn("this is rustc 1.90.0", said)
+        self.assertIn("the distribution's msm.ko is used", said)
+
+
+if __name__ == "__main__":
+    unittest.main(testRunner=unittest.TextTestRunner(stream=sys.stdout))
