@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Where a dump comes from: a file or stdin, plain, gzip or Zstandard. What it is is told by its
-//! first bytes, not its name.
+//! Where a dump or a log comes from: a file or stdin, plain, gzip or Zstandard. What it is is told
+//! by its first bytes, not its name.
 
+use crate::klog::{
+    self,
+    KernelLog, //
+};
+use crate::parse::Parser;
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{
@@ -46,6 +51,29 @@ pub fn decompress<R: Read + 'static>(mut inner: R) -> io::Result<Box<dyn Read>> 
         }
         _ => Box::new(whole),
     })
+}
+
+/// What a text turned out to be.
+pub enum Text {
+    /// A devcoredump, about to be read.
+    Dump(Parser<Box<dyn Read>>),
+    /// A kernel's log, read to its end.
+    Log(Box<KernelLog>),
+}
+
+impl Text {
+    /// `inner` is plain; [`open`] and [`decompress`] make it so.
+    pub fn new(mut inner: Box<dyn Read>) -> io::Result<Text> {
+        const HEAD: u64 = 4096;
+        let mut head = Vec::new();
+        inner.by_ref().take(HEAD).read_to_end(&mut head)?;
+        let is_log = klog::is_log(&head);
+        let whole = Cursor::new(head).chain(inner);
+        Ok(match is_log {
+            true => Text::Log(Box::new(KernelLog::read(whole)?)),
+            false => Text::Dump(Parser::new(Box::new(whole))),
+        })
+    }
 }
 
 #[cfg(test)]

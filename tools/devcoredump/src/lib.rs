@@ -11,6 +11,8 @@
 //! - [`klog`] reads the kernel's log instead, where there is no dump.
 //! - [`space`] replays the VM log into the address space as it was, [`map`] looks at a part of it;
 //!   [`verdict`] judges.
+//! - `report` (of the feature of that name) makes a page of it all. It needs no operating system,
+//!   so `page/` can have it run in a browser.
 //!
 //! The text format is what `msm_gpu_devcoredump_read()` and the `show` functions below it print
 //! (drivers/gpu/drm/msm in the kernel tree), and for the VM log `Documentation/devcoredump.rst` of
@@ -32,6 +34,8 @@ pub mod map;
 pub mod parse;
 pub mod pm4;
 pub mod pte;
+#[cfg(feature = "report")]
+pub mod report;
 pub mod scan;
 pub mod space;
 pub mod verdict;

@@ -11,8 +11,7 @@ use super::{
     Error,
     Found,
     Source,
-    Sources,
-    Text, //
+    Sources, //
 };
 use clap::Args;
 use msm_devcoredump::contents::Contents;
@@ -20,13 +19,16 @@ use msm_devcoredump::dump::{
     Dump,
     Kind, //
 };
+use msm_devcoredump::input::Text;
 use msm_devcoredump::klog::KernelLog;
 use msm_devcoredump::verdict::{
     judge,
     judge_log,
+    log_subject,
+    subject,
     Finding,
     Series,
-    Verdict, //
+    MORE, //
 };
 use std::io::Write;
 
@@ -87,10 +89,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
                 details(&finding, out)?;
                 rest(source, dump, out)?;
             }
-            Ok(!matches!(
-                finding.verdict,
-                Verdict::NotGpu | Verdict::Undetermined
-            ))
+            Ok(finding.verdict.says_enough())
         };
         let explained = text.and_then(|text| match text {
             Text::Dump(parser) => source.each_of(parser, &mut Contents::default(), &mut each),
@@ -113,37 +112,17 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
     }
 }
 
-/// How to get a dump, and one that says more.
-pub(super) const MORE: &str =
-    "  # Log what is mapped and unmapped, from before the application starts (if the kernel can):
-  echo 8 | sudo tee /sys/module/msm/parameters/vm_log_shift
-  # Keep the next dump, and those after it:
-  sudo systemctl enable --now msm-devcoredump
-  sudo msm-devcoredump explain /var/lib/msm-devcoredump
-  # The kernel keeps one for five minutes. If it is still there:
-  sudo sh -c 'cat /sys/class/devcoredump/devcd*/data' | msm-devcoredump explain";
-
 /// Explains a kernel log. Found: it says enough.
 fn explain_log(log: &KernelLog, quiet: bool, out: &mut dyn Write) -> Found {
     let finding = judge_log(log);
-    let mut parts = vec![format!("kernel log of {} lines", log.lines)];
-    if let Some(revision) = &log.revision {
-        parts.push(format!("GPU {revision}"));
-    }
-    if let Some(kernel) = &log.kernel {
-        parts.push(format!("Linux {kernel}"));
-    }
-    five_lines(&parts.join("; "), &finding, out)?;
+    five_lines(&log_subject(log), &finding, out)?;
     if !quiet {
         details(&finding, out)?;
         if log.is_about_gpu() && log.missing.is_empty() {
             writeln!(out, "\n{BOLD}To know more:{RESET}\n{MORE}")?;
         }
     }
-    Ok(!matches!(
-        finding.verdict,
-        Verdict::NotGpu | Verdict::Undetermined
-    ))
+    Ok(finding.verdict.says_enough())
 }
 
 /// What people know a document by.
@@ -152,34 +131,6 @@ fn name(source: &Source, dump: &Dump) -> String {
         0 => source.to_string(),
         index => format!("document {index} of {source}"),
     }
-}
-
-/// Who faulted, where and how.
-pub(super) fn subject(dump: &Dump) -> String {
-    let mut parts = Vec::new();
-    match &dump.fault {
-        Some(fault) => {
-            let mut text = match fault.direction {
-                Some(direction) => format!("page fault, {direction} of {:#x}", fault.iova),
-                None => format!("page fault at {:#x}", fault.iova),
-            };
-            if let Some(source) = &fault.source {
-                text += &format!(" by {source}");
-            }
-            parts.push(text);
-        }
-        None => parts.push("no page fault".into()),
-    }
-    if let Some(comm) = &dump.comm {
-        parts.push(format!("task {comm}"));
-    }
-    if let Some(revision) = &dump.revision {
-        parts.push(revision.to_string());
-    }
-    if let Some(kernel) = &dump.kernel {
-        parts.push(format!("Linux {kernel}"));
-    }
-    parts.join("; ")
 }
 
 fn summary(dump: &Dump, finding: &Finding, out: &mut dyn Write) -> Result<(), Error> {

@@ -23,10 +23,9 @@ use clap::{
     Subcommand, //
 };
 use msm_devcoredump::dump::Dump;
-use msm_devcoredump::input;
-use msm_devcoredump::klog::{
+use msm_devcoredump::input::{
     self,
-    KernelLog, //
+    Text, //
 };
 use msm_devcoredump::parse::{
     self,
@@ -155,12 +154,6 @@ impl Sources {
     }
 }
 
-/// What a file turned out to be.
-enum Text {
-    Dump(parse::Parser<Box<dyn Read>>),
-    Log(Box<KernelLog>),
-}
-
 /// Trouble.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -206,26 +199,10 @@ impl Source {
         Ok(parse::Parser::new(inner))
     }
 
-    /// The text as a stream: a dump's parser, or a log's summary when it doesn't begin as a dump
-    /// does.
+    /// What the file is, a dump or a log.
     fn dump_or_log(&self) -> Result<Text, Error> {
-        const HEAD: u64 = 4096;
-        let mut inner = input::open(&self.file).map_err(Error::at(self))?;
-        let mut head = Vec::new();
-        inner
-            .by_ref()
-            .take(HEAD)
-            .read_to_end(&mut head)
-            .map_err(Error::at(self))?;
-        let is_log = klog::is_log(&head);
-        let whole = io::Cursor::new(head).chain(inner);
-        Ok(match is_log {
-            true => {
-                let log = KernelLog::read(whole).map_err(Error::at(self))?;
-                Text::Log(Box::new(log))
-            }
-            false => Text::Dump(parse::Parser::new(Box::new(whole))),
-        })
+        let inner = input::open(&self.file).map_err(Error::at(self))?;
+        Text::new(inner).map_err(Error::at(self))
     }
 
     /// Hands each document to `each`; true when it was true for any.

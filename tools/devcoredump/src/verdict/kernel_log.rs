@@ -27,6 +27,16 @@ use crate::klog::{
     State, //
 };
 
+/// How to get a dump, and one that says more.
+pub const MORE: &str =
+    "  # Log what is mapped and unmapped, from before the application starts (if the kernel can):
+  echo 8 | sudo tee /sys/module/msm/parameters/vm_log_shift
+  # Keep the next dump, and those after it:
+  sudo systemctl enable --now msm-devcoredump
+  sudo msm-devcoredump explain /var/lib/msm-devcoredump
+  # The kernel keeps one for five minutes. If it is still there:
+  sudo sh -c 'cat /sys/class/devcoredump/devcd*/data' | msm-devcoredump explain";
+
 /// Below this a fault is taken for a NULL pointer with a small offset.
 const NULL_ZONE: u64 = 64 << 10;
 /// What registers of a GPU without power read, as addresses and as status.

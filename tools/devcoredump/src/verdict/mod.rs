@@ -8,12 +8,17 @@ mod series;
 mod text;
 mod unreadable;
 
-pub use kernel_log::judge_log;
+pub use kernel_log::{
+    judge_log,
+    MORE, //
+};
 pub use series::Series;
 pub use text::{
     duration,
+    log_subject,
     range,
-    size, //
+    size,
+    subject, //
 };
 
 use crate::contents::Contents;
@@ -115,6 +120,11 @@ impl Verdict {
         Verdict::External,
         Verdict::Undetermined,
     ];
+
+    /// Whether it is an answer: there was a GPU's dump or log, and it said why.
+    pub fn says_enough(self) -> bool {
+        !matches!(self, Verdict::NotGpu | Verdict::Undetermined)
+    }
 
     /// A few words for it, fit for a file name when spaces become dashes.
     pub fn words(self) -> &'static str {

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Numbers, BOs and log entries in words.
+//! Numbers, BOs, log entries and whole dumps in words.
 
-use crate::dump::Bo;
+use crate::dump::{
+    Bo,
+    Dump, //
+};
+use crate::klog::KernelLog;
 use crate::vm_log::{
     Applied,
     Entry,
@@ -95,4 +99,44 @@ pub(super) fn ahead(at: u64, fault: u64) -> String {
     } else {
         format!("{} behind", duration(at - fault))
     }
+}
+
+/// Who faulted, where and how.
+pub fn subject(dump: &Dump) -> String {
+    let mut parts = Vec::new();
+    match &dump.fault {
+        Some(fault) => {
+            let mut text = match fault.direction {
+                Some(direction) => format!("page fault, {direction} of {:#x}", fault.iova),
+                None => format!("page fault at {:#x}", fault.iova),
+            };
+            if let Some(source) = &fault.source {
+                text += &format!(" by {source}");
+            }
+            parts.push(text);
+        }
+        None => parts.push("no page fault".into()),
+    }
+    if let Some(comm) = &dump.comm {
+        parts.push(format!("task {comm}"));
+    }
+    if let Some(revision) = &dump.revision {
+        parts.push(revision.to_string());
+    }
+    if let Some(kernel) = &dump.kernel {
+        parts.push(format!("Linux {kernel}"));
+    }
+    parts.join("; ")
+}
+
+/// Of what a kernel log is.
+pub fn log_subject(log: &KernelLog) -> String {
+    let mut parts = vec![format!("kernel log of {} lines", log.lines)];
+    if let Some(revision) = &log.revision {
+        parts.push(format!("GPU {revision}"));
+    }
+    if let Some(kernel) = &log.kernel {
+        parts.push(format!("Linux {kernel}"));
+    }
+    parts.join("; ")
 }

@@ -11,17 +11,19 @@ use super::{
         RESET,
         WARN, //
     },
-    extent,
-    history,
-    mark,
-    name,
-    offset,
-    word,
     Error, //
 };
 use anstyle::Style;
 use msm_devcoredump::dump::Dump;
 use msm_devcoredump::map::{
+    words::{
+        extent,
+        history,
+        mark,
+        name,
+        offset,
+        word, //
+    },
     Map,
     Row, //
 };

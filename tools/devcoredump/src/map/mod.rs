@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The neighbourhood of an address: what is and was mapped around it, and the holes between.
 
+#[cfg(feature = "report")]
+pub mod picture;
+pub mod words;
+
 use crate::dump::Dump;
 use crate::space::{
     regions,

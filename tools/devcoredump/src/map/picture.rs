@@ -2,21 +2,23 @@
 //! The map as a picture. Addresses grow downwards; heights grow with the logarithm of sizes.
 
 use super::{
-    extent,
-    history,
-    mark,
-    name,
-    offset,
-    word,
-    Error, //
-};
-use msm_devcoredump::dump::Dump;
-use msm_devcoredump::map::{
+    words::{
+        extent,
+        history,
+        mark,
+        name,
+        offset,
+        word, //
+    },
     Map,
     Row, //
 };
-use msm_devcoredump::space::State;
-use std::io::Write;
+use crate::dump::Dump;
+use crate::space::State;
+use std::io::{
+    self,
+    Write, //
+};
 use svg::node::element::{
     Group,
     Line,
@@ -58,13 +60,12 @@ fn class(state: Option<State>) -> &'static str {
 }
 
 /// Text that XML can hold. Control characters are gone since the parser; two more aren't allowed.
-/// What XML allows of a text.
-pub fn xml(text: &str) -> String {
+pub(crate) fn xml(text: &str) -> String {
     text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
 }
 
 /// A text of one of the style sheet's classes.
-pub fn text(x: f64, y: f64, class: &str, content: &str) -> Text {
+pub(crate) fn text(x: f64, y: f64, class: &str, content: &str) -> Text {
     Text::new(xml(content))
         .set("x", x)
         .set("y", y)
@@ -84,10 +85,10 @@ fn height(row: &Row, fault: bool) -> f64 {
     }
 }
 
-pub fn draw(dump: &Dump, map: &Map, out: &mut dyn Write) -> Result<(), Error> {
+/// Writes the picture as a file of its own.
+pub fn draw(dump: &Dump, map: &Map, out: &mut dyn Write) -> io::Result<()> {
     svg::write(&mut *out, &picture(dump, map, Some(LOOK)))?;
-    writeln!(out)?;
-    Ok(())
+    writeln!(out)
 }
 
 /// The picture, with a style sheet of its own or for a page that has one.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The command stream around the CP's position.
 
-use msm_devcoredump::contents::Contents;
-use msm_devcoredump::cp::{
+use crate::contents::Contents;
+use crate::cp::{
     position::{
         locate,
         Level,
@@ -11,8 +11,8 @@ use msm_devcoredump::cp::{
     },
     Registers, //
 };
-use msm_devcoredump::dump::Dump;
-use msm_devcoredump::pm4::Packet;
+use crate::dump::Dump;
+use crate::pm4::Packet;
 use std::collections::VecDeque;
 
 /// How many packets before and after the position are shown.

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The page's parts. Whatever a dump says goes through maud's or the svg crate's escaping.
 
-use super::super::explain::{
-    subject,
-    MORE, //
-};
-use super::super::map::picture;
 use super::{
     commands::{
         streams,
@@ -13,32 +8,38 @@ use super::{
     },
     timeline, //
 };
+use crate::contents::Contents;
+use crate::cp::layout::Layout;
+use crate::dump::{
+    Absent,
+    Dump, //
+};
+use crate::klog::KernelLog;
+use crate::map::{
+    picture,
+    Map, //
+};
+use crate::pm4::Generation;
+use crate::verdict::{
+    duration,
+    log_subject,
+    size,
+    subject,
+    Finding,
+    Sure,
+    MORE, //
+};
+use crate::vm_log::{
+    flags,
+    Applied,
+    Entry,
+    VmLog, //
+};
 use maud::{
     html,
     Markup,
     PreEscaped,
     DOCTYPE, //
-};
-use msm_devcoredump::contents::Contents;
-use msm_devcoredump::cp::layout::Layout;
-use msm_devcoredump::dump::{
-    Absent,
-    Dump, //
-};
-use msm_devcoredump::klog::KernelLog;
-use msm_devcoredump::map::Map;
-use msm_devcoredump::pm4::Generation;
-use msm_devcoredump::verdict::{
-    duration,
-    size,
-    Finding,
-    Sure, //
-};
-use msm_devcoredump::vm_log::{
-    flags,
-    Applied,
-    Entry,
-    VmLog, //
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -126,18 +127,11 @@ fn evidence(finding: &Finding) -> Option<Markup> {
 
 /// The page of a kernel log.
 pub fn log(name: &str, log: &KernelLog, finding: &Finding) -> Markup {
-    let mut subject = format!("kernel log of {} lines", log.lines);
-    if let Some(revision) = &log.revision {
-        subject += &format!("; GPU {revision}");
-    }
-    if let Some(kernel) = &log.kernel {
-        subject += &format!("; Linux {kernel}");
-    }
     let parts = [
         ("evidence", "Evidence", evidence(finding)),
         ("more", "To know more", Some(html! { pre { (MORE) } })),
     ];
-    frame(name, finding, &subject, &html! {}, &filled(parts))
+    frame(name, finding, &log_subject(log), &html! {}, &filled(parts))
 }
 
 /// The page of a dump.
@@ -419,7 +413,7 @@ fn registers(dump: &Dump) -> Option<Markup> {
         .registers
         .iter()
         .filter(|register| !name(register.offset).is_empty());
-    let table = |registers: &mut dyn Iterator<Item = &msm_devcoredump::dump::Register>| {
+    let table = |registers: &mut dyn Iterator<Item = &crate::dump::Register>| {
         html! {
             div.wide { table {
                 tr { th { "offset" } th { "value" } th { "name" } }

@@ -3,15 +3,15 @@
 //! the page tables followed. What is near the fault matters most, so distances from it are
 //! logarithmic.
 
-use super::super::map::picture::{
+use crate::map::picture::{
     text,
     xml, //
 };
-use msm_devcoredump::verdict::{
+use crate::verdict::{
     duration,
     range, //
 };
-use msm_devcoredump::vm_log::{
+use crate::vm_log::{
     Applied,
     Entry,
     VmLog, //
@@ -69,6 +69,11 @@ fn distance(ns: u64) -> f64 {
     (1.0 + ns as f64 / NEAR).log10()
 }
 
+/// To hundredths: logarithms differ in their last digits from one machine to another.
+fn rounded(place: f64) -> f64 {
+    (100.0 * place).round() / 100.0
+}
+
 impl Scale {
     fn new(fault: u64, times: impl Iterator<Item = u64>) -> Scale {
         let mut scale = Scale {
@@ -88,10 +93,11 @@ impl Scale {
     fn at(&self, time: u64) -> f64 {
         let inside = WIDTH - LEFT - RIGHT;
         let middle = LEFT + FAULT * inside;
-        match time <= self.fault {
+        let at = match time <= self.fault {
             true => middle - FAULT * inside * distance(self.fault - time) / self.before,
             false => middle + (1.0 - FAULT) * inside * distance(time - self.fault) / self.after,
-        }
+        };
+        rounded(at)
     }
 }
 
@@ -148,7 +154,7 @@ pub fn picture(log: &VmLog, address: Option<u64>) -> Option<Document> {
                 .set("class", class(entry))
                 .set("x", left)
                 .set("y", TOP + LANE * lane(entry, address) as f64 + 4.0)
-                .set("width", (right - left).max(3.0))
+                .set("width", rounded(right - left).max(3.0))
                 .set("height", LANE - 10.0)
                 .add(Title::new(xml(&what))),
         );
