@@ -356,3 +356,55 @@ fn what_is_fetched_is_not_yet_executed() {
     hang.more.extend([(0x943, 12), (0x949, 0x0006_0002)]);
     hang.is(Verdict::Waits, Sure::Certain, &["dword 7 of 12"]);
 }
+
+/// Calls that follow each other: the CP has fetched all of the first buffer's successor while it
+/// waits in the first.
+#[test]
+fn buffers_are_fetched_ahead() {
+    let inner = |hang: &Hang| {
+        let wait = hang.wait(true, DATA as u32, 7);
+        [hang.nop(), wait, hang.nop()].concat()
+    };
+    let queued = |left: u32| (left + 1) << 16;
+    // Called by the ring.
+    let mut hang = Hang::new(Generation::A6xx, inner, 0);
+    let length = hang.ib1.len() as u32;
+    hang.ib2 = hang.nop();
+    hang.ring = [hang.nop(), hang.call(IB1, length), hang.call(IB2, 2)].concat();
+    hang.read = hang.ring.len() as u32;
+    hang.buffers[0] = (IB2, 0);
+    hang.more.push((0x949, queued(2 + 2)));
+    let at = format!("IB1 at {IB1:#x}, dword {} of {length}", length - 2);
+    let finding = hang.is(Verdict::Waits, Sure::Certain, &[&at, "\"commands\""]);
+    let ring = "CP: ring 0, dword 6 of 8192";
+    assert!(
+        finding.evidence.iter().any(|e| e.text == ring),
+        "{finding:#?}"
+    );
+    // It is in the second one when that isn't all left.
+    hang.more = vec![(0x949, queued(1))];
+    assert_eq!(hang.finding().verdict, Verdict::Hang);
+
+    // Called by IB1, which goes on after them; the wait is the buffer's last packet.
+    let second = IB2 + 0x100;
+    let outer =
+        |hang: &Hang| [hang.call(IB2, length - 2), hang.call(second, 2), hang.nop()].concat();
+    let mut hang = Hang::new(Generation::A6xx, outer, 2);
+    hang.ib2 = inner(&hang);
+    hang.ib2.resize(0x100 / 4, 0);
+    hang.ib2.extend(hang.nop());
+    hang.buffers[1] = (second, 0);
+    hang.more.push((0x94a, queued(2)));
+    let at = format!("IB2 at {IB2:#x}, dword {0} of {0}", length - 2);
+    let finding = hang.is(Verdict::Waits, Sure::Certain, &[&at, "\"inner\""]);
+    let caller = format!("CP: IB1 at {IB1:#x}, dword 4 of 10");
+    assert!(
+        finding.evidence.iter().any(|e| e.text.contains(&caller)),
+        "{finding:#?}"
+    );
+    // A call is no neighbour of the one before it when there is something between them.
+    hang.ib1 = [hang.call(IB2, length), hang.nop(), hang.call(second, 2)].concat();
+    hang.buffers[0].1 = 0;
+    let at = format!("IB2 at {second:#x}, dword 0 of 2");
+    hang.is(Verdict::Hang, Sure::Certain, &[&at]);
+}

@@ -16,19 +16,25 @@ use crate::pm4::{
     Generation,
     Packet, //
 };
+use serde::Serialize;
 use std::collections::VecDeque;
 
 /// So many dwords before the position in a ring a packet is looked for to begin with.
 const LOOKBACK: u64 = 256;
 /// How many buffers that follow each other are followed.
 const MAX_CHAIN: usize = 16;
+/// How many calls that follow each other are kept, the latest.
+const MAX_RUN: usize = 16;
+/// So many buffers ahead of the one that it executes the CP fetches, where their calls follow each
+/// other.
+const AHEAD: usize = 3;
 /// How many packets before the position are shown.
 const SHOWN: usize = 3;
 /// As many dwords of a packet's payload are looked at.
 const PAYLOAD: u64 = 8;
 
 /// A packet at its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Placed {
     /// Dwords from the start of its buffer.
     pub at: u64,
@@ -46,7 +52,8 @@ impl Placed {
 }
 
 /// Which buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Level {
     /// The kernel's ring of this number.
     Ring(u64),
@@ -55,7 +62,7 @@ pub enum Level {
 }
 
 /// A position in one buffer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Position {
     /// Which buffer.
     pub level: Level,
@@ -125,28 +132,44 @@ pub struct Positions {
     pub levels: Vec<Position>,
 }
 
+/// A packet that calls another buffer, and where it is.
+#[derive(Debug, Clone, Copy)]
+struct Called {
+    call: Call,
+    at: u64,
+    end: u64,
+}
+
+impl Called {
+    fn new(generation: Generation, placed: &Placed) -> Option<Called> {
+        Some(Called {
+            call: pm4::call(generation, placed.packet, &placed.payload)?,
+            at: placed.at,
+            end: placed.end(),
+        })
+    }
+}
+
 /// Packets from the start of a buffer to a position.
 #[derive(Default)]
 struct Walk {
     before: VecDeque<Placed>,
     here: Option<Placed>,
     malformed: Option<(u64, u32)>,
-    /// The last packet that calls another buffer.
-    call: Option<Call>,
+    /// The last packets that call other buffers, with nothing between them.
+    run: VecDeque<Called>,
+    /// The one at the position does, too.
+    call_here: Option<Called>,
     /// Before the position there is a command without a name, or a write that no kernel does.
     doubtful: bool,
 }
 
 impl Walk {
-    /// Who may have called the next level: the last packet that calls, or the one at the position.
-    fn calls(&self, generation: Generation) -> Calls {
-        let here = self.here.as_ref();
-        let here = here.and_then(|here| pm4::call(generation, here.packet, &here.payload));
-        [here, self.call]
+    /// Who may have called the next level: the last packets that call, and the one at the position.
+    fn calls(&self) -> Vec<Called> {
+        self.run.iter().copied().chain(self.call_here).collect()
     }
 }
-
-type Calls = [Option<Call>; 2];
 
 fn walk(generation: Generation, start: u64, end: u64, word: &dyn Fn(u64) -> Option<u32>) -> Walk {
     let mut walk = Walk::default();
@@ -168,6 +191,7 @@ fn walk(generation: Generation, start: u64, end: u64, word: &dyn Fn(u64) -> Opti
             payload,
         };
         if placed.end() > end {
+            walk.call_here = Called::new(generation, &placed);
             walk.here = Some(placed);
             break;
         }
@@ -176,8 +200,14 @@ fn walk(generation: Generation, start: u64, end: u64, word: &dyn Fn(u64) -> Opti
             .opcode()
             .is_none_or(|opcode| pm4::name(generation, opcode).is_some());
         walk.doubtful |= !named || header == 0;
-        if let Some(call) = pm4::call(generation, packet, &placed.payload) {
-            walk.call = Some(call);
+        if let Some(called) = Called::new(generation, &placed) {
+            if walk.run.back().is_some_and(|last| last.end != called.at) {
+                walk.run.clear();
+            }
+            if walk.run.len() == MAX_RUN {
+                walk.run.pop_front();
+            }
+            walk.run.push_back(called);
         }
         if walk.before.len() == SHOWN {
             walk.before.pop_front();
@@ -185,6 +215,15 @@ fn walk(generation: Generation, start: u64, end: u64, word: &dyn Fn(u64) -> Opti
         walk.before.push_back(placed);
     }
     walk
+}
+
+/// A buffer that is executed.
+struct Executed {
+    base: u64,
+    size: Option<u64>,
+    left: u64,
+    /// It isn't the last one whose call has been taken: so far the CP is in the caller.
+    caller: Option<u64>,
 }
 
 /// Reads everything that bears on the position.
@@ -195,9 +234,9 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn ring(&self, index: usize, ring: &Ring) -> (Position, Calls) {
+    fn ring(&self, index: usize, ring: &Ring, at: u64) -> (Position, Vec<Called>) {
         let words = (ring.size / 4).max(1);
-        let at = self.registers.ring_position(ring) % words;
+        let at = at % words;
         let text = self.contents.ring(self.dump, index);
         let wptr = ring.wptr % words;
         let mut position = Position {
@@ -212,7 +251,7 @@ impl Reader<'_> {
             malformed: None,
         };
         let Some(text) = text.filter(|text| !text.is_empty()) else {
-            return (position, Calls::default());
+            return (position, Vec::new());
         };
         // Counted from one turn earlier, so that the packets before the position need no negative
         // numbers.
@@ -236,9 +275,9 @@ impl Reader<'_> {
                 !broken && !walk.doubtful && (parity || starts)
             });
         let Some(mut found) = found else {
-            return (position, Calls::default());
+            return (position, Vec::new());
         };
-        let calls = found.calls(generation);
+        let calls = found.calls();
         let back = |placed: &mut Placed| placed.at %= words;
         found.before.iter_mut().for_each(back);
         found.here.iter_mut().for_each(back);
@@ -254,17 +293,17 @@ impl Reader<'_> {
 
     /// The length of the buffer at `base`, from the packet that called it or those that chain to
     /// it.
-    fn size(&self, base: u64, call: Option<Call>) -> Option<u64> {
-        let mut call = call?;
+    fn size(&self, base: u64, mut call: Call) -> Option<u64> {
         for _ in 0..MAX_CHAIN {
             if call.target == base {
                 return Some(call.size);
             }
             let text = self.contents.at(self.dump, call.target)?;
-            call = self
-                .walk_buffer(text, call.size)
-                .call
-                .filter(|call| call.chain)?;
+            let walked = self.walk_buffer(text, call.size);
+            call = walked.run.back()?.call;
+            if !call.chain {
+                return None;
+            }
         }
         None
     }
@@ -273,27 +312,79 @@ impl Reader<'_> {
         walk(self.registers.generation, 0, end, &|n| text.get(n))
     }
 
-    fn buffer(&self, level: u8, calls: Calls, at_end: bool) -> Option<(Position, Calls)> {
+    /// What is executed while `base` is fetched, of which there are `left` dwords and those of the
+    /// buffers before it that were fetched but not executed.
+    fn executed(&self, base: u64, left: u64, calls: &[Called]) -> Option<Executed> {
+        let latest_first = || (0..calls.len()).rev();
+        let (mut n, size) = latest_first()
+            .find(|&n| calls[n].call.target == base)
+            .map(|n| (n, calls[n].call.size))
+            // Chains are followed at some cost, and a position can only be behind a late one.
+            .or_else(|| {
+                let mut last = latest_first().take(2);
+                last.find_map(|n| Some((n, self.size(base, calls[n].call)?)))
+            })?;
+        let (mut base, mut size, mut left) = (base, size, left);
+        let first = n.saturating_sub(AHEAD);
+        while left >= size && n > first && calls[n - 1].end == calls[n].at {
+            left -= size;
+            n -= 1;
+            Call {
+                target: base,
+                size,
+                ..
+            } = calls[n].call;
+        }
+        let later = n + 1 < calls.len() && calls[n].call.target == base;
+        (left <= size).then(|| Executed {
+            base,
+            size: Some(size),
+            left,
+            caller: later.then_some(calls[n].end),
+        })
+    }
+
+    fn buffer(
+        &self,
+        level: u8,
+        calls: &[Called],
+        at_end: bool,
+    ) -> Option<(Position, Vec<Called>, Option<u64>)> {
         let registers = self.registers.layout.buffers[usize::from(level) - 1];
         let base = self.registers.address(registers.base)?;
         let left = self.registers.left(registers)?;
         if base == 0 || (left == 0) != at_end {
             return None;
         }
-        let told = registers
-            .size
-            .and_then(|register| self.registers.get(register))
-            .map(u64::from)
-            .filter(|&size| size >= left && size > 0);
-        let called = calls.into_iter().find_map(|call| self.size(base, call));
-        let size = called.filter(|&size| size >= left).or(told);
+        let executed = self.executed(base, left, calls).unwrap_or_else(|| {
+            let told = registers
+                .size
+                .and_then(|register| self.registers.get(register))
+                .map(u64::from)
+                .filter(|&size| size >= left && size > 0);
+            Executed {
+                base,
+                size: told,
+                left,
+                caller: None,
+            }
+        });
+        let caller = executed.caller;
+        let (position, calls) = self.inside(level, executed);
+        Some((position, calls, caller))
+    }
+
+    fn inside(&self, level: u8, executed: Executed) -> (Position, Vec<Called>) {
+        let Executed {
+            base, size, left, ..
+        } = executed;
         let text = self.contents.at(self.dump, base);
         let at = size.map(|size| size - left);
         let walked = match (text, at) {
             (Some(text), Some(at)) => self.walk_buffer(text, at),
             _ => Walk::default(),
         };
-        let calls = walked.calls(self.registers.generation);
+        let calls = walked.calls();
         let position = Position {
             level: Level::Buffer(level),
             base,
@@ -310,7 +401,24 @@ impl Reader<'_> {
                 .malformed
                 .filter(|&(at, _)| size.is_none_or(|size| at < size)),
         };
-        Some((position, calls))
+        (position, calls)
+    }
+
+    /// The caller's position when it has called no more than up to the dword `end`.
+    fn back(&self, caller: &Position, end: u64) -> Position {
+        match (caller.level, self.registers.ring()) {
+            (Level::Ring(_), Some((index, ring))) => self.ring(index, ring, end).0,
+            (Level::Buffer(level), _) => {
+                let executed = Executed {
+                    base: caller.base,
+                    size: caller.size,
+                    left: caller.size.map_or(caller.left, |size| size - end),
+                    caller: None,
+                };
+                self.inside(level, executed).0
+            }
+            (Level::Ring(_), None) => caller.clone(),
+        }
     }
 }
 
@@ -322,28 +430,29 @@ pub fn locate(registers: Registers<'_>, dump: &Dump, contents: &Contents) -> Pos
         contents,
     };
     let mut levels = Vec::new();
-    let mut calls = Calls::default();
+    let mut calls = Vec::new();
     if let Some((index, ring)) = registers.ring() {
-        let (position, last) = reader.ring(index, ring);
+        let (position, last) = reader.ring(index, ring, registers.ring_position(ring));
         levels.push(position);
         calls = last;
     }
     for level in 1..=2 {
-        let inside = reader.buffer(level, calls, false);
+        let inside = reader.buffer(level, &calls, false);
         // All of a buffer has been taken, but nothing after the packet that called it: the CP may
         // be in its last packet.
-        let called = levels.last().and_then(|position| {
-            let last = position.before.last()?;
-            pm4::call(registers.generation, last.packet, &last.payload)
-        });
         let inside = inside.or_else(|| {
-            let (position, last) = reader.buffer(level, [called, None], true)?;
-            let returned = position.base != called?.target;
-            (!returned && position.readable).then_some((position, last))
+            let last = levels.last()?.before.last()?;
+            let called = Called::new(registers.generation, last)?;
+            let inside = reader.buffer(level, &[called], true)?;
+            let returned = inside.0.base != called.call.target;
+            (!returned && inside.0.readable).then_some(inside)
         });
-        let Some((position, last)) = inside else {
+        let Some((position, last, end)) = inside else {
             break;
         };
+        if let (Some(end), Some(caller)) = (end, levels.last_mut()) {
+            *caller = reader.back(caller, end);
+        }
         levels.push(position);
         calls = last;
     }
