@@ -92,6 +92,7 @@ series:
 #:   make defects          what the kernel's own msm.ko does in the tests of its known defects
 #:   make fuzz             mutated crash dumps, command streams and kernel logs for tools/devcoredump, ten minutes of each
 #:   make golden           new dumps for its tests, from runs with both modules
+#:   make public-dumps     compares it with crashdec on the dumps in Mesa's source, which is fetched (some 50 MB)
 #:   tests/vm -- CMD       a command of your own in a guest, see tests/vm --help
 #:   make differential     random programs of ioctls, on both modules; SEED=N for others than in make test, COUNT=N
 #:   make orders           all orders of up to six events around a bind that waits, on both kernels; make test plays a share
@@ -101,7 +102,7 @@ series:
 #:   make properties       the pure modules' properties, each in a million cases, and the planner's with a million ops; CASES=N
 #:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
 #:   make mutants          breaks the module on purpose, in one way after another, and says which test notices
-.PHONY: run test host-test defects fuzz golden differential orders soak properties coverage mutants
+.PHONY: run test host-test defects fuzz golden public-dumps differential orders soak properties coverage mutants
 run:
 	@tests/run
 
@@ -119,6 +120,9 @@ fuzz:
 
 golden:
 	@tools/devcoredump/tests/golden/update
+
+public-dumps:
+	@tools/devcoredump/tests/public/run
 
 differential:
 	@tests/differential/run $(if $(SEED),--from $(SEED)) $(if $(COUNT),--count $(COUNT))

@@ -7,6 +7,13 @@ use super::{
 };
 use clap::Args;
 use msm_devcoredump::contents::Contents;
+use msm_devcoredump::cp::{
+    position::{
+        locate,
+        Position, //
+    },
+    Registers, //
+};
 use msm_devcoredump::dump::{
     Dump,
     Kind, //
@@ -38,6 +45,8 @@ struct Everything<'a> {
     finding: Finding,
     walk: Option<Walk>,
     regions: Vec<Region>,
+    /// Where the CP was, the ring first.
+    positions: Vec<Position>,
     dump: &'a Dump,
 }
 
@@ -46,10 +55,13 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
     arguments
         .source
         .each_with(&mut Contents::default(), |dump, contents| {
+            let positions =
+                Registers::new(dump).map(|registers| locate(registers, dump, contents).levels);
             let everything = Everything {
                 finding: judge(dump, contents),
                 walk: dump.page_table.as_ref().map(|table| table.walk()),
                 regions: regions(dump),
+                positions: positions.unwrap_or_default(),
                 dump,
             };
             if arguments.pretty {
