@@ -60,9 +60,10 @@ docs:
 #:   make overlay-remove KDIR=DIR  takes it out again
 #:   make install-tool     tools/devcoredump, with manual pages, completions, the collector's unit and its udev rule; DESTDIR=DIR as above,
 #:                         ARCH=arm64 builds it for a device
+#:   make triage-page      the page that explains a dump dropped on it in the browser, for any server of static files: build/triage-page
 #:   make deb              Debian packages of all of it, in build/deb, with a way back: Documentation/install.rst
 #:   make series OUT=DIR   a patch series for maintainers, with a cover letter: for `git am` on a vanilla tree of the line
-.PHONY: install uninstall install-tool overlay overlay-remove deb series
+.PHONY: install uninstall install-tool triage-page overlay overlay-remove deb series
 install: module
 	@DESTDIR='$(DESTDIR)' KVER='$(KVER)' scripts/install
 
@@ -71,6 +72,9 @@ uninstall:
 
 install-tool:
 	@DESTDIR='$(DESTDIR)' ARCH='$(ARCH)' tools/devcoredump/install
+
+triage-page:
+	@tools/devcoredump/page/build
 
 overlay:
 	@scripts/overlay '$(KDIR)'

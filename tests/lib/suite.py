@@ -445,8 +445,9 @@ def host(entry):
             seconds, "host", entry["name"], f"see {log}", "\n".join(lines[-40:]) + "\n" + errors
         )
     else:
-        # as cargo and Python's unittest say it
-        passed = sum(int(n) for n in re.findall(r"\d+(?= passed)|(?<=Ran )\d+", "\n".join(lines)))
+        # as cargo, Python's unittest and node say it
+        counts = re.findall(r"\d+(?= passed)|(?<=Ran )\d+|(?<=# pass )\d+", "\n".join(lines))
+        passed = sum(int(n) for n in counts)
         report.ok(seconds, "host", entry["name"], f"{passed} tests")
 
 
