@@ -34,7 +34,7 @@ pub struct Gpu {
     results: Mapping,
     next: Cell<u64>,
     faults_before: u64,
-    _bos: [Bo; 2],
+    bos: [Bo; 2],
 }
 
 impl Gpu {
@@ -63,8 +63,22 @@ impl Gpu {
             binds,
             base,
             next: Cell::new(0),
-            _bos: [cmds, results],
+            bos: [cmds, results],
         })
+    }
+
+    /// Has crash dumps hold what it executes.
+    pub fn dump_commands(&self) -> harness::Result<()> {
+        self.bind()
+            .map_flags(
+                &self.bos[0],
+                0,
+                self.base,
+                CMDS_SIZE,
+                abi::MSM_VM_BIND_OP_DUMP,
+            )
+            .send_and_wait()
+            .context("mapping the command BO for dumps")
     }
 
     /// Brings the BOs that are its own back from swap, so that a SUBMIT needn't.

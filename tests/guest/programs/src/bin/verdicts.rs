@@ -10,8 +10,11 @@ use harness::{ensure, ensure_eq, Context, Outcome, Test};
 use programs::{eventually, fault, hang, pattern, Gpu, Waiting, PATIENCE};
 use std::{fmt::Write, fs, path::Path, process::ExitCode};
 use uapi::{
-    abi, devcoredump::fault_iova, module, vadreno::Vadreno, vadreno_ctl as ctl, Bo, HeldFence, Pm4,
-    Syncobj, Tracepoint, PAGE,
+    abi,
+    devcoredump::{fault_iova, Devcoredump},
+    module,
+    vadreno::Vadreno,
+    vadreno_ctl as ctl, Bo, HeldFence, Pm4, Syncobj, Tracepoint, PAGE,
 };
 
 /// Where the CP writes its read pointer: a pair of registers (a6xx.xml of Linux 7.3).
@@ -388,15 +391,101 @@ fn no_submit(_: &mut Test) -> Outcome {
     works()
 }
 
-fn hang(_: &mut Test) -> Outcome {
-    let gpu = logged_gpu()?;
-    let dump = fault::provoke(&gpu, &hang::commands(&gpu, 1))?;
+/// Where [`called`] puts its BO, and its size.
+const CALLED: u64 = 2 * PAGE;
+
+/// Commands in a BO of their own, and what calls them. The dump has the contents of both.
+fn called(gpu: &Gpu, commands: &[u32]) -> harness::Result<Pm4> {
+    gpu.dump_commands()?;
+    let bo = named(gpu, "commands", CALLED / PAGE)?;
+    bo.fill(|n| commands.get(n).copied().unwrap_or(0))
+        .context("mmap")?;
+    gpu.bind()
+        .map_flags(&bo, 0, gpu.iova(0), CALLED, abi::MSM_VM_BIND_OP_DUMP)
+        .send_and_wait()
+        .context("MAP")?;
+    Ok(Pm4::new().indirect_buffer(gpu.iova(0), commands.len() as u32))
+}
+
+/// A dump without a page fault.
+fn save_hang(verdict: &'static str, name: &str, dump: &str) -> Outcome {
     Expected {
-        verdict: "hang",
+        verdict,
         address: None,
         blamed: None,
     }
-    .save("hang", &dump)
+    .save(name, dump)
+}
+
+fn hang(_: &mut Test) -> Outcome {
+    let gpu = logged_gpu()?;
+    let dump = fault::provoke(&gpu, &hang::commands(&gpu, 1))?;
+    save_hang("hang", "hang", &dump)
+}
+
+/// A value that nobody writes, in memory that the dump has.
+fn wait_without_end(_: &mut Test) -> Outcome {
+    let gpu = logged_gpu()?;
+    let wait = Pm4::new().nop(2).wait_mem_eq(gpu.iova(PAGE), 1, !0).nop(1);
+    let dump = fault::provoke(&gpu, &called(&gpu, wait.dwords())?)?;
+    save_hang("waits", "wait_without_end", &dump)
+}
+
+/// Something that is no packet, among commands.
+fn bad_packet(_: &mut Test) -> Outcome {
+    let gpu = logged_gpu()?;
+    let mut commands = Pm4::new().nop(2).dwords().to_vec();
+    commands.push(0xdead_d00d);
+    commands.extend(Pm4::new().nop(1).dwords());
+    let dump = fault::provoke(&gpu, &called(&gpu, &commands)?)?;
+    save_hang("bad_packet", "bad_packet", &dump)
+}
+
+/// The buffer's mapping is removed while the CP, which has fetched the commands, waits in it.
+fn wild_buffer(_: &mut Test) -> Outcome {
+    let gpu = logged_gpu()?;
+    gpu.set_result(1, 0);
+    gpu.set_result(2, 0);
+    let commands = Pm4::new()
+        .mem_write(gpu.result_iova(2), &[1])
+        .barrier()
+        .wait_mem_eq(gpu.result_iova(1), 1, !0);
+    let dump = fault::provoke_by(&gpu, &called(&gpu, commands.dwords())?, || {
+        eventually("the CP in the buffer", || Ok(gpu.result(2) == 1))?;
+        gpu.unmap(gpu.iova(0), CALLED)
+    })?;
+    save_hang("wild_buffer", "wild_buffer", &dump)
+}
+
+/// After the reset that a hang brings, the CP doesn't read the ring; another context's submit waits
+/// in it.
+fn not_started(_: &mut Test) -> Outcome {
+    if let Some(old) = Devcoredump::present().context("devcoredump")? {
+        old.free().context("freeing an old devcoredump")?;
+    }
+    let (hung, other) = (Gpu::new()?, logged_gpu()?);
+    let vadreno = Vadreno::open().context("virtual Adreno")?;
+    // A reset takes the GPU's power away.
+    let sleepy = vadreno.let_sleep().context("power")?;
+    let first = hung
+        .start(&hang::commands(&hung, 1), |submit| submit)
+        .context("SUBMIT that hangs")?;
+    let second = other
+        .start(&Pm4::new().nop(1), |submit| submit)
+        .context("SUBMIT behind it")?;
+    let held = vadreno.hold_cp();
+    let dump = Devcoredump::wait(PATIENCE).context("devcoredump of the hang")?;
+    dump.free().context("freeing it")?;
+    first.wait(PATIENCE).context("the first recovery")?;
+    let dump = Devcoredump::wait(PATIENCE).context("devcoredump of the ring")?;
+    drop(held);
+    let text = dump.read().context("reading it")?;
+    second.wait(PATIENCE).context("the second recovery")?;
+    dump.free().context("freeing it")?;
+    drop(sleepy);
+    drop(vadreno);
+    save_hang("not_started", "not_started", &text)?;
+    works()
 }
 
 fn main() -> ExitCode {
@@ -419,5 +508,9 @@ fn main() -> ExitCode {
         external,
         no_submit,
         hang,
+        wait_without_end,
+        bad_packet,
+        wild_buffer,
+        not_started,
     ])
 }
