@@ -37,7 +37,10 @@ impl WhenIdle for Tell {
         if !self.obj.is_idle() {
             return Some(self);
         }
-        self.done.complete_all();
+        let Self { obj, done } = self;
+        // Who waits may take the object's device away.
+        drop(obj);
+        done.complete_all();
         None
     }
 
