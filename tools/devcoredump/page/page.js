@@ -8,7 +8,7 @@ const get = id => document.getElementById(id);
 const message = text => { get("message").textContent = text; };
 const urls = [];
 
-// From then on the browser refuses every request of this page, whatever is in a dump.
+// After this the browser refuses every request of this page, whatever is in a dump.
 function shut() {
 	const policy = document.createElement("meta");
 	policy.httpEquiv = "Content-Security-Policy";

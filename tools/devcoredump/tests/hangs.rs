@@ -155,7 +155,7 @@ impl Hang {
             data(&mut text, words);
         }
         if self.head.contains('0') {
-            return text;
+            return text + "registers:\nregisters-gmu:\n";
         }
         let at = offsets(self.generation);
         let mut registers = vec![
@@ -184,14 +184,7 @@ impl Hang {
     }
 
     fn finding(&self) -> Finding {
-        let text = self.text();
-        let mut contents = Contents::default();
-        let dump = Parser::new(text.as_bytes())
-            .next_dump(&mut contents)
-            .unwrap()
-            .unwrap();
-        assert_eq!(dump.problems, [], "{text}");
-        judge(&dump, &contents)
+        finding(&self.text())
     }
 
     #[track_caller]
@@ -207,6 +200,16 @@ impl Hang {
         }
         finding
     }
+}
+
+fn finding(text: &str) -> Finding {
+    let mut contents = Contents::default();
+    let dump = Parser::new(text.as_bytes())
+        .next_dump(&mut contents)
+        .unwrap()
+        .unwrap();
+    assert_eq!(dump.problems, [], "{text}");
+    judge(&dump, &contents)
 }
 
 #[test]
@@ -342,6 +345,28 @@ fn gpus_that_never_ran() {
         hang.head = "gpu-initialized: 0\n";
         let finding = hang.is(Verdict::PoweredOff, Sure::Likely, &["no power"]);
         assert_eq!(finding.whose, Whose::Kernel);
+    }
+}
+
+/// What isn't there because a dump was cut says nothing.
+#[test]
+fn what_was_cut_away_was_not_zero() {
+    for generation in Generation::ALL {
+        let mut hang = Hang::new(generation, Hang::nop, 2);
+        hang.buffers[0] = (0, 0);
+        hang.read = 0;
+        let text = hang.text();
+        hang.is(Verdict::NotStarted, Sure::Likely, &[]);
+        let registers = text.find("registers:\n").unwrap();
+        // The last one that matters is the inner buffer's address, or its higher half.
+        let (base, _) = offsets(generation).ib[1];
+        let last = 4 * (base + u32::from(hang.wide()));
+        let last = text.find(&format!("offset: {last:#06x}")).unwrap();
+        let cuts = text[..last].match_indices('\n').map(|(at, _)| at + 1);
+        for cut in cuts.filter(|&cut| cut >= registers) {
+            let part = text[..cut].replace("initialized: 1", "initialized: 0");
+            assert_eq!(finding(&part).verdict, Verdict::Hang, "{part}");
+        }
     }
 }
 
