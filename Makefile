@@ -101,6 +101,7 @@ series:
 #:   make differential     random programs of ioctls, on both modules; SEED=N for others than in make test, COUNT=N
 #:   make orders           all orders of up to six events around a bind that waits, on both kernels; make test plays a share
 #:                           of them, which SEED=N chooses. tests/orders/run --help for more
+#:   make boot             the packages' way back with Debian's kmod, in a guest for each case
 #:   make soak             random programs on and on, with signals, failing allocations, sleep, kills, faults and hangs of others,
 #:                           on the debug kernel (KERNEL=stock for Debian's) from SEED=N on; MINUTES=N or PROGRAMS=N for an end
 #:   make properties       the pure modules' properties, each in a million cases, and the planner's with a million ops; CASES=N
@@ -133,6 +134,9 @@ differential:
 
 orders:
 	@tests/orders/run
+
+boot:
+	@tests/boot/run
 
 soak: KERNEL = debug
 soak:
