@@ -94,7 +94,7 @@ impl Devcoredump {
         let _ = until(Duration::from_secs(1), "no link", || leads_here(&device));
         let device = device.canonicalize().ok();
         fs::write(self.data(), "1")?;
-        until(Duration::from_secs(10), "the devcoredump stays", || {
+        until(Duration::from_secs(60), "the devcoredump stays", || {
             !self.data().exists() && !device.as_deref().is_some_and(leads_here)
         })
     }
