@@ -100,6 +100,12 @@ static void vadreno_set_power(struct vadreno *va, u64 clear, u64 set)
 	spin_lock_irqsave(&va->power_lock, flags);
 	va->power = (va->power & ~clear) | set;
 	writeq(va->power, va->ctl + VADRENO_POWER);
+	/*
+	 * The write is a message to the device, but for most of the GPU's registers
+	 * there is none: without an answer they would be written first, and lost.
+	 */
+	if (set & VADRENO_POWER_GX)
+		readq(va->ctl + VADRENO_POWER);
 	spin_unlock_irqrestore(&va->power_lock, flags);
 }
 

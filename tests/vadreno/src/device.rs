@@ -153,8 +153,9 @@ impl Device {
         let before = self.power.swap(on, Relaxed);
         let off = before & !on;
         trace!(self.board.trace, "power on={on} off={off}");
-        if on & !before & power::GX != 0 {
-            self.gpu.power_on();
+        if on & !before & power::GX != 0 && self.gpu.power_on() {
+            self.board.counters.bump(counter::OFF_ACCESSES);
+            trace!(self.board.trace, "off-access mapped");
         }
         if off & power::GX != 0 {
             self.gpu.power_off();
@@ -222,7 +223,11 @@ mod tests {
         device.set_power(power::CX);
         device.bar0_write(gpu, 5);
         assert_eq!(device.reg_read(0x8c00), 0);
-        let off = device.board.counters.get(counter::OFF_ACCESSES);
-        assert_eq!(off, Some(1));
+        let off = || device.board.counters.get(counter::OFF_ACCESSES);
+        assert_eq!(off(), Some(1));
+        // What the guest writes to memory that it maps is found when the power comes back.
+        device.gpu.regs.set(0x8c00, 5);
+        device.set_power(power::ALL);
+        assert_eq!((device.reg_read(0x8c00), off()), (0, Some(2)));
     }
 }

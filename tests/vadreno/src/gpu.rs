@@ -73,8 +73,8 @@ const CP_ALWAYS_ON_CONTEXT: u32 = 0x982;
 
 /// Registers, by word, that keep what was written and do nothing else. QEMU maps their memory, so
 /// that the guest reaches them without a message to this process: a state capture reads
-/// CP_SQE_UCODE_DBG_DATA alone 32,768 times. What is read or written there without power isn't
-/// seen; it is lost when the power comes back.
+/// CP_SQE_UCODE_DBG_DATA alone 32,768 times. What is read there without power isn't seen; what is
+/// written is, and lost, when the power comes back.
 ///
 /// What is mapped begins at a page, of BAR0 and of the memory, which has BAR0's layout. So each
 /// range begins where the first does in its page, and the GPU's registers at [`GPU_BASE`].
@@ -294,8 +294,12 @@ impl Gpu {
     }
 
     /// The GPU's registers are as after a reset, whatever the guest has done to those that it maps.
-    pub fn power_on(&self) {
+    /// Returns whether it has written to one without power.
+    pub fn power_on(&self) -> bool {
+        let mut mapped = MAPPABLE.into_iter().flatten();
+        let written = mapped.any(|reg| self.regs.get(reg) != 0);
         self.regs.reset();
+        written
     }
 
     /// The GMU wrapper's registers lose their state.
