@@ -236,9 +236,8 @@ impl Play<'_> {
     }
 
     fn has_expired(&self) -> bool {
-        let held = [&self.signal, &self.go].into_iter().flatten();
-        let expired = |held: &HeldFence| held.has_expired().unwrap_or(false);
-        self.expired || held.into_iter().any(expired)
+        let mut held = [&self.signal, &self.go].into_iter().flatten();
+        self.expired || held.any(|held| held.has_expired().unwrap_or(false))
     }
 
     fn perform(&mut self, event: Event) -> Result<Option<OwnedFd>, Errno> {
