@@ -28,8 +28,13 @@ class Shard:
 
     def __init__(self, kernel, words, name, args):
         self.kernel, self.words, self.name, self.args = kernel, words, name, args
-        self.played = self.again = 0
+        self.start = self.next = args.start
+        self.again = 0
         self.findings = []
+
+    @property
+    def played(self):
+        return self.next - self.start
 
     def run(self):
         deaths = 0
@@ -49,8 +54,8 @@ class Shard:
             f"{log}.kernel",
         ]
         argv += ["--timeout", "100000", "--silence", "240", "--cpus", str(self.args.cpus)]
-        argv += ["--", "orders", *self.words, "--from", str(self.played)]
-        last, ended, begun = None, False, self.played
+        argv += ["--", "orders", *self.words, "--from", str(self.next)]
+        last, ended, begun = None, False, self.next
         with open(f"{log}.err", "w", encoding="utf-8") as errors, open(
             f"{log}.log", "w", encoding="utf-8"
         ) as copy:
@@ -62,7 +67,7 @@ class Shard:
                     line = line.rstrip("\n")
                     if line.startswith("> "):
                         last = line[2:]
-                        self.played += 1
+                        self.next += 1
                     elif line.startswith("AGAIN "):
                         self.again += 1
                     elif line.startswith("FINDING "):
@@ -73,14 +78,14 @@ class Shard:
             return False
         text = Path(f"{log}.err").read_text(encoding="utf-8", errors="replace")
         why = guests.why_it_died(text)
-        if child.returncode == BROKEN and self.played == begun:
+        if child.returncode == BROKEN and self.next == begun:
             sys.exit(f"no guest can be started, see {log}.err")
         where = f"at {last}" if last and not ended else "in the end"
         self.findings.append(
             f"{self.kernel}: the guest has died (status {child.returncode}) {where}: {why}; see "
             f"{log}.kernel"
         )
-        return not ended and not self.args.share and not self.args.only and self.played > begun
+        return not ended and not self.args.share and not self.args.only and self.next > begun
 
 
 def main():
@@ -109,6 +114,15 @@ def main():
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="this sequence; repeatable"
+    )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out the first N sequences of each guest (with as many guests at a time): to go "
+        "on with a run that was ended",
     )
     parser.add_argument(
         "--jobs",
