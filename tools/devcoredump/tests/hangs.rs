@@ -290,6 +290,39 @@ fn packets_that_are_none() {
     }
 }
 
+/// CP_PROTECT_STATUS and CP_HW_FAULT, to which the CP's own report of errors points.
+#[test]
+fn what_the_cp_reports() {
+    for generation in Generation::ALL {
+        // Bits of protected accesses and of the hardware; both registers; a write and a read of
+        // register 0x800.
+        let (protected, hardware, protect, fault, write, read) = match generation {
+            Generation::A3xx => (16, 11, 0x45f, 0x45c, 0x0100_2000, 0x2000),
+            Generation::A4xx => (16, 11, 0x4da, 0x4d8, 0x0100_2000, 0x2000),
+            Generation::A5xx => (4, 2, 0xb1c, 0xb1a, 0x0100_2000, 0x2000),
+            _ => (4, 2, 0x824, 0x821, 0x800, 0x0010_0800),
+        };
+        let errors = offsets(generation).errors;
+        for (value, verb) in [(write, "writes"), (read, "reads")] {
+            let mut hang = Hang::new(generation, Hang::nop, 2);
+            hang.more = vec![(errors, 1 << protected), (protect, value)];
+            let says = format!("{verb} register 0x800");
+            let finding = hang.is(Verdict::BadPacket, Sure::Certain, &[&says, "\"commands\""]);
+            assert_eq!(finding.whose, Whose::Application);
+        }
+        let mut hang = Hang::new(generation, Hang::nop, 2);
+        hang.more = vec![(errors, 1 << hardware), (fault, 0x1234)];
+        hang.is(
+            Verdict::Hang,
+            Sure::Likely,
+            &["its hardware", "CP_HW_FAULT 0x1234"],
+        );
+    }
+    let mut hang = Hang::new(Generation::A6xx, Hang::nop, 2);
+    hang.more = vec![(0x823, 1 << 1)];
+    hang.is(Verdict::Hang, Sure::Likely, &["its firmware"]);
+}
+
 #[test]
 fn buffers_that_are_nowhere() {
     for generation in Generation::ALL {

@@ -56,8 +56,8 @@ impl Case<'_> {
         };
         if errors.contains(&Error::Protected) {
             let value = registers.get(registers.layout.protect).unwrap_or(0);
-            // Old ones count bytes.
-            let (write, register) = match registers.layout.wide {
+            // Those up to a5xx count bytes.
+            let (write, register) = match registers.generation >= pm4::Generation::A6xx {
                 true => ((value >> 20) & 1 == 0, value & 0x3_ffff),
                 false => ((value >> 24) & 1 != 0, (value & 0xf_ffff) >> 2),
             };
