@@ -5,6 +5,7 @@
 
 use crate::dump::{
     Block,
+    Cut,
     Dump, //
 };
 use crate::parse::BlockSink;
@@ -121,36 +122,45 @@ impl Contents {
         self.blocks.get(&index?).map(Vec::as_slice)
     }
 
-    fn words<'a>(&self, bytes: &'a [u8], offset: u64, size: u64) -> Words<'a> {
-        // One that was cut here isn't zero from there on.
-        let cut = bytes.len() >= MAX_BLOCK || self.kept >= MAX_TOTAL;
-        let end = if cut { bytes.len() as u64 } else { size };
+    /// Nothing of a block is missing, neither here nor in the dump.
+    fn is_whole(&self, dump: &Dump, index: u64, bytes: &[u8]) -> bool {
+        let last = dump.blocks.last().is_some_and(|last| last.index == index);
+        let cut = last && dump.cut == Some(Cut::InData);
+        !cut && bytes.len() < MAX_BLOCK && self.kept < MAX_TOTAL
+    }
+
+    /// A block's dwords from `offset` on, when it should have `size` bytes.
+    fn words(&self, dump: &Dump, block: Option<u64>, offset: u64, size: u64) -> Option<Words<'_>> {
+        let bytes = self.block(dump, block)?;
+        // One that was cut isn't zero from there on.
+        let end = match self.is_whole(dump, block?, bytes) {
+            true => size,
+            false => bytes.len() as u64,
+        };
         let start = usize::try_from(offset).map_or(bytes.len(), |at| at.min(bytes.len()));
-        Words {
+        Some(Words {
             bytes: &bytes[start..],
             length: end.saturating_sub(offset) / 4,
-        }
+        })
     }
 
     /// A ring's dwords, by its place in [`Dump::rings`].
     pub fn ring(&self, dump: &Dump, index: usize) -> Option<Words<'_>> {
         let ring = dump.rings.get(index)?;
-        let bytes = self.block(dump, ring.block)?;
-        Some(self.words(bytes, 0, ring.size.min(MAX_BLOCK as u64)))
+        self.words(dump, ring.block, 0, ring.size.min(MAX_BLOCK as u64))
     }
 
     /// What is in memory from an address on, to the end of the BO.
     pub fn at(&self, dump: &Dump, address: u64) -> Option<Words<'_>> {
         let mut bos = dump.bos.iter().filter(|bo| bo.range().contains(&address));
-        let (bo, bytes) = bos.find_map(|bo| Some((bo, self.block(dump, bo.block)?)))?;
-        Some(self.words(bytes, address - bo.iova, bo.size))
+        bos.find_map(|bo| self.words(dump, bo.block, address - bo.iova, bo.size))
     }
 
     /// The header of the packet that the CP's sequencer (a6xx on) worked at.
     pub fn sequencer_packet(&self, dump: &Dump) -> Option<u32> {
-        let bytes = self.block(dump, self.sequencer)?;
+        let size = self.block(dump, self.sequencer)?.len() as u64;
         // Its program counter, and then the register that holds the header.
-        self.words(bytes, 0, bytes.len() as u64).get(1)
+        self.words(dump, self.sequencer, 0, size)?.get(1)
     }
 }
 
@@ -177,5 +187,23 @@ mod tests {
         let other = parser.next_dump(&mut contents).unwrap().unwrap();
         assert!(contents.ring(&other, 0).is_none());
         assert!(contents.at(&other, 0x1004).is_none());
+    }
+
+    #[test]
+    fn what_was_cut_away_is_not_zero() {
+        let text = "---\nmodule: msm\nringbuffer:\n  - id: 0\n    size: 32\n    \
+                    data: !!ascii85 |\n     z!!!!\"\nbos:\n  - iova: 0x1000\n    size: 16\n    \
+                    data: !!ascii85 |\n     z!!!!\"";
+        let read = |text: &str| {
+            let mut contents = Contents::default();
+            let dump = Parser::new(text.as_bytes()).next_dump(&mut contents);
+            let dump = dump.unwrap().unwrap();
+            let ring = contents.ring(&dump, 0).map_or(0, |words| words.len());
+            let bo = contents.at(&dump, 0x1000).map_or(0, |words| words.len());
+            (ring, bo)
+        };
+        assert_eq!(read(&format!("{text}\n")), (8, 4));
+        assert_eq!(read(text), (8, 2));
+        assert_eq!(read(&text[..text.find("\"\nbos").unwrap()]), (1, 0));
     }
 }
