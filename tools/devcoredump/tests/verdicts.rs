@@ -281,7 +281,7 @@ fn contexts_and_the_rest() {
         ..Make::default()
     }
     .is(Verdict::External, Sure::Likely);
-    let hang = "---\nkernel: 7.3.4\nmodule: msm\nrevision: 0 (7.2.0.0)\n";
+    let hang = "---\nkernel: 7.3.4\nmodule: msm\nrevision: 0 (7.2.0.0)\nrbbm-status: 0x0\n";
     let dump = Parser::new(hang.as_bytes())
         .next_dump(&mut CheckData)
         .unwrap()

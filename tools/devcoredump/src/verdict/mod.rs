@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Why the GPU faulted or hung, and what speaks for it.
 
+mod ends;
 mod fault;
 mod hang;
 mod kernel_log;
@@ -288,6 +289,6 @@ pub fn judge(dump: &Dump, contents: &Contents) -> Finding {
     };
     match finding.verdict {
         Verdict::NotGpu => finding,
-        _ => unreadable::instead_of(finding, dump),
+        _ => unreadable::instead_of(ends::instead_of(finding, dump), dump),
     }
 }

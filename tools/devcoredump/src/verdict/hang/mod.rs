@@ -9,6 +9,7 @@ mod start;
 mod stream;
 
 use super::{
+    ends,
     Evidence,
     Finding,
     Sure,

@@ -105,6 +105,9 @@ impl Case<'_> {
     /// The CP reads commands where there is no BO.
     fn wild(&self, registers: Registers<'_>) -> Option<Finding> {
         let bos = &self.dump.bos;
+        if !ends::has_all_bos(self.dump) {
+            return None;
+        }
         let outside =
             |address: u64| {
                 !bos.is_empty()

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Real dumps (tests/golden) that end too early, as those do that a collector saved on a full disk
+//! or a person pasted. What is missing may make a verdict less sure, but not another one.
+
+use msm_devcoredump::contents::Contents;
+use msm_devcoredump::parse::Parser;
+use msm_devcoredump::verdict::{
+    judge,
+    Finding,
+    Verdict, //
+};
+use std::fs;
+use std::path::Path;
+
+/// Name and text of each golden dump.
+fn originals() -> Vec<(String, String)> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut all = Vec::new();
+    for module in ["rust", "stock"] {
+        for entry in fs::read_dir(golden.join(module)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "zst") {
+                let bytes = zstd::decode_all(fs::File::open(&path).unwrap()).unwrap();
+                let name = format!("{module}/{}", path.file_stem().unwrap().to_string_lossy());
+                all.push((name, String::from_utf8(bytes).unwrap()));
+            }
+        }
+    }
+    assert!(!all.is_empty());
+    all
+}
+
+fn finding(text: &str) -> Finding {
+    let mut contents = Contents::default();
+    let dump = Parser::new(text.as_bytes())
+        .next_dump(&mut contents)
+        .unwrap()
+        .unwrap();
+    judge(&dump, &contents)
+}
+
+/// Where a dump is cut: behind each line and in the midst of it, up to the list of registers, of
+/// which there are many alike. Data lines are long, and cut in several places.
+fn cuts(text: &str) -> Vec<usize> {
+    let end = text.find("\nregisters:\n").unwrap() + 12;
+    let mut at = 0;
+    let mut cuts = Vec::new();
+    for line in text[..end].split_inclusive('\n') {
+        cuts.extend([1, 2, 3].map(|n| at + line.len() * n / 4));
+        at += line.len();
+        cuts.push(at);
+    }
+    // Before that line it isn't known whose dump it is.
+    cuts.retain(|&cut| text.is_char_boundary(cut) && text[..cut].contains("module: msm\n"));
+    cuts
+}
+
+#[test]
+fn a_part_says_nothing_else_than_the_whole() {
+    for (name, text) in originals() {
+        let whole = finding(&text);
+        let fault = text.contains("\nfault-info:\n");
+        for cut in cuts(&text) {
+            let part = finding(&text[..cut]);
+            let what = || format!("{name}, {cut} bytes: {part:#?}");
+            let same = part.verdict == whole.verdict;
+            let silent = match part.verdict {
+                Verdict::Undetermined => true,
+                // What tells why it hung comes last.
+                Verdict::Hang => !fault && text[..cut].contains("\nrbbm-status:"),
+                _ => false,
+            };
+            assert!(same || silent, "{}", what());
+            // What is missing makes nothing surer.
+            assert!(!same || part.sure as u8 >= whole.sure as u8, "{}", what());
+            assert!(!part.next.is_empty(), "{}", what());
+        }
+    }
+}
+
+/// The access alone says enough of these.
+#[test]
+fn a_part_says_what_it_can() {
+    let all = originals();
+    for (name, verdict) in [
+        ("rust/external", Verdict::External),
+        ("rust/privileged", Verdict::Privileged),
+        ("stock/used_after_unmap", Verdict::Undetermined),
+    ] {
+        let (_, text) = all.iter().find(|(n, _)| n == name).unwrap();
+        let within = text.find("\n  - source=").unwrap();
+        assert_eq!(finding(&text[..within]).verdict, Verdict::Undetermined);
+        let part = finding(&text[..text.find("\nvm-log:").unwrap() + 1]);
+        assert_eq!(part.verdict, verdict, "{part:#?}");
+        let happened = match verdict {
+            Verdict::Undetermined => {
+                assert!(part.otherwise[0].contains("as far as the dump goes"));
+                "the dump ends before"
+            }
+            _ => "The GPU's",
+        };
+        assert!(part.happened.contains(happened), "{part:#?}");
+    }
+}
