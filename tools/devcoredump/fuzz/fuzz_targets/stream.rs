@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a command stream says of a hang. The input is what is in the ring and in two levels of
-//! indirect buffers, and where the CP was in them. Nothing may panic, and packets follow each
-//! other.
+//! indirect buffers, where the CP was in them, and what else tells of its state. Nothing may panic,
+//! and packets follow each other.
 
 #![no_main]
 
@@ -46,7 +46,7 @@ fn data(text: &mut String, words: &[u32]) {
 
 /// The dump.
 fn text(generation: Generation, lengths: [u8; 2], words: &[u32]) -> String {
-    let (state, words) = words.split_at(words.len().min(8));
+    let (state, words) = words.split_at(words.len().min(12));
     let state = |n: usize| state.get(n).copied().unwrap_or(0);
     let (ring, rest) = words.split_at(words.len().min(lengths[0].into()));
     let (ib1, ib2) = rest.split_at(rest.len().min(lengths[1].into()));
@@ -90,7 +90,22 @@ fn text(generation: Generation, lengths: [u8; 2], words: &[u32]) -> String {
         if let Some(queued) = buffer.queued {
             set(queued, state(6 + n) & 0xffff_0000);
         }
+        if let Some(size) = buffer.size {
+            set(size, state(8 + n) & 0xffff);
+        }
     }
+    if let Some(queued) = layout.ring_queued {
+        set(queued, state(8) & 0xffff_0000);
+    }
+    if let Some(firmware) = layout.firmware {
+        set(firmware, state(9) & 0xffff_0000);
+        set(firmware + 1, 0);
+    }
+    if let Some(status3) = layout.status3 {
+        set(status3, state(10));
+    }
+    text += "indexed-registers:\n  - regs-name: CP_SQE_STAT\n    dwords: 2\n";
+    data(&mut text, &[0, state(11)]);
     text
 }
 
