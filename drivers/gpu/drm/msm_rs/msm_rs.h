@@ -9,6 +9,7 @@
 
 struct drm_gpuvm;
 struct drm_printer;
+struct msm_gem_submit;
 struct msm_gpu;
 struct msm_mmu;
 struct msm_rs_vm_log;
@@ -46,10 +47,11 @@ void msm_rs_gpu_awake(void);
 void msm_rs_gpu_resumes(struct msm_gpu *gpu);
 
 /*
- * The VM log for a devcoredump: copied when the GPU faults, printed when it is read. NULL if there
- * is none. fault: when the fault was noticed, CLOCK_MONOTONIC in ns; 0 for a hang.
+ * The VM log for a devcoredump, and what is to be known of the submit that is blamed: copied when
+ * the GPU faults, printed when it is read. NULL if there is no log. fault: when the fault was
+ * noticed, CLOCK_MONOTONIC in ns; 0 for a hang.
  */
-struct msm_rs_vm_log *msm_rs_vm_log_capture(struct drm_gpuvm *vm, u64 fault);
+struct msm_rs_vm_log *msm_rs_vm_log_capture(struct msm_gem_submit *submit, u64 fault);
 void msm_rs_vm_log_print(const struct msm_rs_vm_log *log, struct drm_printer *p);
 void msm_rs_vm_log_free(struct msm_rs_vm_log *log);
 
@@ -88,7 +90,7 @@ static inline void msm_rs_gpu_resumes(struct msm_gpu *gpu)
 {
 }
 
-static inline struct msm_rs_vm_log *msm_rs_vm_log_capture(struct drm_gpuvm *vm, u64 fault)
+static inline struct msm_rs_vm_log *msm_rs_vm_log_capture(struct msm_gem_submit *submit, u64 fault)
 {
 	return NULL;
 }

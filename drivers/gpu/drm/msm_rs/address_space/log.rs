@@ -15,7 +15,8 @@ use kernel::{
 use crate::{
     ffi::{
         self,
-        bo::NAME_LEN, //
+        bo::NAME_LEN,
+        submit::Sent, //
     },
     gpuvm_rs::{
         from_result,
@@ -269,20 +270,23 @@ pub(crate) struct Capture {
     entries: KVVec<LogEntry>,
     /// When the GPU faulted; 0 for a hang.
     fault: u64,
+    /// The submit that is blamed.
+    sent: Sent,
     now: u64,
     lost: u64,
 }
 
 impl Capture {
-    /// Room for the longest log, for a fault at `fault` (0: there was none).
+    /// Room for the longest log, for a fault of a submit at `fault` (0: there was none).
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(fault: u64) -> Result<Self> {
+    pub(crate) fn new(fault: u64, sent: Sent) -> Result<Self> {
         Ok(Self {
             entries: KVVec::with_capacity(1 << MAX_SHIFT, GFP_KERNEL)?,
             fault,
+            sent,
             now: 0,
             lost: 0,
         })
@@ -301,6 +305,7 @@ impl Capture {
             out(fmt!(" fault={}", self.fault));
         }
         out(fmt!(" entries={} lost={}\n", self.entries.len(), self.lost));
+        out(fmt!("  # submit {}\n", self.sent));
         for entry in self.entries.iter() {
             out(fmt!("{}\n", entry));
         }

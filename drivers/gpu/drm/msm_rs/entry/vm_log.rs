@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The VM log, for devcoredumps.
+//! The VM log, for devcoredumps, and what is to be known of the submit.
 
 #![allow(
     clippy::missing_safety_doc,
@@ -16,22 +16,27 @@ use crate::{
     address_space::log::Capture,
     ffi::{
         bindings,
+        submit::Sent,
         vm::AnyVm, //
     },
 };
 
 #[no_mangle]
 unsafe extern "C" fn msm_rs_vm_log_capture(
-    gpuvm: *mut bindings::drm_gpuvm,
+    submit: *mut bindings::msm_gem_submit,
     fault: u64,
 ) -> *mut bindings::msm_rs_vm_log {
-    // SAFETY: C holds a reference.
+    // SAFETY: C holds a reference to the submit, which was sent.
+    let sent = unsafe { Sent::of(submit) };
+    // SAFETY: As above; it never changes.
+    let gpuvm = unsafe { (*submit).vm };
+    // SAFETY: The submit's context has a reference, as long as the submit has its queue.
     let AnyVm::Bind(vm) = (unsafe { AnyVm::from_raw(gpuvm) }) else {
         return core::ptr::null_mut();
     };
     let capture = || -> Result<KBox<Capture>> {
         // Before the lock, under which nothing is allocated.
-        let mut capture = KBox::new(Capture::new(fault)?, GFP_KERNEL)?;
+        let mut capture = KBox::new(Capture::new(fault, sent)?, GFP_KERNEL)?;
         vm.space().page_tables.lock().log.copy_to(&mut capture);
         Ok(capture)
     };

@@ -15,6 +15,7 @@ use core::{
 };
 
 use kernel::{
+    fmt,
     prelude::*,
     sync::aref::ARef,
     types::Opaque, //
@@ -169,6 +170,12 @@ impl Submit {
 
     fn raw(&self) -> *mut bindings::msm_gem_submit {
         self.0.as_ptr()
+    }
+
+    /// Has devcoredumps say that so many in-syncobjs of the request are ignored.
+    pub(crate) fn set_ignored_syncobjs(&mut self, nr: u32) {
+        // SAFETY: Ours alone.
+        unsafe { (*self.raw()).ignored_syncobjs = nr };
     }
 
     /// Has it wait for what a request names, and prepares what gets its fence.
@@ -383,6 +390,50 @@ impl Drop for ArmedSubmit {
         // SAFETY: Armed, and pushed once: here. Our reference is the scheduler's from now on, and
         // what is listed the submit's own.
         unsafe { bindings::drm_sched_entity_push_job(job) };
+    }
+}
+
+/// When a submit was sent and what it waits for, as devcoredumps tell it.
+pub(crate) struct Sent {
+    queue: i32,
+    fence: i32,
+    at: i64,
+    waits: u32,
+    ignored: u32,
+}
+
+impl Sent {
+    /// What is to be known of `submit`.
+    ///
+    /// # Safety
+    ///
+    /// It is alive, and was pushed.
+    pub(crate) unsafe fn of(submit: *mut bindings::msm_gem_submit) -> Self {
+        // SAFETY: Alive, by the caller's promise; this never changes.
+        let queue = unsafe { (*submit).queue };
+        Self {
+            // SAFETY: The submit has a reference to it; its number never changes.
+            queue: unsafe { (*queue).id },
+            // SAFETY: Alive; this doesn't change any more, by the caller's promise.
+            fence: unsafe { (*submit).fence_id },
+            // SAFETY: As above.
+            at: unsafe { (*submit).base.submit_ts },
+            // SAFETY: Alive.
+            waits: unsafe { bindings::msm_rs_submit_nr_dependencies(submit) },
+            // SAFETY: As for the number of the fence.
+            ignored: unsafe { (*submit).ignored_syncobjs },
+        }
+    }
+}
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "queue={} fence={} ", self.queue, self.fence)?;
+        write!(
+            f,
+            "sent={} waits={} ignored={}",
+            self.at, self.waits, self.ignored
+        )
     }
 }
 

@@ -117,6 +117,8 @@ pub(crate) struct SubmitRequest<'a> {
     pub(crate) implicit_sync: bool,
     /// What to wait for, and what gets the submit's fence.
     pub(crate) fences: Fences<'a>,
+    /// How many in-syncobjs it lists without saying so in its flags: they aren't waited for.
+    pub(crate) ignored_syncobjs: u32,
     /// The fence's number.
     pub(crate) number: FenceNumber<'a>,
 }
@@ -170,6 +172,16 @@ impl<'a> SubmitRequest<'a> {
                 SyncobjArray::default()
             }
         };
+        let ignored_syncobjs = if has(bindings::MSM_SUBMIT_SYNCOBJ_IN) {
+            0
+        } else {
+            args.nr_in_syncobjs
+        };
+        if ignored_syncobjs != 0 {
+            caller.note(fmt!(
+                "in-syncobjs without MSM_SUBMIT_SYNCOBJ_IN are ignored"
+            ));
+        }
         Ok(Self {
             caller,
             queue_id: args.queueid,
@@ -191,6 +203,7 @@ impl<'a> SubmitRequest<'a> {
                 ),
                 out_fence: has(bindings::MSM_SUBMIT_FENCE_FD_OUT).then_some(&mut args.fence_fd),
             },
+            ignored_syncobjs,
             number: FenceNumber {
                 wanted: has(bindings::MSM_SUBMIT_FENCE_SN_IN).then_some(args.fence),
                 place: &mut args.fence,

@@ -66,6 +66,7 @@ pub(crate) fn submit(request: SubmitRequest<'_>) -> Result {
         sudo,
         implicit_sync,
         fences,
+        ignored_syncobjs,
         number,
     } = request;
     let queue = caller.queue(queue_id, QueueKind::Gpu)?;
@@ -74,6 +75,7 @@ pub(crate) fn submit(request: SubmitRequest<'_>) -> Result {
     }
 
     let mut submit = Submit::new(&caller, &queue, bos.len(), cmds.len(), sudo)?;
+    submit.set_ignored_syncobjs(ignored_syncobjs);
     let answer = Answer {
         fences: submit.sync(&caller, fences)?,
         number,

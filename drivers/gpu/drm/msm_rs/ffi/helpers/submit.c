@@ -126,3 +126,15 @@ HELPER(void, msm_rs_helper_msm_rs_fence_id_free, struct msm_gem_submit *submit)
 	idr_remove(&queue->fence_idr, submit->fence_id);
 	spin_unlock(&queue->idr_lock);
 }
+
+/* How many fences a submit was given to wait for. They are there until it is cleaned up. */
+HELPER(u32, msm_rs_helper_msm_rs_submit_nr_dependencies, struct msm_gem_submit *submit)
+{
+	struct dma_fence *fence;
+	unsigned long index;
+	u32 nr = 0;
+
+	xa_for_each(&submit->base.dependencies, index, fence)
+		nr++;
+	return nr;
+}
