@@ -17,7 +17,6 @@ use crate::vm_log::{
     self,
     number,
     Entry,
-    Header,
     VmLog, //
 };
 use std::io::{
@@ -380,27 +379,16 @@ impl Document {
 
     fn vm_log_line(&mut self, line: u64, text: &str) {
         let log = self.dump.vm_log.get_or_insert_with(VmLog::default);
-        let problem = if text.trim_start().starts_with('#') {
-            match Header::parse(text) {
-                Ok(Some(header)) => {
-                    log.header = Some(header);
-                    None
-                }
-                Ok(None) => None,
-                Err(e) => Some(e),
-            }
+        let read = if text.trim_start().starts_with('#') {
+            log.comment(line, text)
         } else {
-            match Entry::parse(line, text) {
-                Ok(mut entry) => {
-                    entry.name = entry.name.as_deref().map(|name| clean(name, MAX_NAME));
-                    let max = vm_log::MAX_ENTRIES;
-                    Dump::keep(&mut log.entries, max, &mut log.ignored, entry);
-                    None
-                }
-                Err(e) => Some(e),
-            }
+            Entry::parse(line, text).map(|mut entry| {
+                entry.name = entry.name.as_deref().map(|name| clean(name, MAX_NAME));
+                let max = vm_log::MAX_ENTRIES;
+                Dump::keep(&mut log.entries, max, &mut log.ignored, entry);
+            })
         };
-        if let Some(e) = problem {
+        if let Err(e) = read {
             self.dump
                 .problem(line, &format!("vm-log {}", e.field), e.what);
         }

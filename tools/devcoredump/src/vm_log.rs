@@ -355,11 +355,72 @@ impl Header {
     }
 }
 
+/// The submit that the dump blames, in a comment that msm_rs prints after the header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Submit {
+    /// The dump's line it stands in.
+    pub line: u64,
+    /// The submitqueue.
+    pub queue: u64,
+    /// The number of its fence, as userspace knows it.
+    pub fence: u64,
+    /// When the SUBMIT was pushed, CLOCK_MONOTONIC in ns.
+    pub sent: u64,
+    /// How many fences it was to wait for.
+    pub waits: u64,
+    /// How many in-syncobjs it had that the kernel didn't read, for want of
+    /// MSM_SUBMIT_SYNCOBJ_IN.
+    pub ignored: u64,
+}
+
+impl Submit {
+    const KEYS: [&'static str; 5] = ["queue", "fence", "sent", "waits", "ignored"];
+
+    /// Reads the line; `None` when it is another comment.
+    pub fn parse(line: u64, text: &str) -> Result<Option<Submit>, FieldError> {
+        let body = text.trim().strip_prefix('#').unwrap_or_default();
+        let mut fields = body.split_ascii_whitespace();
+        if fields.next() != Some("submit") {
+            return Ok(None);
+        }
+        let mut values = [None; Submit::KEYS.len()];
+        for (key, value) in fields.filter_map(|field| field.split_once('=')) {
+            let Some(n) = Submit::KEYS.iter().position(|&known| known == key) else {
+                continue;
+            };
+            let error = FieldError::new(Submit::KEYS[n], "isn't a number");
+            values[n] = Some(number(value).ok_or(error)?);
+        }
+        let value = |n: usize| values[n].ok_or(FieldError::new(Submit::KEYS[n], "is missing"));
+        Ok(Some(Submit {
+            line,
+            queue: value(0)?,
+            fence: value(1)?,
+            sent: value(2)?,
+            waits: value(3)?,
+            ignored: value(4)?,
+        }))
+    }
+}
+
+impl fmt::Display for Submit {
+    /// The line as the kernel prints it, without indentation.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "# submit queue={} fence={} sent={} waits={} ignored={}",
+            self.queue, self.fence, self.sent, self.waits, self.ignored
+        )
+    }
+}
+
 /// The section.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct VmLog {
     /// Present when msm_rs printed it.
     pub header: Option<Header>,
+    /// Present when an msm_rs printed it that knows of submits.
+    pub submit: Option<Submit>,
     /// In the order of the dump: oldest first.
     pub entries: Vec<Entry>,
     /// Entries beyond [`MAX_ENTRIES`], not kept.
@@ -379,6 +440,16 @@ pub enum Missing {
 }
 
 impl VmLog {
+    /// Reads a line that is a comment: the header, the submit, or anything else.
+    pub(crate) fn comment(&mut self, line: u64, text: &str) -> Result<(), FieldError> {
+        if let Some(submit) = Submit::parse(line, text)? {
+            self.submit = Some(submit);
+        } else if let Some(header) = Header::parse(text)? {
+            self.header = Some(header);
+        }
+        Ok(())
+    }
+
     /// Whether entries older than the first are missing because the ring wrapped.
     ///
     /// C's ring has a power of two of entries, 2 to 256, and prints all of them once it has
@@ -460,6 +531,40 @@ mod tests {
         assert_eq!(field("  - map:1: 0x2-0x1"), "range");
         assert_eq!(field("  - map:1: 0x0-0x1 asked=x"), "asked");
         assert_eq!(field("  - map:1: 0x0-0x1 name=\"x"), "name");
+    }
+
+    #[test]
+    fn the_submit_is_read() {
+        let text = "# submit queue=3 fence=1234 sent=80999000000 waits=2 ignored=1";
+        let submit = Submit::parse(6, &format!("  {text}")).unwrap().unwrap();
+        let read = (submit.line, submit.queue, submit.fence, submit.sent);
+        assert_eq!(read, (6, 3, 1234, 80_999_000_000));
+        assert_eq!((submit.waits, submit.ignored), (2, 1));
+        assert_eq!(submit.to_string(), text);
+        // What a later kernel adds is passed over.
+        let more = text.replace("sent=", "later colour=red sent=");
+        assert_eq!(Submit::parse(6, &more), Ok(Some(submit)));
+
+        for other in [
+            "",
+            "submit queue=3",
+            "# format=1 now=9 entries=0 lost=0",
+            "# submits queue=x",
+            "# queue=x submit",
+        ] {
+            assert_eq!(Submit::parse(1, other), Ok(None), "{other}");
+        }
+        for (old, new, field) in [
+            ("queue=3", "queue=-3", "queue"),
+            ("fence=1234", "fence=", "fence"),
+            ("sent=80999000000", "sent=99999999999999999999", "sent"),
+            ("waits=2", "waits=+2", "waits"),
+            (" ignored=1", "", "ignored"),
+            (" sent=80999000000 waits=2 ignored=1", " se", "sent"),
+        ] {
+            let error = Submit::parse(1, &text.replace(old, new)).unwrap_err();
+            assert_eq!(error.field, field, "{new}");
+        }
     }
 
     #[test]

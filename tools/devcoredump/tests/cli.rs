@@ -8,6 +8,7 @@ use common::{
     run,
     stdout,
     tool,
+    with_submit,
     DUMP, //
 };
 use nix::pty::openpty;
@@ -145,6 +146,75 @@ fn bos_says_where_content_is_that_is_not_there() {
     assert!(stdout(&["bos"], &at, 0).contains("below content at 0x0000000100002000"));
     assert!(stdout(&["bos"], &omitted, 0).contains("below content left out: no memory"));
     assert_eq!(stdout(&["check"], &at, 0), stdout(&["check"], DUMP, 0));
+}
+
+#[test]
+fn the_submit_is_shown_and_checked() {
+    let dump = with_submit();
+    let ops = |arguments: &[&str]| {
+        let log = stdout(arguments, &dump, 0);
+        let words = log
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split(' ').next());
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // Where it was sent, whatever else is listed.
+    assert_eq!(ops(&["log"]), ["map", "map", "unmap", "submit", "map"]);
+    assert_eq!(ops(&["log", "--op", "unmap"]), ["unmap", "submit"]);
+    assert_eq!(ops(&["log", "--pending"]), ["submit", "map"]);
+    let log = stdout(&["log"], &dump, 0);
+    let row = log.lines().find(|line| line.starts_with("submit")).unwrap();
+    for words in [
+        "    3  fence 77 ",
+        " -793.5 µs ",
+        "waited for 2 fences; 1 in-syncobj ignored, for want of MSM_SUBMIT_SYNCOBJ_IN",
+    ] {
+        assert!(row.contains(words), "{row}");
+    }
+    // Entries alone are listed in the kernel's form, and found.
+    let raw = ["log", "--raw"];
+    assert_eq!(stdout(&raw, &dump, 0), stdout(&raw, DUMP, 0));
+    assert_eq!(stdout(&["log", "--queue", "4"], &dump, 1), "");
+
+    let json: serde_json::Value = serde_json::from_str(&stdout(&["json"], &dump, 0)).unwrap();
+    let submit = &json["dump"]["vm_log"]["submit"];
+    let line = dump
+        .lines()
+        .position(|line| line.contains("# submit"))
+        .unwrap()
+        + 1;
+    let expected = serde_json::json!({
+        "line": line, "queue": 3, "fence": 77, "sent": 6500, "waits": 2, "ignored": 1,
+    });
+    assert_eq!(*submit, expected);
+    let json: serde_json::Value = serde_json::from_str(&stdout(&["json"], DUMP, 0)).unwrap();
+    assert!(json["dump"]["vm_log"]["submit"].is_null());
+
+    let checked = stdout(&["check"], &dump, 0);
+    let summary = "4 log entries, submit with fence 77 of queue 3\n";
+    assert!(checked.contains(summary), "{checked}");
+    for (old, new, problem) in [
+        ("sent=6500", "sent=-1", "vm-log sent: isn't a number"),
+        (
+            "waits=2",
+            "waits=99999999999999999999",
+            "vm-log waits: isn't a number",
+        ),
+        (" ignored=1", "", "vm-log ignored: is missing"),
+    ] {
+        let text = dump.replace(old, new);
+        let checked = stdout(&["check"], &text, 1);
+        assert!(
+            checked.contains(&format!("line {line}: {problem}\n")),
+            "{checked}"
+        );
+        // The rest is judged as if it weren't there.
+        assert_eq!(
+            stdout(&["explain", "-q"], &text, 0),
+            stdout(&["explain", "-q"], DUMP, 0)
+        );
+    }
 }
 
 #[test]

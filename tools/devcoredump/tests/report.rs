@@ -8,6 +8,7 @@ use common::{
     run,
     stdout,
     tool,
+    with_submit,
     DUMP, //
 };
 use std::collections::BTreeSet;
@@ -110,6 +111,45 @@ fn the_page_has_everything() {
     ] {
         assert!(page.contains(wanted), "{wanted}: {page}");
     }
+}
+
+#[test]
+fn the_page_says_when_the_submit_was_sent() {
+    assert!(!page(DUMP).contains("class=\"submit\""));
+    let page = page(&with_submit());
+    is_harmless(&page);
+    let (_, log) = page.split_once("<section id=\"log\">").unwrap();
+    let (log, _) = log.split_once("</section>").unwrap();
+    let words = "submit with fence 77 of queue 3, sent 793.5 µs ahead of the fault, waited for 2 \
+        fences; 1 in-syncobj ignored, for want of MSM_SUBMIT_SYNCOBJ_IN";
+    assert!(log.contains(&format!("<p>The {words}.</p>")), "{log}");
+    // The timeline: between the unmap and the next map.
+    let (_, picture) = log.split_once("<svg").unwrap();
+    let (picture, table) = picture.split_once("</svg>").unwrap();
+    let place = |text: &str, key: &str| -> f64 {
+        let (_, rest) = text.split_once(&format!("{key}=\"")).unwrap();
+        rest.split_once('"').unwrap().0.parse().unwrap()
+    };
+    let line = picture
+        .split('<')
+        .find(|element| element.starts_with("line") && element.contains("class=\"submit\""))
+        .unwrap();
+    let bar = |class: &str| {
+        let mut bars = picture.split('<').filter(|e| e.starts_with("rect"));
+        place(bars.find(|e| e.contains(class)).unwrap(), " x")
+    };
+    let (removed, submit, pending) = (bar("removed"), place(line, "x1"), bar("pending"));
+    assert!(removed <= submit && submit <= pending, "{picture}");
+    assert!(removed < pending, "{picture}");
+    assert!(picture.contains(words), "{picture}");
+    // The table: likewise.
+    let rows: Vec<_> = table.split("<tr").skip(2).collect();
+    let first = |row: &str| {
+        let (_, cell) = row.split_once("<td>").unwrap();
+        cell.split_once('<').unwrap().0.to_owned()
+    };
+    let ops: Vec<_> = rows.iter().map(|row| first(row)).collect();
+    assert_eq!(ops, ["map", "map", "unmap", "submit", "map"], "{table}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! All that the library does with a dump. It mustn't panic, and these hold:
 //!
 //! - how a stream is cut into reads makes no difference;
-//! - a VM log entry printed again is the same entry;
+//! - a VM log entry printed again is the same entry, and so is the submit;
 //! - rows of a map follow each other without gaps.
 
 #![no_main]
@@ -17,7 +17,7 @@ use msm_devcoredump::{
     parse::{CheckData, Parser, SkipData},
     space::regions,
     verdict::judge,
-    vm_log::{Entry, Op},
+    vm_log::{Entry, Op, Submit},
 };
 use std::io::Read;
 use trickle::Trickle;
@@ -41,6 +41,10 @@ fn look(dump: &Dump, contents: &Contents) {
     for entry in log.clone().filter(|entry| entry.op != Op::Other) {
         let again = Entry::parse(entry.line, &entry.to_string()).expect("it was an entry");
         assert_eq!(*entry, again);
+    }
+    if let Some(submit) = dump.vm_log.as_ref().and_then(|log| log.submit.as_ref()) {
+        let again = Submit::parse(submit.line, &submit.to_string()).expect("it was a submit");
+        assert_eq!(again.as_ref(), Some(submit));
     }
     let centres = log.map(|entry| entry.start).take(4);
     let fault = dump.fault.as_ref().map(|fault| fault.address());

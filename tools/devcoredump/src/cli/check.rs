@@ -32,16 +32,21 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
         if arguments.quiet {
             return Ok(bad > 0);
         }
+        let submit = dump.vm_log.as_ref().and_then(|log| log.submit.as_ref());
         writeln!(
             out,
             "{BOLD}document {}{RESET} at line {}: {} sections, {} BOs, {} data blocks, {} log \
-                entries",
+                entries{}",
             dump.index,
             dump.line,
             dump.sections.len(),
             dump.bos.len(),
             dump.blocks.len(),
             dump.vm_log.as_ref().map_or(0, |log| log.entries.len()),
+            submit.map_or(String::new(), |submit| format!(
+                ", submit with fence {} of queue {}",
+                submit.fence, submit.queue
+            )),
         )?;
         for problem in &dump.problems {
             writeln!(out, "  {BAD}{problem}{RESET}")?;

@@ -21,13 +21,15 @@ use clap::{
 use msm_devcoredump::parse::SkipData;
 use msm_devcoredump::verdict::{
     duration,
-    size, //
+    size,
+    waited, //
 };
 use msm_devcoredump::vm_log::{
     flags,
     Applied,
     Entry,
     Op,
+    Submit,
     VmLog, //
 };
 use std::io::Write;
@@ -105,6 +107,8 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
             arguments.address.clone()
         };
         let mut any = false;
+        // Stands where it was sent.
+        let mut submit = log.submit.as_ref().filter(|_| log.header.is_some());
         for entry in &log.entries {
             if !arguments.accepts(log, entry, wanted.as_ref()) {
                 continue;
@@ -115,9 +119,16 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
                 if !any {
                     heading(log, out)?;
                 }
+                let later = |submit: &mut &Submit| entry.asked.is_some_and(|at| at > submit.sent);
+                if let Some(submit) = submit.take_if(later) {
+                    submit_row(log, submit, out)?;
+                }
                 row(log, entry, out)?;
             }
             any = true;
+        }
+        if let Some(submit) = submit.filter(|_| any && !arguments.raw) {
+            submit_row(log, submit, out)?;
         }
         Ok(any)
     })
@@ -134,6 +145,30 @@ fn heading(log: &VmLog, out: &mut dyn Write) -> std::io::Result<()> {
         write!(out, " {:>6} {:>12} {:>12}  BO", "job", "asked", "applied")?;
     }
     writeln!(out, "{RESET}")
+}
+
+/// A time as its distance from the fault.
+fn relative(log: &VmLog, at: u64) -> String {
+    match log.fault_time() {
+        Some(fault) if at <= fault => format!("-{}", duration(fault - at)),
+        Some(fault) => format!("+{}", duration(at - fault)),
+        None => at.to_string(),
+    }
+}
+
+fn submit_row(log: &VmLog, submit: &Submit, out: &mut dyn Write) -> std::io::Result<()> {
+    let fence = format!("fence {}", submit.fence);
+    writeln!(
+        out,
+        "{BOLD}{:<9}{RESET} {:>5}  {fence:<37} {:>10} {:>6} {:>12} {:>12}  {}",
+        "submit",
+        submit.queue,
+        "",
+        "",
+        relative(log, submit.sent),
+        "",
+        waited(submit)
+    )
 }
 
 fn row(log: &VmLog, entry: &Entry, out: &mut dyn Write) -> std::io::Result<()> {
@@ -153,11 +188,7 @@ fn row(log: &VmLog, entry: &Entry, out: &mut dyn Write) -> std::io::Result<()> {
         size(entry.end - entry.start)
     )?;
     if log.header.is_some() {
-        let relative = |at: u64| match log.fault_time() {
-            Some(fault) if at <= fault => format!("-{}", duration(fault - at)),
-            Some(fault) => format!("+{}", duration(at - fault)),
-            None => at.to_string(),
-        };
+        let relative = |at| relative(log, at);
         let job = entry.job.map_or("-".into(), |job| job.to_string());
         let asked = entry.asked.map_or("-".into(), relative);
         let applied = match entry.applied {

@@ -25,6 +25,8 @@ use crate::verdict::{
     log_subject,
     size,
     subject,
+    submitted,
+    waited,
     Finding,
     Sure,
     MORE, //
@@ -33,6 +35,7 @@ use crate::vm_log::{
     flags,
     Applied,
     Entry,
+    Submit,
     VmLog, //
 };
 use maud::{
@@ -230,6 +233,22 @@ fn relative(log: &VmLog, at: u64) -> String {
     }
 }
 
+/// The submit in the table of entries.
+fn submit_row(log: &VmLog, submit: &Submit) -> Markup {
+    html! {
+        tr {
+            td { "submit" }
+            td.n { (relative(log, submit.sent)) }
+            td {}
+            td { "fence " (submit.fence) }
+            td {}
+            td.n { (submit.queue) }
+            td {}
+            td { (waited(submit)) }
+        }
+    }
+}
+
 fn vm_log(dump: &Dump, finding: &Finding) -> Option<Markup> {
     let log = dump.vm_log.as_ref().filter(|log| !log.entries.is_empty())?;
     let address = dump.fault.as_ref().map(|fault| fault.address());
@@ -239,6 +258,19 @@ fn vm_log(dump: &Dump, finding: &Finding) -> Option<Markup> {
         Applied::Yes => String::new(),
         Applied::NotYet => "not yet".into(),
         Applied::At(at) => relative(log, at),
+    };
+    let submit = log.submit.as_ref();
+    // It stands where it was sent.
+    let place = submit.map(|submit| {
+        let later = |&n: &usize| log.entries[n].asked.is_some_and(|at| at > submit.sent);
+        (
+            chosen.iter().position(later).unwrap_or(chosen.len()),
+            submit,
+        )
+    });
+    let row_at = |n: usize| {
+        let here = place.filter(|&(at, _)| at == n);
+        here.map(|(_, submit)| submit_row(log, submit))
     };
     Some(html! {
         @match timeline::picture(log, address) {
@@ -256,6 +288,7 @@ fn vm_log(dump: &Dump, finding: &Finding) -> Option<Markup> {
             }
             None => p.dim { "This kernel's log has no times; the order is that of the ops." }
         }
+        @if let Some(submit) = submit { p { "The " (submitted(log, submit)) "." } }
         details open {
             summary { (chosen.len()) " of " (log.entries.len()) " entries" }
             div.wide { table {
@@ -263,7 +296,8 @@ fn vm_log(dump: &Dump, finding: &Finding) -> Option<Markup> {
                     th { "op" } th.n { "asked" } th.n { "applied" } th { "range" } th.n { "size" }
                     th.n { "queue" } th.n { "job" } th { "BO" }
                 }
-                @for &n in &chosen {
+                @for (at, &n) in chosen.iter().enumerate() {
+                    @if let Some(row) = row_at(at) { (row) }
                     @let entry = &log.entries[n];
                     @let covers = address.is_some_and(|address| entry.covers(address));
                     tr class=[(covers || finding.entry == Some(n)).then_some("here")] {
@@ -287,6 +321,7 @@ fn vm_log(dump: &Dump, finding: &Finding) -> Option<Markup> {
                         }
                     }
                 }
+                @if let Some(row) = row_at(chosen.len()) { (row) }
             } }
         }
     })

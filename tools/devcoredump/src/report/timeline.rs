@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The VM log as a timeline around the fault: a bar for each op from when it was asked for to when
-//! the page tables followed. What is near the fault matters most, so distances from it are
-//! logarithmic.
+//! the page tables followed, and a line for when the submit was sent. What is near the fault
+//! matters most, so distances from it are logarithmic.
 
 use crate::map::picture::{
     text,
@@ -9,7 +9,8 @@ use crate::map::picture::{
 };
 use crate::verdict::{
     duration,
-    range, //
+    range,
+    submitted, //
 };
 use crate::vm_log::{
     Applied,
@@ -125,7 +126,8 @@ pub fn picture(log: &VmLog, address: Option<u64>) -> Option<Document> {
         Some((asked, applied.max(asked)))
     };
     let all = entries.iter().filter_map(times);
-    let scale = Scale::new(fault, all.flat_map(|(from, to)| [from, to]));
+    let sent = log.submit.as_ref().map(|submit| submit.sent);
+    let scale = Scale::new(fault, all.flat_map(|(from, to)| [from, to]).chain(sent));
     let height = TOP + LANE * LANES.len() as f64 + BOTTOM;
     let mut body = Group::new().set("class", "time");
     for (n, name) in LANES.iter().enumerate() {
@@ -158,6 +160,14 @@ pub fn picture(log: &VmLog, address: Option<u64>) -> Option<Document> {
                 .set("height", LANE - 10.0)
                 .add(Title::new(xml(&what))),
         );
+    }
+    if let Some(submit) = &log.submit {
+        let x = scale.at(submit.sent);
+        let title = Title::new(submitted(log, submit));
+        body = body
+            .add(rule(x, height, "submit").add(title))
+            // To the left, clear of the fault's.
+            .add(text(x - 4.0, TOP - 12.0, "submit", "submit").set("text-anchor", "end"));
     }
     let x = scale.at(fault);
     // Without a fault it is when the log was copied.

@@ -19,7 +19,9 @@ pub use text::{
     log_subject,
     range,
     size,
-    subject, //
+    subject,
+    submitted,
+    waited, //
 };
 
 use crate::contents::Contents;

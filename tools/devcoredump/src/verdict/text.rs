@@ -9,6 +9,7 @@ use crate::klog::KernelLog;
 use crate::vm_log::{
     Applied,
     Entry,
+    Submit,
     VmLog, //
 };
 use std::ops::Range;
@@ -99,6 +100,45 @@ pub(super) fn ahead(at: u64, fault: u64) -> String {
     } else {
         format!("{} behind", duration(at - fault))
     }
+}
+
+/// `1 fence`, `2 fences`
+pub(super) fn fences(n: u64) -> String {
+    match n {
+        0 => "no fence".into(),
+        1 => "1 fence".into(),
+        n => format!("{n} fences"),
+    }
+}
+
+/// What the submit waited for, and didn't.
+pub fn waited(submit: &Submit) -> String {
+    let mut out = format!("waited for {}", fences(submit.waits));
+    if submit.ignored > 0 {
+        let s = if submit.ignored == 1 { "" } else { "s" };
+        out += &format!(
+            "; {} in-syncobj{s} ignored, for want of MSM_SUBMIT_SYNCOBJ_IN",
+            submit.ignored
+        );
+    }
+    out
+}
+
+/// The submit that is blamed, in words.
+pub fn submitted(log: &VmLog, submit: &Submit) -> String {
+    let moment = match log.header.as_ref().and_then(|h| h.fault) {
+        Some(_) => "fault",
+        None => "dump",
+    };
+    let sent = log.fault_time().map_or(String::new(), |fault| {
+        format!(" sent {} of the {moment},", ahead(submit.sent, fault))
+    });
+    format!(
+        "submit with fence {} of queue {},{sent} {}",
+        submit.fence,
+        submit.queue,
+        waited(submit)
+    )
 }
 
 /// Who faulted, where and how.

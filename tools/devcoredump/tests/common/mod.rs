@@ -41,6 +41,14 @@ rptr: 1\n    wptr: 2\n    size: 32768\n    data: !!ascii85 |\n     z!!!!\"\nbos:
 size: 16384\n    flags: 0x20000\n    name: below\nregisters:\n  - { offset: 0x0840, value: \
     0x00800001 }\n";
 
+/// [`DUMP`] with the line about the submit that newer kernels print. It was sent after the unmap and
+/// before the last map.
+pub fn with_submit() -> String {
+    let header = "entries=4 lost=0\n";
+    let line = "  # submit queue=3 fence=77 sent=6500 waits=2 ignored=1\n";
+    DUMP.replace(header, &format!("{header}{line}"))
+}
+
 /// The tool, not started yet.
 pub fn tool() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_msm-devcoredump"));

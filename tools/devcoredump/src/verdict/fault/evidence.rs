@@ -98,6 +98,14 @@ impl Case<'_> {
                         format!("VM log: {lost} older entries are lost"),
                     );
                 }
+                if let Some(submit) = &log.submit {
+                    let words = submitted(log, submit);
+                    let other = match log.header.as_ref().and_then(|header| header.fault) {
+                        Some(fault) if submit.sent > fault => "; so it isn't the one that faulted",
+                        _ => "",
+                    };
+                    say(Some(submit.line), format!("VM log: {words}{other}"));
+                }
                 if log.header.is_none() {
                     match (log.older_missing(), log.newest_missing()) {
                         (Missing::Maybe, _) => say(
