@@ -129,10 +129,6 @@ fn bound_too_late_says_what_the_submit_lacks() {
         make.is(Verdict::BoundTooLate, Sure::Certain);
         judge(&make.dump(), &Contents::default())
     };
-    let unsettled = |finding: &Finding| {
-        let mut evidence = finding.evidence.iter();
-        evidence.any(|evidence| evidence.text.contains("drm_sched_job_add_dep"))
-    };
     let names_the_flag = |finding: &Finding| finding.next.contains("MSM_SUBMIT_SYNCOBJ_IN");
     for (applied, end) in [
         (
@@ -164,6 +160,184 @@ fn bound_too_late_says_what_the_submit_lacks() {
     assert_eq!(finding.whose, Whose::Kernel);
     assert!(!names_the_flag(&finding), "{finding:?}");
     assert!(!unsettled(&finding), "{finding:?}");
+}
+
+/// The line of a submit that was sent, had so many fences to wait for, and so many in-syncobjs that
+/// the kernel didn't read.
+fn submit(sent: u64, waits: u64, ignored: u64) -> String {
+    format!("  # submit queue=3 fence=77 sent={sent} waits={waits} ignored={ignored}\n")
+}
+
+/// `trace-cmd` would tell more than the dump does.
+fn unsettled(finding: &Finding) -> bool {
+    let mut evidence = finding.evidence.iter();
+    evidence.any(|evidence| evidence.text.contains("drm_sched_job_add_dep"))
+}
+
+/// The line about the submit settles what the log's times leave open: all is in the sentence.
+#[test]
+fn bound_too_late_says_what_the_submit_did() {
+    let judged = |op: &str, applied: &str, submit: &str| {
+        let log = ours(&format!(
+            "{submit}  - {op}:3: 0x0000000100000000-0x0000000100004000 asked=3000 \
+                applied={applied} job=1\n"
+        ));
+        let log = Some(log.as_str());
+        let make = Make {
+            log,
+            ..Make::default()
+        };
+        make.is(Verdict::BoundTooLate, Sure::Certain);
+        judge(&make.dump(), &Contents::default())
+    };
+    // When sent (the fault is at 5000), with what; how the sentence ends, what to do, and the
+    // evidence.
+    let cases = [
+        (
+            submit(2999, 0, 0),
+            ": the submit was sent before the bind.",
+            "Bind first",
+            "sent 2.0 µs ahead of the fault, waited for no fence",
+        ),
+        // It can't have waited, whatever it had.
+        (
+            submit(2000, 1, 2),
+            ": the submit was sent before the bind.",
+            "Bind first",
+            "waited for 1 fence; 2 in-syncobjs ignored, for want of MSM_SUBMIT_SYNCOBJ_IN",
+        ),
+        (
+            submit(4000, 0, 1),
+            ": this submit was sent 1.0 µs after the bind and didn't wait for it; its SUBMIT \
+                ignored its in-syncobjs (1 of them: flags without MSM_SUBMIT_SYNCOBJ_IN).",
+            "Set MSM_SUBMIT_SYNCOBJ_IN",
+            "sent 1.0 µs ahead of the fault, waited for no fence; 1 in-syncobj ignored",
+        ),
+        (
+            submit(4000, 3, 2),
+            ": this submit was sent 1.0 µs after the bind and didn't wait for it; its SUBMIT \
+                ignored its in-syncobjs (2 of them: flags without MSM_SUBMIT_SYNCOBJ_IN).",
+            "Set MSM_SUBMIT_SYNCOBJ_IN",
+            "waited for 3 fences; 2 in-syncobjs ignored",
+        ),
+        (
+            submit(4000, 0, 0),
+            ": this submit was sent 1.0 µs after the bind and waited for nothing.",
+            "give it the bind's out-syncobj",
+            "waited for no fence",
+        ),
+        (
+            submit(4000, 1, 0),
+            ": this submit was sent 1.0 µs after the bind and waited for 1 fence, which isn't \
+                this bind's.",
+            "give it the bind's out-syncobj",
+            "waited for 1 fence",
+        ),
+        (
+            submit(5000, 4, 0),
+            ": this submit was sent 2.0 µs after the bind and waited for 4 fences, none of them \
+                this bind's.",
+            "give it the bind's out-syncobj",
+            "sent 0 ns ahead of the fault, waited for 4 fences",
+        ),
+    ];
+    for (line, end, next, evidence) in &cases {
+        for applied in ["-", "6000"] {
+            let finding = judged("map", applied, line);
+            assert!(finding.happened.ends_with(end), "{line}{finding:#?}");
+            assert_eq!(finding.whose, Whose::Application, "{line}");
+            assert!(finding.next.contains(next), "{line}{finding:#?}");
+            assert!(!unsettled(&finding), "{line}{finding:#?}");
+            let mut all = finding.evidence.iter();
+            let said = all.find(|said| said.text.contains("submit with fence 77 of queue 3"));
+            let said = said.unwrap();
+            assert!(said.text.contains(evidence), "{said:?}");
+            assert!(said.line.is_some());
+        }
+        // What the kernel does for a SUBMIT isn't the application's to wait for.
+        let finding = judged("restore", "-", line);
+        assert_eq!(finding.whose, Whose::Kernel);
+        assert!(!finding.happened.contains("submit"), "{finding:#?}");
+    }
+    // Without the line, and with that of a submit that isn't the one that faulted.
+    for line in ["", "  # submitted queue=3\n", submit(5001, 0, 1).as_str()] {
+        let finding = judged("map", "-", line);
+        let end = ": the submit didn't wait for it.";
+        assert!(finding.happened.ends_with(end), "{line}{finding:#?}");
+        assert!(unsettled(&finding), "{line}{finding:#?}");
+        let mut evidence = finding.evidence.iter();
+        let other = evidence.any(|e| e.text.ends_with("so it isn't the one that faulted"));
+        assert_eq!(other, line.contains("5001"), "{finding:#?}");
+    }
+}
+
+/// A bind that was there when the kernel noticed: what the submit did makes it no surer.
+#[test]
+fn just_too_late_says_what_the_submit_did() {
+    const ASKED: u64 = 4_998_000_000;
+    const APPLIED: u64 = 4_999_000_000;
+    let judged = |submit: &str, verdict| {
+        let log = format!(
+            "  # format=1 now=9000000000 fault=5000000000 entries=1 lost=0\n{submit}  \
+             - map:3: 0x0000000100000000-0x0000000100004000 asked={ASKED} applied={APPLIED}\n"
+        );
+        let make = Make {
+            log: Some(&log),
+            ptes: [HOLE[0], HOLE[1], HOLE[2], PAGE],
+            ..Make::default()
+        };
+        make.is(verdict, Sure::Likely);
+        judge(&make.dump(), &Contents::default())
+    };
+    let after = "this submit was sent 500.0 µs after the bind and";
+    for (sent, waits, ignored, end, or) in [
+        (
+            ASKED - 1,
+            2,
+            0,
+            "the submit was sent before the bind.".to_string(),
+            "if the access came after it",
+        ),
+        (
+            ASKED + 500_000,
+            0,
+            1,
+            format!(
+                "{after} didn't wait for it; its SUBMIT ignored its in-syncobjs (1 of them: flags \
+                    without MSM_SUBMIT_SYNCOBJ_IN)."
+            ),
+            "if the access came after it",
+        ),
+        (
+            ASKED + 500_000,
+            0,
+            0,
+            format!("{after} waited for nothing."),
+            "if the access came after it",
+        ),
+        (
+            ASKED + 500_000,
+            2,
+            0,
+            format!("{after} waited for 2 fences, none of them this bind's, it seems."),
+            "if the submit did wait",
+        ),
+    ] {
+        let line = submit(sent, waits, ignored);
+        let finding = judged(&line, Verdict::BoundTooLate);
+        let happened = &finding.happened;
+        assert!(happened.ends_with(&format!(": {end}")), "{happened}");
+        assert!(finding.otherwise[0].contains(or), "{finding:#?}");
+        assert!(!unsettled(&finding), "{finding:#?}");
+    }
+    let finding = judged("", Verdict::BoundTooLate);
+    assert!(unsettled(&finding), "{finding:#?}");
+    assert!(finding.otherwise[0].contains("if the submit did wait"));
+    // When it was sent the tables had the mapping: it can't be too late for this submit.
+    let finding = judged(&submit(APPLIED, 0, 1), Verdict::StaleTranslation);
+    let end = "had mapped it for 1.0 ms, since before the submit was sent.";
+    assert!(finding.happened.ends_with(end), "{finding:#?}");
+    assert!(finding.otherwise[0].starts_with("bound too late, if an earlier submit"));
 }
 
 #[test]
@@ -308,7 +482,8 @@ proptest! {
         cut in 0usize..2048,
         changes in proptest::collection::vec((0usize..2048, any::<u8>()), 0..16),
     ) {
-        let log = ours("  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2 \
+        let log = ours("  # submit queue=3 fence=7 sent=2 waits=1 ignored=0\n  \
+                        - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2 \
             name=\"x\"\n  \
                         - unmap:3: 0x0000000100001000-0x0000000100003000 asked=3 applied=4\n");
         let mut bytes = Make { log: Some(&log), ..Make::default() }.text().into_bytes();

@@ -35,11 +35,24 @@ impl Case<'_> {
                 }
                 let mut finding = stale(Sure::Likely).entry(index);
                 if let (Applied::At(at), Some(fault)) = (entry.applied, log.fault_time()) {
+                    let ago = fault.saturating_sub(at);
+                    let sent_after = self.sent_after(at);
                     finding.happened = format!(
-                        "{} faulted although the tables had mapped it for {}.",
+                        "{} faulted although the tables had mapped it for {}{}.",
                         self.access(),
-                        duration(fault.saturating_sub(at))
+                        duration(ago),
+                        if sent_after {
+                            ", since before the submit was sent"
+                        } else {
+                            ""
+                        }
                     );
+                    if sent_after && ago < late::LATENCY {
+                        finding = finding.or(
+                            "bound too late, if an earlier submit of this context made the \
+                                access, and ended before the kernel noticed",
+                        );
+                    }
                 }
                 finding
             }
