@@ -2,6 +2,9 @@
 //! Real dumps (tests/golden) that end too early, as those do that a collector saved on a full disk
 //! or a person pasted. What is missing may make a verdict less sure, but not another one.
 
+mod common;
+
+use common::golden_dumps;
 use msm_devcoredump::contents::Contents;
 use msm_devcoredump::parse::Parser;
 use msm_devcoredump::verdict::{
@@ -9,25 +12,12 @@ use msm_devcoredump::verdict::{
     Finding,
     Verdict, //
 };
-use std::fs;
-use std::path::Path;
 
 /// Name and text of each golden dump.
 fn originals() -> Vec<(String, String)> {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut all = Vec::new();
-    for module in ["rust", "stock"] {
-        for entry in fs::read_dir(golden.join(module)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "zst") {
-                let bytes = zstd::decode_all(fs::File::open(&path).unwrap()).unwrap();
-                let name = format!("{module}/{}", path.file_stem().unwrap().to_string_lossy());
-                all.push((name, String::from_utf8(bytes).unwrap()));
-            }
-        }
-    }
-    assert!(!all.is_empty());
-    all
+    let all = golden_dumps().into_iter();
+    all.map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap()))
+        .collect()
 }
 
 fn finding(text: &str) -> Finding {

@@ -8,7 +8,10 @@
 
 mod common;
 
-use common::tool;
+use common::{
+    golden_files,
+    tool, //
+};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{
@@ -25,16 +28,6 @@ fn top() -> PathBuf {
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
-fn dumps(module: &str) -> Vec<PathBuf> {
-    let mut dumps: Vec<_> = fs::read_dir(golden().join(module))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "zst"))
-        .collect();
-    dumps.sort();
-    dumps
 }
 
 /// What the tool writes, when its status is `status`.
@@ -69,7 +62,7 @@ fn verdict(dump: &Path) -> String {
 #[test]
 fn explain_says_what_it_said() {
     for module in ["rust", "stock"] {
-        for dump in dumps(module) {
+        for dump in golden_files(module) {
             let said = said(&["explain"], &dump, 0);
             // Where the tests are isn't of interest.
             let here = format!("{}/", golden().display());
@@ -81,7 +74,7 @@ fn explain_says_what_it_said() {
 #[test]
 fn real_dumps_are_well_formed() {
     for module in ["rust", "stock"] {
-        for dump in dumps(module) {
+        for dump in golden_files(module) {
             said(&["check"], &dump, 0);
         }
     }
@@ -113,7 +106,10 @@ fn every_verdict_that_a_program_can_provoke_is_there() {
         })
         .collect();
     for module in ["rust", "stock"] {
-        let seen: BTreeSet<String> = dumps(module).iter().map(|dump| verdict(dump)).collect();
+        let seen: BTreeSet<String> = golden_files(module)
+            .iter()
+            .map(|dump| verdict(dump))
+            .collect();
         let missing: Vec<_> = all
             .difference(&seen)
             .filter(|verdict| !by_hand.contains(verdict.as_str()))

@@ -2,6 +2,9 @@
 //! Real dumps (tests/golden), cut and changed at random: nothing panics, and what a cut leaves is
 //! judged as before.
 
+mod common;
+
+use common::golden_dumps;
 use msm_devcoredump::contents::Contents;
 use msm_devcoredump::dump::Dump;
 use msm_devcoredump::map::Map;
@@ -19,29 +22,17 @@ use proptest::sample::{
     select,
     Index, //
 };
-use std::fs;
 use std::io::{
     self,
     Read, //
 };
-use std::path::Path;
 use std::sync::OnceLock;
 
 fn originals() -> &'static [Vec<u8>] {
     static ORIGINALS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     ORIGINALS.get_or_init(|| {
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-        let mut all = Vec::new();
-        for module in ["rust", "stock"] {
-            for entry in fs::read_dir(golden.join(module)).unwrap() {
-                let path = entry.unwrap().path();
-                if path.extension().is_some_and(|extension| extension == "zst") {
-                    all.push(zstd::decode_all(fs::File::open(path).unwrap()).unwrap());
-                }
-            }
-        }
-        assert!(!all.is_empty());
-        all
+        let all = golden_dumps().into_iter();
+        all.map(|(_, bytes)| bytes).collect()
     })
 }
 

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{
+    golden_files,
     run,
     stdout,
     tool,
@@ -13,10 +14,7 @@ use common::{
 };
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{
-    Path,
-    PathBuf, //
-};
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// What a page is made of.
@@ -78,15 +76,10 @@ fn is_harmless(page: &str) {
 }
 
 fn golden() -> Vec<PathBuf> {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut dumps: Vec<PathBuf> = ["rust", "stock"]
-        .iter()
-        .flat_map(|module| fs::read_dir(top.join(module)).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "zst"))
-        .collect();
-    dumps.sort();
-    dumps
+    ["rust", "stock"]
+        .into_iter()
+        .flat_map(golden_files)
+        .collect()
 }
 
 #[test]

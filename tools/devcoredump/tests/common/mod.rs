@@ -6,7 +6,12 @@
 
 pub mod make;
 
+use std::fs;
 use std::io::Write;
+use std::path::{
+    Path,
+    PathBuf, //
+};
 use std::process::{
     Command,
     Output,
@@ -47,6 +52,38 @@ pub fn with_submit() -> String {
     let header = "entries=4 lost=0\n";
     let line = "  # submit queue=3 fence=77 sent=6500 waits=2 ignored=1\n";
     DUMP.replace(header, &format!("{header}{line}"))
+}
+
+/// The golden dumps of the runs with `module`, `rust` or `stock`.
+pub fn golden_files(module: &str) -> Vec<PathBuf> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut dumps: Vec<_> = fs::read_dir(golden.join(module))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "zst"))
+        .collect();
+    assert!(!dumps.is_empty());
+    dumps.sort();
+    dumps
+}
+
+/// All golden dumps: name, as `rust/hang`, and content.
+pub fn golden_dumps() -> Vec<(String, Vec<u8>)> {
+    let read = |module: &str, path: PathBuf| {
+        let name = format!("{module}/{}", path.file_stem().unwrap().to_string_lossy());
+        (
+            name,
+            zstd::decode_all(fs::File::open(path).unwrap()).unwrap(),
+        )
+    };
+    ["rust", "stock"]
+        .into_iter()
+        .flat_map(|module| {
+            golden_files(module)
+                .into_iter()
+                .map(move |path| read(module, path))
+        })
+        .collect()
 }
 
 /// The tool, not started yet.
