@@ -44,9 +44,18 @@ impl Decoder {
     ///
     /// After an error the decoder must not be used again.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        for &byte in input {
+        let mut rest = input;
+        while let Some((&byte, after)) = rest.split_first() {
+            if self.have == 0 {
+                if let Some((word, after)) = whole_word(rest) {
+                    out.extend_from_slice(&word.to_le_bytes());
+                    self.at += (rest.len() - after.len()) as u64;
+                    rest = after;
+                    continue;
+                }
+            }
+            rest = after;
             match byte {
-                b'z' if self.have == 0 => out.extend_from_slice(&[0; 4]),
                 b'!'..=b'u' => {
                     self.value = self.value * 85 + u64::from(byte - b'!');
                     self.have += 1;
@@ -71,6 +80,21 @@ impl Decoder {
             0 => Ok(()),
             have => Err(Error::Partial { have }),
         }
+    }
+}
+
+/// The word that `text` begins with, and what follows it; `None` where it is not all there or not
+/// well-formed.
+fn whole_word(text: &[u8]) -> Option<(u32, &[u8])> {
+    match text {
+        [b'z', after @ ..] => Some((0, after)),
+        [a, b, c, d, e, after @ ..] => {
+            let digits = [a, b, c, d, e].map(|byte| byte.wrapping_sub(b'!'));
+            let value = digits.iter().fold(0, |value, &n| value * 85 + u64::from(n));
+            let good = digits.iter().all(|&n| n < 85);
+            Some((u32::try_from(value).ok().filter(|_| good)?, after))
+        }
+        _ => None,
     }
 }
 

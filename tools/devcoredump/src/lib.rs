@@ -25,6 +25,7 @@
 #![warn(missing_docs)]
 
 pub mod ascii85;
+mod clean;
 pub mod contents;
 pub mod cp;
 pub mod dump;

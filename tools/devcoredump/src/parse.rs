@@ -8,6 +8,10 @@
 //! sections of unknown name are counted and passed over.
 
 use crate::ascii85;
+use crate::clean::{
+    clean,
+    utf8, //
+};
 use crate::dump::*;
 use crate::scan::{
     LineInfo,
@@ -155,7 +159,7 @@ impl<R: Read> Parser<R> {
             if !info.terminated {
                 document.dump.cut = Some(Cut::InLine);
             }
-            let text = String::from_utf8_lossy(&self.line);
+            let text = utf8(&self.line);
             if document.line(&info, &text) {
                 document.data(&mut self.scanner, sink)?;
             }
@@ -175,7 +179,7 @@ struct Document {
     dump: Dump,
     inside: In,
     /// What the current data block would be called.
-    label: Vec<String>,
+    label: Vec<Box<str>>,
     blocks: u64,
     /// The ring or BO that was begun last was kept.
     item_kept: bool,
@@ -198,16 +202,6 @@ const MAX_NAME: usize = 64;
 /// How much is kept of a command line.
 const MAX_CMDLINE: usize = 4096;
 
-/// Text of the dump made fit for a terminal and for JSON, `max` characters of it at most.
-fn clean(text: &str, max: usize) -> Box<str> {
-    text.trim_end()
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .take(max)
-        .collect::<String>()
-        .into()
-}
-
 /// Names of state blocks that some kernels misspell, put right.
 fn spelled(name: &str) -> &str {
     match name {
@@ -227,8 +221,8 @@ fn hex_number(text: &str) -> Option<u64> {
 
 /// Splits `key: value`, also `key=value` as the fault section has it.
 fn key_value(text: &str) -> Option<(&str, &str)> {
-    let at = text.find([':', '='])?;
-    Some((text[..at].trim(), text[at + 1..].trim()))
+    let at = text.bytes().position(|byte| b":=".contains(&byte))?;
+    Some((text[..at].trim_ascii(), text[at + 1..].trim_ascii()))
 }
 
 impl Document {
@@ -256,7 +250,7 @@ impl Document {
         self.close_section(line);
         self.inside = In::Nothing;
         let Some((key, value)) = text.split_once(':') else {
-            match text.trim_end() {
+            match text.trim_ascii_end() {
                 "dpu devcoredump" => self.dump.kind = Kind::Display,
                 "" => {}
                 // Rows and headings of a display snapshot.
@@ -268,7 +262,7 @@ impl Document {
         if self.dump.kind == Kind::Display && key != "time" {
             return;
         }
-        let value = value.trim();
+        let value = value.trim_ascii();
         let dump = &mut self.dump;
         let bad = |dump: &mut Dump| dump.problem(line, key, "isn't of the expected form");
         match key {
@@ -321,7 +315,7 @@ impl Document {
                 self.label.clear();
                 self.item_kept = false;
                 let section = Section {
-                    name: clean(key, MAX_NAME),
+                    name: clean(key.trim_ascii_end(), MAX_NAME),
                     line,
                     lines: 0,
                 };
@@ -333,15 +327,16 @@ impl Document {
     }
 
     fn section_line(&mut self, line: u64, text: &str) -> bool {
-        let body = text.trim();
+        let text = text.trim_ascii_end();
+        let body = text.trim_ascii_start();
         if body.is_empty() {
             return false;
         }
+        let indent = text.len() - body.len();
         let (item, body) = match body.strip_prefix("- ") {
-            Some(body) => (true, body.trim_start()),
+            Some(body) => (true, body.trim_ascii_start()),
             None => (false, body),
         };
-        let indent = text.len() - text.trim_start().len();
         if let Some((key, value)) = key_value(body) {
             if key == "data" && value.starts_with("!!ascii85") {
                 return true;
@@ -350,7 +345,7 @@ impl Document {
             if item && !value.is_empty() && !body.starts_with('{') {
                 self.label.truncate(indent.saturating_sub(2) / 2);
                 if self.label.len() < 8 {
-                    self.label.push(spelled(value).chars().take(64).collect());
+                    self.label.push(clean(spelled(value), MAX_NAME));
                 }
             }
         }
@@ -379,11 +374,14 @@ impl Document {
 
     fn vm_log_line(&mut self, line: u64, text: &str) {
         let log = self.dump.vm_log.get_or_insert_with(VmLog::default);
-        let read = if text.trim_start().starts_with('#') {
+        let read = if text.trim_ascii_start().starts_with('#') {
             log.comment(line, text)
         } else {
             Entry::parse(line, text).map(|mut entry| {
-                entry.name = entry.name.as_deref().map(|name| clean(name, MAX_NAME));
+                entry.name = entry
+                    .name
+                    .as_deref()
+                    .map(|name| clean(name.trim_ascii_end(), MAX_NAME));
                 let max = vm_log::MAX_ENTRIES;
                 Dump::keep(&mut log.entries, max, &mut log.ignored, entry);
             })
@@ -716,13 +714,13 @@ fn parse_revision(value: &str) -> Option<Revision> {
     let chip = chip.strip_suffix(')')?;
     let chip = if chip.contains('.') {
         let mut parts = chip.split('.');
-        let mut next = || parts.next()?.trim().parse().ok();
+        let mut next = || parts.next()?.trim_ascii().parse().ok();
         [next()?, next()?, next()?, next()?]
     } else {
         u32::try_from(hex_number(chip)?).ok()?.to_be_bytes()
     };
     Some(Revision {
-        number: name.trim().parse().ok()?,
+        number: name.trim_ascii().parse().ok()?,
         chip,
     })
 }
@@ -732,8 +730,8 @@ fn parse_register(body: &str) -> Option<Register> {
     let (offset, value) = inner.split_once(',')?;
     let get = |field: &str, key: &str| {
         let (name, value) = field.split_once(':')?;
-        (name.trim() == key).then_some(())?;
-        u32::try_from(hex_number(value.trim())?).ok()
+        (name.trim_ascii() == key).then_some(())?;
+        u32::try_from(hex_number(value.trim_ascii())?).ok()
     };
     Some(Register {
         offset: get(offset, "offset")?,

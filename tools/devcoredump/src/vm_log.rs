@@ -180,7 +180,7 @@ impl Entry {
     /// Reads one line of the section.
     pub fn parse(line: u64, text: &str) -> Result<Entry, FieldError> {
         let body = text
-            .trim_start()
+            .trim_ascii_start()
             .strip_prefix("- ")
             .ok_or(FieldError::new("entry", "doesn't start with \"- \""))?;
         let (word, rest) = body
@@ -193,10 +193,10 @@ impl Entry {
             .split_once(':')
             .ok_or(FieldError::new("queue", "no colon after it"))?;
         let queue = queue
-            .trim()
+            .trim_ascii()
             .parse()
             .map_err(|_| FieldError::new("queue", "isn't a number"))?;
-        let rest = rest.trim_start();
+        let rest = rest.trim_ascii_start();
         let (range, extra) = rest.split_once(' ').unwrap_or((rest, ""));
         let (start, end) = range
             .split_once('-')
@@ -229,7 +229,7 @@ impl Entry {
 
     fn fields(&mut self, mut rest: &str) -> Result<(), FieldError> {
         loop {
-            rest = rest.trim_start();
+            rest = rest.trim_ascii_start();
             if rest.is_empty() {
                 return Ok(());
             }
@@ -327,7 +327,7 @@ pub struct Header {
 impl Header {
     /// Reads the header; `None` when the line is another comment.
     pub fn parse(text: &str) -> Result<Option<Header>, FieldError> {
-        let Some(body) = text.trim().strip_prefix('#') else {
+        let Some(body) = text.trim_ascii().strip_prefix('#') else {
             return Ok(None);
         };
         let mut header = Header::default();
@@ -378,7 +378,7 @@ impl Submit {
 
     /// Reads the line; `None` when it is another comment.
     pub fn parse(line: u64, text: &str) -> Result<Option<Submit>, FieldError> {
-        let body = text.trim().strip_prefix('#').unwrap_or_default();
+        let body = text.trim_ascii().strip_prefix('#').unwrap_or_default();
         let mut fields = body.split_ascii_whitespace();
         if fields.next() != Some("submit") {
             return Ok(None);

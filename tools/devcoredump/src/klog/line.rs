@@ -3,6 +3,7 @@
 //! prefix, the time), and the messages that matter here. The formats are those of
 //! drivers/gpu/drm/msm and drivers/iommu/arm since 4.x.
 
+use crate::clean::clean;
 use crate::dump::{
     Direction,
     Fault,
@@ -34,7 +35,7 @@ impl fmt::Display for Stamp {
 /// `[   12.345678]`, `[   12.345678][  T87]`, `<3>[12.34]`.
 fn boot(prefix: &str) -> Option<u64> {
     prefix.match_indices('[').find_map(|(at, _)| {
-        let rest = prefix[at + 1..].trim_start();
+        let rest = prefix[at + 1..].trim_ascii_start();
         let (sec, rest) = rest.split_once('.')?;
         // `[  +0.000012]` is the time since the line before.
         if sec.starts_with('+') {
@@ -98,24 +99,13 @@ pub fn stamp(prefix: &str) -> Option<Stamp> {
     boot(prefix)
         .or_else(|| kmsg(prefix))
         .map(Stamp::Boot)
-        .or_else(|| {
-            calendar(prefix)
-                .map(|text| Stamp::Calendar(text.chars().map(plain).collect::<String>().into()))
-        })
-}
-
-/// A character that doesn't steer a terminal.
-pub fn plain(c: char) -> char {
-    match c.is_control() {
-        true => '\u{fffd}',
-        false => c,
-    }
+        .or_else(|| calendar(prefix).map(|text| Stamp::Calendar(clean(text, text.len()))))
 }
 
 /// Without a mail's or a page's quoting.
 pub fn unquoted(mut text: &str) -> &str {
     loop {
-        text = text.trim_start();
+        text = text.trim_ascii_start();
         match text.strip_prefix(['>', '|']) {
             Some(rest) => text = rest,
             None => return text,
@@ -210,7 +200,8 @@ pub struct State {
 }
 
 fn after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    text.split_once(key).map(|(_, rest)| rest.trim_start())
+    text.split_once(key)
+        .map(|(_, rest)| rest.trim_ascii_start())
 }
 
 fn hex_of(text: &str) -> Option<u64> {
@@ -228,83 +219,104 @@ fn decimal(text: &str) -> Option<u64> {
     text[..end].parse().ok()
 }
 
-/// The text of `*** gpu fault:`, and how much of it is well-formed: a wrapped one is put together
-/// in the way that is more so.
-pub fn fault(text: &str) -> Option<(Fault, u32)> {
-    let iova = after(text, "iova=")?;
-    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count() as u32;
-    let mut score = digits(iova);
-    let iova = hex_of(iova)?;
-    let ttbr0 = after(text, "ttbr0=").and_then(|text| {
-        score += digits(text);
-        hex_of(text)
-    });
-    let word = |key| {
-        after(text, key)
-            .map(|rest| rest.split([' ', ',', '(']).next().unwrap_or(rest))
-            .unwrap_or("")
-    };
-    let flags = after(text, "flags=").and_then(decimal);
-    let direction = match (word("dir="), flags) {
+/// What stands behind the first `key=` of each of these keys.
+fn fields<'a, const N: usize>(text: &'a str, keys: [&str; N]) -> [Option<&'a str>; N] {
+    let mut fields = [None; N];
+    for at in memchr::memchr_iter(b'=', text.as_bytes()) {
+        let key = keys.iter().position(|key| text[..at].ends_with(key));
+        if let Some(key) = key {
+            fields[key].get_or_insert(text[at + 1..].trim_ascii_start());
+        }
+    }
+    fields
+}
+
+/// The word that a field begins with.
+fn word(field: Option<&str>) -> &str {
+    let text = field.unwrap_or("");
+    let end = text.bytes().position(|byte| b" ,(".contains(&byte));
+    &text[..end.unwrap_or(text.len())]
+}
+
+/// The text of `*** gpu fault:`.
+pub fn fault(text: &str) -> Option<Fault> {
+    let keys = ["iova", "ttbr0", "flags", "dir", "type", "source"];
+    let [iova, ttbr0, flags, direction, kind, source] = fields(text, keys);
+    let direction = match (word(direction), flags.and_then(decimal)) {
         ("READ", _) => Some(Direction::Read),
         ("WRITE", _) => Some(Direction::Write),
         (_, Some(flags)) if flags & 1 != 0 => Some(Direction::Write),
         (_, Some(_)) => Some(Direction::Read),
         _ => None,
     };
-    let kind = match word("type=") {
+    let kind = match word(kind) {
         "TRANSLATION" => FaultType::Translation,
         "PERMISSION" => FaultType::Permission,
         "EXTERNAL" => FaultType::External,
         _ => FaultType::Unknown,
     };
-    let source = after(text, "source=").map(|rest| {
-        let rest = rest.split('(').next().unwrap_or(rest).trim_end();
-        rest.chars()
-            .map(plain)
-            .take(32)
-            .collect::<String>()
-            .into_boxed_str()
+    let source = source.map(|rest| {
+        let rest = rest.split('(').next().unwrap_or(rest);
+        clean(rest.trim_end(), 32)
     });
-    score += 8 * u32::from(direction.is_some()) + 8 * u32::from(kind != FaultType::Unknown);
-    score += 8 * u32::from(source.as_deref().is_some_and(|s| !s.is_empty()));
-    score += 8 * u32::from(is_whole(text));
-    let source = source.filter(|source| !source.is_empty());
-    let fault = Fault {
-        ttbr0,
-        iova,
+    Some(Fault {
+        ttbr0: ttbr0.and_then(hex_of),
+        iova: hex_of(iova?)?,
         direction,
         kind,
-        source,
-    };
-    Some((fault, score))
+        source: source.filter(|source| !source.is_empty()),
+    })
 }
 
-/// It ends as all formats do, in four registers: `(1,2,3,4)`.
-fn is_whole(text: &str) -> bool {
-    text.rsplit_once('(')
-        .is_some_and(|(_, rest)| rest.contains(')') && rest.matches(',').count() == 3)
+/// How much of `*** gpu fault:` is well-formed: a wrapped one is put together in the way that is
+/// more so.
+pub fn completeness(text: &str) -> u32 {
+    let Some(fault) = fault(text) else {
+        return 0;
+    };
+    let numbers = fields(text, ["iova", "ttbr0"]).into_iter().flatten();
+    let digits = numbers.map(|text| text.bytes().take_while(u8::is_ascii_hexdigit).count());
+    let parts = [
+        fault.direction.is_some(),
+        fault.kind != FaultType::Unknown,
+        fault.source.is_some(),
+        registers(text).is_some(),
+    ];
+    let parts = parts.iter().filter(|&&part| part).count();
+    (digits.sum::<usize>() + 8 * parts) as u32
 }
 
-/// Its four registers read what those of a GPU without power read.
-pub fn is_off(text: &str) -> bool {
-    let Some((_, rest)) = text.rsplit_once('(') else {
-        return false;
+/// The GPU's scratch registers, four numbers that all formats end in: `(1,2,3,4)`.
+fn registers(text: &str) -> Option<[&str; 4]> {
+    let (_, registers) = text.rsplit_once('(')?;
+    let mut registers = registers.split_once(')')?.0.split(',');
+    let mut next = || registers.next();
+    let four = [next()?, next()?, next()?, next()?];
+    next().is_none().then_some(four)
+}
+
+/// They read what those of a GPU without power read.
+fn are_off(registers: [&str; 4]) -> bool {
+    let all = |nobody: u32| {
+        let mut registers = registers.iter();
+        registers.all(|register| register.trim_ascii().parse() == Ok(nobody))
     };
-    let registers = rest
-        .split_once(')')
-        .map_or(rest, |(registers, _)| registers);
-    let off = |nobody: u32| {
-        registers
-            .split(',')
-            .all(|register| register.trim().parse() == Ok(nobody))
-    };
-    is_whole(text) && (off(0xdeaf_bead) || off(0xffff_ffff))
+    all(0xdeaf_bead) || all(0xffff_ffff)
+}
+
+/// A page fault's message that is all there is of it.
+pub fn ended(text: &str) -> Option<Message<'_>> {
+    Some(Message::Fault {
+        fault: fault(text)?,
+        whole: true,
+        off: registers(text).is_some_and(are_off),
+    })
 }
 
 fn smmu(text: &str) -> Option<Fault> {
-    let (fsr, iova) = (hex(text, "fsr=")?, hex(text, "iova=")?);
-    let fsynr = hex(text, "fsynr=").or_else(|| hex(text, "fsynr0="));
+    let [fsr, iova, fsynr, fsynr0] = fields(text, ["fsr", "iova", "fsynr", "fsynr0"]);
+    let (fsr, iova) = (hex_of(fsr?)?, hex_of(iova?)?);
+    let fsynr = fsynr.and_then(hex_of).or(fsynr0.and_then(hex_of));
     let kind = match fsr {
         fsr if fsr & 2 != 0 => FaultType::Translation,
         fsr if fsr & 8 != 0 => FaultType::Permission,
@@ -443,16 +455,17 @@ const WORDS: [(&str, Reader); 19] = [
             return Some(Message::Hang(state(text)));
         }
         text.starts_with("gpu fault:").then_some(())?;
-        Some(match fault(text) {
-            Some((fault, _)) => Message::Fault {
-                fault,
-                whole: is_whole(text),
-                off: is_off(text),
-            },
-            None => Message::Begun,
+        let Some(fault) = fault(text) else {
+            return Some(Message::Begun);
+        };
+        let registers = registers(text);
+        Some(Message::Fault {
+            fault,
+            whole: registers.is_some(),
+            off: registers.is_some_and(are_off),
         })
     }),
-    ("*** fault:", |_, text| Some(Message::Plain(fault(text)?.0))),
+    ("*** fault:", |_, text| Some(Message::Plain(fault(text)?))),
     ("context fault", |prefix, text| {
         let prefix = prefix.trim_end().trim_end_matches("Unhandled");
         Some(Message::Smmu(device(prefix), smmu(text)?))

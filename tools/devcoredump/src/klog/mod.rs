@@ -10,6 +10,10 @@ pub use line::{
     State, //
 };
 
+use crate::clean::{
+    clean,
+    utf8, //
+};
 use crate::dump::{
     Direction,
     Fault,
@@ -72,16 +76,11 @@ pub struct Counts {
 
 impl Counts {
     fn add(&mut self, name: &str) {
-        let name: &str = &name.chars().map(line::plain).collect::<String>();
-        const LONGEST: usize = 64;
-        let name = match name.char_indices().nth(LONGEST) {
-            Some((end, _)) => &name[..end],
-            None => name,
-        };
-        if let Some((_, count)) = self.names.iter_mut().find(|(known, _)| &**known == name) {
+        let name = clean(name, 64);
+        if let Some((_, count)) = self.names.iter_mut().find(|(known, _)| *known == name) {
             *count += 1;
         } else if self.names.len() < MAX_KINDS {
-            self.names.push((name.into(), 1));
+            self.names.push((name, 1));
         } else {
             self.others += 1;
         }
@@ -296,11 +295,11 @@ impl KernelLog {
             };
             let stamp = line::stamp(line::unquoted(prefix));
             if let Message::Fault { whole: false, .. } | Message::Begun = message {
-                let text = String::from_utf8_lossy(&line[prefix.len()..]);
+                let text = utf8(&line[prefix.len()..]);
                 wrapped = Some(Wrapped {
                     line: info.number,
                     stamp,
-                    text: text.trim_end().chars().map(line::plain).take(512).collect(),
+                    text: clean(text.trim_end(), 512).into(),
                     parts: 1,
                 });
                 continue;
@@ -325,14 +324,8 @@ impl KernelLog {
     }
 
     fn end(&mut self, begun: Wrapped) {
-        if let Some((fault, _)) = line::fault(&begun.text) {
-            let off = line::is_off(&begun.text);
-            let whole = true;
-            self.add(
-                begun.line,
-                begun.stamp,
-                Message::Fault { fault, whole, off },
-            );
+        if let Some(message) = line::ended(&begun.text) {
+            self.add(begun.line, begun.stamp, message);
         }
     }
 
@@ -358,12 +351,7 @@ impl KernelLog {
             }
             Message::Smmu(device, fault) => {
                 self.note(Kind::Smmu, line);
-                let device: Box<str> = device
-                    .chars()
-                    .map(line::plain)
-                    .take(64)
-                    .collect::<String>()
-                    .into();
+                let device = clean(device, 64);
                 if self.smmus.len() < MAX_KINDS || self.smmus.contains_key(&device) {
                     self.smmus
                         .entry(device)
@@ -424,14 +412,7 @@ impl KernelLog {
                     .iter()
                     .any(|(known, _)| base(known) == base(name));
                 if !known && self.missing.len() < MAX_KINDS {
-                    self.missing.push((
-                        name.chars()
-                            .map(line::plain)
-                            .take(128)
-                            .collect::<String>()
-                            .into(),
-                        line,
-                    ));
+                    self.missing.push((clean(name, 128), line));
                 }
             }
             Message::Loaded(name) => {
@@ -443,24 +424,10 @@ impl KernelLog {
                 }
             }
             Message::Kernel(version) => {
-                self.kernel = Some(
-                    version
-                        .chars()
-                        .map(line::plain)
-                        .take(128)
-                        .collect::<String>()
-                        .into(),
-                );
+                self.kernel = Some(clean(version, 128));
             }
             Message::Revision(revision) => {
-                self.revision = Some(
-                    revision
-                        .chars()
-                        .map(line::plain)
-                        .take(64)
-                        .collect::<String>()
-                        .into(),
-                );
+                self.revision = Some(clean(revision, 64));
             }
         }
     }
@@ -473,7 +440,7 @@ impl Wrapped {
         if rest.is_empty() || self.parts == MAX_WRAPPED || rest.len() > 200 {
             return false;
         }
-        let score = |text: &str| line::fault(text).map_or(0, |(_, score)| score);
+        let score = line::completeness;
         let between = format!("{} {rest}", self.text);
         let within = format!("{}{rest}", self.text);
         let (best, text) = match (score(&between), score(&within)) {
