@@ -20,6 +20,10 @@ use std::path::Path;
 /// for. A file may ask for gigabytes.
 const MAX_WINDOW_LOG: u32 = 23;
 
+/// How much text is read: endless input ends there, as does a small file that grows. The kernel makes
+/// a dump anew for each piece of it that is read, so that nobody waits for one of this length.
+const MAX_TEXT: u64 = 1 << 30;
+
 /// Opens `path`, or stdin when it is `-`.
 pub fn open(path: &Path) -> io::Result<Box<dyn Read>> {
     if path == Path::new("-") {
@@ -29,7 +33,26 @@ pub fn open(path: &Path) -> io::Result<Box<dyn Read>> {
     }
 }
 
-/// Wraps `inner` in the decompressor that its first bytes ask for, if any.
+/// Gives an error where `left` bytes are exceeded.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buf)?;
+        let left = self.left.checked_sub(read as u64);
+        self.left = left.ok_or_else(|| {
+            let what = "more than 1 GiB of text, which no dump and no kernel log is";
+            io::Error::new(io::ErrorKind::FileTooLarge, what)
+        })?;
+        Ok(read)
+    }
+}
+
+/// Wraps `inner` in the decompressor that its first bytes ask for, if any. More than 1 GiB is an
+/// error, which comes when so much has been read.
 pub fn decompress<R: Read + 'static>(mut inner: R) -> io::Result<Box<dyn Read>> {
     let mut magic = [0; 4];
     let mut have = 0;
@@ -42,7 +65,7 @@ pub fn decompress<R: Read + 'static>(mut inner: R) -> io::Result<Box<dyn Read>> 
         }
     }
     let whole = Cursor::new(magic).take(have as u64).chain(inner);
-    Ok(match magic {
+    let text: Box<dyn Read> = match magic {
         [0x1f, 0x8b, ..] if have >= 2 => Box::new(MultiGzDecoder::new(whole)),
         [0x28, 0xb5, 0x2f, 0xfd] if have == 4 => {
             let mut decoder = zstd::stream::read::Decoder::new(whole)?;
@@ -50,7 +73,11 @@ pub fn decompress<R: Read + 'static>(mut inner: R) -> io::Result<Box<dyn Read>> 
             Box::new(decoder)
         }
         _ => Box::new(whole),
-    })
+    };
+    Ok(Box::new(Bounded {
+        inner: text,
+        left: MAX_TEXT,
+    }))
 }
 
 /// What a text turned out to be.

@@ -21,7 +21,11 @@ use std::io::{
     BufWriter,
     Write, //
 };
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{
+    Command,
+    Stdio, //
+};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -314,6 +318,52 @@ fn memory(place: &TempDir) {
     println!("{} KiB at most", held() >> 10);
 }
 
+/// What has no end is trouble, and is said to be.
+fn endless(place: &TempDir) {
+    let line = |length| {
+        let mut line = vec![b'x'; length];
+        line[length - 1] = b'\n';
+        line
+    };
+    let data = format!("{DUMP}bos:\n  - data: !!ascii85 |\n     ");
+    let fifo = place.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    // Small, and 2 GiB when it is decompressed.
+    let bomb = place.path().join("bomb");
+    let mut encoder = zstd::Encoder::new(File::create(&bomb).unwrap(), 1).unwrap();
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..2048 {
+        encoder.write_all(&zeros).unwrap();
+    }
+    encoder.finish().unwrap();
+    let ends = |file: &Path, head: &str, body: Option<Vec<u8>>| {
+        let mut tool = tool();
+        tool.arg("explain").arg(file);
+        tool.stdout(Stdio::null()).stderr(Stdio::piped());
+        let tool = tool.spawn().unwrap();
+        if let Some(body) = body {
+            // Until nobody listens any more.
+            let mut fifo = File::create(file).unwrap();
+            let mut sent = fifo.write_all(head.as_bytes());
+            while sent.is_ok() {
+                sent = fifo.write_all(&body);
+            }
+        }
+        let output = tool.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{file:?}: {stderr}");
+        let said = format!("msm-devcoredump: {}: more than 1 GiB of", file.display());
+        assert!(stderr.starts_with(&said), "{stderr}");
+        assert!(held() <= MEMORY, "{file:?}: {} KiB", held() >> 10);
+    };
+    ends(Path::new("/dev/zero"), "", None);
+    ends(&bomb, "", None);
+    ends(&fifo, "", Some(line(1 << 16)));
+    ends(&fifo, DUMP, Some(line(1 << 16)));
+    ends(&fifo, &data, Some(vec![b'z'; 1 << 16]));
+}
+
 #[test]
 fn time_and_memory_are_bounded() {
     let place = TempDir::new().unwrap();
@@ -322,4 +372,5 @@ fn time_and_memory_are_bounded() {
     // A log doesn't tell what was mapped.
     speed(&place, "a log", &log(), 1);
     memory(&place);
+    endless(&place);
 }
