@@ -4,11 +4,11 @@
 
 mod common;
 
-use common::golden_dumps;
-use msm_devcoredump::contents::Contents;
-use msm_devcoredump::parse::Parser;
+use common::{
+    golden_dumps,
+    read, //
+};
 use msm_devcoredump::verdict::{
-    judge,
     Finding,
     Verdict, //
 };
@@ -21,12 +21,7 @@ fn originals() -> Vec<(String, String)> {
 }
 
 fn finding(text: &str) -> Finding {
-    let mut contents = Contents::default();
-    let dump = Parser::new(text.as_bytes())
-        .next_dump(&mut contents)
-        .unwrap()
-        .unwrap();
-    judge(&dump, &contents)
+    read(text).1
 }
 
 /// Where a dump is cut: behind each line and in the midst of it, up to the list of registers, of

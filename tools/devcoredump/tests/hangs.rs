@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Hangs, on dumps made by hand for the registers of each generation.
 
+mod common;
+
+use common::read;
 use msm_devcoredump::ascii85;
-use msm_devcoredump::contents::Contents;
-use msm_devcoredump::parse::Parser;
 use msm_devcoredump::pm4::Generation;
 use msm_devcoredump::verdict::{
-    judge,
     Finding,
     Sure,
     Verdict,
@@ -202,14 +202,11 @@ impl Hang {
     }
 }
 
+/// Of a dump that is well-formed.
 fn finding(text: &str) -> Finding {
-    let mut contents = Contents::default();
-    let dump = Parser::new(text.as_bytes())
-        .next_dump(&mut contents)
-        .unwrap()
-        .unwrap();
+    let (dump, finding) = read(text);
     assert_eq!(dump.problems, [], "{text}");
-    judge(&dump, &contents)
+    finding
 }
 
 #[test]

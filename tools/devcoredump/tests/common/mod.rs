@@ -6,6 +6,13 @@
 
 pub mod make;
 
+use msm_devcoredump::contents::Contents;
+use msm_devcoredump::dump::Dump;
+use msm_devcoredump::parse::Parser;
+use msm_devcoredump::verdict::{
+    judge,
+    Finding, //
+};
 use std::fs;
 use std::io::Write;
 use std::path::{
@@ -52,6 +59,17 @@ pub fn with_submit() -> String {
     let header = "entries=4 lost=0\n";
     let line = "  # submit queue=3 fence=77 sent=6500 waits=2 ignored=1\n";
     DUMP.replace(header, &format!("{header}{line}"))
+}
+
+/// The first dump in a text, and what it says by itself.
+pub fn read(text: &str) -> (Dump, Finding) {
+    let mut contents = Contents::default();
+    let dump = Parser::new(text.as_bytes())
+        .next_dump(&mut contents)
+        .unwrap()
+        .unwrap();
+    let finding = judge(&dump, &contents);
+    (dump, finding)
 }
 
 /// The golden dumps of the runs with `module`, `rust` or `stock`.
