@@ -400,6 +400,30 @@ fn what_was_cut_away_was_not_zero() {
     }
 }
 
+/// A GPU without power or firmware hangs no less: its registers alone tell.
+#[test]
+fn without_registers_a_hang_is_not_certain() {
+    for generation in Generation::ALL {
+        let hang = Hang::new(generation, Hang::nop, 2);
+        hang.is(Verdict::Hang, Sure::Certain, &[]);
+        let text = hang.text();
+        let (head, registers) = text.split_once("registers:\n").unwrap();
+        let (unknown, _) = head.split_once("revision: ").unwrap();
+        let (_, rest) = head.split_once("rbbm-status").unwrap();
+        let unknown = format!("{unknown}revision: 220 (2.2.0.0)\nrbbm-status{rest}");
+        for (text, why) in [
+            (head.to_owned(), "are missing"),
+            (format!("{head}registers:\n"), "are missing"),
+            (format!("{unknown}registers:\n{registers}"), "doesn't know"),
+        ] {
+            let finding = finding(&text);
+            let said = (finding.verdict, finding.sure);
+            assert_eq!(said, (Verdict::Hang, Sure::Likely), "{finding:#?}");
+            assert!(finding.otherwise[0].contains(why), "{finding:#?}");
+        }
+    }
+}
+
 /// An A630's registers: 12 dwords of IB1 were fetched and 6 are queued, the one in work among them.
 #[test]
 fn what_is_fetched_is_not_yet_executed() {

@@ -108,7 +108,22 @@ impl Case<'_> {
                         to /sys/module/msm/parameters/rd_full.";
             }
         }
-        Finding::new(Verdict::Hang, Sure::Certain, Whose::Unclear, what).next(next)
+        let finding = |sure| Finding::new(Verdict::Hang, sure, Whose::Unclear, what);
+        // Of a GPU without power or firmware the kernel says no less than this.
+        match self.registers {
+            Some(registers) if registers.get(registers.layout.ring_read).is_some() => {
+                finding(Sure::Certain).next(next)
+            }
+            Some(_) => finding(Sure::Likely)
+                .next(
+                    "See what the kernel's log says of the GPU at that time, and get a dump with \
+                    registers, if there is one.",
+                )
+                .or("a GPU without power or firmware: the registers that would tell are missing"),
+            None => finding(Sure::Likely)
+                .next(next)
+                .or("a GPU without power or firmware: this tool doesn't know its registers"),
+        }
     }
 
     /// ` in BO "x"`, for an address that is in one.
