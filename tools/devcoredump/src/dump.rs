@@ -323,6 +323,16 @@ pub enum Cut {
     InVmLog,
 }
 
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cut::InLine => "in the middle of a line",
+            Cut::InData => "in a block of data",
+            Cut::InVmLog => "in the VM log, which has fewer entries than it announces",
+        })
+    }
+}
+
 /// One document.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Dump {

@@ -686,12 +686,7 @@ impl Document {
                 dump.problem(end, name, "missing");
             }
             if let Some(cut) = dump.cut {
-                let what = match cut {
-                    Cut::InLine => "cut in the middle of a line",
-                    Cut::InData => "cut in a block of data",
-                    Cut::InVmLog => "cut: the VM log has fewer entries than it announces",
-                };
-                dump.problem(end, "dump", what);
+                dump.problem(end, "dump", format_args!("cut {cut}"));
             }
         }
         self.dump

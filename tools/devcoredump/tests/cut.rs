@@ -6,7 +6,8 @@ mod common;
 
 use common::{
     golden_dumps,
-    read, //
+    read,
+    DUMP, //
 };
 use msm_devcoredump::verdict::{
     Finding,
@@ -85,5 +86,25 @@ fn a_part_says_what_it_can() {
             _ => "The GPU's",
         };
         assert!(part.happened.contains(happened), "{part:#?}");
+    }
+}
+
+#[test]
+fn where_it_ends_is_said_in_words() {
+    for (end, place) in [
+        ("urce=CP\n", "in the middle of a line"),
+        ("!!!\"\n", "in a block of data"),
+        (
+            "  - map:3: 0x0000000100010000",
+            "in the VM log, which has fewer entries than it announces",
+        ),
+    ] {
+        let (text, _) = DUMP.split_once(end).unwrap();
+        let (dump, finding) = read(text);
+        let problem = dump.problems.last().unwrap();
+        assert_eq!(&*problem.what, &format!("cut {place}"));
+        let words = format!("the dump is cut {place}; what follows is missing");
+        let mut evidence = finding.evidence.iter();
+        assert!(evidence.any(|e| e.text == words), "{finding:#?}");
     }
 }

@@ -142,7 +142,7 @@ pub fn dump(name: &str, dump: &Dump, contents: &Contents, finding: &Finding) -> 
     let rest = html! {
         @if let Some(cmdline) = &dump.cmdline { dt { "Command" } dd { (cmdline) } }
         @if let Some(cut) = dump.cut {
-            dt { "Cut" } dd { "the dump ends too early (" (format!("{cut:?}")) ")" }
+            dt { "Cut" } dd { "the dump ends too early, " (cut) }
         }
         @if !dump.problems.is_empty() {
             dt { "Malformed" }

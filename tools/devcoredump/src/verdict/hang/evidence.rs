@@ -71,7 +71,7 @@ impl Case<'_> {
         if let Some(cut) = self.dump.cut {
             say(
                 None,
-                format!("the dump is cut ({cut:?}): what follows is missing"),
+                format!("the dump is cut {cut}; what follows is missing"),
             );
         }
         out
