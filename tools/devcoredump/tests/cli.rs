@@ -20,6 +20,7 @@ use std::io::{
     Read,
     Write, //
 };
+use std::path::Path;
 use std::process::Stdio;
 use tempfile::TempDir;
 
@@ -288,6 +289,37 @@ fn text_of_the_dump_does_not_steer_the_terminal() {
         let text = stdout(&[command], &dump, 0);
         assert!(!text.contains([ESCAPE, '\u{7}']), "{command}: {text}");
     }
+}
+
+/// What else is in a directory is one line; what is named is answered.
+#[test]
+fn of_a_directory_only_dumps_and_logs_are_explained() {
+    let place = TempDir::new().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let explain = |files: &[&Path]| tool().arg("explain").args(files).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    for (name, content) in [
+        ("empty", ""),
+        ("foreign", FOREIGN),
+        ("noise", "\0\u{1}\n"),
+        ("notes", "to do\n"),
+    ] {
+        fs::write(at(name), content).unwrap();
+    }
+    let none = explain(&[place.path()]);
+    assert_eq!((none.status.code(), none.stderr), (Some(1), Vec::new()));
+    let line = "4 files are neither an msm GPU's dump nor a kernel log that speaks of one: empty, \
+                foreign, noise and 1 more\n";
+    assert_eq!(text(none.stdout), line);
+
+    fs::write(at("dump"), DUMP).unwrap();
+    let some = explain(&[place.path()]);
+    assert_eq!(some.status.code(), Some(0));
+    let some = text(some.stdout);
+    assert_eq!(some.matches("Verdict:").count(), 1, "{some}");
+    assert!(some.ends_with(line), "{some}");
+    let named = explain(&[&at("dump"), &at("notes")]);
+    assert_eq!(text(named.stdout).matches("Verdict:").count(), 2);
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
     let read = |file: &PathBuf| -> Result<(Dump, Finding), Error> {
         let mut contents = Contents::default();
-        let dump = Source { file: file.clone() }.document_with(0, &mut contents)?;
+        let dump = Source::named(file).document_with(0, &mut contents)?;
         let finding = judge(&dump, &contents);
         Ok((dump, finding))
     };

@@ -28,9 +28,11 @@ use msm_devcoredump::verdict::{
     subject,
     Finding,
     Series,
+    Verdict,
     MORE, //
 };
 use std::io::Write;
+use std::path::Path;
 
 /// What to explain.
 #[derive(Debug, Args)]
@@ -60,9 +62,15 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
     let mut first = true;
     let mut found = false;
     let mut unread = 0;
+    let mut others = Vec::new();
     for source in &sources {
         let text = source.dump_or_log();
         if let Ok(Text::Log(log)) = &text {
+            let finding = judge_log(log);
+            if source.found && finding.verdict == Verdict::NotGpu {
+                others.push(source);
+                continue;
+            }
             if !first {
                 writeln!(out)?;
             }
@@ -70,10 +78,14 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
             if several {
                 writeln!(out, "{DIM}{source}{RESET}")?;
             }
-            found |= explain_log(log, arguments.quiet, out)?;
+            found |= explain_log(log, &finding, arguments.quiet, out)?;
             continue;
         }
         let mut each = |dump: &Dump, contents: &Contents| {
+            if source.found && dump.kind == Kind::Unknown {
+                others.push(source);
+                return Ok(false);
+            }
             if !first {
                 writeln!(out)?;
             }
@@ -96,12 +108,19 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
             Text::Log(_) => Ok(false),
         });
         match explained {
+            Err(Error::Empty(_)) if source.found => others.push(source),
             Err(e) if several && !e.is_broken_pipe() => {
                 unread += 1;
                 anstream::eprintln!("msm-devcoredump: {e}");
             }
             explained => found |= explained?,
         }
+    }
+    if !others.is_empty() {
+        if !first {
+            writeln!(out)?;
+        }
+        writeln!(out, "{DIM}{}{RESET}", not_about_gpu(&others))?;
     }
     match unread {
         0 => Ok(found),
@@ -112,12 +131,33 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
     }
 }
 
+/// What a directory has besides dumps and logs.
+fn not_about_gpu(files: &[&Source]) -> String {
+    const NAMED: usize = 3;
+    let mut files: Vec<_> = files.iter().map(|source| source.file.as_path()).collect();
+    // One of several documents is there several times.
+    files.dedup();
+    let names = files.into_iter().filter_map(Path::file_name);
+    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+    let (count, files) = match names.len() {
+        1 => (1, "file is"),
+        n => (n, "files are"),
+    };
+    let mut out = format!(
+        "{count} {files} neither an msm GPU's dump nor a kernel log that speaks of one: {}",
+        names[..count.min(NAMED)].join(", ")
+    );
+    if count > NAMED {
+        out += &format!(" and {} more", count - NAMED);
+    }
+    out
+}
+
 /// Explains a kernel log. Found: it says enough.
-fn explain_log(log: &KernelLog, quiet: bool, out: &mut dyn Write) -> Found {
-    let finding = judge_log(log);
-    five_lines(&log_subject(log), &finding, out)?;
+fn explain_log(log: &KernelLog, finding: &Finding, quiet: bool, out: &mut dyn Write) -> Found {
+    five_lines(&log_subject(log), finding, out)?;
     if !quiet {
-        details(&finding, out)?;
+        details(finding, out)?;
         if log.is_about_gpu() && log.missing.is_empty() {
             writeln!(out, "\n{BOLD}To know more:{RESET}\n{MORE}")?;
         }

@@ -39,7 +39,10 @@ use std::io::{
     Read,
     Write, //
 };
-use std::path::PathBuf;
+use std::path::{
+    Path,
+    PathBuf, //
+};
 use std::process::ExitCode;
 
 const EXIT_STATUS: &str =
@@ -110,6 +113,9 @@ struct Source {
     /// The dump; `-` is stdin.
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
+    /// Nobody has named it: it is in a directory.
+    #[arg(skip)]
+    found: bool,
 }
 
 /// The dumps a command reads.
@@ -126,7 +132,7 @@ impl Sources {
         let mut out = Vec::new();
         for file in &self.files {
             if !file.is_dir() {
-                out.push(Source { file: file.clone() });
+                out.push(Source::named(file));
                 continue;
             }
             let at = || Error::at(file.display());
@@ -141,7 +147,10 @@ impl Sources {
                 let about =
                     extension("json") || (extension("log") && path.with_extension("zst").exists());
                 if path.is_file() && !hidden && !about {
-                    inside.push(Source { file: path });
+                    inside.push(Source {
+                        file: path,
+                        found: true,
+                    });
                 }
             }
             if inside.is_empty() {
@@ -161,6 +170,8 @@ enum Error {
     Open { path: String, source: io::Error },
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error("{0}: empty")]
+    Empty(String),
     #[error("{0}")]
     Other(String),
 }
@@ -175,7 +186,7 @@ impl Error {
         match self {
             Error::Open { source, .. } => source.kind() == io::ErrorKind::BrokenPipe,
             Error::Io(e) => e.kind() == io::ErrorKind::BrokenPipe,
-            Error::Other(_) => false,
+            Error::Empty(_) | Error::Other(_) => false,
         }
     }
 }
@@ -190,19 +201,28 @@ impl From<serde_json::Error> for Error {
 type Found = Result<bool, Error>;
 
 impl Source {
+    fn named(file: &Path) -> Source {
+        Source {
+            file: file.to_owned(),
+            found: false,
+        }
+    }
+
     fn is_stdin(&self) -> bool {
         self.file.as_os_str() == "-"
     }
 
     fn open(&self) -> Result<parse::Parser<Box<dyn Read>>, Error> {
-        let inner = input::open(&self.file).map_err(Error::at(self))?;
-        Ok(parse::Parser::new(inner))
+        Ok(parse::Parser::new(self.text()?))
+    }
+
+    fn text(&self) -> Result<Box<dyn Read>, Error> {
+        input::open(&self.file).map_err(Error::at(self))
     }
 
     /// What the file is, a dump or a log.
     fn dump_or_log(&self) -> Result<Text, Error> {
-        let inner = input::open(&self.file).map_err(Error::at(self))?;
-        Text::new(inner).map_err(Error::at(self))
+        Text::new(self.text()?).map_err(Error::at(self))
     }
 
     /// Hands each document to `each`; true when it was true for any.
@@ -241,7 +261,7 @@ impl Source {
             found |= each(&dump, sink)?;
         }
         match documents {
-            0 => Err(Error::Other(format!("{self}: empty"))),
+            0 => Err(Error::Empty(self.to_string())),
             _ => Ok(found),
         }
     }
