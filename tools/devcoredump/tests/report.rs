@@ -98,7 +98,7 @@ fn the_page_has_everything() {
         "prefers-color-scheme: dark",
         "name=\"viewport\"",
         "read fault at 0x100005030, 0x1030 into it",
-        "−794.0 µs",
+        "-794.0 µs",
         "not yet",
         "4 of 4 entries",
     ] {

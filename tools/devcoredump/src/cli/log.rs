@@ -20,7 +20,7 @@ use clap::{
 };
 use msm_devcoredump::parse::SkipData;
 use msm_devcoredump::verdict::{
-    duration,
+    relative,
     size,
     waited, //
 };
@@ -145,15 +145,6 @@ fn heading(log: &VmLog, out: &mut dyn Write) -> std::io::Result<()> {
         write!(out, " {:>6} {:>12} {:>12}  BO", "job", "asked", "applied")?;
     }
     writeln!(out, "{RESET}")
-}
-
-/// A time as its distance from the fault.
-fn relative(log: &VmLog, at: u64) -> String {
-    match log.fault_time() {
-        Some(fault) if at <= fault => format!("-{}", duration(fault - at)),
-        Some(fault) => format!("+{}", duration(at - fault)),
-        None => at.to_string(),
-    }
 }
 
 fn submit_row(log: &VmLog, submit: &Submit, out: &mut dyn Write) -> std::io::Result<()> {

@@ -21,8 +21,8 @@ use crate::map::{
 };
 use crate::pm4::Generation;
 use crate::verdict::{
-    duration,
     log_subject,
+    relative,
     size,
     subject,
     submitted,
@@ -223,14 +223,6 @@ fn around(log: &VmLog, address: Option<u64>, finding: &Finding) -> Vec<usize> {
     chosen.sort_unstable();
     chosen.dedup();
     chosen
-}
-
-fn relative(log: &VmLog, at: u64) -> String {
-    match log.fault_time() {
-        Some(fault) if at <= fault => format!("−{}", duration(fault - at)),
-        Some(fault) => format!("+{}", duration(at - fault)),
-        None => at.to_string(),
-    }
 }
 
 /// The submit in the table of entries.

@@ -138,7 +138,7 @@ pub fn picture(log: &VmLog, address: Option<u64>) -> Option<Document> {
         let x = scale.at(fault.saturating_sub(ns));
         if fault >= ns {
             body = body.add(rule(x, height, "axis"));
-            let label = format!("−{}", duration(ns).replace(".0 ", " "));
+            let label = format!("-{}", duration(ns).replace(".0 ", " "));
             let label = label.replace(".000 ", " ");
             body = body.add(text(x - 20.0, height - 8.0, "dim", &label));
         }

@@ -18,6 +18,7 @@ pub use text::{
     duration,
     log_subject,
     range,
+    relative,
     size,
     subject,
     submitted,

@@ -102,6 +102,15 @@ pub(super) fn ahead(at: u64, fault: u64) -> String {
     }
 }
 
+/// A time as its distance from the fault, `-1.2 ms` ahead of it; as it is, where that isn't known.
+pub fn relative(log: &VmLog, at: u64) -> String {
+    match log.fault_time() {
+        Some(fault) if at <= fault => format!("-{}", duration(fault - at)),
+        Some(fault) => format!("+{}", duration(at - fault)),
+        None => at.to_string(),
+    }
+}
+
 /// `1 fence`, `2 fences`
 pub(super) fn fences(n: u64) -> String {
     match n {
