@@ -102,6 +102,27 @@ fn trouble_is_2() {
 }
 
 #[test]
+fn what_needs_a_dump_says_so_of_a_log_and_of_nothing() {
+    let log =
+        "[ 1.0] *** gpu fault: ttbr0=1 iova=2 dir=READ type=TRANSLATION source=CP (0,0,0,0)\n";
+    for arguments in [
+        &["map"][..],
+        &["log"],
+        &["bos"],
+        &["check"],
+        &["json"],
+        &["extract", "--list"],
+    ] {
+        for (input, said) in [(log, "no devcoredump"), ("", "empty")] {
+            let output = run(arguments, input);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+            assert!(stderr.contains(&format!("stdin: {said}")), "{stderr}");
+        }
+    }
+}
+
+#[test]
 fn a_compressed_file_that_is_cut_is_trouble() {
     let place = TempDir::new().unwrap();
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());

@@ -36,6 +36,7 @@ use std::fmt;
 use std::fs;
 use std::io::{
     self,
+    IsTerminal,
     Read,
     Write, //
 };
@@ -213,10 +214,21 @@ impl Source {
     }
 
     fn open(&self) -> Result<parse::Parser<Box<dyn Read>>, Error> {
-        Ok(parse::Parser::new(self.text()?))
+        match self.dump_or_log()? {
+            Text::Dump(parser) => Ok(parser),
+            Text::Log(_) => Err(Error::Other(format!(
+                "{self}: no devcoredump; explain and report read kernel logs as well"
+            ))),
+        }
     }
 
     fn text(&self) -> Result<Box<dyn Read>, Error> {
+        if self.is_stdin() && io::stdin().is_terminal() {
+            anstream::eprintln!(
+                "msm-devcoredump: paste a dump or a kernel's log, then press Enter and Ctrl-D \
+                    (--help says what else there is)"
+            );
+        }
         input::open(&self.file).map_err(Error::at(self))
     }
 
@@ -273,10 +285,15 @@ impl Source {
 
     fn document_with(&self, number: u64, sink: &mut dyn BlockSink) -> Result<Dump, Error> {
         let mut parser = self.open()?;
+        let mut documents = 0;
         while let Some(dump) = parser.next_dump(sink).map_err(Error::at(self))? {
             if dump.index == number {
                 return Ok(dump);
             }
+            documents += 1;
+        }
+        if documents == 0 {
+            return Err(Error::Empty(self.to_string()));
         }
         Err(Error::Other(format!(
             "{self}: there is no document {number}"
