@@ -122,6 +122,17 @@ fn what_needs_a_dump_says_so_of_a_log_and_of_nothing() {
     }
 }
 
+/// A part that ends before it speaks of page faults doesn't say that there was none, and has no
+/// commands.
+#[test]
+fn of_a_beginning_not_more_is_said_than_is_known() {
+    let (head, _) = DUMP.split_once("fault-info:").unwrap();
+    let text = stdout(&["explain"], head, 1);
+    assert!(text.starts_with("Verdict:  undetermined\n"), "{text}");
+    assert!(text.contains("Where:    task test;"), "{text}");
+    assert!(!text.contains("crashdec"), "{text}");
+}
+
 #[test]
 fn a_compressed_file_that_is_cut_is_trouble() {
     let place = TempDir::new().unwrap();

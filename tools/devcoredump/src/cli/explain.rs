@@ -99,7 +99,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
             summary(dump, &finding, out)?;
             if !arguments.quiet {
                 details(&finding, out)?;
-                rest(source, dump, out)?;
+                rest(source, dump, &finding, out)?;
             }
             Ok(finding.verdict.says_enough())
         };
@@ -179,10 +179,12 @@ fn summary(dump: &Dump, finding: &Finding, out: &mut dyn Write) -> Result<(), Er
 
 fn five_lines(subject: &str, finding: &Finding, out: &mut dyn Write) -> Result<(), Error> {
     let verdict = style::sure(finding.sure);
+    let sure = finding.sureness();
+    let sure = sure.map_or(String::new(), |sure| format!(" ({sure})"));
     writeln!(
         out,
-        "{BOLD}Verdict:{RESET}  {verdict}{}{RESET} ({})",
-        finding.verdict, finding.sure
+        "{BOLD}Verdict:{RESET}  {verdict}{}{RESET}{sure}",
+        finding.verdict
     )?;
     writeln!(out, "{BOLD}What:{RESET}     {}", finding.happened)?;
     writeln!(out, "{BOLD}Where:{RESET}    {subject}")?;
@@ -192,8 +194,8 @@ fn five_lines(subject: &str, finding: &Finding, out: &mut dyn Write) -> Result<(
 }
 
 /// How to see what the commands did.
-fn rest(source: &Source, dump: &Dump, out: &mut dyn Write) -> Result<(), Error> {
-    let hang = dump.kind == Kind::Gpu && dump.fault.is_none();
+fn rest(source: &Source, dump: &Dump, finding: &Finding, out: &mut dyn Write) -> Result<(), Error> {
+    let hang = dump.fault.is_none() && finding.verdict.says_enough();
     if !hang || dump.index != 0 {
         return Ok(());
     }

@@ -31,14 +31,18 @@ pub(super) fn has_all_bos(dump: &Dump) -> bool {
 
 /// All is there that bears on a page fault, or it is known that there was none.
 fn has_enough(dump: &Dump) -> bool {
-    // Each kernel prints them after the page fault, the tables and the VM log.
-    let goes_on = dump.rbbm_status.is_some() || !dump.rings.is_empty();
     let log = dump.vm_log.as_ref();
     match dump.fault {
         // A log of the stock kernel's may lack its newest entry, which only the BOs tell.
         Some(_) if log.is_none_or(|log| log.header.is_none()) => has_all_bos(dump),
-        _ => goes_on || has_all_bos(dump),
+        _ => goes_on(dump),
     }
+}
+
+/// It goes on after what it says of the page fault, the tables and the VM log: all kernels print
+/// these first.
+pub(super) fn goes_on(dump: &Dump) -> bool {
+    dump.rbbm_status.is_some() || !dump.rings.is_empty() || has_all_bos(dump)
 }
 
 /// Some findings need no more than what the SMMU said.

@@ -262,6 +262,11 @@ impl Finding {
         }
     }
 
+    /// How sure the verdict is; `None` where there is nothing to be sure of.
+    pub fn sureness(&self) -> Option<Sure> {
+        (self.verdict != Verdict::Undetermined).then_some(self.sure)
+    }
+
     fn next(mut self, next: impl Into<String>) -> Finding {
         self.next = next.into();
         self

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Numbers, BOs, log entries and whole dumps in words.
 
+use super::ends;
 use crate::dump::{
     Bo,
     Dump, //
@@ -164,7 +165,9 @@ pub fn subject(dump: &Dump) -> String {
             }
             parts.push(text);
         }
-        None => parts.push("no page fault".into()),
+        None if ends::goes_on(dump) => parts.push("no page fault".into()),
+        // Nothing is known of one.
+        None => {}
     }
     if let Some(comm) = &dump.comm {
         parts.push(format!("task {comm}"));
@@ -174,6 +177,9 @@ pub fn subject(dump: &Dump) -> String {
     }
     if let Some(kernel) = &dump.kernel {
         parts.push(format!("Linux {kernel}"));
+    }
+    if parts.is_empty() {
+        return "the dump doesn't say".into();
     }
     parts.join("; ")
 }
