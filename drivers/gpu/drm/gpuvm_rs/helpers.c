@@ -61,18 +61,6 @@ GPUVM_RS_HELPER(long, gpuvm_rs_helper_dma_fence_wait, struct dma_fence *fence, b
 	return dma_fence_wait(fence, interruptible);
 }
 
-/* Whether a job that isn't armed depends on a fence that hasn't signalled. */
-GPUVM_RS_HELPER(bool, gpuvm_rs_helper_gpuvm_rs_job_waits, struct drm_sched_job *job)
-{
-	struct dma_fence *fence;
-	unsigned long index;
-
-	xa_for_each(&job->dependencies, index, fence)
-		if (!dma_fence_is_signaled(fence))
-			return true;
-	return false;
-}
-
 /* Takes a VMA off its vm_bo's list. The object is locked. */
 GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_unlink, struct drm_gpuva *va)
 {

@@ -291,6 +291,19 @@ pub unsafe fn kill(entity: *mut bindings::drm_sched_entity) {
     unsafe { bindings::drm_sched_wqueue_start(sched) };
 }
 
+/// The timeline that the fences of an entity's jobs are on.
+///
+/// # Safety
+///
+/// `entity` is initialised.
+pub unsafe fn timeline(entity: *mut bindings::drm_sched_entity) -> u64 {
+    // SAFETY: Initialised, by the caller's promise; this never changes.
+    let context = unsafe { (*entity).fence_context };
+    // A job's fences are on two timelines, of which the second is of those that say that jobs have
+    // finished.
+    context + 1
+}
+
 /// A job that isn't armed yet. Dropping it frees it.
 pub struct PendingJob<B: Backend>(Pin<KBox<Job<B>>>);
 
@@ -331,23 +344,6 @@ impl<B: Backend> PendingJob<B> {
     /// The C job, for C helpers that add dependencies.
     pub fn as_raw(&mut self) -> *mut bindings::drm_sched_job {
         self.0.base.get()
-    }
-
-    /// The timeline that the job's fence will be on: that of its entity.
-    pub fn timeline(&self) -> u64 {
-        // SAFETY: Ours; a job that isn't armed has its entity.
-        let entity = unsafe { (*self.0.base.get()).entity };
-        // SAFETY: Alive by the promise made to `new()`.
-        let context = unsafe { (*entity).fence_context };
-        // Its fences are on two timelines, of which the second is of those that say that jobs have
-        // finished.
-        context + 1
-    }
-
-    /// Whether the job waits for a fence that hasn't signalled.
-    pub fn waits(&self) -> bool {
-        // SAFETY: Initialised and not armed, so that its dependencies are ours.
-        unsafe { bindings::gpuvm_rs_job_waits(self.0.base.get()) }
     }
 
     /// Lets the job wait for `fence`. A later fence of the same timeline replaces an earlier one.

@@ -122,20 +122,21 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
     let queue = BindQueue::get(&caller, vm, queue_id)?;
     let mut ops = parse(&caller, vm, &ops)?;
 
+    let (in_fences, out_fences) = caller.sync(fences)?;
     let slot = Arc::pin_init(Slot::new(), GFP_KERNEL)?;
     let mut job = queue.new_job(caller.client_id(), BindJob::new(slot.clone()))?;
-    let out_fences = job.sync(&caller, fences)?;
+    job.wait_for(&in_fences)?;
 
     let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;
 
     // Whether it can run as soon as a worker has time. That may have changed by the time that it
     // gets its place in the order: then it has to do with the tables that a job may have that
     // waits.
-    let fenced = job.waits();
+    let fenced = !in_fences.is_empty();
     let mut waits = {
         let mut pending = vm.state().pending.lock();
         pending.prune();
-        order::after_earlier(&mut job, &mut pending, &mut ranges)? || fenced
+        order::after_earlier(queue.timeline(), &mut job, &mut pending, &mut ranges)? || fenced
     };
     loop {
         let reservation = reserve(&caller, vm, &ops, waits)?;
@@ -159,7 +160,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         }
 
         let mut pending = vm.state().pending.lock();
-        if order::after_earlier(&mut job, &mut pending, &mut ranges)? && !waits {
+        if order::after_earlier(queue.timeline(), &mut job, &mut pending, &mut ranges)? && !waits {
             waits = true;
             continue;
         }

@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// Lets `job` run after every job of the VM that changes one of its `ranges` and may not have run
-/// yet.
+/// Lets `job`, whose fences are on the timeline `mine`, run after every job of the VM that changes
+/// one of its `ranges` and may not have run yet.
 ///
 /// The jobs of a queue run in its order, and end in it, also when they are cancelled. So of each
 /// other queue the newest of those jobs is enough to wait for, and of the job's own none: what is
@@ -34,12 +34,12 @@ use crate::{
 ///
 /// `ENOMEM`. The job may wait for some of them then.
 pub(super) fn after_earlier(
+    mine: u64,
     job: &mut Pending<'_, BindJob>,
     pending: &mut PendingJobs,
     ranges: &mut Ranges,
 ) -> Result<bool> {
     let mut waits = false;
-    let mine = job.timeline();
     // The timelines of the queues that are done with, sorted.
     let mut done = SmallVec::<u64, 4>::new();
     for earlier in pending.jobs.iter_mut().rev() {

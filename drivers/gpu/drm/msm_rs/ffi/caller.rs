@@ -16,9 +16,10 @@ use super::{
     debug,
     fences::{
         self,
-        InSyncobjs,
+        InFences,
         OutFence,
         OutSyncobjs,
+        ResetSyncobjs,
         SyncobjArray, //
     },
     queue::{
@@ -177,44 +178,35 @@ impl<'a> Caller<'a> {
         })
     }
 
-    /// Lets `job` wait for the fences that a request names, and prepares telling those whom it
-    /// names.
+    /// Looks up the fences that a request waits for, and prepares telling those whom it names.
     ///
     /// # Errors
     ///
-    /// `EINVAL`, `ENOENT`, `EFAULT`, `EOPNOTSUPP`, `EMFILE`, `ENOMEM`: see [`sync`].
-    ///
-    /// # Safety
-    ///
-    /// `job` is initialised and not armed.
-    pub(super) unsafe fn sync<'f>(
-        &self,
-        named: Fences<'f>,
-        job: *mut bindings::drm_sched_job,
-    ) -> Result<OutFences<'f>> {
+    /// `EINVAL`, `ENOENT`, `EFAULT`, `EOPNOTSUPP`, `EMFILE`, `ENOMEM`; `ERESTARTSYS` if the caller
+    /// was killed.
+    pub(crate) fn sync<'f>(&self, named: Fences<'f>) -> Result<(InFences, OutFences<'f>)> {
         let file = match named.out_fence {
             Some(fd) => Some((OutFence::new()?, fd)),
             None => None,
         };
+        let mut waits_for = InFences::new();
         if let Some(fd) = named.in_fence {
             let fence =
                 fences::fence_from_fd(fd).map_err(|_| self.invalid(fmt!("invalid in-fence")))?;
-            let fence = ARef::into_raw(fence).as_ptr().cast();
-            // SAFETY: Not armed, by the caller's promise. The call consumes the reference, also
-            // when it fails.
-            kernel::error::to_result(unsafe {
-                bindings::drm_sched_job_add_dependency(job, fence)
-            })?;
+            waits_for.add(fence)?;
         }
-        // SAFETY: Device and open file, by the type invariant; the job is as the caller promises.
-        let reset = unsafe { InSyncobjs::parse(self.dev, self.file, job, named.in_syncobjs)? };
+        let (dev, handles) = (self.dev, self.file);
+        // SAFETY: Device and open file, by the type invariant.
+        let reset =
+            unsafe { ResetSyncobjs::parse(dev, handles, named.in_syncobjs, &mut waits_for)? };
         // SAFETY: As above.
-        let attach = unsafe { OutSyncobjs::parse(self.dev, self.file, named.out_syncobjs)? };
-        Ok(OutFences {
+        let attach = unsafe { OutSyncobjs::parse(dev, handles, named.out_syncobjs)? };
+        let out = OutFences {
             reset,
             attach,
             file,
-        })
+        };
+        Ok((waits_for, out))
     }
 }
 
@@ -255,7 +247,7 @@ pub(crate) struct Fences<'a> {
 /// What gets a job's fence once it is pushed: syncobjs, and a sync file. Dropped, they stay as they
 /// are.
 pub(crate) struct OutFences<'a> {
-    reset: Option<InSyncobjs>,
+    reset: ResetSyncobjs,
     attach: Option<OutSyncobjs>,
     file: Option<(OutFence, &'a mut i32)>,
 }
@@ -264,9 +256,7 @@ impl OutFences<'_> {
     /// Gives them the fence: the answer to the request. The descriptor of the fence's file goes to
     /// userspace, if one was asked for.
     pub(crate) fn tell(self, fence: ARef<Fence>) {
-        if let Some(syncobjs) = self.reset {
-            syncobjs.reset();
-        }
+        self.reset.reset();
         if let Some(syncobjs) = self.attach {
             syncobjs.attach(&fence);
         }

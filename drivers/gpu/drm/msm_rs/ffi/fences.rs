@@ -11,7 +11,10 @@ use kernel::{
 };
 
 use super::bindings;
-use crate::gpuvm_rs::fence::Fence;
+use crate::gpuvm_rs::{
+    fence::Fence,
+    small_vec::SmallVec, //
+};
 
 /// The fence behind a sync file descriptor.
 ///
@@ -90,103 +93,139 @@ pub(super) struct SyncobjArray {
     pub(super) stride: u32,
 }
 
-/// What C keeps of each syncobj that it has parsed.
-pub(super) trait Parsed: Sized {
-    /// Frees an array of them.
+/// A reference to a syncobj.
+struct Syncobj(NonNull<bindings::drm_syncobj>);
+
+impl Drop for Syncobj {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns a reference.
+        unsafe { bindings::msm_rs_syncobj_put(self.0.as_ptr()) };
+    }
+}
+
+/// A request with more in-syncobjs is refused. Mesa sends a handful.
+const MAX_IN_SYNCOBJS: u32 = 1 << 16;
+
+/// The fences that a request waits for: those that hadn't signalled when it was read. The others
+/// are of no use any more.
+pub(crate) struct InFences(SmallVec<ARef<Fence>, 2>);
+
+impl InFences {
+    /// None.
+    pub(super) const fn new() -> Self {
+        Self(SmallVec::new())
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn add(&mut self, fence: ARef<Fence>) -> Result {
+        if fence.is_signaled() {
+            return Ok(());
+        }
+        self.0.push(fence, GFP_KERNEL | __GFP_NOWARN)
+    }
+
+    /// Whether there is nothing to wait for. That stays so.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Lets `job` wait for them.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`. It may wait for some of them then.
     ///
     /// # Safety
     ///
-    /// C made it, of `nr` entries, and it isn't used any more.
-    unsafe fn free(array: *mut Self, nr: u32);
+    /// `job` is initialised and not armed.
+    pub(super) unsafe fn add_to(&self, job: *mut bindings::drm_sched_job) -> Result {
+        for fence in self.0.iter() {
+            let fence = ARef::into_raw(fence.clone()).as_ptr().cast();
+            // SAFETY: Not armed, by the caller's promise. The call consumes the reference, also
+            // when it fails.
+            kernel::error::to_result(unsafe {
+                bindings::drm_sched_job_add_dependency(job, fence)
+            })?;
+        }
+        Ok(())
+    }
 }
 
-/// Syncobjs that a request names.
+/// The syncobjs that are to be reset once the request is served.
+pub(super) struct ResetSyncobjs(SmallVec<Syncobj, 2>);
+
+impl ResetSyncobjs {
+    /// Reads the syncobjs of `from`, whose fences are added to `fences`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`, `ENOENT`, `EFAULT`, `EOPNOTSUPP`, `ENOMEM`, as `msm_syncobj_parse_deps()`;
+    /// `ERESTARTSYS` if the caller was killed.
+    ///
+    /// # Safety
+    ///
+    /// `dev` and `file` are the device and the open file of the ioctl.
+    pub(super) unsafe fn parse(
+        dev: *mut bindings::drm_device,
+        file: *mut bindings::drm_file,
+        from: SyncobjArray,
+        fences: &mut InFences,
+    ) -> Result<Self> {
+        if from.nr > MAX_IN_SYNCOBJS {
+            return Err(ENOMEM);
+        }
+        let mut reset = Self(SmallVec::new());
+        for i in 0..from.nr {
+            if super::is_killed() {
+                return Err(ERESTARTSYS);
+            }
+            let (mut fence, mut syncobj) = (core::ptr::null_mut(), core::ptr::null_mut());
+            // SAFETY: The ioctl's, by the caller's promise. Any address may be read.
+            kernel::error::to_result(unsafe {
+                bindings::msm_rs_in_syncobj(
+                    dev,
+                    file,
+                    from.addr,
+                    i,
+                    from.stride,
+                    &mut fence,
+                    &mut syncobj,
+                )
+            })?;
+            // If it has succeeded, it has returned references to a fence and, perhaps, a syncobj.
+            let syncobj = NonNull::new(syncobj).map(Syncobj);
+            // SAFETY: As above.
+            if let Some(fence) = unsafe { Fence::from_owned(fence) } {
+                fences.add(fence)?;
+            }
+            if let Some(syncobj) = syncobj {
+                reset.0.push(syncobj, GFP_KERNEL | __GFP_NOWARN)?;
+            }
+        }
+        Ok(reset)
+    }
+
+    /// Takes the fences out of them.
+    pub(super) fn reset(&self) {
+        for syncobj in self.0.iter() {
+            // SAFETY: We own a reference.
+            unsafe { bindings::msm_rs_syncobj_reset(syncobj.0.as_ptr()) };
+        }
+    }
+}
+
+/// The syncobjs that get the request's fence.
 ///
 /// # Invariants
 ///
 /// C made the array, of `nr` entries, and it is ours to free.
-pub(super) struct Syncobjs<T: Parsed> {
-    array: NonNull<T>,
+pub(super) struct OutSyncobjs {
+    array: NonNull<bindings::msm_syncobj_post_dep>,
     nr: u32,
-}
-
-/// The syncobjs that a job waits for and that are to be reset once it is pushed.
-pub(super) type InSyncobjs = Syncobjs<*mut bindings::drm_syncobj>;
-
-/// The syncobjs that get the job's fence.
-pub(super) type OutSyncobjs = Syncobjs<bindings::msm_syncobj_post_dep>;
-
-impl<T: Parsed> Syncobjs<T> {
-    /// Those of `from`, of which `parse` makes an array. `None` if there are none.
-    ///
-    /// # Errors
-    ///
-    /// That of `parse`.
-    ///
-    /// # Safety
-    ///
-    /// `parse` is a function of C's that returns an array of as many entries, NULL, or an errno.
-    unsafe fn new(from: SyncobjArray, parse: impl FnOnce() -> *mut T) -> Result<Option<Self>> {
-        if from.nr == 0 {
-            return Ok(None);
-        }
-        let array = kernel::error::from_err_ptr(parse())?;
-        // INVARIANT: The caller's promise.
-        Ok(NonNull::new(array).map(|array| Self { array, nr: from.nr }))
-    }
-}
-
-impl<T: Parsed> Drop for Syncobjs<T> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant; it isn't used any more.
-        unsafe { T::free(self.array.as_ptr(), self.nr) };
-    }
-}
-
-impl Parsed for *mut bindings::drm_syncobj {
-    unsafe fn free(array: *mut Self, nr: u32) {
-        // SAFETY: References or NULLs, by the caller's promise.
-        unsafe { bindings::msm_rs_syncobjs_free(array, nr) };
-    }
-}
-
-impl Parsed for bindings::msm_syncobj_post_dep {
-    unsafe fn free(array: *mut Self, nr: u32) {
-        // SAFETY: The caller's promise.
-        unsafe { bindings::msm_rs_post_deps_free(array, nr) };
-    }
-}
-
-impl InSyncobjs {
-    /// Lets `job` wait for the syncobjs of `from`. `None` if there are none.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL`, `ENOENT`, `EFAULT`, `EOPNOTSUPP`, `ENOMEM`, as `msm_syncobj_parse_deps()`.
-    ///
-    /// # Safety
-    ///
-    /// `dev` and `file` are the device and the open file of the ioctl; `job` isn't armed.
-    pub(super) unsafe fn parse(
-        dev: *mut bindings::drm_device,
-        file: *mut bindings::drm_file,
-        job: *mut bindings::drm_sched_job,
-        from: SyncobjArray,
-    ) -> Result<Option<Self>> {
-        let (addr, nr, stride) = (from.addr, from.nr, from.stride as usize);
-        let parse = || {
-            // SAFETY: The caller's promise: device and file are the ioctl's, the job isn't armed.
-            unsafe { bindings::msm_syncobj_parse_deps(dev, job, file, addr, nr, stride) }
-        };
-        // SAFETY: That is such a function.
-        unsafe { Self::new(from, parse) }
-    }
-
-    /// Takes the fences out of those syncobjs that asked for it.
-    pub(super) fn reset(&self) {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::msm_syncobj_reset(self.array.as_ptr(), self.nr) };
-    }
 }
 
 impl OutSyncobjs {
@@ -205,13 +244,16 @@ impl OutSyncobjs {
         file: *mut bindings::drm_file,
         from: SyncobjArray,
     ) -> Result<Option<Self>> {
-        let (addr, nr, stride) = (from.addr, from.nr, from.stride as usize);
-        let parse = || {
-            // SAFETY: The caller's promise: device and file are the ioctl's.
-            unsafe { bindings::msm_syncobj_parse_post_deps(dev, file, addr, nr, stride) }
-        };
-        // SAFETY: That is such a function.
-        unsafe { Self::new(from, parse) }
+        let SyncobjArray { addr, nr, stride } = from;
+        if nr == 0 {
+            return Ok(None);
+        }
+        // SAFETY: The caller's promise: device and file are the ioctl's.
+        let array =
+            unsafe { bindings::msm_syncobj_parse_post_deps(dev, file, addr, nr, stride as usize) };
+        let array = kernel::error::from_err_ptr(array)?;
+        // INVARIANT: C made it.
+        Ok(NonNull::new(array).map(|array| Self { array, nr }))
     }
 
     /// Gives them `fence`.
@@ -219,5 +261,12 @@ impl OutSyncobjs {
         let array = self.array.as_ptr();
         // SAFETY: By the type invariant; the fence is borrowed.
         unsafe { bindings::msm_syncobj_process_post_deps(array, self.nr, fence.as_raw()) };
+    }
+}
+
+impl Drop for OutSyncobjs {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant; it isn't used any more.
+        unsafe { bindings::msm_rs_post_deps_free(self.array.as_ptr(), self.nr) };
     }
 }

@@ -15,11 +15,8 @@ use kernel::{
 
 use super::{
     bindings,
-    caller::{
-        Caller,
-        Fences,
-        OutFences, //
-    },
+    caller::Caller,
+    fences::InFences,
     module,
     queue::{
         Queue,
@@ -121,6 +118,13 @@ impl<'a> BindQueue<'a> {
         Ok(Self { queue, vm })
     }
 
+    /// The timeline that the fences of its jobs are on.
+    pub(crate) fn timeline(&self) -> u64 {
+        // SAFETY: Initialised, by the type invariant, and in the queue, of which there is a
+        // reference.
+        unsafe { sched::timeline(self.entity()) }
+    }
+
     /// A job that isn't armed. It will do what `work` says by then.
     ///
     /// # Errors
@@ -150,28 +154,14 @@ pub(crate) struct Pending<'q, W: Work> {
 }
 
 impl<W: Work> Pending<'_, W> {
-    /// Has it wait for what a request names, and prepares what gets its fence.
+    /// Has it wait for these.
     ///
     /// # Errors
     ///
-    /// See [`Caller::sync`].
-    pub(crate) fn sync<'f>(
-        &mut self,
-        caller: &Caller<'_>,
-        fences: Fences<'f>,
-    ) -> Result<OutFences<'f>> {
+    /// `ENOMEM`.
+    pub(crate) fn wait_for(&mut self, fences: &InFences) -> Result {
         // SAFETY: It isn't armed.
-        unsafe { caller.sync(fences, self.job.as_raw()) }
-    }
-
-    /// See [`PendingJob::timeline`].
-    pub(crate) fn timeline(&self) -> u64 {
-        self.job.timeline()
-    }
-
-    /// See [`PendingJob::waits`].
-    pub(crate) fn waits(&self) -> bool {
-        self.job.waits()
+        unsafe { fences.add_to(self.job.as_raw()) }
     }
 
     /// See [`PendingJob::add_dependency`].

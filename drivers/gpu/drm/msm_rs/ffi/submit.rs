@@ -188,8 +188,10 @@ impl Submit {
         caller: &Caller<'_>,
         fences: Fences<'f>,
     ) -> Result<OutFences<'f>> {
+        let (waits_for, out) = caller.sync(fences)?;
         // SAFETY: It isn't armed.
-        unsafe { caller.sync(fences, self.job()) }
+        unsafe { waits_for.add_to(self.job()) }?;
+        Ok(out)
     }
 
     /// Reads the BO table and looks up the BOs, for which there is room. For a submit that lists
