@@ -240,7 +240,11 @@ impl<'e> Locked<'e> {
     ///
     /// `ENOMEM`.
     pub fn reserve_fences(self, nr: Slots) -> Result<Prepared<'e>> {
-        for &obj in self.objects() {
+        let objects = match nr {
+            Slots::Zero => &[],
+            _ => self.objects(),
+        };
+        for &obj in objects {
             // SAFETY: The context has a reference to the object.
             let resv = unsafe { (*obj).resv };
             // SAFETY: It is the object's, and locked by the context.
@@ -256,6 +260,8 @@ impl<'e> Locked<'e> {
 /// How many fences a resv may get.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Slots {
+    /// None: what is done is done before the locks are dropped.
+    Zero = 0,
     /// One, for [`Prepared::attach_bookkeep`].
     One = 1,
     /// Two of one job: [`Prepared::attach_each`] may attach it to read one object and to write
@@ -292,7 +298,12 @@ impl Prepared<'_> {
     ///
     /// Bookkeeping fences keep the pages where they are (the shrinker asks for all fences) without
     /// making implicit synchronisation wait for them.
+    ///
+    /// Needs a slot; without, warns and leaves the fence off.
     pub fn attach_bookkeep(self, fence: &Fence) {
+        if kernel::warn_on!(self.slots == Slots::Zero) {
+            return;
+        }
         for &obj in self.locked.objects() {
             // SAFETY: The context has a reference to the object.
             let resv = unsafe { (*obj).resv };

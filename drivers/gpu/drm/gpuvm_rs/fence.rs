@@ -67,6 +67,16 @@ impl Fence {
         NonNull::new(ptr.cast()).map(|p| unsafe { ARef::from_raw(p) })
     }
 
+    /// One that is signalled, and has been since the kernel started.
+    pub fn signaled() -> ARef<Self> {
+        // SAFETY: Has no preconditions.
+        let fence = unsafe { bindings::dma_fence_get_stub() };
+        // SAFETY: The call never returns NULL.
+        let fence = unsafe { NonNull::new_unchecked(fence.cast()) };
+        // SAFETY: It returns a reference.
+        unsafe { ARef::from_raw(fence) }
+    }
+
     /// The C object.
     pub fn as_raw(&self) -> *mut bindings::dma_fence {
         self.0.get()

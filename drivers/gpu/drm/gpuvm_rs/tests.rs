@@ -12,38 +12,35 @@ mod cases {
 
     use kernel::{alloc::KVec, prelude::*};
 
-    use crate::{
-        bindings,
-        gpuvm_rs::{
-            exec::{
-                Exec,
-                Slots, //
-            },
-            fence::Fence,
-            gem::GemObject,
-            sm::{
-                OpMap,
-                OpRemap,
-                OpUnmap,
-                Steps, //
-            },
-            test_device::{
-                TestDriver,
-                TestVa,
-                TestVm,
-                PAGE,
-                SIZE,
-                START,
-                VMAS, //
-            },
-            txn::{
-                Committed,
-                Transaction, //
-            },
-            vm::{
-                MapRequest,
-                VaRange, //
-            },
+    use crate::gpuvm_rs::{
+        exec::{
+            Exec,
+            Slots, //
+        },
+        fence::Fence,
+        gem::GemObject,
+        sm::{
+            OpMap,
+            OpRemap,
+            OpUnmap,
+            Steps, //
+        },
+        test_device::{
+            TestDriver,
+            TestVa,
+            TestVm,
+            PAGE,
+            SIZE,
+            START,
+            VMAS, //
+        },
+        txn::{
+            Committed,
+            Transaction, //
+        },
+        vm::{
+            MapRequest,
+            VaRange, //
         },
     };
 
@@ -291,10 +288,7 @@ mod cases {
     #[test]
     fn fences_go_to_every_locked_object() -> Result {
         let vm = TestVm::new()?;
-        // SAFETY: Has no preconditions.
-        let fence = unsafe { bindings::dma_fence_get_stub() };
-        // SAFETY: The call returns a reference.
-        let fence = unsafe { Fence::from_owned(fence) }.ok_or(ENOMEM)?;
+        let fence = Fence::signaled();
         assert!(fence.is_signaled());
         {
             pin_init::stack_pin_init!(let exec = Exec::uninterruptible(0));
