@@ -5,8 +5,11 @@
 //! A request goes through stages, each of which consumes the one before and undoes what it did when
 //! it is dropped: parsed and looked up ([`BindOp`]) → admitted and reserved ([`Reservation`]: page
 //! tables, counted by the throttle if the job waits) → locked, with pages and fence slots → planned
-//! (a transaction on the VMA tree) → armed → pushed. After arming, nothing can fail. An error
-//! anywhere before leaves the VM exactly as it was.
+//! (a transaction on the VMA tree) → armed → pushed. After the plan is committed, nothing can fail.
+//! An error anywhere before leaves the VM exactly as it was.
+//!
+//! A request that has nothing to wait for needs no job: its page-table steps are run here, with all
+//! locks held, and its fence is one that is signalled ([`Turn::Now`]).
 //!
 //! Jobs whose iovas overlap run in the order of their ioctls, whichever queues they came on: a job
 //! runs after every earlier one of the VM that changes an iova that it changes too ([`order`]).
@@ -33,7 +36,11 @@ use crate::{
     bo::backing,
     ffi::{
         caller::Caller,
-        jobs::BindQueue,
+        fences::InFences,
+        jobs::{
+            BindQueue,
+            Pending, //
+        },
         vm::Bind,
         vm_bind_request::VmBindRequest, //
     },
@@ -43,6 +50,7 @@ use crate::{
             Exec,
             Slots, //
         },
+        fence::Fence,
         range::VaRange,
         txn::Transaction,
         vm::GpuVm, //
@@ -55,6 +63,7 @@ use crate::{
             Work, //
         },
         state::{
+            run_now,
             PendingJob,
             Ranges, //
         },
@@ -63,11 +72,13 @@ use crate::{
 use op::{
     not_killed,
     parse,
-    BindOp, //
+    BindOp,
+    MAX_ENTRIES_NOW, //
 };
+use order::Turn;
 use plan::Plan;
 
-/// Reserves the page tables that `ops` may need, in any order, for a job that `waits` or doesn't.
+/// Reserves the page tables that `ops` may need, in any order, for a request whose turn is `turn`.
 ///
 /// # Errors
 ///
@@ -76,19 +87,39 @@ fn reserve(
     caller: &Caller<'_>,
     vm: &GpuVm<Bind>,
     ops: &[BindOp],
-    waits: bool,
+    turn: Turn,
 ) -> Result<Reservation> {
     let touches = ops
         .iter()
         .map(|op| footprint::touch(op.range, matches!(op.op.kind, Kind::Map { .. })));
-    let ticket = vm.space().throttle.admit(ops.len(), waits)?;
-    Reservation::new(vm.space(), touches, Some(ticket)).inspect_err(|&e| {
+    // What is done now is never pending.
+    let ticket = match turn {
+        Turn::Now => None,
+        _ => Some(vm.space().throttle.admit(ops.len(), turn == Turn::Later)?),
+    };
+    Reservation::new(vm.space(), touches, ticket).inspect_err(|&e| {
         if e == ENOMEM {
             caller.note(fmt!(
                 "no memory for page tables, or more than may be in flight"
             ));
         }
     })
+}
+
+/// A job on `queue` that waits for `in_fences`, and where its work will be.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+fn new_job<'q>(
+    caller: &Caller<'_>,
+    queue: &'q BindQueue<'_>,
+    in_fences: &InFences,
+) -> Result<(Pending<'q, BindJob>, Arc<Slot>)> {
+    let slot = Arc::pin_init(Slot::new(), GFP_KERNEL)?;
+    let mut job = queue.new_job(caller.client_id(), BindJob::new(slot.clone()))?;
+    job.wait_for(in_fences)?;
+    Ok((job, slot))
 }
 
 /// Locks what `ops` may change: the VM, their BOs, and those that are mapped where they go, which
@@ -120,32 +151,41 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         fences,
     } = request;
     let queue = BindQueue::get(&caller, vm, queue_id)?;
-    let mut ops = parse(&caller, vm, &ops)?;
-
+    let (mut ops, entries) = parse(&caller, vm, &ops)?;
     let (in_fences, out_fences) = caller.sync(fences)?;
-    let slot = Arc::pin_init(Slot::new(), GFP_KERNEL)?;
-    let mut job = queue.new_job(caller.client_id(), BindJob::new(slot.clone()))?;
-    job.wait_for(&in_fences)?;
-
     let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;
 
-    // Whether it can run as soon as a worker has time. That may have changed by the time that it
-    // gets its place in the order: then it has to do with the tables that a job may have that
-    // waits.
-    let fenced = !in_fences.is_empty();
-    let mut waits = {
+    // When its turn is. That may be later by the time that it gets its place in the order, and then
+    // it is a job, or has to do with the tables that a job may have that waits.
+    let mut turn = if !in_fences.is_empty() {
+        Turn::Later
+    } else if entries > MAX_ENTRIES_NOW {
+        Turn::Soon
+    } else {
+        Turn::Now
+    };
+    {
         let mut pending = vm.state().pending.lock();
         pending.prune();
-        order::after_earlier(queue.timeline(), &mut job, &mut pending, &mut ranges)? || fenced
-    };
-    loop {
-        let reservation = reserve(&caller, vm, &ops, waits)?;
+        let after = order::turn(queue.timeline(), &mut pending, &mut ranges, |_| Ok(()))?;
+        turn = turn.max(after);
+    }
+    // What was removed leaves the loop, and with it the locks.
+    let (fence, removed) = loop {
+        let reservation = reserve(&caller, vm, &ops, turn)?;
+        let mut job = match turn {
+            Turn::Now => None,
+            _ => Some(new_job(&caller, &queue, &in_fences)?),
+        };
 
-        let queue_locked = queue.lock()?;
+        let _queue_locked = queue.lock()?;
         pin_init::stack_pin_init!(let exec = Exec::interruptible(ops.len() + 1));
         let locked = exec
             .lock_all(|attempt| lock(attempt, vm, &ops, ranges.sort()))?
-            .reserve_fences(Slots::One)?;
+            .reserve_fences(match &job {
+                Some(_) => Slots::One,
+                None => Slots::Zero,
+            })?;
         let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
 
         if vm.is_unusable() {
@@ -160,11 +200,22 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         }
 
         let mut pending = vm.state().pending.lock();
-        if order::after_earlier(queue.timeline(), &mut job, &mut pending, &mut ranges)? && !waits {
-            waits = true;
+        let after = order::turn(
+            queue.timeline(),
+            &mut pending,
+            &mut ranges,
+            |fence| match &mut job {
+                Some((job, _)) => job.add_dependency(fence.clone()),
+                None => Ok(()),
+            },
+        )?;
+        if after > turn {
+            turn = after;
             continue;
         }
-        pending.jobs.reserve(1, GFP_KERNEL)?;
+        if job.is_some() {
+            pending.jobs.reserve(1, GFP_KERNEL)?;
+        }
         let seqno = pending.seqno.wrapping_add(1).max(1);
 
         let mut plan = Plan::new(
@@ -180,21 +231,26 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         // Nothing below can fail.
         let (steps, log_entries) = plan.commit(vm);
         pending.seqno = seqno;
-        let armed = job.arm(Work::new(steps, log_entries, reservation));
+        let work = Work::new(steps, log_entries, reservation);
+        let Some((job, slot)) = job else {
+            drop(pending);
+            break (Fence::signaled(), run_now(&vm_locked, work));
+        };
+        let armed = job.arm(work);
         let fence = armed.finished();
         let _ = pending.jobs.push_within_capacity(PendingJob {
             timeline: fence.timeline(),
             fence: fence.clone(),
             ranges,
-            waits,
+            waits: turn == Turn::Later,
             slot,
         });
         drop(pending);
         locked.attach_bookkeep(&fence);
         armed.push();
-
-        out_fences.tell(fence);
-        drop(queue_locked);
-        return Ok(());
-    }
+        break (fence, None);
+    };
+    out_fences.tell(fence);
+    drop(removed);
+    Ok(())
 }

@@ -44,6 +44,12 @@ const MAX_OPS: u32 = 1 << 16;
 /// buffer of any size, and binds memory once; refused with `ENOMEM`, it sends the ops one by one.
 const MAX_ENTRIES: u64 = 1 << 24;
 
+/// A request that writes more page-table entries isn't done in the ioctl, but by a job: as many as
+/// 64 MiB of memory take. While they are written, which takes less than 0.1 ms, others wait for the
+/// VM's lock and those of the BOs. To get these BOs their pages has taken longer, as has planning
+/// as many ops.
+pub(super) const MAX_ENTRIES_NOW: u64 = 1 << 14;
+
 /// An op that has been looked up.
 pub(crate) struct BindOp {
     pub(super) op: Op,
@@ -79,12 +85,13 @@ impl BindOp {
     }
 }
 
-/// Reads and checks the ops, and looks up their BOs.
+/// Reads and checks the ops, and looks up their BOs. Returns them, and how many page-table entries
+/// they write at most, see [`Op::entries`].
 ///
 /// # Errors
 ///
 /// `EINVAL`, `EFAULT`, `ENOMEM`; `ERESTARTSYS` if the caller was killed.
-pub(super) fn parse(caller: &Caller<'_>, vm: &GpuVm<Bind>, raw: &RawOps) -> Result<Ops> {
+pub(super) fn parse(caller: &Caller<'_>, vm: &GpuVm<Bind>, raw: &RawOps) -> Result<(Ops, u64)> {
     let nr = raw.len();
     if nr > MAX_OPS {
         caller.note(fmt!("too many ops: {nr}"));
@@ -146,7 +153,7 @@ pub(super) fn parse(caller: &Caller<'_>, vm: &GpuVm<Bind>, raw: &RawOps) -> Resu
         };
         result.push(op, GFP_KERNEL | __GFP_NOWARN)?;
     }
-    Ok(result)
+    Ok((result, entries))
 }
 
 /// Nobody is left who could learn of the result: then a long request ends here.

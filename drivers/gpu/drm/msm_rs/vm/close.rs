@@ -93,10 +93,15 @@ fn take_down(vm: &GpuVm<Bind>) {
     };
     drop(remove_vmas(vm));
 
-    let cancelled = core::mem::replace(&mut vm.state().pending.lock().jobs, KVVec::new());
+    let (cancelled, stuck) = {
+        let mut pending = vm.state().pending.lock();
+        let jobs = core::mem::replace(&mut pending.jobs, KVVec::new());
+        (jobs, pending.stuck.take())
+    };
     for job in cancelled.iter() {
         drop(job.slot.torn_down(&torn_down));
     }
+    drop(stuck.map(|work| work.torn_down(&torn_down)));
 }
 
 /// Takes all VMAs out of a VM whose page tables are gone. They are to be dropped with no lock held:

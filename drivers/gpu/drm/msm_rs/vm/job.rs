@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A bind job: the page-table steps of one request, run when its fences have signalled.
+//! The page-table steps of one request, and the job that runs them when its fences have signalled.
 //!
 //! What a job removes from the VMA tree (in the ioctl) stays in the page tables until its steps are
 //! done; so the VMAs, and through them the BOs, belong to the job's [`Work`]. `Work` can't be
@@ -18,6 +18,9 @@
 //! | `Over` | nobody | | |
 //!
 //! A scheduler's job that is dropped without having run (its entity was killed) frees nothing.
+//!
+//! A request that comes after nothing that hasn't run needs no job, and so no slot: its work is run
+//! in the ioctl ([`super::state::run_now`]).
 
 use core::{
     mem::replace,
@@ -60,7 +63,8 @@ use crate::{
 
 /// What a job does, and what it keeps alive for it.
 pub(crate) struct Work {
-    /// Keeps the scheduler entity alive until the job has run. Gone once the job is cancelled.
+    /// Keeps the scheduler entity alive until the job has run. Gone once the job is cancelled; not
+    /// there without a job.
     queue: Option<Queue>,
     /// Dropping this while page tables lead to what was removed would leak that, with a warning.
     steps: Committed<Bind>,
@@ -83,7 +87,7 @@ pub(crate) struct Done {
 }
 
 impl Work {
-    /// What a job does that is about to be armed.
+    /// What a request does that can't fail any more.
     pub(crate) fn new(
         steps: Committed<Bind>,
         log_entries: Range<u64>,
@@ -98,12 +102,13 @@ impl Work {
         }
     }
 
-    /// Changes the page tables. On the fence-signalling path.
-    fn run(mut self, vm: &GpuVm<Bind>) -> State {
+    /// Changes the page tables: in a job, on the fence-signalling path, or in the ioctl. Nothing is
+    /// allocated, and nothing waited for.
+    pub(super) fn run(mut self, vm: &GpuVm<Bind>) -> Outcome {
         let mut guard = vm.space().page_tables.lock();
         let pt = &mut *guard;
         if pt.stage == Stage::Closed {
-            return State::Cancelled(self);
+            return Outcome::Stuck(self);
         }
         // A VM that is unusable gets no new mappings, but what goes must go: also what was mapped
         // where a new mapping would have been, and what there is of that.
@@ -153,9 +158,14 @@ impl Work {
         // Removing can't fail, since the tables are reserved. If it does, what should be gone stays
         // for as long as the page tables do.
         match removed {
-            Ok(()) => State::Ran(self.done(unreachable)),
-            Err(_) => State::Cancelled(self),
+            Ok(()) => Outcome::Done(self.done(unreachable)),
+            Err(_) => Outcome::Stuck(self),
         }
+    }
+
+    /// The page tables that the work is about are gone. Returns what there is to drop.
+    pub(super) fn torn_down(self, tables: &TornDown) -> Done {
+        self.done(tables.unreachable())
     }
 
     fn done(self, unreachable: Unreachable) -> Done {
@@ -166,6 +176,14 @@ impl Work {
             _freed: self.freed,
         }
     }
+}
+
+/// How work has ended that was run.
+pub(super) enum Outcome {
+    /// The page tables are as they should be.
+    Done(Done),
+    /// What should have been removed may be reached until the page tables are torn down.
+    Stuck(Work),
 }
 
 /// What has become of a job's work. See the table above.
@@ -230,7 +248,7 @@ impl Slot {
     pub(crate) fn torn_down(&self, tables: &TornDown) -> Option<Done> {
         let mut state = self.state.lock();
         match replace(&mut *state, State::Over) {
-            State::Waiting(work) | State::Cancelled(work) => Some(work.done(tables.unreachable())),
+            State::Waiting(work) | State::Cancelled(work) => Some(work.torn_down(tables)),
             // What ran is the scheduler's job's to drop.
             other => {
                 *state = other;
@@ -244,7 +262,10 @@ impl Slot {
         let mut state = self.state.lock();
         *state = match replace(&mut *state, State::Over) {
             // A cancelled job that the scheduler had begun with still runs.
-            State::Waiting(work) | State::Cancelled(work) => work.run(vm),
+            State::Waiting(work) | State::Cancelled(work) => match work.run(vm) {
+                Outcome::Done(done) => State::Ran(done),
+                Outcome::Stuck(work) => State::Cancelled(work),
+            },
             other => other,
         };
     }

@@ -13,12 +13,19 @@ use kernel::{
     },
 };
 
-use super::job::Slot;
+use super::job::{
+    Done,
+    Outcome,
+    Slot,
+    Work, //
+};
 use crate::{
+    ffi::vm::Bind,
     gpuvm_rs::{
         fence::Fence,
         range::VaRange,
-        small_vec::SmallVec, //
+        small_vec::SmallVec,
+        vm::VmLocked, //
     },
     pure::ranges, //
 };
@@ -40,6 +47,7 @@ impl BindState {
                     jobs: KVVec::new(),
                     prune_at: 0,
                     seqno: 0,
+                    stuck: None,
                 },
                 "msm_rs::pending"
             ),
@@ -104,8 +112,12 @@ pub(crate) struct PendingJobs {
     pub(crate) jobs: KVVec<PendingJob>,
     /// How many there are when it is time to look which have.
     prune_at: usize,
-    /// How many jobs there ever were: the newest one's sequence number.
+    /// How many requests there ever were: the newest one's sequence number.
     pub(crate) seqno: u32,
+    /// The work of a request that was run in the ioctl, if it couldn't remove all that it should
+    /// have (a bug): kept until the page tables go. It has made the VM unusable, so that no other
+    /// request comes.
+    pub(super) stuck: Option<Work>,
 }
 
 /// Fewer pending jobs than this are looked at each time.
@@ -127,9 +139,9 @@ pub(crate) struct PendingJob {
 }
 
 impl PendingJob {
-    /// Whether it waits for more than a worker, as far as anybody knows.
-    pub(crate) fn still_waits(&self) -> bool {
-        self.waits && !self.fence.is_signaled()
+    /// Whether it has run, or never will.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.fence.is_signaled()
     }
 }
 
@@ -139,8 +151,25 @@ impl PendingJobs {
     pub(crate) fn prune(&mut self) {
         if self.jobs.len() >= self.prune_at {
             self.jobs
-                .retain(|job| !job.fence.is_signaled() || !job.slot.is_over());
+                .retain(|job| !job.has_ended() || !job.slot.is_over());
             self.prune_at = PRUNE_MIN.max(2 * self.jobs.len());
+        }
+    }
+}
+
+/// Does the work of a request at once, in the ioctl. All jobs that it comes after have ended.
+///
+/// `vm` is locked since that was found out, and so are the BOs that are mapped or removed: no
+/// other request gets in between, and reclaim, which needs these locks, finds them either as they
+/// were before or as they are after it.
+///
+/// Returns what there is to drop, with no lock held.
+pub(crate) fn run_now(vm: &VmLocked<'_, Bind>, work: Work) -> Option<Done> {
+    match work.run(vm) {
+        Outcome::Done(done) => Some(done),
+        Outcome::Stuck(work) => {
+            vm.state().pending.lock().stuck = Some(work);
+            None
         }
     }
 }
