@@ -46,11 +46,28 @@ impl Tracepoint {
 
     /// What was recorded: what each event says behind its name.
     pub fn events(&self) -> io::Result<Vec<String>> {
+        self.events_of(|_| true)
+    }
+
+    /// As [`Self::events`], of what this thread did.
+    pub fn events_here(&self) -> io::Result<Vec<String>> {
+        let thread = nix::unistd::gettid().to_string();
+        // "COMM-TID [CPU] FLAGS TIME"
+        self.events_of(|before| {
+            let task = before.split_once(" [").map(|(task, _)| task.trim());
+            task.and_then(|task| Some(task.rsplit_once('-')?.1)) == Some(&thread)
+        })
+    }
+
+    /// Those of which `wanted` likes what stands before the name.
+    fn events_of(&self, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
         let text = fs::read_to_string(format!("{ROOT}/trace"))?;
         let mark = format!(" {}: ", self.name);
         Ok(text
             .lines()
-            .filter_map(|line| Some(line.split_once(&mark)?.1.to_owned()))
+            .filter_map(|line| line.split_once(&mark))
+            .filter(|(before, _)| wanted(before))
+            .map(|(_, event)| event.to_owned())
             .collect())
     }
 }

@@ -121,7 +121,8 @@ impl Bench {
                 "BOs after allocation {n} failed"
             );
             if !failed {
-                ensure!(refused > 3, "only {refused} allocations failed");
+                // An UNMAP that is done at once has those of its out-fence alone.
+                ensure!(refused >= 3, "only {refused} allocations failed");
                 println!("# {} allocations, {refused} of them needed", n - 1);
                 return Ok(());
             }

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A bind that has nothing to wait for is done when its ioctl returns, without a worker; all others
+//! keep their place.
+
+use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
+use nix::sys::signal::Signal;
+use programs::{model::Model, pattern, Census, Gpu, Tolerance, PATIENCE};
+use std::{process::ExitCode, thread::sleep, time::Duration};
+use uapi::{debugfs, Bo, HeldFence, SubmitQueue, SyncFile, Syncobj, Tracepoint, VmBind, PAGE};
+
+/// The work items that this thread queues, on the driver's workqueues.
+struct Work(Tracepoint);
+
+impl Work {
+    fn new() -> harness::Result<Self> {
+        let trace = Tracepoint::of("workqueue", "workqueue_queue_work");
+        Ok(Self(trace.context("tracing")?))
+    }
+
+    /// How many there were since this was made.
+    fn queued(&self) -> harness::Result<usize> {
+        let events = self.0.events_here().context("the trace")?;
+        let ours = |event: &&String| event.contains("workqueue=msm_rs");
+        Ok(events.iter().filter(ours).count())
+    }
+}
+
+/// Sends `bind`, which must be done when it returns.
+fn at_once(what: &str, bind: &VmBind<'_>) -> Outcome {
+    let fence = bind.send().with_context(|| what.to_owned())?;
+    ensure_eq!(fence.status()?, Some(Ok(())), "the fence of {what}");
+    Ok(())
+}
+
+/// Sends `bind`, which must not be done.
+fn waits(what: &str, bind: &VmBind<'_>) -> harness::Result<SyncFile> {
+    let fence = bind.send().with_context(|| what.to_owned())?;
+    ensure!(!fence.is_signaled()?, "{what} is done");
+    Ok(fence)
+}
+
+/// Ops of all kinds: the fence is signalled, what is mapped is there, and no work item was queued.
+fn done_at_return(_: &mut Test) -> Outcome {
+    let tolerance = Tolerance::new()?;
+    let gpu = Gpu::new()?;
+    let (a, b) = (gpu.bo(1, 8 * PAGE)?, gpu.bo(2, 8 * PAGE)?);
+    let mut model = Model::new(gpu.iova(0), 16);
+    let at = |page: usize| gpu.iova(page as u64 * PAGE);
+    let work = Work::new()?;
+    at_once("a MAP", &gpu.bind().map(&a, 0, at(0), 8 * PAGE))?;
+    model.map(1, 0, 0, 8);
+    at_once("a MAP over it", &gpu.bind().map(&b, 0, at(4), 8 * PAGE))?;
+    model.map(2, 0, 4, 8);
+    at_once("an UNMAP", &gpu.bind().unmap(at(2), 4 * PAGE))?;
+    model.unmap(2, 4);
+    at_once("no ops", &gpu.bind())?;
+    at_once(
+        "many ops",
+        &gpu.bind()
+            .map(&a, 0, at(12), 2 * PAGE)
+            .unmap(at(13), PAGE)
+            .map_null(at(15), PAGE)
+            .map(&b, PAGE, at(15), PAGE),
+    )?;
+    model.map(1, 0, 12, 1);
+    model.map(2, 1, 15, 1);
+    ensure_eq!(work.queued()?, 0, "work items");
+    model.check(&gpu, &tolerance, "after all")
+}
+
+/// The turn of a bind whose in-fences have signalled is now, and so it is for who waits for it.
+fn signalled_fences(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(1, PAGE)?;
+    let held = HeldFence::new().context("held fence")?;
+    let file = held.file().try_clone()?;
+    held.signal().context("the fence was held")?;
+    let ready = Syncobj::new_signaled(&gpu.device)?;
+    let (out, points) = (Syncobj::new(&gpu.device)?, Syncobj::new(&gpu.device)?);
+    points.signal_point(3).context("point 3")?;
+    let work = Work::new()?;
+    let bind = gpu
+        .bind()
+        .map(&bo, 0, gpu.iova(0), PAGE)
+        .after(&file)
+        .after_syncobj(&ready, 0)
+        .after_syncobj(&points, 3)
+        .signal(&out, 0)
+        .signal(&points, 9);
+    at_once("a MAP", &bind)?;
+    ensure!(out.is_signaled()?, "its out-syncobj isn't signalled");
+    ensure!(points.is_point_signaled(9)?, "its point isn't signalled");
+    ensure_eq!(work.queued()?, 0, "work items");
+    ensure_eq!(gpu.read(gpu.iova(0), 1)?, [pattern(1, 0)], "after the MAP");
+    // A point behind one that isn't signalled isn't, either.
+    let held = HeldFence::new().context("held fence")?;
+    let waiting = waits(
+        "a bind without ops",
+        &gpu.bind().after(held.file()).signal(&points, 11),
+    )?;
+    let second = SubmitQueue::new_vm_bind(&gpu.device).context("second queue")?;
+    let bind = VmBind::new(&second).signal(&points, 12);
+    at_once("another without ops", &bind)?;
+    ensure!(
+        !points.is_point_signaled(12)?,
+        "point 12 before point 11, which waits"
+    );
+    held.signal().context("the fence was held")?;
+    waiting.wait(PATIENCE).context("the bind that waits")?;
+    points.wait_point(12, PATIENCE).context("point 12")
+}
+
+/// Behind a bind that waits nothing on its queue is done, nor what overlaps it on another queue;
+/// what doesn't overlap is. In the end all is as in the order of the ioctls.
+fn order(_: &mut Test) -> Outcome {
+    let tolerance = Tolerance::new()?;
+    let gpu = Gpu::new()?;
+    let second = SubmitQueue::new_vm_bind(&gpu.device).context("second queue")?;
+    let third = SubmitQueue::new_vm_bind(&gpu.device).context("third queue")?;
+    let bos: Vec<Bo> = (1..5)
+        .map(|tag| gpu.bo(tag, 8 * PAGE))
+        .collect::<harness::Result<_>>()?;
+    let mut model = Model::new(gpu.iova(0), 32);
+    let at = |page: usize| gpu.iova(page as u64 * PAGE);
+    let held = HeldFence::new().context("held fence")?;
+    let waiting = [
+        waits(
+            "a MAP behind the fence",
+            &gpu.bind()
+                .map(&bos[0], 0, at(0), 8 * PAGE)
+                .after(held.file()),
+        )?,
+        waits(
+            "a MAP elsewhere on its queue",
+            &gpu.bind().map(&bos[1], 0, at(16), 4 * PAGE),
+        )?,
+        waits("no ops on its queue", &gpu.bind())?,
+        waits(
+            "a MAP over it on another queue",
+            &VmBind::new(&second).map(&bos[2], 0, at(7), 2 * PAGE),
+        )?,
+        waits(
+            "a MAP elsewhere behind that one",
+            &VmBind::new(&second).map(&bos[2], 0, at(24), PAGE),
+        )?,
+        waits(
+            "an UNMAP of that on a third queue",
+            &VmBind::new(&third).unmap(at(8), PAGE),
+        )?,
+    ];
+    // The third queue waits as well now; a fourth doesn't.
+    let fourth = SubmitQueue::new_vm_bind(&gpu.device).context("fourth queue")?;
+    let work = Work::new()?;
+    let bind = VmBind::new(&fourth).map(&bos[3], 0, at(9), 7 * PAGE);
+    at_once("a MAP between them on a fourth queue", &bind)?;
+    model.map(4, 0, 9, 7);
+    let bind = VmBind::new(&fourth).unmap(at(10), PAGE);
+    at_once("an UNMAP of a part of that", &bind)?;
+    model.unmap(10, 1);
+    ensure_eq!(work.queued()?, 0, "work items");
+    model.check(&gpu, &tolerance, "while the others wait")?;
+    let late = waits(
+        "a MAP over all on the fourth queue",
+        &VmBind::new(&fourth).map(&bos[3], 0, at(4), 4 * PAGE),
+    )?;
+    for (n, fence) in waiting.iter().enumerate() {
+        ensure!(!fence.is_signaled()?, "bind {n} is done before its fence");
+    }
+    held.signal().context("the fence was held")?;
+    for (n, fence) in waiting.iter().chain([&late]).enumerate() {
+        fence.wait(PATIENCE).with_context(|| format!("bind {n}"))?;
+        ensure_eq!(fence.status()?, Some(Ok(())), "bind {n}'s fence");
+    }
+    model.map(1, 0, 0, 8);
+    model.map(2, 0, 16, 4);
+    model.map(3, 0, 7, 2);
+    model.map(3, 0, 24, 1);
+    model.unmap(8, 1);
+    model.map(4, 0, 4, 4);
+    model.check(&gpu, &tolerance, "after all")?;
+    // What waited is over.
+    let work = Work::new()?;
+    for queue in [&gpu.binds, &second, &third, &fourth] {
+        let bind = VmBind::new(queue).unmap(at(0), 32 * PAGE);
+        at_once("an UNMAP of everything", &bind)?;
+    }
+    ensure_eq!(work.queued()?, 0, "work items");
+    Model::new(gpu.iova(0), 32).check(&gpu, &tolerance, "in the end")
+}
+
+/// What a bind removes is freed when it returns, if nobody else has it.
+fn freed_at_return(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    Census::now()?;
+    let before = debugfs::gem_total()?;
+    let work = Work::new()?;
+    for over in [false, true] {
+        let bos: Vec<Bo> = (0..16)
+            .map(|tag| gpu.bo(tag, 4 * PAGE))
+            .collect::<harness::Result<_>>()?;
+        let iova = |n: usize| gpu.iova(n as u64 * 4 * PAGE);
+        for (n, bo) in bos.iter().enumerate() {
+            at_once("a MAP", &gpu.bind().map(bo, 0, iova(n), 4 * PAGE))?;
+        }
+        drop(bos);
+        ensure!(debugfs::gem_total()? != before, "nothing is mapped");
+        let all = 16 * 4 * PAGE;
+        if over {
+            at_once("a MAP_NULL", &gpu.bind().map_null(iova(0), all))?;
+        } else {
+            at_once("an UNMAP", &gpu.bind().unmap(iova(0), all))?;
+        }
+        ensure_eq!(debugfs::gem_total()?, before, "BOs (over: {over})");
+    }
+    ensure_eq!(work.queued()?, 0, "work items");
+    Ok(())
+}
+
+/// A bind that takes too long for an ioctl is a job, and is done all the same.
+fn long_ones_are_jobs(_: &mut Test) -> Outcome {
+    const PAGES: u64 = 1 << 14;
+    let gpu = Gpu::new()?;
+    let bo = Bo::new(&gpu.device, (PAGES + 1) * PAGE).context("BO of 64 MiB and a page")?;
+    for (pages, jobs) in [(PAGES, false), (PAGES + 1, true)] {
+        let work = Work::new()?;
+        let fence = gpu
+            .bind()
+            .map(&bo, 0, gpu.iova(0), pages * PAGE)
+            .send()
+            .context("MAP")?;
+        ensure_eq!(work.queued()? > 0, jobs, "work items for {pages} pages");
+        ensure!(jobs || fence.is_signaled()?, "a MAP of {pages} pages waits");
+        fence.wait(PATIENCE).context("MAP")?;
+        let last = gpu.iova((pages - 1) * PAGE);
+        gpu.write(last, &[0x1234])?;
+        ensure_eq!(gpu.read(last, 1)?, [0x1234], "the last of {pages} pages");
+        gpu.unmap(gpu.iova(0), pages * PAGE)?;
+    }
+    Ok(())
+}
+
+/// A context that binds and unbinds many BOs, at once, until it is killed.
+fn binds_for_ever() -> Outcome {
+    let gpu = Gpu::new()?;
+    loop {
+        let bos: Vec<Bo> = (0..8)
+            .map(|tag| gpu.bo(tag, 16 * PAGE))
+            .collect::<harness::Result<_>>()?;
+        let bind = bos.iter().enumerate().fold(gpu.bind(), |bind, (n, bo)| {
+            (0..16).fold(bind, |bind, page| {
+                // Scattered, so that each op is a VMA.
+                let iova = gpu.iova((n as u64 * 32 + 2 * page) * PAGE);
+                bind.map(bo, page * PAGE, iova, PAGE)
+            })
+        });
+        at_once("many MAPs", &bind)?;
+        drop(bos);
+        at_once("an UNMAP", &gpu.bind().unmap(gpu.iova(0), 256 * PAGE))?;
+    }
+}
+
+/// Processes that are killed while they bind leave nothing.
+fn killed(test: &mut Test) -> Outcome {
+    let before = Census::new()?;
+    for _ in 0..30 {
+        let mut child = Process::start(binds_for_ever)?;
+        sleep(Duration::from_millis(test.rng.u64(20..200)));
+        ensure_eq!(child.status()?, None, "the process, which should go on");
+        child.signal(Signal::SIGKILL)?;
+        child.end(PATIENCE)?;
+    }
+    before.restored()
+}
+
+/// The file is closed with what was mapped at once, also over what a bind would change that waits.
+fn closed(_: &mut Test) -> Outcome {
+    let before = Census::new()?;
+    let held = HeldFence::new().context("held fence")?;
+    {
+        let gpu = Gpu::new()?;
+        let second = SubmitQueue::new_vm_bind(&gpu.device).context("second queue")?;
+        let (a, b) = (gpu.bo(1, 4 * PAGE)?, gpu.bo(2, 4 * PAGE)?);
+        at_once("a MAP", &gpu.bind().map(&a, 0, gpu.iova(0), 4 * PAGE))?;
+        waits(
+            "a MAP over it",
+            &gpu.bind().map(&b, 0, gpu.iova(0), PAGE).after(held.file()),
+        )?;
+        let bind = VmBind::new(&second).map(&b, 0, gpu.iova(8 * PAGE), PAGE);
+        at_once("a MAP elsewhere", &bind)?;
+    }
+    before.restored()?;
+    held.signal().context("the fence was held")?;
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    harness::main(harness::cases![
+        done_at_return,
+        signalled_fences,
+        order,
+        freed_at_return,
+        long_ones_are_jobs,
+        killed,
+        closed,
+    ])
+}
