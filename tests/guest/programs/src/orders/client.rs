@@ -100,10 +100,15 @@ impl Client {
         Ok(&self.bos.as_ref().ok_or(Errno::ENOENT)?[0])
     }
 
-    fn bind(&self) -> Result<SyncFile, Errno> {
+    fn bind(&self, waits: bool) -> Result<SyncFile, Errno> {
         let (at, pages, _) = Model::change(self.setting.kind);
         let (iova, range) = (self.places.window(at), pages as u64 * PAGE);
-        let request = VmBind::new(&self.queues[BINDS]).after(&self.setting.signal);
+        let request = VmBind::new(&self.queues[BINDS]);
+        let request = if waits {
+            request.after(&self.setting.signal)
+        } else {
+            request
+        };
         let request = match (self.setting.kind, &self.bos) {
             (Kind::Unmap | Kind::UnmapPart, _) => request.unmap(iova, range),
             (Kind::NullOver, _) => request.map_null(iova, range),
@@ -120,7 +125,8 @@ impl Client {
     pub fn perform(&mut self, event: Event) -> Result<Option<OwnedFd>, Errno> {
         let fence = |sent: Result<SyncFile, Errno>| Ok(Some(sent?.into()));
         match event {
-            Event::Bind => fence(self.bind()),
+            Event::Bind => fence(self.bind(true)),
+            Event::BindNow => fence(self.bind(false)),
             Event::Run => fence(self.submit(Commands::Of(Submit::Run), None)),
             Event::Queue => {
                 fence(self.submit(Commands::Of(Submit::Queue), self.setting.go.as_ref()))

@@ -37,6 +37,8 @@ fn longest(event: Event, private: bool) -> usize {
         // Each takes seconds, as the GPU's state is captured.
         Event::Fault => 4,
         Event::Hang | Event::Kill | Event::Purge | Event::Evict => 5,
+        // Its page tables change when they would if the fence signalled next.
+        Event::BindNow => 5,
         _ => LONGEST,
     };
     most - usize::from(private)
@@ -49,6 +51,7 @@ fn rank(event: Event) -> usize {
         CloseHandle,
         Queue,
         Bind,
+        BindNow,
         Other,
         Run,
         OtherEnds,
@@ -79,8 +82,8 @@ fn independent(one: Event, other: Event) -> bool {
         // It waits, on a queue of its own, whatever the ring does.
         || pair(Queue, &[Run, End, Other, OtherEnds])
         // Another VM.
-        || pair(Other, &[Bind, Signal])
-        || pair(OtherEnds, &[Bind, Signal])
+        || pair(Other, &[Bind, BindNow, Signal])
+        || pair(OtherEnds, &[Bind, BindNow, Signal])
 }
 
 fn walk(model: &Model, sequence: &mut Sequence, most: usize, found: &mut Vec<Sequence>) {
@@ -97,7 +100,7 @@ fn walk(model: &Model, sequence: &mut Sequence, most: usize, found: &mut Vec<Seq
             next.shrink();
         }
         sequence.events.push(event);
-        if sequence.has(Event::Bind) {
+        if sequence.has(Event::Bind) || sequence.has(Event::BindNow) {
             found.push(sequence.clone());
         }
         if !refused {
@@ -198,6 +201,7 @@ mod tests {
             "map-over:bind,hang,signal,close-handle",
             "map-over:queue,bind,fault,signal",
             "unmap:run,bind,close-file,signal,evict",
+            "map-over:run,bind-now,close-handle,end",
         ] {
             let sequence: Sequence = name.parse().unwrap();
             assert!(all.contains(&sequence), "{name}");

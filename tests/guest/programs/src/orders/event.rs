@@ -6,7 +6,7 @@ use super::model::Submit;
 use harness::{bail, Context, Error};
 use std::{fmt, str::FromStr};
 
-/// What the bind asks for that waits for the fence.
+/// What the bind asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// UNMAP of the whole BO.
@@ -56,6 +56,8 @@ impl Kind {
 pub enum Event {
     /// The bind is sent. It waits for a fence.
     Bind,
+    /// Or else, it is sent and waits for nothing.
+    BindNow,
     /// That fence signals.
     Signal,
     /// A SUBMIT is sent that begins, waits, and then writes to the range.
@@ -92,8 +94,9 @@ pub enum Event {
 
 impl Event {
     /// All of them, so that an event that needs another one comes behind it.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Bind,
+        Self::BindNow,
         Self::Signal,
         Self::Run,
         Self::End,
@@ -114,6 +117,7 @@ impl Event {
     fn name(self) -> &'static str {
         match self {
             Self::Bind => "bind",
+            Self::BindNow => "bind-now",
             Self::Signal => "signal",
             Self::Run => "run",
             Self::End => "end",

@@ -300,7 +300,9 @@ impl Model {
             self.stage(submit) == Stage::Begun && !self.works[submit as usize].released
         };
         match event {
-            Event::Bind => open && self.bind == Bind::Unsent && (self.handles || !self.kind.maps()),
+            Event::Bind | Event::BindNow => {
+                open && self.bind == Bind::Unsent && (self.handles || !self.kind.maps())
+            }
             Event::Signal => matches!(self.bind, Bind::Waits | Bind::Cancelled),
             Event::Run => open && unsent(Submit::Run),
             Event::End => waits_in_ring(Submit::Run),
@@ -341,20 +343,20 @@ impl Model {
     /// The shrinker's events are told by [`shrink`](Self::shrink) what came of them.
     pub fn apply(&mut self, event: Event) -> Option<Errno> {
         match event {
-            Event::Bind => {
+            Event::Bind | Event::BindNow => {
                 if let Some(errno) = self.refusal(false) {
                     return Some(errno);
                 }
                 let (at, count, cell) = Self::change(self.kind);
                 self.tree[at..at + count].fill(cell);
                 self.bind = Bind::Waits;
+                if event == Event::BindNow {
+                    self.run_bind();
+                }
             }
             Event::Signal => {
                 if self.bind == Bind::Waits {
-                    let (at, count, cell) = Self::change(self.kind);
-                    let cell = if self.usable { cell } else { Cell::Empty };
-                    self.tables[at..at + count].fill(cell);
-                    self.bind = Bind::Ran;
+                    self.run_bind();
                 } else {
                     self.bind = Bind::Over;
                 }
@@ -402,6 +404,13 @@ impl Model {
         }
         self.advance();
         None
+    }
+
+    fn run_bind(&mut self) {
+        let (at, count, cell) = Self::change(self.kind);
+        let cell = if self.usable { cell } else { Cell::Empty };
+        self.tables[at..at + count].fill(cell);
+        self.bind = Bind::Ran;
     }
 
     fn begin(&mut self, submit: Submit) {

@@ -187,12 +187,12 @@ impl Play<'_> {
         if next.file() != File::Open && !next.may_run() {
             self.forget();
         }
+        if matches!(event, Event::BindNow | Event::Signal) {
+            self.bind_succeeds = next.bind() == Bind::Ran && next.is_usable();
+        }
         let ring_writes = self.bed.ring_writes();
         let answer = match event {
-            Event::Signal => {
-                self.bind_succeeds = next.bind() == Bind::Ran && next.is_usable();
-                Self::release(&mut self.signal, &mut self.expired)
-            }
+            Event::Signal => Self::release(&mut self.signal, &mut self.expired),
             Event::Go => Self::release(&mut self.go, &mut self.expired),
             Event::End => self.let_go(Submit::Run),
             Event::OtherEnds => self.let_go(Submit::Other),
@@ -264,7 +264,7 @@ impl Play<'_> {
                 self.submits[Submit::Other as usize] = Some(Fence::new(fence));
                 return Ok(());
             }
-            Event::Bind => {
+            Event::Bind | Event::BindNow => {
                 self.bind = given.map(Fence::new);
                 return Ok(());
             }
