@@ -228,14 +228,32 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
             plan.apply(op)?;
         }
 
+        let Some((job, slot)) = job else {
+            // A job may have the page tables for long, and others wait for what is locked here. If
+            // there is none, nobody has.
+            let page_tables = &vm.space().page_tables;
+            let mut page_tables = match pending.any_unfinished() {
+                true => match page_tables.try_lock() {
+                    Some(page_tables) => page_tables,
+                    None => {
+                        turn = Turn::Soon;
+                        continue;
+                    }
+                },
+                false => page_tables.lock(),
+            };
+            // Nothing below can fail.
+            let (steps, log_entries) = plan.commit_locked(&mut page_tables);
+            pending.seqno = seqno;
+            drop(pending);
+            let work = Work::new(steps, log_entries, reservation);
+            break (Fence::signaled(), run_now(&vm_locked, work, page_tables));
+        };
+
         // Nothing below can fail.
         let (steps, log_entries) = plan.commit(vm);
         pending.seqno = seqno;
         let work = Work::new(steps, log_entries, reservation);
-        let Some((job, slot)) = job else {
-            drop(pending);
-            break (Fence::signaled(), run_now(&vm_locked, work));
-        };
         let armed = job.arm(work);
         let fence = armed.finished();
         let _ = pending.jobs.push_within_capacity(PendingJob {

@@ -21,6 +21,7 @@ use crate::{
             Step,
             StepKind, //
         },
+        LoggedTables, //
     },
     ffi::{
         bo::Bo,
@@ -128,16 +129,35 @@ impl<'l> Plan<'l> {
     /// Makes the plan final and writes its log entries. Returns the steps and the entries' numbers.
     pub(super) fn commit(self, vm: &GpuVm<Bind>) -> (Committed<Bind>, Range<u64>) {
         let steps = self.txn.commit();
-        let Some(log) = self.log else {
-            return (steps, 0..0);
+        let entries = match self.log {
+            Some(log) => write_log(&mut vm.space().page_tables.lock(), log),
+            None => 0..0,
         };
-        let mut pt = vm.space().page_tables.lock();
-        let first = pt.log.next();
-        for entry in log {
-            pt.log.push(entry);
-        }
-        (steps, first..pt.log.next())
+        (steps, entries)
     }
+
+    /// As [`Self::commit`], with the VM's page tables, which are locked.
+    pub(super) fn commit_locked(
+        self,
+        page_tables: &mut LoggedTables,
+    ) -> (Committed<Bind>, Range<u64>) {
+        let steps = self.txn.commit();
+        let entries = match self.log {
+            Some(log) => write_log(page_tables, log),
+            None => 0..0,
+        };
+        (steps, entries)
+    }
+}
+
+/// Writes log entries. Returns their numbers.
+fn write_log(page_tables: &mut LoggedTables, entries: KVVec<LogEntry>) -> Range<u64> {
+    let log = &mut page_tables.log;
+    let first = log.next();
+    for entry in entries {
+        log.push(entry);
+    }
+    first..log.next()
 }
 
 /// The steps of one op.

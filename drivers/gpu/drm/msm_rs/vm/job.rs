@@ -32,7 +32,8 @@ use kernel::{
     prelude::*,
     sync::{
         Arc,
-        Mutex, //
+        Mutex,
+        MutexGuard, //
     },
 };
 
@@ -44,6 +45,7 @@ use crate::{
             TornDown,
             Unreachable, //
         },
+        LoggedTables,
         Stage, //
     },
     ffi::{
@@ -102,11 +104,14 @@ impl Work {
         }
     }
 
-    /// Changes the page tables: in a job, on the fence-signalling path, or in the ioctl. Nothing is
-    /// allocated, and nothing waited for.
-    pub(super) fn run(mut self, vm: &GpuVm<Bind>) -> Outcome {
-        let mut guard = vm.space().page_tables.lock();
-        let pt = &mut *guard;
+    /// Changes the page tables, which are those of `vm`: in a job, on the fence-signalling path, or
+    /// in the ioctl. Nothing is allocated, and nothing waited for.
+    pub(super) fn run(
+        mut self,
+        vm: &GpuVm<Bind>,
+        mut page_tables: MutexGuard<'_, LoggedTables>,
+    ) -> Outcome {
+        let pt = &mut *page_tables;
         if pt.stage == Stage::Closed {
             return Outcome::Stuck(self);
         }
@@ -154,7 +159,7 @@ impl Work {
             vm.set_unusable();
             pt.log.print();
         }
-        drop(guard);
+        drop(page_tables);
         // Removing can't fail, since the tables are reserved. If it does, what should be gone stays
         // for as long as the page tables do.
         match removed {
@@ -262,10 +267,12 @@ impl Slot {
         let mut state = self.state.lock();
         *state = match replace(&mut *state, State::Over) {
             // A cancelled job that the scheduler had begun with still runs.
-            State::Waiting(work) | State::Cancelled(work) => match work.run(vm) {
-                Outcome::Done(done) => State::Ran(done),
-                Outcome::Stuck(work) => State::Cancelled(work),
-            },
+            State::Waiting(work) | State::Cancelled(work) => {
+                match work.run(vm, vm.space().page_tables.lock()) {
+                    Outcome::Done(done) => State::Ran(done),
+                    Outcome::Stuck(work) => State::Cancelled(work),
+                }
+            }
             other => other,
         };
     }

@@ -9,7 +9,8 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc,
-        Mutex, //
+        Mutex,
+        MutexGuard, //
     },
 };
 
@@ -20,6 +21,7 @@ use super::job::{
     Work, //
 };
 use crate::{
+    address_space::LoggedTables,
     ffi::vm::Bind,
     gpuvm_rs::{
         fence::Fence,
@@ -146,6 +148,11 @@ impl PendingJob {
 }
 
 impl PendingJobs {
+    /// Whether any of them may be running, or begin to at any moment.
+    pub(crate) fn any_unfinished(&self) -> bool {
+        self.jobs.iter().any(|job| !job.has_ended())
+    }
+
     /// Forgets the jobs that have run, if they may be half of the list. A job that was cancelled,
     /// or in vain, is kept, with its work.
     pub(crate) fn prune(&mut self) {
@@ -161,11 +168,15 @@ impl PendingJobs {
 ///
 /// `vm` is locked since that was found out, and so are the BOs that are mapped or removed: no
 /// other request gets in between, and reclaim, which needs these locks, finds them either as they
-/// were before or as they are after it.
+/// were before or as they are after it. `page_tables` are the VM's.
 ///
 /// Returns what there is to drop, with no lock held.
-pub(crate) fn run_now(vm: &VmLocked<'_, Bind>, work: Work) -> Option<Done> {
-    match work.run(vm) {
+pub(crate) fn run_now(
+    vm: &VmLocked<'_, Bind>,
+    work: Work,
+    page_tables: MutexGuard<'_, LoggedTables>,
+) -> Option<Done> {
+    match work.run(vm, page_tables) {
         Outcome::Done(done) => Some(done),
         Outcome::Stuck(work) => {
             vm.state().pending.lock().stuck = Some(work);
