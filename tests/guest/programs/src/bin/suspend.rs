@@ -18,7 +18,7 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
-use uapi::{vadreno::Vadreno, vadreno_ctl::counter, HeldFence, Pm4, SyncFile, PAGE};
+use uapi::{vadreno::Vadreno, vadreno_ctl::counter, Bo, HeldFence, Pm4, SyncFile, PAGE};
 
 /// A file of the virtual SoC's bus, by which it is told how to sleep.
 fn bus_file(name: &str) -> harness::Result<PathBuf> {
@@ -105,6 +105,56 @@ fn defect_30_bind_runs_asleep(_: &mut Test) -> Outcome {
         "accesses to registers without power"
     );
     Ok(())
+}
+
+/// Binds that wait for nothing, sent in the sleep: nothing reaches for registers that have no power
+/// or no clock, and afterwards the GPU finds what they have mapped, and nothing else.
+fn defect_30_binds_sent_asleep(_: &mut Test) -> Outcome {
+    let vadreno = Vadreno::open().context("virtual Adreno")?;
+    let _active = StaysActive::new()?;
+    let bos_before = Census::new()?;
+    let gpu = Gpu::new()?;
+    let bos: Vec<Bo> = (0..3)
+        .map(|tag| gpu.bo(tag + 1, PAGE))
+        .collect::<harness::Result<_>>()?;
+    let iova = |n: u64| gpu.iova(n * PAGE);
+    gpu.map(&bos[0], iova(0))?;
+    gpu.map(&bos[0], iova(1))?;
+    gpu.map(&bos[0], iova(2))?;
+    for n in 0..3 {
+        ensure_eq!(gpu.read(iova(n), 1)?, [pattern(1, 0)], "page {n} at first");
+    }
+    let count = || vadreno.read(counter::OFF_ACCESSES) + vadreno.read(counter::SMMU_OFF);
+    let before = count();
+    let left = vadreno.read(counter::LEFT_IN_TLB);
+    let asleep = Asleep::new()?;
+    let mut sent = vec![
+        gpu.bind().map(&bos[1], 0, iova(0), PAGE).send()?,
+        gpu.bind().unmap(iova(2), PAGE).send()?,
+    ];
+    sent.iter().try_for_each(may_wait)?;
+    asleep.begin_waking()?;
+    sent.push(gpu.bind().map(&bos[2], 0, iova(1), PAGE).send()?);
+    sent.iter().try_for_each(may_wait)?;
+    // Nobody maps the first any more.
+    drop(bos);
+    asleep.wake()?;
+    for fence in &sent {
+        fence.wait(PATIENCE).context("a bind")?;
+    }
+    ensure_eq!(
+        [gpu.read(iova(0), 1)?, gpu.read(iova(1), 1)?].concat(),
+        [pattern(2, 0), pattern(3, 0)],
+        "afterwards"
+    );
+    ensure_eq!(count() - before, 0, "accesses without power or clock");
+    ensure_eq!(
+        vadreno.read(counter::LEFT_IN_TLB) - left,
+        0,
+        "pages that were freed and that the TLB led to"
+    );
+    drop(gpu);
+    bos_before.restored()
 }
 
 /// Runtime PM leaves the SMMU alone until this is dropped, so that the system's sleep finds it
@@ -271,6 +321,7 @@ fn main() -> ExitCode {
         waiting_requests_wait_on,
         closed_asleep,
         defect_30_bind_runs_asleep,
+        defect_30_binds_sent_asleep,
         defect_42_bind_runs_before_the_clock_is_back,
         suspend_is_called_off,
     ])
