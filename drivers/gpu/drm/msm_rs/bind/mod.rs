@@ -15,6 +15,8 @@
 //! runs after every earlier one of the VM that changes an iova that it changes too ([`order`]).
 //! Jobs that don't overlap don't wait for each other.
 
+#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+mod now_test;
 mod op;
 mod order;
 pub(crate) mod plan;

@@ -29,6 +29,7 @@ use crate::{
     },
     gpuvm_rs::{
         self,
+        fence::Fence,
         vm::GpuVm, //
     },
     pure::ops::PAGE_SIZE, //
@@ -109,7 +110,7 @@ impl Device {
     }
 
     /// How often TTBR0 was set, or the TLB invalidated.
-    pub(super) fn smmu_calls(&self) -> u32 {
+    pub(crate) fn smmu_calls(&self) -> u32 {
         // SAFETY: Alive.
         unsafe { bindings::msm_rs_test_smmu_calls(self.0.as_ptr()) }
     }
@@ -127,7 +128,7 @@ impl Device {
     }
 
     /// Bytes of BOs that have pages.
-    pub(super) fn resident(&self) -> u64 {
+    pub(crate) fn resident(&self) -> u64 {
         // SAFETY: Alive.
         let counter = unsafe { &raw const (*self.private()).total_mem.counter };
         // SAFETY: A word that can be read at any time.
@@ -208,6 +209,23 @@ impl Device {
 pub(crate) fn refs(bo: &Bo) -> u32 {
     // SAFETY: Alive.
     unsafe { bindings::msm_rs_test_refs(bo.gem().as_raw()) }
+}
+
+/// A fence that isn't signalled, and which reclaim waits for before it takes the BO's pages. It is
+/// to be signalled with [`signal`] before the BO goes.
+pub(crate) fn new_fence(bo: &Bo) -> ARef<Fence> {
+    let locked = bo.gem().lock();
+    // SAFETY: Locked; the rest is the caller's promise.
+    let fence = unsafe { bindings::gpuvm_rs_test_fence_new(locked.as_raw()) };
+    // SAFETY: The call returns a reference or NULL.
+    unsafe { Fence::from_owned(fence) }.unwrap()
+}
+
+/// Signals one of [`new_fence`].
+pub(crate) fn signal(fence: &Fence) {
+    // SAFETY: From `new_fence()`.
+    unsafe { bindings::gpuvm_rs_test_fence_signal_in(fence.as_raw(), 0) };
+    fence.wait();
 }
 
 /// How many references there are to a VM.
