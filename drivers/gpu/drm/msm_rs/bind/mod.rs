@@ -72,10 +72,10 @@ use crate::{
     },
 };
 use op::{
+    are_short,
     not_killed,
     parse,
-    BindOp,
-    MAX_ENTRIES_NOW, //
+    BindOp, //
 };
 use order::Turn;
 use plan::Plan;
@@ -153,7 +153,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         fences,
     } = request;
     let queue = BindQueue::get(&caller, vm, queue_id)?;
-    let (mut ops, entries) = parse(&caller, vm, &ops)?;
+    let mut ops = parse(&caller, vm, &ops)?;
     let (in_fences, out_fences) = caller.sync(fences)?;
     let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;
 
@@ -161,10 +161,10 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
     // it is a job, or has to do with the tables that a job may have that waits.
     let mut turn = if !in_fences.is_empty() {
         Turn::Later
-    } else if entries > MAX_ENTRIES_NOW {
-        Turn::Soon
-    } else {
+    } else if are_short(&ops, ranges.sort()) {
         Turn::Now
+    } else {
+        Turn::Soon
     };
     {
         let mut pending = vm.state().pending.lock();
@@ -172,15 +172,16 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         let after = order::turn(queue.timeline(), &mut pending, &mut ranges, |_| Ok(()))?;
         turn = turn.max(after);
     }
-    // What was removed leaves the loop, and with it the locks.
-    let (fence, removed) = loop {
+    // What was removed leaves the loop, and with it the locks but for the queue's: the queue's
+    // fences get into a syncobj in their order.
+    let (fence, removed, queue_locked) = loop {
         let reservation = reserve(&caller, vm, &ops, turn)?;
         let mut job = match turn {
             Turn::Now => None,
             _ => Some(new_job(&caller, &queue, &in_fences)?),
         };
 
-        let _queue_locked = queue.lock()?;
+        let queue_locked = queue.lock()?;
         pin_init::stack_pin_init!(let exec = Exec::interruptible(ops.len() + 1));
         let locked = exec
             .lock_all(|attempt| lock(attempt, vm, &ops, ranges.sort()))?
@@ -231,25 +232,18 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         }
 
         let Some((job, slot)) = job else {
-            // A job may have the page tables for long, and others wait for what is locked here. If
-            // there is none, nobody has.
-            let page_tables = &vm.space().page_tables;
-            let mut page_tables = match pending.any_unfinished() {
-                true => match page_tables.try_lock() {
-                    Some(page_tables) => page_tables,
-                    None => {
-                        turn = Turn::Soon;
-                        continue;
-                    }
-                },
-                false => page_tables.lock(),
+            // Somebody may have the page tables for long, and others wait for what is locked here.
+            let Some(mut page_tables) = vm.space().page_tables.try_lock() else {
+                turn = Turn::Soon;
+                continue;
             };
             // Nothing below can fail.
             let (steps, log_entries) = plan.commit_locked(&mut page_tables);
             pending.seqno = seqno;
             drop(pending);
             let work = Work::new(steps, log_entries, reservation);
-            break (Fence::signaled(), run_now(&vm_locked, work, page_tables));
+            let removed = run_now(&vm_locked, work, page_tables);
+            break (Fence::signaled(), removed, queue_locked);
         };
 
         // Nothing below can fail.
@@ -268,9 +262,10 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         drop(pending);
         locked.attach_bookkeep(&fence);
         armed.push();
-        break (fence, None);
+        break (fence, None, queue_locked);
     };
     out_fences.tell(fence);
+    drop(queue_locked);
     drop(removed);
     Ok(())
 }

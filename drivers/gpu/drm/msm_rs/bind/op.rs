@@ -44,11 +44,19 @@ const MAX_OPS: u32 = 1 << 16;
 /// buffer of any size, and binds memory once; refused with `ENOMEM`, it sends the ops one by one.
 const MAX_ENTRIES: u64 = 1 << 24;
 
-/// A request that writes more page-table entries isn't done in the ioctl, but by a job: as many as
-/// 64 MiB of memory take. While they are written, which takes less than 0.1 ms, others wait for the
-/// VM's lock and those of the BOs. To get these BOs their pages has taken longer, as has planning
-/// as many ops.
-pub(super) const MAX_ENTRIES_NOW: u64 = 1 << 14;
+/// Bytes that a request may touch that is done in the ioctl: 16,384 page-table entries' worth.
+const MAX_BYTES_NOW: u64 = 64 << 20;
+
+/// Whether ops may be done in the ioctl, in which others wait for the locks of the VM and of shared
+/// BOs: `merged` is the set of their ranges.
+///
+/// So many entries are written or cleared at most, one by one; and the TLB is invalidated twice at
+/// most, as none changes what another one has made.
+pub(super) fn are_short(ops: &[BindOp], merged: &[VaRange]) -> bool {
+    let bytes = |lens: &mut dyn Iterator<Item = u64>| lens.fold(0, u64::saturating_add);
+    let each = bytes(&mut ops.iter().map(|op| op.range.len()));
+    each <= MAX_BYTES_NOW && each == bytes(&mut merged.iter().map(VaRange::len))
+}
 
 /// An op that has been looked up.
 pub(crate) struct BindOp {
@@ -85,13 +93,12 @@ impl BindOp {
     }
 }
 
-/// Reads and checks the ops, and looks up their BOs. Returns them, and how many page-table entries
-/// they write at most, see [`Op::entries`].
+/// Reads and checks the ops, and looks up their BOs.
 ///
 /// # Errors
 ///
 /// `EINVAL`, `EFAULT`, `ENOMEM`; `ERESTARTSYS` if the caller was killed.
-pub(super) fn parse(caller: &Caller<'_>, vm: &GpuVm<Bind>, raw: &RawOps) -> Result<(Ops, u64)> {
+pub(super) fn parse(caller: &Caller<'_>, vm: &GpuVm<Bind>, raw: &RawOps) -> Result<Ops> {
     let nr = raw.len();
     if nr > MAX_OPS {
         caller.note(fmt!("too many ops: {nr}"));
@@ -153,7 +160,7 @@ pub(super) fn parse(caller: &Caller<'_>, vm: &GpuVm<Bind>, raw: &RawOps) -> Resu
         };
         result.push(op, GFP_KERNEL | __GFP_NOWARN)?;
     }
-    Ok((result, entries))
+    Ok(result)
 }
 
 /// Nobody is left who could learn of the result: then a long request ends here.

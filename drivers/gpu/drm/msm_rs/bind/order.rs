@@ -55,25 +55,27 @@ pub(super) fn turn(
     // The timelines of the queues that are done with, sorted.
     let mut done = SmallVec::<u64, 4>::new();
     for earlier in pending.jobs.iter_mut().rev() {
-        if earlier.has_ended() {
-            continue;
-        }
         let behind_it = if earlier.waits {
             Turn::Later
         } else {
             Turn::Soon
         };
         if earlier.timeline == mine {
-            turn = turn.max(behind_it);
+            if turn < behind_it && !earlier.has_ended() {
+                turn = behind_it;
+            }
             continue;
         }
         let Err(place) = done.binary_search(&earlier.timeline) else {
             continue;
         };
         if earlier.ranges.overlap(ranges) {
-            // If one of that queue waits that is older, so does this one.
-            turn = turn.max(behind_it);
-            after(&earlier.fence)?;
+            // If this one has ended, so have the older ones of that queue; if one of them waits, so
+            // does this one.
+            if !earlier.has_ended() {
+                turn = turn.max(behind_it);
+                after(&earlier.fence)?;
+            }
             done.push(earlier.timeline, GFP_KERNEL)?;
             if let Some(behind) = done.get_mut(place..) {
                 behind.rotate_right(1);

@@ -148,11 +148,6 @@ impl PendingJob {
 }
 
 impl PendingJobs {
-    /// Whether any of them may be running, or begin to at any moment.
-    pub(crate) fn any_unfinished(&self) -> bool {
-        self.jobs.iter().any(|job| !job.has_ended())
-    }
-
     /// Forgets the jobs that have run, if they may be half of the list. A job that was cancelled,
     /// or in vain, is kept, with its work.
     pub(crate) fn prune(&mut self) {

@@ -58,9 +58,9 @@ fn done_at_return(_: &mut Test) -> Outcome {
     at_once(
         "many ops",
         &gpu.bind()
-            .map(&a, 0, at(12), 2 * PAGE)
+            .map(&a, 0, at(12), PAGE)
             .unmap(at(13), PAGE)
-            .map_null(at(15), PAGE)
+            .map_null(at(14), PAGE)
             .map(&b, PAGE, at(15), PAGE),
     )?;
     model.map(1, 0, 12, 1);
@@ -217,6 +217,32 @@ fn freed_at_return(_: &mut Test) -> Outcome {
     Ok(())
 }
 
+/// A bind whose ops change what others of them have made may need an invalidation for each: it is a
+/// job.
+fn ops_over_each_other_are_jobs(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    let (a, b) = (gpu.bo(1, 2 * PAGE)?, gpu.bo(2, 2 * PAGE)?);
+    let at = |page: u64| gpu.iova(page * PAGE);
+    let work = Work::new()?;
+    let beside = gpu
+        .bind()
+        .map(&a, 0, at(0), PAGE)
+        .map(&b, PAGE, at(1), PAGE);
+    at_once("two MAPs beside each other", &beside)?;
+    ensure_eq!(work.queued()?, 0, "work items");
+    let fence = gpu
+        .bind()
+        .map(&a, 0, at(0), 2 * PAGE)
+        .map(&b, PAGE, at(1), PAGE)
+        .send()
+        .context("a MAP over another one")?;
+    ensure!(work.queued()? > 0, "a MAP over another one is no job");
+    fence.wait(PATIENCE).context("a MAP over another one")?;
+    let read = gpu.peek(&[at(0), at(1)])?;
+    ensure_eq!(read, [pattern(1, 0), pattern(2, 1024)], "afterwards");
+    Ok(())
+}
+
 /// A bind that takes too long for an ioctl is a job, and is done all the same.
 fn long_ones_are_jobs(_: &mut Test) -> Outcome {
     const PAGES: u64 = 1 << 14;
@@ -300,6 +326,7 @@ fn main() -> ExitCode {
         signalled_fences,
         order,
         freed_at_return,
+        ops_over_each_other_are_jobs,
         long_ones_are_jobs,
         killed,
         closed,
