@@ -8,7 +8,6 @@
 use kernel::prelude::*;
 
 use crate::{
-    bo::vmap,
     ffi::{
         bo::{
             BoLocked,
@@ -88,7 +87,7 @@ pub(crate) fn evict(obj: &AllLocked<'_>, fate: Fate) -> Result {
 /// Takes the BO's kernel mapping away, if there is one and nobody uses it. Returns whether that was
 /// so.
 pub(crate) fn vunmap(obj: &ObjLocked<'_>) -> bool {
-    BoLocked::of_object(obj).is_some_and(|bo| vmap::unmap(&bo))
+    BoLocked::of_object(obj).is_some_and(|bo| bo.unmap_for_kernel())
 }
 
 /// Frees pages for debugfs' `shrink` file: idle BOs only, as much as is asked for. Returns how many

@@ -57,20 +57,6 @@ pub(crate) fn put(bo: &BoLocked<'_>) {
     }
 }
 
-/// Whether there is a mapping that nobody uses.
-pub(crate) fn is_unused(bo: &BoLocked<'_>) -> bool {
-    bo.vmap_count() == 0 && bo.vaddr().is_some()
-}
-
-/// Takes an unused mapping away. Returns whether there was one.
-pub(crate) fn unmap(bo: &BoLocked<'_>) -> bool {
-    let unused = is_unused(bo);
-    if unused {
-        bo.unmap_for_kernel();
-    }
-    unused
-}
-
 /// Maps a BO for the kernel for as long as it is locked.
 ///
 /// # Errors

@@ -276,8 +276,7 @@ mod cases {
                 vmap::put(&bo.lock());
             }
             // Unused, but still there.
-            assert!(vmap::is_unused(&bo.lock()));
-            vmap::unmap(&bo.lock());
+            assert!(bo.lock().unmap_for_kernel());
             assert!(bo.lock().vaddr().is_none());
         }
         assert_eq!(device.free(), 0);

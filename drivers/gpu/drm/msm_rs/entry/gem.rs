@@ -330,7 +330,8 @@ unsafe extern "C" fn free(obj: *mut bindings::drm_gem_object) {
         warn_on!(bo.is_pinned() || bo.vmap_count() != 0);
         warn_on!(bo.scanout_users() != 0 || bo.scanout_pins() != 0);
         bo.unmap_for_kernel();
-        if !bo.gem().is_imported() {
+        // A mapping that has users, which is a bug, keeps the pages.
+        if !bo.gem().is_imported() && bo.vaddr().is_none() {
             // SAFETY: The last reference is gone, by the caller's promise.
             backing::release_last(unsafe { Unmapped::of_unreferenced(&bo) });
         }

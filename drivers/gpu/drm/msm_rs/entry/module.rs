@@ -25,7 +25,8 @@ unsafe extern "C" fn msm_rs_init() -> c_int {
 
 #[no_mangle]
 unsafe extern "C" fn msm_rs_exit() {
-    module::exit();
+    // SAFETY: C calls this last, when its drivers are unregistered: no device, file or VM is left.
+    unsafe { module::exit() };
 }
 
 #[no_mangle]

@@ -502,15 +502,19 @@ impl<'l> BoLocked<'l> {
         unsafe { place.write_volatile(value) };
     }
 
-    /// Takes the kernel mapping away, if there is one. Nobody may be using it.
-    pub(crate) fn unmap_for_kernel(&self) {
+    /// Takes the kernel mapping away if there is one that has no users. Returns whether there was.
+    pub(crate) fn unmap_for_kernel(&self) -> bool {
+        if self.vmap_count() != 0 {
+            return false;
+        }
         // SAFETY: `self` is the lock that guards it.
         let vaddr = unsafe { core::mem::replace(&mut (*self.raw()).vaddr, core::ptr::null_mut()) };
-        if !vaddr.is_null() {
-            // SAFETY: From `map_for_kernel()`, and taken out. Nobody uses it, by the caller's
-            // count.
-            unsafe { bindings::vunmap(vaddr) };
+        if vaddr.is_null() {
+            return false;
         }
+        // SAFETY: From `map_for_kernel()`, and taken out. It has no users, see above.
+        unsafe { bindings::vunmap(vaddr) };
+        true
     }
 
     fn pins_for_scanout(&self) -> *mut u32 {

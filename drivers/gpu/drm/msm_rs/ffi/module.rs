@@ -75,7 +75,11 @@ pub(crate) fn init() -> Result {
 
 /// Waits for what is queued and destroys the queues; after everything else of the module ended.
 /// What is on the reaper may still end schedulers.
-pub(crate) fn exit() {
+///
+/// # Safety
+///
+/// Nothing queues anything any more, and nobody has a queue that [`reaper`] or [`binds`] returned.
+pub(crate) unsafe fn exit() {
     REAPER.destroy();
     BINDS.destroy();
 }

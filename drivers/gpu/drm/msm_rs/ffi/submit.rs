@@ -119,7 +119,17 @@ impl Entry {
 /// # Invariants
 ///
 /// One reference is owned, and nobody else has one. Of the BOs, `nr_bos` are as [`Entry`] says.
-pub(crate) struct Submit(NonNull<bindings::msm_gem_submit>);
+/// There is room for `room` more, which are all zero.
+pub(crate) struct Submit {
+    raw: NonNull<bindings::msm_gem_submit>,
+    room: Room,
+}
+
+/// Room for so many entries.
+struct Room {
+    bos: u32,
+    cmds: u32,
+}
 
 impl Submit {
     /// A submit to `queue`, with room for so many BOs and commands, and none in it. The commands
@@ -143,8 +153,14 @@ impl Submit {
             bindings::msm_rs_submit_alloc(nr_bos, nr_cmds, queue.raw(), caller.client_id())
         };
         let raw = NonNull::new(kernel::error::from_err_ptr(raw)?).ok_or(ENOMEM)?;
-        // INVARIANT: It was made with one reference.
-        let this = Self(raw);
+        // INVARIANT: It was made with one reference, with this room, and zeroed.
+        let this = Self {
+            raw,
+            room: Room {
+                bos: nr_bos,
+                cmds: nr_cmds,
+            },
+        };
         // SAFETY: As above; the number never changes.
         let ring_nr = unsafe { (*queue.raw()).ring_nr };
         // SAFETY: The GPU is alive, by `Caller`'s invariant; its rings never change.
@@ -169,7 +185,7 @@ impl Submit {
     }
 
     fn raw(&self) -> *mut bindings::msm_gem_submit {
-        self.0.as_ptr()
+        self.raw.as_ptr()
     }
 
     /// Has devcoredumps say that so many in-syncobjs of the request are ignored.
@@ -194,26 +210,30 @@ impl Submit {
         Ok(out)
     }
 
-    /// Reads the BO table and looks up the BOs, for which there is room. For a submit that lists
-    /// none yet.
+    /// Reads the BO table and looks up the BOs.
     ///
     /// # Errors
     ///
-    /// `EFAULT`; `EINVAL` for flags that make no sense or an unknown handle.
+    /// `EFAULT`; `EINVAL` for flags that make no sense, an unknown handle, or more BOs than there
+    /// was said to be.
     pub(crate) fn list_bos(&mut self, caller: &Caller<'_>, bos: &UserArray<RawBo>) -> Result {
         let nr = bos.len();
         if nr == 0 {
             return Ok(());
         }
+        // Once.
+        if nr > core::mem::take(&mut self.room.bos) {
+            return Err(EINVAL);
+        }
         let submit = self.raw();
         // SAFETY: Ours, by the type invariant.
         let entries = unsafe { &raw mut (*submit).bos }.cast::<RawEntry>();
-        // SAFETY: `msm_rs_submit_alloc()` made room for what the request has.
+        // SAFETY: There was room for so many, by the type invariant.
         let slot = |i: u32| unsafe { entries.add(i as usize) };
         bos.for_each(|i, bo| {
             let flags = BoFlags::new(bo.flags)
                 .ok_or_else(|| caller.invalid(fmt!("BO {i}: invalid flags: {:x}", bo.flags)))?;
-            // SAFETY: Ours alone; zeroed by `msm_rs_submit_alloc()`.
+            // SAFETY: Ours alone; zeroed, by the type invariant.
             let entry = unsafe { &mut *slot(i) };
             entry.flags = flags.bits();
             entry.__bindgen_anon_1.handle = bo.handle;
@@ -288,16 +308,20 @@ impl Submit {
         Ok(())
     }
 
-    /// Adds commands. There is room for as many as the request has. Those in a BO of the table have
-    /// no address before [`Self::place_cmds`].
-    pub(crate) fn add_cmd(&mut self, cmd: &Cmd) {
+    /// Adds commands. Those in a BO of the table have no address before [`Self::place_cmds`].
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for more than there was said to be.
+    pub(crate) fn add_cmd(&mut self, cmd: &Cmd) -> Result {
         let (iova, index, offset) = match cmd.place {
             Place::Iova(iova) => (iova, 0, 0),
             Place::Table { index, offset, .. } => (0, index, offset),
         };
+        self.room.cmds = self.room.cmds.checked_sub(1).ok_or(EINVAL)?;
         // SAFETY: Ours alone.
         let submit = unsafe { &mut *self.raw() };
-        // SAFETY: `msm_rs_submit_alloc()` made room for what the request has, and nobody adds more.
+        // SAFETY: There was room for one more, by the type invariant.
         let to = unsafe { submit.cmd.add(submit.nr_cmds as usize) };
         // SAFETY: As above. It isn't a part of the structure that `submit` borrows.
         let to = unsafe { &mut *to };
@@ -307,6 +331,7 @@ impl Submit {
         to.offset = offset / 4;
         to.idx = index;
         submit.nr_cmds += 1;
+        Ok(())
     }
 
     /// Gives the commands their addresses. They are all in BOs of the table, which are placed.
@@ -332,7 +357,7 @@ impl Submit {
 
     /// Starts the submit's fences: the point of no return.
     pub(crate) fn arm(self, _queue: &QueueLocked<'_>) -> ArmedSubmit {
-        let submit = ManuallyDrop::new(self).0;
+        let submit = ManuallyDrop::new(self).raw;
         // SAFETY: Initialised, with a number, and not armed yet; the queue's lock keeps the order.
         unsafe { bindings::msm_rs_submit_arm(submit.as_ptr()) };
         ArmedSubmit(submit)

@@ -13,10 +13,7 @@ use super::{
 };
 use crate::{
     address_space::log::LogOp,
-    bo::{
-        backing,
-        vmap, //
-    },
+    bo::backing,
     ffi::{
         bo::{
             BoLru,
@@ -70,7 +67,7 @@ pub(crate) fn evict(bo: &AllMappings<'_>) -> Result {
 fn take_away(bo: &AllMappings<'_>, expected: Fate, op: LogOp) -> Result {
     // Before anything is unmapped that would have to be mapped again.
     bo.each_bind(vm_bind::as_in_tree)?;
-    vmap::unmap(bo);
+    bo.unmap_for_kernel();
     if warn_on!(bo.with_lru(fate) != Some(expected)) {
         return Err(EBUSY);
     }

@@ -96,7 +96,7 @@ pub(super) fn parse(
             // Not what `Cmd::parse()` returns.
             (Place::Iova(_), AnyVm::Managed(_)) => return Err(EINVAL),
         }
-        submit.add_cmd(&cmd);
+        submit.add_cmd(&cmd)?;
     }
     Ok(Relocations(relocations))
 }
