@@ -10,7 +10,8 @@
 //!
 //! Outer first. Each is taken only while those before it may be held, never the other way round.
 //!
-//! 1. the submitqueue (`ffi::queue::QueueLocked`): jobs are armed and pushed in one order
+//! 1. the submitqueue (`ffi::queue::QueueLocked`): jobs are armed and pushed in
+//!    one order, and out-fences told of
 //! 2. the VM's resv, then the BOs' resvs, all by one `Exec`
 //! 3. `vm::state::BindState::pending`: the bind jobs that may not have run yet
 //! 4. the work of one job (`vm::job::Slot`)

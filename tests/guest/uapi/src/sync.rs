@@ -156,6 +156,20 @@ impl Syncobj {
         Ok(())
     }
 
+    /// The newest point of the timeline, whether it has signalled or not.
+    pub fn newest_point(&self) -> Result<u64> {
+        let mut point = 0;
+        let mut arg = abi::drm_syncobj_timeline_array {
+            handles: &raw const self.handle as u64,
+            points: &raw mut point as u64,
+            count_handles: 1,
+            flags: abi::DRM_SYNCOBJ_QUERY_FLAGS_LAST_SUBMITTED,
+        };
+        // SAFETY: as above; the kernel writes the one point.
+        unsafe { abi::ioctl::syncobj_query(self.device.raw_fd(), &mut arg) }?;
+        Ok(point)
+    }
+
     /// As an entry of a request's in or out array.
     pub fn desc(&self, point: u64) -> abi::drm_msm_syncobj {
         abi::drm_msm_syncobj {

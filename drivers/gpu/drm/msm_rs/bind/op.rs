@@ -47,6 +47,10 @@ const MAX_ENTRIES: u64 = 1 << 24;
 /// Bytes that a request may touch that is done in the ioctl: 16,384 page-table entries' worth.
 const MAX_BYTES_NOW: u64 = 64 << 20;
 
+/// Ops of such a request: each may need tables of its own, which are looked for and, if they stay
+/// empty, unlinked again.
+const MAX_OPS_NOW: usize = 1024;
+
 /// Whether ops may be done in the ioctl, in which others wait for the locks of the VM and of shared
 /// BOs: `merged` is the set of their ranges.
 ///
@@ -55,7 +59,9 @@ const MAX_BYTES_NOW: u64 = 64 << 20;
 pub(super) fn are_short(ops: &[BindOp], merged: &[VaRange]) -> bool {
     let bytes = |lens: &mut dyn Iterator<Item = u64>| lens.fold(0, u64::saturating_add);
     let each = bytes(&mut ops.iter().map(|op| op.range.len()));
-    each <= MAX_BYTES_NOW && each == bytes(&mut merged.iter().map(VaRange::len))
+    ops.len() <= MAX_OPS_NOW
+        && each <= MAX_BYTES_NOW
+        && each == bytes(&mut merged.iter().map(VaRange::len))
 }
 
 /// An op that has been looked up.

@@ -137,13 +137,17 @@ impl InFences {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`. It may wait for some of them then.
+    /// `ENOMEM`; `ERESTARTSYS` if the caller was killed. It may wait for some of them then.
     ///
     /// # Safety
     ///
     /// `job` is initialised and not armed.
     pub(super) unsafe fn add_to(&self, job: *mut bindings::drm_sched_job) -> Result {
         for fence in self.0.iter() {
+            // Each is compared with all that were added before.
+            if super::is_killed() {
+                return Err(ERESTARTSYS);
+            }
             let fence = ARef::into_raw(fence.clone()).as_ptr().cast();
             // SAFETY: Not armed, by the caller's promise. The call consumes the reference, also
             // when it fails.

@@ -4,10 +4,21 @@
 //! keep their place.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::Signal,
+    unistd::{gettid, Pid},
+};
 use programs::{model::Model, pattern, Census, Gpu, Tolerance, PATIENCE};
-use std::{process::ExitCode, thread::sleep, time::Duration};
-use uapi::{debugfs, Bo, HeldFence, SubmitQueue, SyncFile, Syncobj, Tracepoint, VmBind, PAGE};
+use std::{
+    fs,
+    process::ExitCode,
+    sync::mpsc,
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+use uapi::{
+    debugfs, vgem::Buffer, Bo, HeldFence, SubmitQueue, SyncFile, Syncobj, Tracepoint, VmBind, PAGE,
+};
 
 /// The work items that this thread queues, on the driver's workqueues.
 struct Work(Tracepoint);
@@ -189,6 +200,92 @@ fn order(_: &mut Test) -> Outcome {
     Model::new(gpu.iova(0), 32).check(&gpu, &tolerance, "in the end")
 }
 
+/// Whether a thread of this process sleeps until a queue is unlocked.
+fn sleeps_for_a_queue(thread: Pid) -> bool {
+    let stack = format!("/proc/self/task/{thread}/stack");
+    fs::read_to_string(stack).is_ok_and(|stack| stack.contains("queue_lock"))
+}
+
+/// Calls `done` until it is true.
+fn until(what: &str, done: impl Fn() -> harness::Result<bool>) -> Outcome {
+    let end = Instant::now() + PATIENCE;
+    while !done()? {
+        ensure!(Instant::now() < end, "{what} takes more than {PATIENCE:?}");
+        thread::yield_now();
+    }
+    Ok(())
+}
+
+/// What a bind has seen of earlier jobs is looked at again when all is locked: it sleeps for its
+/// queue, and another bind gets its place before it. And fences are told in the order of a queue.
+fn looks_again_when_locked(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    let other = SubmitQueue::new_vm_bind(&gpu.device).context("another queue")?;
+    let third = SubmitQueue::new_vm_bind(&gpu.device).context("third queue")?;
+    let (bo, iova) = (gpu.bo(1, PAGE)?, gpu.iova(0));
+    for points in [250, 500, 1000, 2000, 4000] {
+        let (timeline, out) = (Syncobj::new(&gpu.device)?, Syncobj::new(&gpu.device)?);
+        let first = HeldFence::new().context("held fence")?;
+        let bind = VmBind::new(&third).after(first.file());
+        let bind = (1..=points).fold(bind, |bind, point| bind.signal(&timeline, point));
+        let unsignalled = waits("points that wait", &bind)?;
+        // Each point costs a look at all of those, with the queue locked.
+        let points = points + 1..=2 * points;
+        let long = points
+            .clone()
+            .fold(gpu.bind(), |bind, point| bind.signal(&timeline, point))
+            .signal(&out, 0);
+        let map = gpu.bind().map(&bo, 0, iova, PAGE).signal(&out, 0);
+        let second = HeldFence::new().context("held fence")?;
+        let unmap = VmBind::new(&other).unmap(iova, PAGE).after(second.file());
+        let (sender, receiver) = mpsc::channel();
+        let (told, mapped, unmapped, slept) = thread::scope(|scope| -> harness::Result<_> {
+            let told = scope.spawn(|| long.send());
+            until("the first point", || {
+                Ok(timeline.newest_point()? >= *points.start())
+            })?;
+            let mapped = scope.spawn(|| {
+                let _ = sender.send(gettid());
+                map.send()
+            });
+            let mapper = receiver.recv().context("a thread")?;
+            until("a MAP's sleep", || {
+                Ok(sleeps_for_a_queue(mapper) || mapped.is_finished() || told.is_finished())
+            })?;
+            let unmapped = waits("an UNMAP", &unmap)?;
+            let slept = sleeps_for_a_queue(mapper);
+            let (told, mapped) = (told.join(), mapped.join());
+            Ok((told, mapped, unmapped, slept))
+        })?;
+        let told = told
+            .expect("it doesn't panic")
+            .context("a bind of no ops")?;
+        ensure!(told.is_signaled()?, "a bind of no ops waits");
+        let mapped = mapped.expect("it doesn't panic").context("a MAP")?;
+        if slept {
+            ensure!(
+                !mapped.is_signaled()?,
+                "a MAP is done before an UNMAP of the same iovas that came before it"
+            );
+            ensure!(
+                !out.is_signaled()?,
+                "the syncobj has the fence of the first of two binds on a queue"
+            );
+        }
+        second.signal().context("the fence was held")?;
+        unmapped.wait(PATIENCE).context("an UNMAP")?;
+        mapped.wait(PATIENCE).context("a MAP")?;
+        drop(first);
+        unsignalled.wait(PATIENCE).context("points")?;
+        if slept {
+            ensure_eq!(gpu.read(iova, 1)?, [pattern(1, 0)], "after both");
+            return Ok(());
+        }
+        gpu.unmap(iova, PAGE)?;
+    }
+    Err(harness::Error::msg("the MAP never slept for its queue"))
+}
+
 /// What a bind removes is freed when it returns, if nobody else has it.
 fn freed_at_return(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
@@ -248,21 +345,53 @@ fn long_ones_are_jobs(_: &mut Test) -> Outcome {
     const PAGES: u64 = 1 << 14;
     let gpu = Gpu::new()?;
     let bo = Bo::new(&gpu.device, (PAGES + 1) * PAGE).context("BO of 64 MiB and a page")?;
+    let (iova, last) = (gpu.iova(0), gpu.iova(PAGES * PAGE));
     for (pages, jobs) in [(PAGES, false), (PAGES + 1, true)] {
-        let work = Work::new()?;
-        let fence = gpu
-            .bind()
-            .map(&bo, 0, gpu.iova(0), pages * PAGE)
-            .send()
-            .context("MAP")?;
-        ensure_eq!(work.queued()? > 0, jobs, "work items for {pages} pages");
-        ensure!(jobs || fence.is_signaled()?, "a MAP of {pages} pages waits");
-        fence.wait(PATIENCE).context("MAP")?;
-        let last = gpu.iova((pages - 1) * PAGE);
-        gpu.write(last, &[0x1234])?;
-        ensure_eq!(gpu.read(last, 1)?, [0x1234], "the last of {pages} pages");
-        gpu.unmap(gpu.iova(0), pages * PAGE)?;
+        let len = pages * PAGE;
+        for (what, bind) in [
+            ("MAP", gpu.bind().map(&bo, 0, iova, len)),
+            ("MAP_NULL", gpu.bind().map_null(iova, len)),
+            ("UNMAP", gpu.bind().unmap(iova, len)),
+        ] {
+            long_or_short(&format!("{what} of {pages} pages"), &bind, jobs)?;
+        }
     }
+    long_or_short(
+        "MAP",
+        &gpu.bind().map(&bo, 0, iova, (PAGES + 1) * PAGE),
+        true,
+    )?;
+    gpu.write(last, &[0x1234])?;
+    ensure_eq!(gpu.read(last, 1)?, [0x1234], "the last page");
+    for (ops, jobs) in [(1024, false), (1025, true)] {
+        let bind = (0..ops).fold(gpu.bind(), |bind, n| {
+            bind.unmap(gpu.iova(2 * n * PAGE), PAGE)
+        });
+        long_or_short(&format!("{ops} UNMAPs"), &bind, jobs)?;
+    }
+    Ok(())
+}
+
+/// Sends `bind`, which is done when it returns unless it is to be a job.
+fn long_or_short(what: &str, bind: &VmBind<'_>, is_job: bool) -> Outcome {
+    let work = Work::new()?;
+    let fence = bind.send().with_context(|| what.to_owned())?;
+    ensure_eq!(work.queued()? > 0, is_job, "work items for {what}");
+    ensure!(is_job || fence.is_signaled()?, "{what} waits");
+    fence.wait(PATIENCE).with_context(|| what.to_owned())
+}
+
+/// An import whose last reference a bind drops goes back to its exporter.
+fn import_freed_at_return(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    let before = debugfs::gem_total()?;
+    let exporter = Buffer::new(PAGE).context("vgem")?;
+    let bo = Bo::import(&gpu.device, exporter.dma_buf_fd(), PAGE).context("import")?;
+    at_once("a MAP", &gpu.bind().map(&bo, 0, gpu.iova(0), PAGE))?;
+    drop((bo, exporter));
+    ensure!(debugfs::gem_total()? != before, "nothing is mapped");
+    at_once("an UNMAP", &gpu.bind().unmap(gpu.iova(0), PAGE))?;
+    ensure_eq!(debugfs::gem_total()?, before, "BOs");
     Ok(())
 }
 
@@ -325,8 +454,10 @@ fn main() -> ExitCode {
         done_at_return,
         signalled_fences,
         order,
+        looks_again_when_locked,
         freed_at_return,
         ops_over_each_other_are_jobs,
+        import_freed_at_return,
         long_ones_are_jobs,
         killed,
         closed,

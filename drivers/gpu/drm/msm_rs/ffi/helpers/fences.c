@@ -31,7 +31,8 @@ HELPER(void, msm_rs_helper_fput, struct file *file)
 
 /*
  * The fence of entry @i of an array of in-syncobjs, and the syncobj if it is to be reset. As
- * msm_syncobj_parse_deps(), which needs a job to add the fences to.
+ * msm_syncobj_parse_deps(), which needs a job to add the fences to, and which looks at the lower 32
+ * bits of a point.
  */
 HELPER(int, msm_rs_helper_msm_rs_in_syncobj, struct drm_device *dev, struct drm_file *file,
        u64 addr, u32 i, u32 stride, struct dma_fence **fence, struct drm_syncobj **reset)
