@@ -4,7 +4,10 @@
 
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::{
+        Arc,
+        MutexGuard, //
+    },
 };
 
 use super::{
@@ -15,6 +18,7 @@ use super::{
     tables::Change,
     throttle::Ticket,
     AddressSpace,
+    LoggedTables,
     Stage, //
 };
 use crate::{
@@ -72,6 +76,11 @@ impl Reservation {
             footprint: Some(footprint),
             _ticket: ticket,
         })
+    }
+
+    /// Whether these are the page tables in which the tables are reserved.
+    pub(crate) fn is_in(&self, page_tables: &MutexGuard<'_, LoggedTables>) -> bool {
+        core::ptr::eq(page_tables.lock_ref(), &self.space.page_tables)
     }
 
     /// Ends the reservation as a part of `change`.

@@ -208,7 +208,10 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
             &mut pending,
             &mut ranges,
             |fence| match &mut job {
-                Some((job, _)) => job.add_dependency(fence.clone()),
+                Some((job, _)) => {
+                    not_killed()?;
+                    job.add_dependency(fence.clone())
+                }
                 None => Ok(()),
             },
         )?;

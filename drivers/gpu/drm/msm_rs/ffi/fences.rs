@@ -103,8 +103,9 @@ impl Drop for Syncobj {
     }
 }
 
-/// A request with more in-syncobjs is refused. Mesa sends a handful.
-const MAX_IN_SYNCOBJS: u32 = 1 << 16;
+/// A request with more in-syncobjs is refused. Mesa sends a handful. Each costs a look for each job
+/// of another queue that a bind comes after, with locks held.
+const MAX_IN_SYNCOBJS: u32 = 1 << 12;
 
 /// The fences that a request waits for: those that hadn't signalled when it was read. The others
 /// are of no use any more.

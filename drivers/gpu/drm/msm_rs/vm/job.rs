@@ -35,6 +35,7 @@ use kernel::{
         Mutex,
         MutexGuard, //
     },
+    warn_on, //
 };
 
 use crate::{
@@ -104,13 +105,17 @@ impl Work {
         }
     }
 
-    /// Changes the page tables, which are those of `vm`: in a job, on the fence-signalling path, or
-    /// in the ioctl. Nothing is allocated, and nothing waited for.
+    /// Changes the page tables, which are those of `vm`, or nothing: in a job, on the
+    /// fence-signalling path, or in the ioctl. Nothing is allocated, and nothing waited for.
     pub(super) fn run(
         mut self,
         vm: &GpuVm<Bind>,
         mut page_tables: MutexGuard<'_, LoggedTables>,
     ) -> Outcome {
+        // Nothing that happens to another VM's tables says that what this removes can't be reached.
+        if warn_on!(!self.reservation.is_in(&page_tables)) {
+            return Outcome::Stuck(self);
+        }
         let pt = &mut *page_tables;
         if pt.stage == Stage::Closed {
             return Outcome::Stuck(self);
