@@ -12,7 +12,10 @@ use programs::{model::Model, pattern, Census, Gpu, Tolerance, PATIENCE};
 use std::{
     fs,
     process::ExitCode,
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread::{self, sleep},
     time::{Duration, Instant},
 };
@@ -381,6 +384,63 @@ fn long_or_short(what: &str, bind: &VmBind<'_>, is_job: bool) -> Outcome {
     fence.wait(PATIENCE).with_context(|| what.to_owned())
 }
 
+/// A bind doesn't wait, with its locks, for a job that has the page tables: it is a job then, and
+/// what it had begun is undone and done again.
+fn page_tables_are_busy(_: &mut Test) -> Outcome {
+    const LARGE: u64 = 32 << 20;
+    const OPS: u64 = 16;
+    const SHORT: u64 = 256;
+    let before = Census::new()?;
+    {
+        let gpu = Gpu::new()?;
+        let second = SubmitQueue::new_vm_bind(&gpu.device).context("second queue")?;
+        let large = Bo::new(&gpu.device, LARGE).context("BO of 32 MiB")?;
+        let bo = gpu.bo(1, PAGE)?;
+        let short = |n: u64| gpu.iova(n % SHORT * PAGE);
+        let place = |n: u64| gpu.iova((n + 1) * LARGE);
+        let stop = AtomicBool::new(false);
+        // A thread of its own: the job may run where its ioctl did, and end before that goes on.
+        let queue = &gpu.binds;
+        let maps = (0..OPS).fold(VmBind::new(queue), |bind, n| {
+            bind.map(&large, 0, place(n), LARGE)
+        });
+        let unmap = VmBind::new(queue).unmap(place(0), OPS * LARGE);
+        let long_jobs = || -> Outcome {
+            while !stop.load(Ordering::Relaxed) {
+                maps.send_and_wait().context("large MAPs")?;
+                unmap.send_and_wait().context("a large UNMAP")?;
+            }
+            Ok(())
+        };
+        let mut sent = 0;
+        let meet = |sent: &mut u64| -> harness::Result<bool> {
+            let bind = VmBind::new(&second).map(&bo, 0, short(*sent), PAGE);
+            let fence = bind.send().context("a MAP of a page")?;
+            *sent += 1;
+            // What is done at once has signalled.
+            let is_job = !fence.is_signaled()?;
+            fence.wait(PATIENCE).context("a MAP of a page")?;
+            Ok(is_job)
+        };
+        let (long, met) = thread::scope(|scope| {
+            let long = scope.spawn(long_jobs);
+            let end = Instant::now() + PATIENCE;
+            let mut met = Ok(false);
+            while matches!(met, Ok(false)) && Instant::now() < end && !long.is_finished() {
+                met = meet(&mut sent);
+            }
+            stop.store(true, Ordering::Relaxed);
+            (long.join(), met)
+        });
+        long.expect("it doesn't panic")?;
+        ensure!(met?, "none of {sent} MAPs met busy page tables");
+        for n in 0..sent.min(SHORT) {
+            ensure_eq!(gpu.read(short(n), 1)?, [pattern(1, 0)], "page {n}");
+        }
+    }
+    before.restored()
+}
+
 /// An import whose last reference a bind drops goes back to its exporter.
 fn import_freed_at_return(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
@@ -457,6 +517,7 @@ fn main() -> ExitCode {
         looks_again_when_locked,
         freed_at_return,
         ops_over_each_other_are_jobs,
+        page_tables_are_busy,
         import_freed_at_return,
         long_ones_are_jobs,
         killed,
