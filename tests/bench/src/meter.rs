@@ -12,7 +12,7 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
-use uapi::{abi, vadreno::Vadreno, Device, SyncFile, VmBind};
+use uapi::{abi, vadreno::Vadreno, Device, SyncFile, Syncobj, VmBind};
 use vadreno_ctl::counter;
 
 /// Keeps other work away from the processor while this process runs: the scheduler's workers get it
@@ -171,6 +171,18 @@ impl Meter {
         // SAFETY: the kernel just installed this descriptor for us.
         let fence = SyncFile::from(unsafe { OwnedFd::from_raw_fd(request.fence_fd) });
         fence.wait(10 * PATIENCE).context("the bind's fence")?;
+        let fence = now() - begin;
+        Ok(self.cost(ioctl, fence, before))
+    }
+
+    /// Sends a bind request that signals `syncobj`, and waits for that: no descriptor is made.
+    pub fn bind_with(&self, bind: &VmBind<'_>, syncobj: &Syncobj) -> Result<Cost> {
+        breathe();
+        let before = self.counters();
+        let begin = now();
+        bind.send_only().context("VM_BIND")?;
+        let ioctl = now() - begin;
+        syncobj.wait(10 * PATIENCE).context("the bind's syncobj")?;
         let fence = now() - begin;
         Ok(self.cost(ioctl, fence, before))
     }

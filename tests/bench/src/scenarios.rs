@@ -10,7 +10,8 @@ use crate::{
 use harness::{ensure, Context, Result};
 use programs::{Gpu, PATIENCE};
 use uapi::{
-    abi, memory, Bo, Device, Errno, HeldFence, Mapping, Pm4, Submit, SubmitQueue, Submitted, PAGE,
+    abi, memory, Bo, Device, Errno, HeldFence, Mapping, Pm4, Submit, SubmitQueue, Submitted,
+    Syncobj, VmBind, PAGE,
 };
 
 const MIB: u64 = 1 << 20;
@@ -25,8 +26,10 @@ const SCATTERED: u64 = 64;
 /// All scenarios, by name.
 #[allow(clippy::type_complexity)]
 pub const ALL: &[(&str, fn(u64) -> Result<()>)] = &[
-    ("map-4k", |_| single(true)),
-    ("unmap-4k", |_| single(false)),
+    ("map-4k", |_| single(true, false)),
+    ("unmap-4k", |_| single(false, false)),
+    ("map-4k-syncobj", |_| single(true, true)),
+    ("unmap-4k-syncobj", |_| single(false, true)),
     ("scatter-jobs", |batch| {
         with_fragments(SCATTERED, |target| scatter(target, batch))
     }),
@@ -104,23 +107,28 @@ fn with_fragments(mib: u64, work: impl FnOnce(&Target) -> Result<()>) -> Result<
     work(&Target::new(mib, true)?)
 }
 
-/// 4 KiB mapped, or unmapped, in a request of its own, where tables exist.
-fn single(map: bool) -> Result<()> {
+/// 4 KiB mapped, or unmapped, in a request of its own, where tables exist. Whoever waits for it does
+/// so with a sync file, or with a syncobj.
+fn single(map: bool, with_syncobj: bool) -> Result<()> {
     let (gpu, meter) = (Gpu::new()?, Meter::new()?);
     let bo = gpu.bo(1, 64 * PAGE)?;
+    let syncobj = Syncobj::new(&gpu.device).context("syncobj")?;
+    let measure = |bind: VmBind<'_>| match with_syncobj {
+        true => meter.bind_with(&bind.signal(&syncobj, 0), &syncobj),
+        false => meter.bind(&gpu.device, &bind),
+    };
     gpu.map(&bo, gpu.iova(0))?;
     at_rest()?;
+    let iova = |n: u64| gpu.iova((64 + 2 * n) * PAGE);
     let mut samples = Vec::new();
     for n in 0..64 {
-        let iova = gpu.iova((64 + 2 * n) * PAGE);
-        let mapped = meter.bind(&gpu.device, &gpu.bind().map(&bo, n * PAGE, iova, PAGE))?;
+        let mapped = measure(gpu.bind().map(&bo, n * PAGE, iova(n), PAGE))?;
         if map {
             samples.push(mapped);
         }
     }
     for n in 0..if map { 0 } else { 64 } {
-        let iova = gpu.iova((64 + 2 * n) * PAGE);
-        samples.push(meter.bind(&gpu.device, &gpu.bind().unmap(iova, PAGE))?);
+        samples.push(measure(gpu.bind().unmap(iova(n), PAGE))?);
     }
     report(1, median(&samples));
     Ok(())
