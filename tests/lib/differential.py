@@ -21,12 +21,14 @@ from guests import BROKEN, TOP  # noqa: E402
 
 OUT = TOP / "build/differential"
 DIED = "the guest has died"
-# What programs are troubled with in a soak, in turn, fifty with each; the number of programs in a
-# guest.
+# What programs are troubled with in a soak, in turn, and how many with each; the number of programs
+# in a guest.
 TROUBLE = ["none", "signals", "failslab", "sleep", "kill"]
+IN_TURN = 50
 ROUND = 500
-# Guests that may die before a run is given up, and findings that are shortened.
-DEATHS, SHORTENED = 5, 3
+# Guests that may die before a run is given up, findings that are shortened, and how often a program
+# is run again for which the machine was too slow.
+DEATHS, SHORTENED, AGAIN = 5, 3, 3
 
 
 def except_for(module, args):
@@ -85,6 +87,24 @@ def try_guest(module, words, log, args, share):
     return reports, f"{DIED} (status {child.returncode}): {why}", child.returncode
 
 
+def again_if_late(module, reports, log, args):
+    """Runs each program again for which the machine was too slow: alone, so that it has more of
+    it, and troubled with the same."""
+    for n, report in enumerate(reports):
+        how = copy.copy(args)
+        how.trouble = args.trouble and [args.trouble[n // IN_TURN % len(args.trouble)]]
+        for attempt in range(AGAIN):
+            if not reports[n]["late"]:
+                break
+            print(f"seed {report['seed']}: the machine was too slow; run again", flush=True)
+            words = ["--from", str(report["seed"]), "--count", "1"]
+            found, why = guest(module, words, Path(f"{log}-again-{attempt}"), how)
+            if why:
+                reports[n] = {**report, "late": False, "wrong": why}
+            elif found:
+                reports[n] = found[0]
+
+
 def campaign(module, args):
     """All programs of a run with one module: {seed: report}."""
     first, end, guests = args.start, args.start + args.count, 0
@@ -93,6 +113,7 @@ def campaign(module, args):
         words = ["--from", str(first), "--count", str(end - first)]
         log = OUT / f"{module}-{args.kernel}-{guests}"
         found, why = guest(module, words, log, args)
+        again_if_late(module, found, log, args)
         reports.update((report["seed"], report) for report in found)
         guests += 1
         if why is None:
@@ -294,6 +315,7 @@ def soak(args):
             number, seed, count, how = this
             log = OUT / f"round-{number}"
             reports, why = guest(module, ["--from", str(seed), "--count", str(count)], log, how)
+            again_if_late(module, reports, log, how)
             wrong = [report for report in reports if report["wrong"]]
             if why:
                 wrong.append({"seed": seed + len(reports) - (len(reports) == count), "wrong": why})

@@ -209,6 +209,7 @@ fn run_and_kill(program: &Program, setting: &Setting<'_>, except: &[u32]) -> Res
         answers: "killed".into(),
         view: String::new(),
         wrong,
+        late: false,
         excepted: Vec::new(),
     })
 }
