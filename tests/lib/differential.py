@@ -88,8 +88,8 @@ def try_guest(module, words, log, args, share):
 
 
 def again_if_late(module, reports, log, args):
-    """Runs each program again for which the machine was too slow: alone, so that it has more of
-    it, and troubled with the same."""
+    """Runs each program again for which the machine was too slow, alone and troubled with the same,
+    and puts its new report in place of the old one."""
     for n, report in enumerate(reports):
         how = copy.copy(args)
         how.trouble = args.trouble and [args.trouble[n // IN_TURN % len(args.trouble)]]
@@ -455,4 +455,5 @@ def main():
     return replay(args) if args.replay else soak(args) if args.soak else compare(args)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
