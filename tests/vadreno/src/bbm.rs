@@ -225,4 +225,34 @@ mod tests {
         assert_eq!(off(), 3);
         write32(&device, RAM, 0);
     }
+
+    /// The handler of a context fault comes late on a busy machine, when the GPU may be asleep.
+    #[test]
+    fn a_fault_is_served_without_clock() {
+        let device = translating_device();
+        let off = || device.board.counters.get(counter::SMMU_OFF).unwrap();
+        // FAR, FSR, FSYNR0, CBFRSYNRA, as arm_smmu_context_fault() reads them.
+        let serve = || {
+            for register in [0x8060, 0x8064, 0x8058, 0x8068, 0x1400] {
+                device.bar0_read(SMMU + register);
+            }
+        };
+        let mut word = [0; 4];
+        let access = Access::Read(&mut word);
+        let fault = device.smmu.access(&device.board, CP, IOVA, access);
+        device.smmu.latch(&device.board, &fault.unwrap_err(), false);
+        device.set_power(power::CX | power::GX);
+        serve();
+        assert_eq!(off(), 0);
+        // Another bank's, and what the handler doesn't read.
+        device.bar0_read(SMMU + 0x1404);
+        device.bar0_read(SMMU + 0x8020 + 0x1000);
+        device.bar0_read(SMMU + 0x1000);
+        assert_eq!(off(), 3);
+        device.set_power(power::ALL);
+        device.bar0_write(SMMU + 0x8058, u32::MAX);
+        device.set_power(power::CX | power::GX);
+        serve();
+        assert_eq!(off(), 3 + 5);
+    }
 }

@@ -50,6 +50,7 @@ const SMR: u32 = 0x800;
 const S2CR: u32 = 0xc00;
 const STREAM_GROUPS: u32 = 8;
 const CBFRSYNRA: u32 = 0x1400;
+const CBFRSYNRA_END: u32 = CBFRSYNRA + 4 * BANK_COUNT;
 const PRR_LOW: u32 = 0x6008;
 const BANKS: u32 = 0x8000;
 const BANK_SIZE: u32 = 0x1000;
@@ -458,9 +459,18 @@ impl Smmu {
     /// Whether a register is one that the handler of a context fault goes to, and such a fault has
     /// been.
     pub fn serves_fault(&self, register: u32) -> bool {
-        register >= BANKS
-            && self.faulted.load(Relaxed) & (1 << ((register - BANKS) / BANK_SIZE)) != 0
-            && matches!(register % BANK_SIZE, RESUME | CONTEXTIDR | TTBR0..=0x2c | FSR..=FSYNR1)
+        let bank = match register {
+            // Linux' arm_smmu_context_fault() reads one of them, too.
+            CBFRSYNRA..CBFRSYNRA_END => (register - CBFRSYNRA) / 4,
+            BANKS.. => (register - BANKS) / BANK_SIZE,
+            _ => return false,
+        };
+        let of_handler = register < BANKS
+            || matches!(
+                register % BANK_SIZE,
+                RESUME | CONTEXTIDR | TTBR0..=0x2c | FSR..=FSYNR1
+            );
+        of_handler && self.faulted.load(Relaxed) & (1 << bank) != 0
     }
 
     /// The GPU loses power.
