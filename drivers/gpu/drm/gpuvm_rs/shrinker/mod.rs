@@ -135,16 +135,8 @@ impl<D: Driver> Shrinker<D> {
     /// earlier scans had swapped out beyond what they were asked for; 0 if it's no use to ask
     /// again.
     pub fn reclaim(&self, request: &Request) -> u64 {
-        let paid = if request.may_swap {
-            self.surplus.pay(request.pages)
-        } else {
-            0
-        };
+        let (freed, paid) = self.run(request, Some(&self.surplus));
         let wanted = request.pages - paid;
-        let freed = self.scan(&Request {
-            pages: wanted,
-            ..*request
-        });
         let surplus = freed.total().saturating_sub(wanted);
         self.surplus.add(surplus.min(freed.by(Fate::Swap)));
         paid + freed.total().min(wanted)
@@ -152,16 +144,26 @@ impl<D: Driver> Shrinker<D> {
 
     /// Frees at least as many pages as are asked for, if there are.
     pub fn scan(&self, request: &Request) -> Freed {
-        let mut freed = Freed::default();
+        self.run(request, None).0
+    }
+
+    /// Frees pages. Instead of swapping some out, takes as many from `surplus`, and returns how
+    /// many those were.
+    fn run(&self, request: &Request, surplus: Option<&Surplus>) -> (Freed, u64) {
+        let (mut freed, mut paid) = (Freed::default(), 0);
         // SAFETY: Has no preconditions.
         let mut patience = unsafe { bindings::gpuvm_rs_msecs_to_jiffies(PATIENCE_MS) };
         for (index, stage) in STAGES.into_iter().enumerate() {
-            let wanted = request.pages.saturating_sub(freed.total());
-            if wanted == 0 {
-                break;
-            }
             if !request.allows(stage) {
                 continue;
+            }
+            let missing = request.pages.saturating_sub(freed.total() + paid);
+            if let (Fate::Swap, Some(surplus)) = (stage.fate, surplus) {
+                paid += surplus.pay(missing);
+            }
+            let wanted = request.pages.saturating_sub(freed.total() + paid);
+            if wanted == 0 {
+                break;
             }
             let pages = self.scan_stage(stage, wanted, &mut patience);
             if let Some(slot) = freed.0.get_mut(index) {
@@ -176,7 +178,7 @@ impl<D: Driver> Shrinker<D> {
         if freed.total() > 0 {
             self.driver.scanned(request.pages, &freed);
         }
-        freed
+        (freed, paid)
     }
 
     /// Frees at least `wanted` pages, if there are; returns how many. A stage that waits uses up

@@ -87,8 +87,8 @@ impl Freed {
 /// Pages that were swapped out though nobody asked for them: objects go whole, and reclaim asks for
 /// a few pages at a time, from several tasks at once.
 ///
-/// What is swapped out is paid for with what later scans ask for, so that in the long run no more
-/// goes to swap than reclaim asks for.
+/// What is swapped out is paid for with what later scans would swap out, so that in the long run no
+/// more goes to swap than reclaim asks for.
 #[derive(Debug, Default)]
 pub struct Surplus(AtomicU64);
 

@@ -537,6 +537,26 @@ mod cases {
         Ok(())
     }
 
+    /// It pays for what would be swapped out, not for what nobody needs.
+    #[test]
+    fn surplus_keeps_nothing_from_being_purged() -> Result {
+        let dev = Device::new()?;
+        let swapped = dev.object(1, Fate::Swap)?;
+        assert_eq!(dev.reclaim(1), 1);
+        assert!(!is_resident(&swapped));
+        let unneeded = [dev.object(2, Fate::Purge)?, dev.object(3, Fate::Purge)?];
+        let needed = dev.object(4, Fate::Swap)?;
+        assert_eq!(dev.reclaim(1), 1);
+        assert!(!is_resident(&unneeded[0]));
+        // More than one has: both fates.
+        assert_eq!(dev.reclaim(PAGES + PAGES - 1), PAGES + PAGES - 1);
+        assert!(!is_resident(&unneeded[1]));
+        assert!(is_resident(&needed));
+        assert_eq!(dev.reclaim(1), 1);
+        assert!(!is_resident(&needed));
+        Ok(())
+    }
+
     #[test]
     fn last_reference_is_left_to_the_graveyard() -> Result {
         let mut dev = Device::new()?;
