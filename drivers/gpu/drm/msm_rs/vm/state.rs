@@ -174,6 +174,8 @@ pub(crate) fn run_now(
     match work.run(vm, page_tables) {
         Outcome::Done(done) => Some(done),
         Outcome::Stuck(work) => {
+            // There is room for one.
+            vm.set_unusable();
             vm.state().pending.lock().stuck = Some(work);
             None
         }
