@@ -43,6 +43,7 @@ use crate::{
             BindQueue,
             Pending, //
         },
+        not_killed,
         vm::Bind,
         vm_bind_request::VmBindRequest, //
     },
@@ -73,7 +74,6 @@ use crate::{
 };
 use op::{
     are_short,
-    not_killed,
     parse,
     BindOp, //
 };

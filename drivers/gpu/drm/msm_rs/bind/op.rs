@@ -11,9 +11,9 @@ use kernel::{
 
 use crate::{
     ffi::{
-        self,
         bo::Bo,
         caller::Caller,
+        not_killed,
         pages::Pages,
         vm::Bind,
         vm_bind_request::RawOps, //
@@ -167,19 +167,4 @@ pub(super) fn parse(caller: &Caller<'_>, vm: &GpuVm<Bind>, raw: &RawOps) -> Resu
         result.push(op, GFP_KERNEL | __GFP_NOWARN)?;
     }
     Ok(result)
-}
-
-/// Nobody is left who could learn of the result: then a long request ends here.
-///
-/// Other signals don't end it. One that comes every few milliseconds, as a profiler's does, would
-/// have it begin again for ever.
-///
-/// # Errors
-///
-/// `ERESTARTSYS` if the caller was killed.
-pub(super) fn not_killed() -> Result {
-    if ffi::is_killed() {
-        return Err(ERESTARTSYS);
-    }
-    Ok(())
 }

@@ -128,12 +128,7 @@ impl<'l> Plan<'l> {
 
     /// Makes the plan final and writes its log entries. Returns the steps and the entries' numbers.
     pub(super) fn commit(self, vm: &GpuVm<Bind>) -> (Committed<Bind>, Range<u64>) {
-        let steps = self.txn.commit();
-        let entries = match self.log {
-            Some(log) => write_log(&mut vm.space().page_tables.lock(), log),
-            None => 0..0,
-        };
-        (steps, entries)
+        self.commit_with(|log| write_log(&mut vm.space().page_tables.lock(), log))
     }
 
     /// As [`Self::commit`], with the VM's page tables, which are locked.
@@ -141,12 +136,15 @@ impl<'l> Plan<'l> {
         self,
         page_tables: &mut LoggedTables,
     ) -> (Committed<Bind>, Range<u64>) {
+        self.commit_with(|log| write_log(page_tables, log))
+    }
+
+    fn commit_with(
+        self,
+        write: impl FnOnce(KVVec<LogEntry>) -> Range<u64>,
+    ) -> (Committed<Bind>, Range<u64>) {
         let steps = self.txn.commit();
-        let entries = match self.log {
-            Some(log) => write_log(page_tables, log),
-            None => 0..0,
-        };
-        (steps, entries)
+        (steps, self.log.map_or(0..0, write))
     }
 }
 

@@ -146,9 +146,7 @@ impl InFences {
     pub(super) unsafe fn add_to(&self, job: *mut bindings::drm_sched_job) -> Result {
         for fence in self.0.iter() {
             // Each is compared with all that were added before.
-            if super::is_killed() {
-                return Err(ERESTARTSYS);
-            }
+            super::not_killed()?;
             let fence = ARef::into_raw(fence.clone()).as_ptr().cast();
             // SAFETY: Not armed, by the caller's promise. The call consumes the reference, also
             // when it fails.
@@ -185,9 +183,7 @@ impl ResetSyncobjs {
         }
         let mut reset = Self(SmallVec::new());
         for i in 0..from.nr {
-            if super::is_killed() {
-                return Err(ERESTARTSYS);
-            }
+            super::not_killed()?;
             let (mut fence, mut syncobj) = (core::ptr::null_mut(), core::ptr::null_mut());
             // SAFETY: The ioctl's, by the caller's promise. Any address may be read.
             kernel::error::to_result(unsafe {

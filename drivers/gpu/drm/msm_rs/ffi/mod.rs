@@ -108,10 +108,21 @@ pub(crate) fn is_dying() -> bool {
     unsafe { bindings::msm_rs_is_dying() }
 }
 
-/// Whether the calling process was killed, and won't return to userspace.
-pub(crate) fn is_killed() -> bool {
+/// Ends a long request here if the calling process was killed: nobody is left who could learn of
+/// the result.
+///
+/// Other signals don't end it. One that comes every few milliseconds, as a profiler's does, would
+/// have it begin again for ever.
+///
+/// # Errors
+///
+/// `ERESTARTSYS` if the caller was killed.
+pub(crate) fn not_killed() -> kernel::error::Result {
     // SAFETY: Reads the current task.
-    unsafe { bindings::msm_rs_is_killed() }
+    if unsafe { bindings::msm_rs_is_killed() } {
+        return Err(kernel::error::code::ERESTARTSYS);
+    }
+    Ok(())
 }
 
 /// How many pages of RAM the machine has.

@@ -172,9 +172,7 @@ impl TableList {
     /// `ENOMEM`, `ERESTARTSYS` if the caller was killed; what was allocated stays.
     pub(crate) fn fill(&mut self, len: u64) -> Result {
         while self.len < len {
-            if super::is_killed() {
-                return Err(ERESTARTSYS);
-            }
+            super::not_killed()?;
             // SAFETY: The device outlives every VM.
             let table = unsafe { bindings::msm_rs_table_alloc(&self.smmu.0) };
             if table == 0 {
