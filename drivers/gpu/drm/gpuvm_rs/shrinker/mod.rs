@@ -157,11 +157,12 @@ impl<D: Driver> Shrinker<D> {
             if !request.allows(stage) {
                 continue;
             }
-            let missing = request.pages.saturating_sub(freed.total() + paid);
+            let mut wanted = request.pages.saturating_sub(freed.total() + paid);
             if let (Fate::Swap, Some(surplus)) = (stage.fate, surplus) {
-                paid += surplus.pay(missing);
+                let now = surplus.pay(wanted);
+                paid += now;
+                wanted -= now;
             }
-            let wanted = request.pages.saturating_sub(freed.total() + paid);
             if wanted == 0 {
                 break;
             }
