@@ -459,18 +459,15 @@ impl Smmu {
     /// Whether a register is one that the handler of a context fault goes to, and such a fault has
     /// been.
     pub fn serves_fault(&self, register: u32) -> bool {
-        let bank = match register {
+        let faulted = |bank: u32| self.faulted.load(Relaxed) & (1 << bank) != 0;
+        match (register, register % BANK_SIZE) {
             // Linux' arm_smmu_context_fault() reads one of them, too.
-            CBFRSYNRA..CBFRSYNRA_END => (register - CBFRSYNRA) / 4,
-            BANKS.. => (register - BANKS) / BANK_SIZE,
-            _ => return false,
-        };
-        let of_handler = register < BANKS
-            || matches!(
-                register % BANK_SIZE,
-                RESUME | CONTEXTIDR | TTBR0..=0x2c | FSR..=FSYNR1
-            );
-        of_handler && self.faulted.load(Relaxed) & (1 << bank) != 0
+            (CBFRSYNRA..CBFRSYNRA_END, _) => faulted((register - CBFRSYNRA) / 4),
+            (BANKS.., RESUME | CONTEXTIDR | TTBR0..=0x2c | FSR..=FSYNR1) => {
+                faulted((register - BANKS) / BANK_SIZE)
+            }
+            _ => false,
+        }
     }
 
     /// The GPU loses power.
