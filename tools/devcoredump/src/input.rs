@@ -20,8 +20,8 @@ use std::path::Path;
 /// for. A file may ask for gigabytes.
 const MAX_WINDOW_LOG: u32 = 23;
 
-/// How much text is read: endless input ends there, as does a small file that grows. The kernel makes
-/// a dump anew for each piece of it that is read, so that nobody waits for one of this length.
+/// How much text is read: endless input ends there, as does a small file that grows. The kernel
+/// makes a dump anew for each piece of it that is read, so that nobody waits for one of this length.
 const MAX_TEXT: u64 = 1 << 30;
 
 /// Opens `path`, or stdin when it is `-`.

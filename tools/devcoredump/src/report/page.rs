@@ -76,7 +76,10 @@ fn frame(name: &str, finding: &Finding, subject: &str, rest: &Markup, parts: &[P
             }
             body {
                 header {
-                    h1 class=(sure) { (finding.verdict) " " @if let Some(sure) = finding.sureness() { span.sure { "(" (sure) ")" } } }
+                    h1 class=(sure) {
+                        (finding.verdict) " "
+                        @if let Some(sure) = finding.sureness() { span.sure { "(" (sure) ")" } }
+                    }
                     dl {
                         dt { "What" } dd { (finding.happened) }
                         dt { "Where" } dd { (subject) }
