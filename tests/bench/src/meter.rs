@@ -12,7 +12,7 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
-use uapi::{abi, vadreno::Vadreno, Device, SyncFile, Syncobj, VmBind};
+use uapi::{abi, vadreno::Vadreno, Device, Errno, SyncFile, Syncobj, VmBind};
 use vadreno_ctl::counter;
 
 /// Keeps other work away from the processor while this process runs: the scheduler's workers get it
@@ -163,26 +163,35 @@ impl Meter {
     pub fn bind(&self, device: &Device, bind: &VmBind<'_>) -> Result<Cost> {
         let mut request = bind.request();
         request.flags |= abi::MSM_VM_BIND_FENCE_FD_OUT;
-        breathe();
-        let before = self.counters();
-        let begin = now();
-        device.vm_bind_raw(&mut request).context("VM_BIND")?;
-        let ioctl = now() - begin;
-        // SAFETY: the kernel just installed this descriptor for us.
-        let fence = SyncFile::from(unsafe { OwnedFd::from_raw_fd(request.fence_fd) });
-        fence.wait(10 * PATIENCE).context("the bind's fence")?;
-        let fence = now() - begin;
-        Ok(self.cost(ioctl, fence, before))
+        self.to_fence(
+            || {
+                device.vm_bind_raw(&mut request)?;
+                // SAFETY: the kernel just installed this descriptor for us.
+                Ok(SyncFile::from(unsafe {
+                    OwnedFd::from_raw_fd(request.fence_fd)
+                }))
+            },
+            |fence| fence.wait(10 * PATIENCE),
+        )
     }
 
     /// Sends a bind request that signals `syncobj`, and waits for that: no descriptor is made.
     pub fn bind_with(&self, bind: &VmBind<'_>, syncobj: &Syncobj) -> Result<Cost> {
+        self.to_fence(|| bind.send_only(), |()| syncobj.wait(10 * PATIENCE))
+    }
+
+    /// Sends a bind request and waits for it. The end of what `send` returns isn't measured.
+    fn to_fence<T>(
+        &self,
+        send: impl FnOnce() -> std::result::Result<T, Errno>,
+        wait: impl FnOnce(&T) -> std::result::Result<(), Errno>,
+    ) -> Result<Cost> {
         breathe();
         let before = self.counters();
         let begin = now();
-        bind.send_only().context("VM_BIND")?;
+        let sent = send().context("VM_BIND")?;
         let ioctl = now() - begin;
-        syncobj.wait(10 * PATIENCE).context("the bind's syncobj")?;
+        wait(&sent).context("the bind's fence")?;
         let fence = now() - begin;
         Ok(self.cost(ioctl, fence, before))
     }

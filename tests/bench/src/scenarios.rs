@@ -107,8 +107,8 @@ fn with_fragments(mib: u64, work: impl FnOnce(&Target) -> Result<()>) -> Result<
     work(&Target::new(mib, true)?)
 }
 
-/// 4 KiB mapped, or unmapped, in a request of its own, where tables exist. Whoever waits for it does
-/// so with a sync file, or with a syncobj.
+/// 4 KiB mapped, or unmapped, in a request of its own, where tables exist. Who waits for it has a
+/// sync file, or a syncobj.
 fn single(map: bool, with_syncobj: bool) -> Result<()> {
     let (gpu, meter) = (Gpu::new()?, Meter::new()?);
     let bo = gpu.bo(1, 64 * PAGE)?;
