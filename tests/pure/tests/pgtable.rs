@@ -51,23 +51,22 @@ struct Ram {
 }
 
 impl Ram {
-    fn alloc(&self) -> Table {
+    /// A page for a table: its address.
+    fn alloc(&self) -> u64 {
         // Addresses aren't used again, so that a stale pointer is noticed.
         self.allocated.set(self.allocated.get() + 1);
-        let table = Table::at(TABLES | (self.allocated.get() << 12)).expect("48 bits");
-        let page = Page {
+        let page = TABLES | (self.allocated.get() << 12);
+        let table = Page {
             entries: vec![Cell::new(0); ENTRIES],
             synced: vec![Cell::new(BEFORE); ENTRIES],
             counts: Cell::default(),
         };
-        self.pages
-            .borrow_mut()
-            .insert(table.address(), Rc::new(page));
-        table
+        self.pages.borrow_mut().insert(page, Rc::new(table));
+        page
     }
 
-    fn free(&self, table: Table) -> bool {
-        self.pages.borrow_mut().remove(&table.address()).is_some()
+    fn free(&self, page: u64) -> bool {
+        self.pages.borrow_mut().remove(&page).is_some()
     }
 
     fn page(&self, table: Table) -> Rc<Page> {
@@ -91,7 +90,7 @@ impl Ram {
             removed.insert((table, index), old);
         }
         let is_table = |entry: u64| entry & ADDRESS >= TABLES;
-        let page = |entry: u64| self.page(Table::at(entry & ADDRESS).expect("an address"));
+        let page = |entry: u64| self.page(table_at(entry & ADDRESS));
         let alike =
             || is_table(known) && is_table(entry) && page(known).entries == page(entry).entries;
         assert!(
@@ -105,7 +104,7 @@ impl Ram {
         if entry & 1 == 0 || entry & ADDRESS < TABLES {
             return;
         }
-        let page = self.page(Table::at(entry & ADDRESS).expect("an address"));
+        let page = self.page(table_at(entry & ADDRESS));
         assert!(
             page.synced == page.entries,
             "a table is linked that walkers don't see as it is"
@@ -142,6 +141,7 @@ impl Entries for View<'_> {
 }
 
 impl Memory for Ram {
+    type Pool = Spare;
     type Entries<'a> = View<'a>;
 
     fn entries(&self, table: Table) -> View<'_> {
@@ -179,16 +179,21 @@ impl Memory for Ram {
 }
 
 /// Tables allocated in advance.
-struct Spare(Vec<Table>);
+struct Spare(Vec<u64>);
 
 impl Pool for Spare {
     fn available(&self) -> u64 {
         self.0.len() as u64
     }
 
-    fn take(&mut self) -> Option<Table> {
+    fn take_page(&mut self) -> Option<u64> {
         self.0.pop()
     }
+}
+
+/// The table at an address.
+fn table_at(address: u64) -> Table {
+    Spare(vec![address]).take().expect("an address of 48 bits")
 }
 
 /// What was reported.
@@ -377,10 +382,10 @@ struct Machine {
 impl Machine {
     fn new(ias: u32, first_unmap: bool) -> Self {
         let ram = Ram::default();
-        let [root, a, b, c] = [(); 4].map(|()| ram.alloc());
+        let [root, a, b, c] = [(); 4].map(|()| table_at(ram.alloc()));
         ram.publish(root);
         // Not a table, and nobody looks into it.
-        let prr = Table::at(1 << 40).expect("an address");
+        let prr = table_at(1 << 40);
         let null = NullTables::new(&ram, [a, b, c], prr);
         let geometry = Geometry::new(ias, 48).expect("a geometry");
         Self {
@@ -410,8 +415,8 @@ impl Machine {
                 Err(1),
                 "one table less than needed"
             );
-            spare.into_iter().for_each(|table| {
-                self.ram.free(table);
+            spare.into_iter().for_each(|page| {
+                self.ram.free(page);
             });
             self.check()?;
         }
@@ -470,7 +475,7 @@ impl Machine {
         );
         prop_assert!(met || !report.removed_live, "nothing was there to remove");
         for table in report.tables {
-            prop_assert!(self.ram.free(table), "given back twice");
+            prop_assert!(self.ram.free(table.address()), "given back twice");
         }
         self.check()
     }
@@ -528,7 +533,7 @@ impl Machine {
             if entry == 0 || level == LEAF {
                 continue;
             }
-            let child = Table::at(entry & ADDRESS).expect("an address");
+            let child = table_at(entry & ADDRESS);
             if !self.shared.contains(&child) {
                 prop_assert!(seen.insert(child), "linked twice");
                 self.check_table(child, level + 1, base + (at << entry_shift(level)), seen)?;
@@ -568,7 +573,7 @@ impl Machine {
             if entry == 0 || level == LEAF {
                 return entry;
             }
-            table = Table::at(entry & ADDRESS).expect("an address");
+            table = table_at(entry & ADDRESS);
         }
         0
     }

@@ -51,11 +51,11 @@ use crate::{
         exec::{
             Attempt,
             Exec,
+            Locked,
             Slots, //
         },
         fence::Fence,
         range::VaRange,
-        txn::Transaction,
         vm::GpuVm, //
     },
     pure::ops::Kind,
@@ -139,6 +139,22 @@ fn lock(attempt: &Attempt<'_>, vm: &GpuVm<Bind>, ops: &[BindOp], ranges: &[VaRan
     Ok(())
 }
 
+/// Gets the pages of the BOs that `ops` map, which are locked.
+///
+/// # Errors
+///
+/// As [`backing::pages`], `EINTR`.
+fn get_pages(locked: &Locked<'_>, ops: &mut [BindOp]) -> Result {
+    for op in ops {
+        if let Some(bo) = &op.bo {
+            not_killed()?;
+            let obj = locked.obj(bo.gem()).ok_or(EDEADLK)?;
+            op.pages = Some(backing::pages(bo, &obj)?);
+        }
+    }
+    Ok(())
+}
+
 /// Serves a request. The request's flags and its VM have been checked.
 ///
 /// # Errors
@@ -194,13 +210,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         if vm.is_unusable() {
             return Err(EPIPE);
         }
-        for op in ops.iter_mut() {
-            if let Some(bo) = &op.bo {
-                not_killed()?;
-                let obj = locked.obj(bo.gem()).ok_or(EDEADLK)?;
-                op.pages = Some(backing::pages(bo, &obj)?);
-            }
-        }
+        get_pages(&locked, &mut ops)?;
 
         let mut pending = vm.state().pending.lock();
         let after = order::turn(
@@ -224,15 +234,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         }
         let seqno = pending.seqno.wrapping_add(1).max(1);
 
-        let mut plan = Plan::new(
-            Transaction::new(&vm_locked, &locked, 2 * ops.len())?,
-            queue.id(),
-            seqno,
-        );
-        for op in ops.iter_mut() {
-            not_killed()?;
-            plan.apply(op)?;
-        }
+        let plan = Plan::of_ops(&mut ops, &vm_locked, &locked, queue.id(), seqno)?;
 
         let Some((job, slot)) = job else {
             // Somebody may have the page tables for long, and others wait for what is locked here.

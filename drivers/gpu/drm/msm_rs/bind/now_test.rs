@@ -27,6 +27,7 @@ mod cases {
             Stage, //
         },
         bind::{
+            get_pages,
             lock,
             op::{
                 BindOp,
@@ -38,7 +39,6 @@ mod cases {
             },
             plan::Plan, //
         },
-        bo::backing,
         entry::test_device::{
             self,
             Device, //
@@ -54,7 +54,6 @@ mod cases {
             exec::Exec,
             fence::Fence,
             range::VaRange,
-            txn::Transaction,
             vm::GpuVm, //
         },
         pure::ops::{
@@ -136,16 +135,8 @@ mod cases {
         pin_init::stack_pin_init!(let exec = Exec::interruptible(0));
         let locked = exec.lock_all(|attempt| lock(attempt, vm, &list, ranges.sort()))?;
         let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
-        for op in list.iter_mut() {
-            if let Some(bo) = &op.bo {
-                let obj = locked.obj(bo.gem()).ok_or(EDEADLK)?;
-                op.pages = Some(backing::pages(bo, &obj)?);
-            }
-        }
-        let mut plan = Plan::new(Transaction::new(&vm_locked, &locked, 0)?, 1, 1);
-        for op in list.iter_mut() {
-            plan.apply(op)?;
-        }
+        get_pages(&locked, &mut list)?;
+        let plan = Plan::of_ops(&mut list, &vm_locked, &locked, 1, 1)?;
         let mut page_tables = vm.space().page_tables.lock();
         let (steps, log_entries) = plan.commit_locked(&mut page_tables);
         between(&mut page_tables);

@@ -25,10 +25,12 @@ use crate::{
     },
     ffi::{
         bo::Bo,
+        not_killed,
         vm::Bind,
         vma::BindVa, //
     },
     gpuvm_rs::{
+        exec::Locked,
         sm::{
             OpMap,
             OpRemap,
@@ -71,6 +73,26 @@ impl<'l> Plan<'l> {
             queue,
             job,
         }
+    }
+
+    /// The plan of all of `ops`, which have their BOs' pages, for job `job` on `queue`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EINTR`. Then nothing has changed.
+    pub(super) fn of_ops(
+        ops: &mut [BindOp],
+        vm: &'l VmLocked<'l, Bind>,
+        locked: &'l Locked<'l>,
+        queue: i32,
+        job: u32,
+    ) -> Result<Self> {
+        let mut plan = Self::new(Transaction::new(vm, locked, 2 * ops.len())?, queue, job);
+        for op in ops {
+            not_killed()?;
+            plan.apply(op)?;
+        }
+        Ok(plan)
     }
 
     /// Applies one op to the tree, and records what it does to the page tables: one step, whatever

@@ -15,11 +15,11 @@ mod cases {
 
     use crate::{
         bind::{
+            get_pages,
             lock,
             op::BindOp,
             plan::Plan, //
         },
-        bo::backing,
         entry::test_device::Device,
         ffi::{
             bo::Bo,
@@ -36,10 +36,7 @@ mod cases {
                 stages::Fate, //
             },
             trylock::AllLocked,
-            txn::{
-                Committed,
-                Transaction, //
-            },
+            txn::Committed,
             vm::GpuVm, //
         },
         pure::ops::{
@@ -73,12 +70,8 @@ mod cases {
         pin_init::stack_pin_init!(let exec = Exec::interruptible(2));
         let locked = exec.lock_all(|attempt| lock(attempt, vm, &ops, &[ops[0].range]))?;
         let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
-        for op in &mut ops {
-            let obj = locked.obj(bo.gem()).ok_or(EDEADLK)?;
-            op.pages = Some(backing::pages(bo, &obj)?);
-        }
-        let mut plan = Plan::new(Transaction::new(&vm_locked, &locked, 2)?, 1, 1);
-        ops.iter_mut().try_for_each(|op| plan.apply(op))?;
+        get_pages(&locked, &mut ops)?;
+        let plan = Plan::of_ops(&mut ops, &vm_locked, &locked, 1, 1)?;
         Ok(plan.commit(vm).0)
     }
 

@@ -67,6 +67,7 @@ impl Smmu {
 }
 
 impl Memory for Smmu {
+    type Pool = TableList;
     type Entries<'a> = View;
 
     fn entries(&self, table: Table) -> View {
@@ -75,7 +76,8 @@ impl Memory for Smmu {
     }
 
     fn sync(&self, table: Table, first: usize, count: usize) {
-        // SAFETY: Only tables that `TableList::fill()` made are ever named; at most 512 entries.
+        // SAFETY: A `Table` comes from `TableList`, which made it in `fill()`, or from a descriptor
+        // that `PageTables` wrote to one; at most 512 entries.
         unsafe {
             bindings::msm_rs_table_sync(&self.0, table.address(), first as u32, count as u32)
         };
@@ -241,8 +243,8 @@ impl Pool for TableList {
         self.len
     }
 
-    fn take(&mut self) -> Option<Table> {
-        self.pop().and_then(Table::at)
+    fn take_page(&mut self) -> Option<u64> {
+        self.pop()
     }
 }
 

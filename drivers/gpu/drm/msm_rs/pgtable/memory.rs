@@ -8,6 +8,9 @@ pub(super) const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
 /// A page table: the physical address of a 4 KiB page that holds 512 entries.
 ///
+/// Nothing makes one of a number: it comes out of a [`Pool`], or is read from a descriptor that
+/// [`super::PageTables`] has written.
+///
 /// # Invariants
 ///
 /// The address is a multiple of 4 KiB below 2^48.
@@ -16,7 +19,7 @@ pub struct Table(u64);
 
 impl Table {
     /// The table at a physical address; `None` when no table can be there.
-    pub const fn at(address: u64) -> Option<Self> {
+    const fn at(address: u64) -> Option<Self> {
         if address & !ADDRESS == 0 {
             // INVARIANT: `ADDRESS` has just the bits of such an address.
             Some(Self(address))
@@ -95,6 +98,9 @@ pub trait Entries {
 /// that is why nothing here takes `&mut self`. Only tables that [`super::PageTables`] was given are
 /// ever named.
 pub trait Memory {
+    /// Where its tables come from.
+    type Pool: Pool;
+
     /// See [`Memory::entries`].
     type Entries<'a>: Entries
     where
@@ -121,13 +127,21 @@ pub trait Memory {
 }
 
 /// Tables that were allocated before the lock was taken.
+///
+/// The memory of the tables believes what a pool says of its pages, so both have one keeper.
 pub trait Pool {
     /// How many are left.
     fn available(&self) -> u64;
 
-    /// Takes one: all zero, with default counts. The walkers may still see what was in its memory
-    /// before: [`Memory::publish`].
-    fn take(&mut self) -> Option<Table>;
+    /// Takes a page for a table: the physical address of 4 KiB that are zero, nobody else's, and
+    /// stay until somebody is told that the table isn't used any more. Its counts are the default.
+    fn take_page(&mut self) -> Option<u64>;
+
+    /// Takes a table. The walkers may still see what was in its memory before:
+    /// [`Memory::publish`].
+    fn take(&mut self) -> Option<Table> {
+        self.take_page().and_then(Table::at)
+    }
 }
 
 /// What has to be done after the tables were changed and before the job's fence signals.

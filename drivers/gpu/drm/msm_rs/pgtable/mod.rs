@@ -223,10 +223,10 @@ impl PageTables {
     /// # Errors
     ///
     /// The pool has too few. Nothing was changed.
-    pub fn reserve<M: Memory, P: Pool, B: ReachBuf>(
+    pub fn reserve<M: Memory, B: ReachBuf>(
         &self,
         mem: &M,
-        pool: &mut P,
+        pool: &mut M::Pool,
         footprint: &Footprint<B>,
     ) -> Result<(), Shortage> {
         // Usually all are there.
@@ -328,10 +328,10 @@ impl PageTables {
     /// Links those tables of `level` that `span` of their parent doesn't lead to, pinned once. The
     /// pool has enough.
     #[cold]
-    fn link<M: Memory, P: Pool>(
+    fn link<M: Memory>(
         &self,
         mem: &M,
-        pool: &mut P,
+        pool: &mut M::Pool,
         parent: Option<Table>,
         level: u32,
         span: &Span,
