@@ -6,8 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use vadreno_ctl::counter::{BASE, COUNT, NAMES};
 
 /// What the device has done since start or since the last reset of the counters.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters([AtomicU64; COUNT]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
 
 impl Counters {
     fn slot(&self, offset: usize) -> Option<&AtomicU64> {

@@ -5,9 +5,11 @@
 use crate::device::Device;
 use crate::gpu::{int, Activity};
 use crate::pending;
+use crate::picture::Picture;
+use crate::smmu::Smmu;
 use crate::trace;
 use crate::walk::Kind;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use vadreno_ctl::*;
 
@@ -20,6 +22,9 @@ pub struct Mailbox {
     translation: Mutex<Translation>,
     runs: AtomicU64,
     asid: AtomicU64,
+    /// The last page that was given back though something leads there: the display.
+    freed_by_display: AtomicBool,
+    point: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +48,37 @@ struct Translation {
     level: u64,
 }
 
+/// The display's SMMU, if `ttbr0` is what it translates by, otherwise the GPU's.
+fn smmu_of(device: &Device, ttbr0: u64) -> &Smmu {
+    device
+        .display
+        .as_ref()
+        .map(|display| &display.smmu)
+        .filter(|smmu| ttbr0 != 0 && smmu.current().0 == ttbr0)
+        .unwrap_or(&device.smmu)
+}
+
+/// Looks up the pages that the guest gives back.
+fn check_freed(device: &Device) -> u64 {
+    let by_display = &device.mailbox.freed_by_display;
+    let gpu_on = device.power() & power::GX != 0;
+    let pending = pending::roots(device);
+    by_display.store(false, Relaxed);
+    match device.smmu.check_freed(&device.board, gpu_on, &pending) {
+        0 => device.display.as_ref().map_or(0, |display| {
+            by_display.store(true, Relaxed);
+            display.smmu.check_freed(&device.board, true, &[])
+        }),
+        found => found,
+    }
+}
+
+/// The SMMUs whose tables are looked through when pages are given back.
+fn freed_smmus(device: &Device) -> impl Iterator<Item = &Smmu> {
+    let display = device.display.iter().map(|display| &display.smmu);
+    std::iter::once(&device.smmu).chain(display)
+}
+
 /// Reads a register of the control BAR. `offset` is a multiple of 8.
 pub fn read(device: &Device, offset: usize) -> u64 {
     let settings = &device.board.settings;
@@ -58,6 +94,12 @@ pub fn read(device: &Device, offset: usize) -> u64 {
         device
             .smmu
             .tlb_count((asid != tlb::ANY).then_some(asid as u16))
+    };
+    let finding = || match &device.display {
+        Some(display) if device.mailbox.freed_by_display.load(Relaxed) => {
+            display.smmu.freed(|freed| freed.finding)
+        }
+        _ => device.smmu.freed(|freed| freed.finding),
     };
     match offset {
         ID => ID_VALUE,
@@ -105,19 +147,20 @@ pub fn read(device: &Device, offset: usize) -> u64 {
         watch::HIT_IOVA => device.smmu.watch(|watch| watch.hit.0),
         watch::HIT_PAGE => device.smmu.watch(|watch| watch.hit.1),
         freed::LIST => device.smmu.freed(|freed| freed.list),
-        freed::CHECK => device.smmu.check_freed(
-            &device.board,
-            device.power() & power::GX != 0,
-            &pending::roots(device),
-        ),
-        freed::PAGE => device.smmu.freed(|freed| freed.finding.page),
-        freed::HOW => device.smmu.freed(|freed| freed.finding.how),
-        freed::IOVA => device.smmu.freed(|freed| freed.finding.iova),
-        freed::TTBR0 => device.smmu.freed(|freed| freed.finding.ttbr0),
+        freed::CHECK => check_freed(device),
+        freed::PAGE => finding().page,
+        freed::HOW => finding().how,
+        freed::IOVA => finding().iova,
+        freed::TTBR0 => finding().ttbr0,
         freed::LENIENT => device.smmu.freed(|freed| freed.lenient).into(),
         freed::CHECKED => device.smmu.freed(|freed| freed.checked),
-        freed::DEAD_ROOTS => device.smmu.freed(|freed| freed.dead_roots),
-        freed::BARE_TABLES => device.smmu.freed(|freed| freed.bare_tables),
+        freed::DEAD_ROOTS => freed_smmus(device)
+            .map(|smmu| smmu.freed(|freed| freed.dead_roots))
+            .sum(),
+        freed::BARE_TABLES => freed_smmus(device)
+            .map(|smmu| smmu.freed(|freed| freed.bare_tables))
+            .sum(),
+        display::STATE..=display::COLOUR => display(device, offset),
         _ => device.board.counters.get(offset).unwrap_or(0),
     }
 }
@@ -156,7 +199,8 @@ pub fn write(device: &Device, offset: usize, value: u64) {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             if let Some(at) = at {
-                device.smmu.store(board, iova, at, value);
+                let ttbr0 = device.mailbox.ttbr0.load(Relaxed);
+                smmu_of(device, ttbr0).store(board, iova, at, value);
             }
         }
         tlb::ASID => device.mailbox.asid.store(value, Relaxed),
@@ -167,10 +211,45 @@ pub fn write(device: &Device, offset: usize, value: u64) {
         watch::PAGE => device.smmu.reach(board, value),
         watch::FORGET => device.smmu.watch(|watch| watch.forget(value)),
         watch::ADD => device.smmu.watch(|watch| watch.add(value)),
-        freed::LIST => device.smmu.freed(|freed| freed.list = value & !0xfff),
-        freed::LENIENT => device.smmu.freed(|freed| freed.lenient = value != 0),
+        freed::LIST => {
+            for smmu in freed_smmus(device) {
+                smmu.freed(|freed| freed.list = value & !0xfff);
+            }
+        }
+        freed::LENIENT => {
+            for smmu in freed_smmus(device) {
+                smmu.freed(|freed| freed.lenient = value != 0);
+            }
+        }
+        display::POINT => device.mailbox.point.store(value, Relaxed),
         watch::REMOVE => device.smmu.watch(|watch| watch.remove(value)),
         _ => {}
+    }
+}
+
+/// Reads a register of [`vadreno_ctl::display`].
+fn display(device: &Device, offset: usize) -> u64 {
+    let Some(mdp) = &device.display else {
+        return display::NONE;
+    };
+    match offset {
+        display::STATE if mdp.on() => display::ON,
+        display::STATE => display::OFF,
+        display::TTBR0 => mdp.smmu.current().0,
+        display::BASE => mdp.base(),
+        display::FRAMES => mdp.frames(),
+        display::SIZE => {
+            let (width, height) = mdp.shown(Picture::size);
+            u64::from(width) | (u64::from(height) << 32)
+        }
+        display::POINT => device.mailbox.point.load(Relaxed),
+        display::COLOUR => {
+            let point = device.mailbox.point.load(Relaxed);
+            let [red, green, blue, _] =
+                mdp.shown(|picture| picture.pixel(point as u32, (point >> 32) as u32));
+            u64::from(u32::from_be_bytes([0, red, green, blue]))
+        }
+        _ => 0,
     }
 }
 
@@ -218,7 +297,7 @@ fn runs(device: &Device, length: u64) -> Option<u64> {
 fn translate(device: &Device, write: bool) {
     let iova = device.mailbox.iova.load(Relaxed);
     let ttbr0 = device.mailbox.ttbr0.load(Relaxed);
-    let probe = device.smmu.probe(&device.board, ttbr0, iova);
+    let probe = smmu_of(device, ttbr0).probe(&device.board, ttbr0, iova);
     let mut answer = match probe.map(|probe| probe.found) {
         None => Translation {
             status: translate::OFF,

@@ -5,7 +5,8 @@
 use crate::board::Board;
 use crate::ctl::Mailbox;
 use crate::gpu::{Gpu, GMU_BASE, GMU_SIZE, GPU_BASE, GPU_SIZE};
-use crate::smmu::{self, Smmu};
+use crate::mdp::{self, Mdp};
+use crate::smmu::{self, Port, Smmu};
 use crate::trace;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use vadreno_ctl::{counter, power};
@@ -14,14 +15,18 @@ use vadreno_ctl::{counter, power};
 pub const BAR0_SIZE: u64 = 0x10_0000;
 /// Where the SMMU's registers start in BAR0.
 const SMMU_BASE: u32 = 0xa_0000;
+/// Size in bytes of BAR1, where the display is: its registers, and then its SMMU's.
+pub const BAR1_SIZE: u64 = 0x20_0000;
 
 /// The device.
 #[derive(Debug)]
 pub struct Device {
     /// Guest memory, interrupts, counters and settings.
     pub board: Board,
-    /// The SMMU.
+    /// The GPU's SMMU.
     pub smmu: Smmu,
+    /// The display, if there is one.
+    pub display: Option<Mdp>,
     /// The GPU.
     pub gpu: Gpu,
     /// The control BAR's mailboxes.
@@ -72,10 +77,19 @@ impl Device {
     pub fn new(board: Board) -> Self {
         Self {
             board,
-            smmu: Smmu::default(),
+            smmu: Smmu::new(Port::GPU),
+            display: None,
             gpu: Gpu::default(),
             mailbox: Mailbox::default(),
             power: AtomicU64::new(power::ALL),
+        }
+    }
+
+    /// … with a display.
+    pub fn with_display(board: Board) -> Self {
+        Self {
+            display: Some(Mdp::default()),
+            ..Self::new(board)
         }
     }
 
@@ -132,6 +146,37 @@ impl Device {
         }
     }
 
+    /// The CPU reads a 32-bit register of BAR1.
+    pub fn bar1_read(&self, offset: u64) -> u32 {
+        match (&self.display, u32::try_from(offset)) {
+            (Some(display), Ok(offset @ ..mdp::SIZE)) => {
+                self.board.counters.bump(counter::DISPLAY_READS);
+                display.read(&self.board, offset)
+            }
+            (Some(display), Ok(offset)) if offset - mdp::SIZE < smmu::SIZE => {
+                self.board.counters.bump(counter::SMMU_READS);
+                display.smmu.read(&self.board, offset - mdp::SIZE)
+            }
+            _ => 0,
+        }
+    }
+
+    /// The CPU writes a 32-bit register of BAR1.
+    pub fn bar1_write(&self, offset: u64, value: u32) {
+        match (&self.display, u32::try_from(offset)) {
+            (Some(display), Ok(offset @ ..mdp::SIZE)) => {
+                self.board.counters.bump(counter::DISPLAY_WRITES);
+                display.write(&self.board, offset, value);
+            }
+            (Some(display), Ok(offset)) if offset - mdp::SIZE < smmu::SIZE => {
+                self.board.counters.bump(counter::SMMU_WRITES);
+                // The display's accesses don't stall: there is nobody to go on.
+                display.smmu.write(&self.board, offset - mdp::SIZE, value);
+            }
+            _ => {}
+        }
+    }
+
     /// The CP or the crash dumper reads a register of the GPU or the GMU, by word.
     pub fn reg_read(&self, reg: u32) -> u32 {
         self.gpu.read(reg)
@@ -175,6 +220,9 @@ impl Device {
         self.gpu.power_off();
         self.gpu.gmu_power_off();
         self.smmu.reset();
+        if let Some(display) = &self.display {
+            display.reset();
+        }
     }
 }
 

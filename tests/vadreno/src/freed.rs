@@ -48,8 +48,8 @@ pub struct Block {
 pub struct Hardware<'a> {
     /// The TLB, if it is in use.
     pub tlb: Option<&'a Tlb>,
-    /// Whether the GPU has power.
-    pub gpu_on: bool,
+    /// Whether the client, the GPU or the display, has power.
+    pub client_on: bool,
     /// What is loaded into the context banks.
     pub loaded: &'a [Regime],
     /// Roots that the CP is going to load.
@@ -158,7 +158,7 @@ impl Freed {
                 self.root_freed(memory, watch, hardware, &mut regimes, &mut finding);
                 self.look_in_tables(memory, &regimes, &mut finding);
                 if let Some(tlb) = hardware.tlb {
-                    if hardware.gpu_on {
+                    if hardware.client_on {
                         look_in_tlb(tlb, &mut finding);
                     } else if leads_to(tlb, page) {
                         self.left.insert(page);
@@ -345,7 +345,7 @@ mod tests {
         freed: Freed,
         tlb: Tlb,
         on: bool,
-        gpu_on: bool,
+        client_on: bool,
         loaded: Vec<Regime>,
         pending: Vec<u64>,
     }
@@ -361,7 +361,7 @@ mod tests {
                 freed: Freed::default(),
                 tlb: Tlb::default(),
                 on: true,
-                gpu_on: true,
+                client_on: true,
                 loaded: vec![regime(0x8000)],
                 pending: Vec::new(),
             }
@@ -374,7 +374,7 @@ mod tests {
         fn free_block(&mut self, pa: u64, order: u32) -> Option<Finding> {
             let hardware = Hardware {
                 tlb: self.on.then_some(&self.tlb),
-                gpu_on: self.gpu_on,
+                client_on: self.client_on,
                 loaded: &self.loaded,
                 pending: &self.pending,
             };
@@ -455,7 +455,7 @@ mod tests {
         };
         let all = crate::tlb::Scope::All;
         world.tlb.keep_leaf(0, IOVA, leaf(0x9000));
-        world.gpu_on = false;
+        world.client_on = false;
         assert_eq!(world.free(0x9000), None);
         assert_eq!(world.freed.start(&world.tlb), HashSet::from([0x9000]));
         assert_eq!(world.freed.start(&world.tlb), HashSet::new());

@@ -12,10 +12,12 @@ use vadreno_ctl::counter;
 pub const VECTORS: u32 = 16;
 /// Vector of the GPU's interrupt.
 pub const GPU: usize = 0;
-/// Vector of the SMMU's global fault interrupt.
+/// Vector of the global fault interrupt of the GPU's SMMU; its context banks follow.
 pub const SMMU_GLOBAL: usize = 1;
-/// Vector of context bank 0's interrupt; the other banks follow.
-pub const SMMU_CONTEXT: usize = 2;
+/// Vector of the display's interrupt. The SMMU's context banks are before it.
+pub const DISPLAY: usize = 10;
+/// Vector of the global fault interrupt of the display's SMMU; its context banks follow.
+pub const DISPLAY_SMMU_GLOBAL: usize = 11;
 
 /// The eventfds in use.
 #[derive(Debug, Default)]

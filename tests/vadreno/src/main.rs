@@ -17,7 +17,7 @@ use vadreno::board::Board;
 use vadreno::device::Device;
 use vadreno::server::Backend;
 use vadreno::trace::Trace;
-use vadreno::{cp, pci, speculate};
+use vadreno::{cp, mdp, pci, speculate};
 use vadreno_ctl::counter;
 use vfio_user::Server;
 
@@ -48,6 +48,10 @@ struct Args {
     /// standard output]
     #[arg(long, value_name = "FILE")]
     counters: Option<PathBuf>,
+
+    /// There is a display as well: an MDP4 with a panel of 640 by 480 pixels, 60 times per second
+    #[arg(long)]
+    display: bool,
 
     /// Seed of all random choices (delays, speculative reads)
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -144,7 +148,12 @@ fn main() -> Result<()> {
         Some(path) => Trace::to_file(path).with_context(|| path.display().to_string())?,
         None => Trace::off(),
     };
-    let device = Arc::new(Device::new(Board::new(trace, args.seed)));
+    let board = Board::new(trace, args.seed);
+    let device = Arc::new(if args.display {
+        Device::with_display(board)
+    } else {
+        Device::new(board)
+    });
     let settings = &device.board.settings;
     settings.ignore_tlbi.store(args.ignore_tlbi, Relaxed);
     settings.delay.store(args.delay_jobs.unwrap_or(0), Relaxed);
@@ -153,7 +162,7 @@ fn main() -> Result<()> {
         .store(args.speculate.unwrap_or(0), Relaxed);
 
     remove_stale(&args.socket)?;
-    let regions = pci::regions(device.gpu.regs.fd());
+    let regions = pci::regions(device.gpu.regs.fd(), args.display);
     let server = Server::new(&args.socket, true, pci::irqs(), regions)
         .with_context(|| args.socket.display().to_string())?;
 
@@ -172,6 +181,11 @@ fn main() -> Result<()> {
     thread::spawn({
         let device = device.clone();
         move || speculate::run(&device)
+    });
+
+    thread::spawn({
+        let device = device.clone();
+        move || mdp::run(&device)
     });
 
     eprintln!("vadreno: listening on {}", args.socket.display());

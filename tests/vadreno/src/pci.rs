@@ -2,7 +2,7 @@
 
 //! The PCI function: configuration space, BARs and interrupts.
 
-use crate::device::BAR0_SIZE;
+use crate::device::{BAR0_SIZE, BAR1_SIZE};
 use crate::gpu::{GPU_BASE, MAPPABLE};
 use crate::irq::VECTORS;
 use std::ops::Range;
@@ -86,13 +86,14 @@ impl Config {
     }
 }
 
-/// The vfio regions: BAR0 registers, BAR2 MSI-X, BAR4 control, configuration space.
-/// `registers` is the memory of those that QEMU maps.
-pub fn regions(registers: Option<RawFd>) -> Vec<ServerRegion> {
+/// The vfio regions: BAR0 registers, BAR1 the display's, BAR2 MSI-X, BAR4 control, configuration
+/// space. `registers` is the memory of those that QEMU maps.
+pub fn regions(registers: Option<RawFd>, display: bool) -> Vec<ServerRegion> {
     let mut regions: Vec<ServerRegion> = (0..VFIO_PCI_NUM_REGIONS)
         .map(|index| {
             let size = match index {
                 0 => BAR0_SIZE,
+                1 if display => BAR1_SIZE,
                 2 => MSIX_BAR_SIZE,
                 vadreno_ctl::BAR => vadreno_ctl::BAR_SIZE as u64,
                 VFIO_PCI_CONFIG_REGION_INDEX => CONFIG_SIZE as u64,
@@ -173,8 +174,12 @@ mod tests {
 
     #[test]
     fn bars_and_vectors() {
-        let sizes: Vec<u64> = regions(None).iter().map(|r| r.region_info.size).collect();
-        assert_eq!(sizes[..6], [0x10_0000, 0, 0x1000, 0, 0x1_0000, 0]);
+        let sizes = |display| -> Vec<u64> {
+            let regions = regions(None, display);
+            regions.iter().map(|r| r.region_info.size).collect()
+        };
+        assert_eq!(sizes(false)[..6], [0x10_0000, 0, 0x1000, 0, 0x1_0000, 0]);
+        assert_eq!(sizes(true)[..3], [0x10_0000, 0x20_0000, 0x1000]);
         assert_eq!(irqs()[VFIO_PCI_MSIX_IRQ_INDEX as usize].count, 16);
     }
 }

@@ -35,12 +35,15 @@ impl Backend {
 impl ServerBackend for Backend {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
         match region {
-            0 => {
+            0 | 1 => {
                 let mut at = offset;
                 let mut rest = data;
                 while !rest.is_empty() {
-                    let word = self.device.bar0_read(at & !3).to_le_bytes();
-                    at = copy(&word, at, &mut rest);
+                    let word = match region {
+                        0 => self.device.bar0_read(at & !3),
+                        _ => self.device.bar1_read(at & !3),
+                    };
+                    at = copy(&word.to_le_bytes(), at, &mut rest);
                 }
             }
             vadreno_ctl::BAR => {
@@ -60,10 +63,14 @@ impl ServerBackend for Backend {
     fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
         match region {
             // Registers are written in whole words.
-            0 if offset % 4 == 0 => {
+            0 | 1 if offset % 4 == 0 => {
                 for (i, word) in data.chunks_exact(4).enumerate() {
                     let value = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-                    self.device.bar0_write(offset + 4 * i as u64, value);
+                    let offset = offset + 4 * i as u64;
+                    match region {
+                        0 => self.device.bar0_write(offset, value),
+                        _ => self.device.bar1_write(offset, value),
+                    }
                 }
             }
             vadreno_ctl::BAR if offset % 8 == 0 => {

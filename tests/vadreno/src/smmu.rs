@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! The SMMU-500: its register file, stream mapping, context banks and faults, and every access of
-//! the GPU.
+//! its client, which is the GPU or the display.
 //!
 //! One lock covers the translation **and** the access to memory that follows, and each
 //! invalidation. So when an invalidation and its sync are done, no access that used the old
@@ -89,8 +89,31 @@ const TLBIVAAL: u32 = 0x628;
 const TLBSYNC: u32 = 0x7f0;
 const TLBSTATUS: u32 = 0x7f4;
 
-/// The GPU's stream ID.
-const GPU_SID: u32 = 0;
+/// Where an SMMU sits: whose stream it takes, and which interrupts are its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// The client's stream ID.
+    pub sid: u32,
+    /// Context banks, at most eight.
+    pub banks: u32,
+    /// Vector of the global fault interrupt; the context banks' follow.
+    pub vector: usize,
+}
+
+impl Port {
+    /// The GPU's SMMU.
+    pub const GPU: Self = Self {
+        sid: 0,
+        banks: BANK_COUNT,
+        vector: irq::SMMU_GLOBAL,
+    };
+    /// The display's SMMU.
+    pub const DISPLAY: Self = Self {
+        sid: 0x420,
+        banks: 4,
+        vector: irq::DISPLAY_SMMU_GLOBAL,
+    };
+}
 
 fn bank_reg(bank: u32, reg: u32) -> u32 {
     BANKS + bank * BANK_SIZE + reg
@@ -119,13 +142,15 @@ pub enum Client {
     Ccu,
     /// Texture pipe: what the 2D engine reads.
     Tp,
+    /// The display, which has an SMMU to itself.
+    Display,
 }
 
 impl Client {
     /// FSYNR1's client: 0 is the CP, 4 the CCU, 3 one of UCHE's clients.
     fn mid(self) -> u32 {
         match self {
-            Client::Cp => 0,
+            Client::Cp | Client::Display => 0,
             Client::Ccu => 4,
             Client::Tp => 3,
         }
@@ -200,7 +225,7 @@ pub struct Probe {
     pub at: Option<u64>,
 }
 
-/// What takes the GPU's stream.
+/// What takes the client's stream.
 enum Stream {
     Bank(u32),
     Bypass,
@@ -226,15 +251,18 @@ struct State {
 /// The SMMU.
 #[derive(Debug)]
 pub struct Smmu {
+    port: Port,
     regs: RegFile,
     /// Banks with a fault whose FSR software hasn't cleared since: a bit each.
     faulted: AtomicU32,
     state: Mutex<State>,
 }
 
-impl Default for Smmu {
-    fn default() -> Self {
+impl Smmu {
+    /// An SMMU as it is after power-on.
+    pub fn new(port: Port) -> Self {
         let smmu = Self {
+            port,
             regs: RegFile::new(SIZE as usize / 4, 0),
             faulted: AtomicU32::new(0),
             state: Mutex::default(),
@@ -242,9 +270,7 @@ impl Default for Smmu {
         smmu.power_off();
         smmu
     }
-}
 
-impl Smmu {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -283,11 +309,11 @@ impl Smmu {
     /// A register read by the CPU.
     pub fn read(&self, board: &Board, offset: u32) -> u32 {
         match offset {
-            // Stage 1, stream matching, no address translation operations, no AArch32, 8 context
-            // interrupts, 15 stream ID bits, 8 stream mapping groups.
-            ID0 => 0x4f08_1e08,
-            // 4 KiB pages, 2·8 of them, 8 context banks.
-            ID1 => 0x2000_0008,
+            // Stage 1, stream matching, no address translation operations, no AArch32, an interrupt
+            // for each context bank, 15 stream ID bits, 8 stream mapping groups.
+            ID0 => 0x4f00_1e08 | (self.port.banks << 16),
+            // 4 KiB pages, 2·8 of them.
+            ID1 => 0x2000_0000 | self.port.banks,
             // 48-bit addresses everywhere, 4 KiB granule.
             ID2 => 0x1555,
             // r2p1
@@ -472,7 +498,7 @@ impl Smmu {
 
     /// The GPU loses power.
     pub fn gpu_off(&self) {
-        let asid = self.asid(self.gpu_bank());
+        let asid = self.asid(self.stream_bank());
         self.state().used.forget_contexts(asid);
     }
 
@@ -547,14 +573,14 @@ impl Smmu {
         );
     }
 
-    /// TTBR0's address and ASID of the bank that the GPU uses.
+    /// TTBR0's address and ASID of the bank that the client uses.
     pub fn current(&self) -> (u64, u16) {
-        let bank = self.gpu_bank();
+        let bank = self.stream_bank();
         let ttbr0 = self.regs.get64(bank_reg(bank, TTBR0) / 4);
         (ttbr0 & 0xffff_ffff_ffff, (ttbr0 >> 48) as u16)
     }
 
-    fn gpu_bank(&self) -> u32 {
+    fn stream_bank(&self) -> u32 {
         match self.stream() {
             Stream::Bank(bank) => bank,
             Stream::Bypass | Stream::Blocked => 0,
@@ -568,7 +594,7 @@ impl Smmu {
         }
         let group = (0..STREAM_GROUPS).find(|n| {
             let smr = self.get(SMR + 4 * n);
-            smr >> 31 == 1 && (smr ^ GPU_SID) & !(smr >> 16) & 0x7fff == 0
+            smr >> 31 == 1 && (smr ^ self.port.sid) & !(smr >> 16) & 0x7fff == 0
         });
         match group.map(|n| self.get(S2CR + 4 * n)) {
             Some(s2cr) => match (s2cr >> 16) & 3 {
@@ -698,7 +724,7 @@ impl Smmu {
         found
     }
 
-    /// One access of the GPU for a job, which must not cross a 4 KiB boundary.
+    /// One access of the client for a job, which must not cross a 4 KiB boundary.
     pub fn access(
         &self,
         board: &Board,
@@ -794,13 +820,13 @@ impl Smmu {
             if self.get(SGFSR) == 0 {
                 self.regs.set64(SGFAR / 4, fault.iova);
                 self.regs.set(SGFSYNR0 / 4, u32::from(fault.write) << 1);
-                self.regs.set(SGFSYNR1 / 4, GPU_SID);
+                self.regs.set(SGFSYNR1 / 4, self.port.sid);
                 self.regs.set_bits(SGFSR / 4, SGFSR_USF);
             } else {
                 self.regs.set_bits(SGFSR / 4, FSR_MULTI);
             }
             let enabled = self.get(SCR0) & SCR0_GFIE != 0;
-            return (enabled.then_some(irq::SMMU_GLOBAL), false);
+            return (enabled.then_some(self.port.vector), false);
         };
         let sctlr = self.bank(bank, SCTLR);
         let stall = may_stall && sctlr & SCTLR_CFCFG != 0;
@@ -838,7 +864,7 @@ impl Smmu {
             self.regs.set(bank_reg(bank, FSYNR0) / 4, syndrome);
             self.regs
                 .set(bank_reg(bank, FSYNR1) / 4, fault.origin.client.mid());
-            self.regs.set((CBFRSYNRA + 4 * bank) / 4, GPU_SID);
+            self.regs.set((CBFRSYNRA + 4 * bank) / 4, self.port.sid);
             self.regs.set_bits(fsr, status);
         } else {
             // FAR and the syndrome stay those of the first fault.
@@ -847,12 +873,15 @@ impl Smmu {
         }
         self.faulted.fetch_or(1 << bank, Relaxed);
         let enabled = sctlr & SCTLR_CFIE != 0;
-        (enabled.then_some(irq::SMMU_CONTEXT + bank as usize), stall)
+        (
+            enabled.then_some(self.port.vector + 1 + bank as usize),
+            stall,
+        )
     }
 
     /// Reads at a random address that the current context maps.
     pub fn speculate(&self, board: &Board) {
-        let bank = self.gpu_bank();
+        let bank = self.stream_bank();
         if self.bank(bank, SCTLR) & SCTLR_M == 0 {
             return;
         }
@@ -873,7 +902,7 @@ impl Smmu {
     /// Translates by the tables alone. `ttbr0`: 0 for the current context.
     /// `None` when the context bank is off.
     pub fn probe(&self, board: &Board, ttbr0: u64, iova: u64) -> Option<Probe> {
-        let bank = self.gpu_bank();
+        let bank = self.stream_bank();
         if self.bank(bank, SCTLR) & SCTLR_M == 0 {
             return None;
         }
@@ -945,7 +974,7 @@ impl Smmu {
 
     /// Asks how a page can be reached; the answer is kept in the watch.
     pub fn reach(&self, board: &Board, pa: u64) {
-        let bank = self.gpu_bank();
+        let bank = self.stream_bank();
         let upper = (self.bank(bank, SCTLR) & SCTLR_M != 0).then(|| self.regime(bank, true));
         let mut state = self.state();
         let mut reach: Reach = state.watch.reach(&board.memory, upper, pa);
@@ -967,9 +996,9 @@ impl Smmu {
     }
 
     /// The guest gives back the pages of its list, see [`vadreno_ctl::freed`]. Returns 0, or the
-    /// number of the first entry to which something leads. `pending`: the roots that the CP is
-    /// going to load.
-    pub fn check_freed(&self, board: &Board, gpu_on: bool, pending: &[u64]) -> u64 {
+    /// number of the first entry to which something leads. `client_on`: whether the client has power;
+    /// `pending`: the roots that it is going to load.
+    pub fn check_freed(&self, board: &Board, client_on: bool, pending: &[u64]) -> u64 {
         let mut state = self.state();
         let State {
             tlb,
@@ -986,7 +1015,7 @@ impl Smmu {
         let hardware = Hardware {
             // What it holds against the kernel's will isn't the kernel's mistake.
             tlb: (on && ignored.is_empty()).then_some(tlb),
-            gpu_on,
+            client_on,
             loaded: &loaded,
             pending,
         };

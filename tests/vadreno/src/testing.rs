@@ -13,7 +13,7 @@ use std::fs::File;
 /// Where the memory of the devices below starts; they have [`RAM_SIZE`] bytes.
 pub const RAM: u64 = 0x4000_0000;
 /// Size of that memory.
-const RAM_SIZE: u64 = 0x40_0000;
+pub const RAM_SIZE: u64 = 0x40_0000;
 
 /// Attributes of a page: valid, accessed, not global, for unprivileged accesses too.
 pub const PAGE: u64 = 0xc43;
@@ -41,7 +41,8 @@ pub fn memory(address: u64, size: u64) -> Memory {
     memory
 }
 
-fn add_memory(memory: &Memory, address: u64, size: u64) {
+/// Adds `size` bytes of memory at `address`.
+pub fn add_memory(memory: &Memory, address: u64, size: u64) {
     let file = File::from(memfd_create(c"test", MFdFlags::empty()).unwrap());
     file.set_len(size).unwrap();
     memory.map(file, 0, address, size).unwrap();
@@ -58,7 +59,6 @@ pub fn bypass_device() -> Device {
 /// stalls. The upper half has no tables.
 pub fn translating_device() -> Device {
     let device = bypass_device();
-    write64(&device, NEXT_TABLE, RAM + 0x1000);
     for (offset, value) in [
         // Stream 0 goes to context bank 0; other streams are refused.
         (SMMU + 0x800, 1 << 31),
@@ -80,7 +80,8 @@ pub fn map(device: &Device, iova: u64, pa: u64, attributes: u64) {
     for shift in [39, 30, 21] {
         let at = table + 8 * ((iova >> shift) & 0x1ff);
         if read64(device, at) == 0 {
-            let new = read64(device, NEXT_TABLE);
+            // The first page after the root's.
+            let new = read64(device, NEXT_TABLE).max(RAM + 0x1000);
             write64(device, NEXT_TABLE, new + 0x1000);
             write64(device, at, new | 3);
         }

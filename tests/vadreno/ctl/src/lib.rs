@@ -164,8 +164,18 @@ pub mod counter {
     /// Pages that were given back while the GPU had no power, and to which the TLB leads when the CP
     /// is started again. Each is a finding.
     pub const LEFT_IN_TLB: usize = BASE + 0xe0;
+    /// Reads of the display's registers by the CPU.
+    pub const DISPLAY_READS: usize = BASE + 0xe8;
+    /// Writes of the display's registers by the CPU.
+    pub const DISPLAY_WRITES: usize = BASE + 0xf0;
+    /// Frames that the display has read to their end.
+    pub const FRAMES: usize = BASE + 0xf8;
+    /// Vsyncs at which what was flushed has become what is shown.
+    pub const FLUSHES: usize = BASE + 0x100;
+    /// Frames in which the display couldn't read something. Each is a finding.
+    pub const UNDERRUNS: usize = BASE + 0x108;
     /// Number of counters.
-    pub const COUNT: usize = 29;
+    pub const COUNT: usize = 34;
     /// Names of the counters in the order of their offsets.
     pub const NAMES: [&str; COUNT] = [
         "tlbi_all",
@@ -197,6 +207,11 @@ pub mod counter {
         "unbroken",
         "ring_writes",
         "left_in_tlb",
+        "display_reads",
+        "display_writes",
+        "frames",
+        "flushes",
+        "underruns",
     ];
 }
 
@@ -216,7 +231,7 @@ pub mod translate {
     /// The address to translate.
     pub const IOVA: usize = 0x440;
     /// Physical address of the top-level table, or 0 for the current context. Addresses of the
-    /// upper half always use TTBR1.
+    /// upper half always use TTBR1. That of the display's tables stands for the display's SMMU.
     pub const TTBR0: usize = 0x448;
     /// Write [`READ`] or [`WRITE`].
     pub const GO: usize = 0x450;
@@ -370,6 +385,32 @@ pub mod freed {
     pub const TABLE_IN_TLB: u64 = 1 << 3;
 }
 
+/// The display, if there is one.
+pub mod display {
+    /// Read-only: 0 without a display, 1 when its panel is off, 2 when it is on.
+    pub const STATE: usize = 0x700;
+    /// Read-only: the root of the tables that the display reads by, 0 if it doesn't translate.
+    pub const TTBR0: usize = 0x708;
+    /// Read-only: where the lowest layer's image is, as flushed; 0 without one.
+    pub const BASE: usize = 0x710;
+    /// Read-only: frames that were read to their end since start. Unlike the counter, it isn't
+    /// reset.
+    pub const FRAMES: usize = 0x718;
+    /// Read-only: width of the last of these in bits 31:0, height in bits 63:32.
+    pub const SIZE: usize = 0x720;
+    /// Write x in bits 31:0, y in bits 63:32.
+    pub const POINT: usize = 0x728;
+    /// Read-only: the colour that this frame has there, 0xrrggbb.
+    pub const COLOUR: usize = 0x730;
+
+    /// Value of [`STATE`]: there is no display.
+    pub const NONE: u64 = 0;
+    /// Value of [`STATE`]: the panel is off.
+    pub const OFF: u64 = 1;
+    /// Value of [`STATE`]: the panel is on.
+    pub const ON: u64 = 2;
+}
+
 /// Mailbox: what a row of up to 64 pages of a context looks like, in one go.
 ///
 /// Write [`TTBR0`](row::TTBR0), [`ASID`](row::ASID) and [`COUNT`](row::COUNT), then
@@ -398,7 +439,7 @@ mod tests {
 
     #[test]
     fn counters_have_one_name_each() {
-        assert_eq!(counter::BASE + 8 * (counter::COUNT - 1), counter::UNBROKEN);
+        assert_eq!(counter::BASE + 8 * (counter::COUNT - 1), counter::UNDERRUNS);
         for (i, name) in counter::NAMES.iter().enumerate() {
             assert!(!counter::NAMES[..i].contains(name), "{name} twice");
         }
