@@ -10,6 +10,7 @@
  */
 
 #include <linux/clk-provider.h>
+#include <linux/component.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
 #include <linux/interrupt.h>
@@ -36,8 +37,12 @@
 
 /* Interrupts of the overlay: the GPU, the SMMU as a whole, and its eight context banks. */
 #define VADRENO_VECTORS		10
+/* With the display: that, its SMMU as a whole, and its four context banks. */
+#define VADRENO_VECTORS_DISPLAY	16
 
 #define VADRENO_BAR_REGS	0
+/* There with a display only. */
+#define VADRENO_BAR_DISPLAY	1
 
 /* The control BAR: tests/vadreno/ctl/src/lib.rs */
 #define VADRENO_BAR_CTL		4
@@ -46,12 +51,15 @@
 #define VADRENO_POWER_GX	BIT_ULL(1)
 #define VADRENO_POWER_SMMU_CLK	BIT_ULL(2)
 
-/* What stands for BAR0's address in the overlay. */
+/* What stands for the addresses of BAR0 and BAR1 in the overlays. */
 #define VADRENO_PLACEHOLDER	0x76616472656e6f21ULL
+#define VADRENO_PLACEHOLDER_DISPLAY	0x76616472656e6f22ULL
 
-/* Symbols that Kbuild puts around the compiled overlay. */
+/* Symbols that Kbuild puts around the compiled overlays. */
 extern char __dtbo_vadreno_begin[];
 extern char __dtbo_vadreno_end[];
+extern char __dtbo_display_begin[];
+extern char __dtbo_display_end[];
 
 struct vadreno_domain {
 	struct generic_pm_domain genpd;
@@ -62,6 +70,7 @@ struct vadreno_domain {
 struct vadreno {
 	struct pci_dev *pdev;
 	struct irq_domain *irqs;
+	unsigned int vectors;
 
 	/* Guards the register, which holds the bits of all domains. */
 	spinlock_t power_lock;
@@ -246,15 +255,15 @@ static int vadreno_request_irqs(struct vadreno *va)
 	unsigned int i;
 	int ret;
 
-	vectors = devm_kcalloc(dev, VADRENO_VECTORS, sizeof(*vectors), GFP_KERNEL);
+	vectors = devm_kcalloc(dev, va->vectors, sizeof(*vectors), GFP_KERNEL);
 	if (!vectors)
 		return -ENOMEM;
 
-	ret = pci_alloc_irq_vectors(va->pdev, VADRENO_VECTORS, VADRENO_VECTORS, PCI_IRQ_MSIX);
+	ret = pci_alloc_irq_vectors(va->pdev, va->vectors, va->vectors, PCI_IRQ_MSIX);
 	if (ret < 0)
 		return ret;
 
-	for (i = 0; i < VADRENO_VECTORS; i++) {
+	for (i = 0; i < va->vectors; i++) {
 		vectors[i].vadreno = va;
 		vectors[i].number = i;
 		ret = devm_request_irq(dev, pci_irq_vector(va->pdev, i), vadreno_irq, 0, "vadreno",
@@ -402,8 +411,7 @@ static int vadreno_bus_probe(struct platform_device *bus)
 	struct device *dev = &bus->dev;
 	int ret;
 
-	va->irqs = irq_domain_create_linear(dev_fwnode(dev), VADRENO_VECTORS, &vadreno_irq_ops,
-					    NULL);
+	va->irqs = irq_domain_create_linear(dev_fwnode(dev), va->vectors, &vadreno_irq_ops, NULL);
 	if (!va->irqs)
 		return -ENOMEM;
 	ret = vadreno_request_irqs(va);
@@ -447,12 +455,51 @@ static struct platform_driver vadreno_bus_driver = {
 	},
 };
 
+/*
+ * A component that does nothing. Those of msm's display device are what its ports lead to, LVDS left
+ * out, and the GPU, unless that has a DRM device to itself. Without any of them msm goes by a match
+ * that isn't there.
+ */
+
+static int vadreno_nothing_bind(struct device *dev, struct device *master, void *data)
+{
+	return 0;
+}
+
+static void vadreno_nothing_unbind(struct device *dev, struct device *master, void *data)
+{
+}
+
+static const struct component_ops vadreno_nothing_ops = {
+	.bind = vadreno_nothing_bind,
+	.unbind = vadreno_nothing_unbind,
+};
+
+static int vadreno_nothing_probe(struct platform_device *pdev)
+{
+	return component_add(&pdev->dev, &vadreno_nothing_ops);
+}
+
+static const struct of_device_id vadreno_nothing_ids[] = {
+	{ .compatible = "msm-rs,nothing" },
+	{}
+};
+
+static struct platform_driver vadreno_nothing_driver = {
+	.probe = vadreno_nothing_probe,
+	.driver = {
+		.name = "vadreno-nothing",
+		.of_match_table = vadreno_nothing_ids,
+		.suppress_bind_attrs = true,
+	},
+};
+
 /* The PCI device */
 
 /* libfdt isn't there for modules, and the overlay has the address in one place. */
-static int vadreno_set_address(void *overlay, size_t size, u64 address)
+static int vadreno_set_address(void *overlay, size_t size, u64 which, u64 address)
 {
-	const __be64 placeholder = cpu_to_be64(VADRENO_PLACEHOLDER), value = cpu_to_be64(address);
+	const __be64 placeholder = cpu_to_be64(which), value = cpu_to_be64(address);
 	size_t at;
 
 	for (at = 0; at + sizeof(value) <= size; at += sizeof(__be32)) {
@@ -466,7 +513,9 @@ static int vadreno_set_address(void *overlay, size_t size, u64 address)
 
 static int vadreno_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
-	const size_t size = __dtbo_vadreno_end - __dtbo_vadreno_begin;
+	const bool display = pci_resource_len(pdev, VADRENO_BAR_DISPLAY);
+	const char *begin = display ? __dtbo_display_begin : __dtbo_vadreno_begin;
+	const size_t size = (display ? __dtbo_display_end : __dtbo_vadreno_end) - begin;
 	struct vadreno *va;
 	void *overlay;
 	int ret, changeset;
@@ -477,6 +526,7 @@ static int vadreno_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (!va)
 		return -ENOMEM;
 	va->pdev = pdev;
+	va->vectors = display ? VADRENO_VECTORS_DISPLAY : VADRENO_VECTORS;
 	spin_lock_init(&va->power_lock);
 
 	ret = pcim_enable_device(pdev);
@@ -492,10 +542,14 @@ static int vadreno_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return dev_err_probe(&pdev->dev, -ENODEV, "no control BAR\n");
 	vadreno_watch_start(va->ctl);
 
-	overlay = kmemdup(__dtbo_vadreno_begin, size, GFP_KERNEL);
+	overlay = kmemdup(begin, size, GFP_KERNEL);
 	if (!overlay)
 		return -ENOMEM;
-	ret = vadreno_set_address(overlay, size, pci_resource_start(pdev, VADRENO_BAR_REGS));
+	ret = vadreno_set_address(overlay, size, VADRENO_PLACEHOLDER,
+				  pci_resource_start(pdev, VADRENO_BAR_REGS));
+	if (!ret && display)
+		ret = vadreno_set_address(overlay, size, VADRENO_PLACEHOLDER_DISPLAY,
+					  pci_resource_start(pdev, VADRENO_BAR_DISPLAY));
 	if (!ret) {
 		vadreno = va;
 		ret = of_overlay_fdt_apply(overlay, size, &changeset, NULL);
@@ -702,9 +756,18 @@ static int __init vadreno_init(void)
 	ret = platform_driver_register(&vadreno_bus_driver);
 	if (ret)
 		return ret;
+	ret = platform_driver_register(&vadreno_nothing_driver);
+	if (ret)
+		goto no_nothing;
 	ret = pci_register_driver(&vadreno_driver);
 	if (ret)
-		platform_driver_unregister(&vadreno_bus_driver);
+		goto no_pci;
+	return 0;
+
+no_pci:
+	platform_driver_unregister(&vadreno_nothing_driver);
+no_nothing:
+	platform_driver_unregister(&vadreno_bus_driver);
 	return ret;
 }
 module_init(vadreno_init);

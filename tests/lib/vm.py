@@ -146,6 +146,12 @@ def arguments():
         help="argument for the virtual Adreno; repeatable",
     )
     add("--counters", metavar="FILE", help="write the virtual Adreno's counters there, as JSON")
+    add(
+        "--display",
+        choices=("component", "separate"),
+        help="with a display, of whose DRM device the GPU is a component, or separate from it (only "
+        "with a msm.ko that has a display driver: not on the debug kernel)",
+    )
     add("--trace", metavar="FILE", help="write what the virtual Adreno does there")
     add("--device", metavar="FILE", help="another vfio-user device than tests/vadreno")
     add(
@@ -253,14 +259,17 @@ def cpio(files):
 def initrd(args, shares):
     """The guest's root of that kernel, and what is this run's own."""
     data = module(args)
-    parameters = ["separate_gpu_kms=1"]
+    parameters = [] if args.display == "component" else ["separate_gpu_kms=1"]
     if args.watch:
         # for what it prints
         parameters.append("vm_log_shift=5")
+    modules = depends(data) if data else []
+    if args.display:
+        modules.append("panel_lvds")
     config = {
         "gpu": "1" if data else "",
         "watch": str(watch(args, data)),
-        "modules": " ".join(depends(data)) if data else "",
+        "modules": " ".join(modules),
         "parameters": " ".join([*parameters, *args.modparam]),
         "shares": " ".join(tag for tag in shares if tag != "rootfs"),
         "rootfs": "1" if args.rootfs else "",
@@ -403,6 +412,8 @@ class Guest:
         for name in ("trace", "counters"):
             if getattr(args, name):
                 device += [f"--{name}", getattr(args, name)]
+        if args.display:
+            device.append("--display")
         with open(self.path("device.log"), "wb") as log:
             self.device = self.spawn([*device, *args.device_arg], stdout=log, stderr=log)
         deadline = time.monotonic() + 10
