@@ -160,7 +160,7 @@ pub fn read(device: &Device, offset: usize) -> u64 {
         freed::BARE_TABLES => freed_smmus(device)
             .map(|smmu| smmu.freed(|freed| freed.bare_tables))
             .sum(),
-        display::STATE..=display::COLOUR => display(device, offset),
+        display::STATE..=display::KEEP => display(device, offset),
         _ => device.board.counters.get(offset).unwrap_or(0),
     }
 }
@@ -222,6 +222,11 @@ pub fn write(device: &Device, offset: usize, value: u64) {
             }
         }
         display::POINT => device.mailbox.point.store(value, Relaxed),
+        display::KEEP => {
+            if let Some(display) = &device.display {
+                display.keep();
+            }
+        }
         watch::REMOVE => device.smmu.watch(|watch| watch.remove(value)),
         _ => {}
     }

@@ -5,8 +5,8 @@
 use anyhow::{bail, Context, Result};
 use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::exit;
@@ -52,6 +52,10 @@ struct Args {
     /// There is a display as well: an MDP4 with a panel of 640 by 480 pixels, 60 times per second
     #[arg(long)]
     display: bool,
+
+    /// Write the last frame that the display has shown to a file at exit, as PNG
+    #[arg(long, value_name = "FILE", requires = "display")]
+    screenshot: Option<PathBuf>,
 
     /// Seed of all random choices (delays, speculative reads)
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -133,6 +137,13 @@ fn finish(device: &Device, args: &Args) {
         };
         if let Err(error) = result {
             eprintln!("vadreno: counters: {error}");
+        }
+        if let (Some(path), Some(display)) = (&args.screenshot, &device.display) {
+            let written = File::create(path)
+                .and_then(|file| display.screenshot().write_png(BufWriter::new(file)));
+            if let Err(error) = written {
+                eprintln!("vadreno: screenshot: {error}");
+            }
         }
         let _ = fs::remove_file(&args.socket);
     });

@@ -109,6 +109,8 @@ struct State {
     mixer: Mixer,
     /// The last frame that was read to its end.
     shown: Picture,
+    /// The one that a test wants as the screenshot.
+    kept: Option<Picture>,
     /// Complete frames so far.
     frames: u64,
 }
@@ -394,6 +396,18 @@ impl Mdp {
         f(&self.state().shown)
     }
 
+    /// What is shown now is the screenshot.
+    pub fn keep(&self) {
+        let mut state = self.state();
+        state.kept = Some(state.shown.clone());
+    }
+
+    /// The frame that was kept, or the last one.
+    pub fn screenshot(&self) -> Picture {
+        let state = self.state();
+        state.kept.as_ref().unwrap_or(&state.shown).clone()
+    }
+
     /// Everything is as after power-on.
     pub fn reset(&self) {
         self.regs.reset();
@@ -491,7 +505,7 @@ mod tests {
             (RGB1 + PIPE_SRC_FORMAT, 0x66ff),
             (RGB1 + PIPE_SRC_UNPACK, 0x0302_0001),
             (LAYERMIXER_IN_CFG, 1 << 8),
-            (OVERLAY_FLUSH, FLUSH_OVLP0 | 1 << 4),
+            (OVERLAY_FLUSH, FLUSH_OVLP0 | (1 << 4)),
         ] {
             device.bar1_write(offset.into(), value);
         }

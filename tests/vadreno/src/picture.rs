@@ -5,6 +5,7 @@
 //! Formats of one plane with whole bytes for a pixel are understood; of others only what they read
 //! is right. Scaling takes the nearest pixel.
 
+use std::io::{self, Write};
 use std::ops::Range;
 
 /// Rows and columns that a pipe reads at most.
@@ -134,7 +135,7 @@ impl Layer {
 }
 
 /// A frame: its layers from the base up, and what was read for each.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Picture {
     size: (u32, u32),
     /// The layers with their pixels.
@@ -163,6 +164,23 @@ impl Picture {
     /// Width and height in pixels.
     pub fn size(&self) -> (u32, u32) {
         self.size
+    }
+
+    /// Writes it as PNG.
+    ///
+    /// # Errors
+    /// Those of the writer; an empty picture can't be written either.
+    pub fn write_png(&self, to: impl Write) -> io::Result<()> {
+        let (width, height) = self.size;
+        let mut encoder = png::Encoder::new(to, width, height);
+        encoder.set_color(png::ColorType::Rgb);
+        let rows = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        let bytes: Vec<u8> = rows
+            .flat_map(|(x, y)| self.pixel(x, y).into_iter().take(3))
+            .collect();
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&bytes)?;
+        Ok(writer.finish()?)
     }
 
     /// The colour of a pixel.
@@ -228,6 +246,22 @@ mod tests {
         assert_eq!(shown.pixel(0, 0), [0xff, 0, 0, 0xff]);
         assert_eq!(shown.pixel(1, 0), [0, 0xff, 0, 0xff]);
         assert_eq!(shown.pixel(0, 1), [0, 0, 0xff, 0xff]);
+    }
+
+    #[test]
+    fn as_png() {
+        let pixels = [1u32, 2, 3, 0x0004_0506].map(u32::to_le_bytes).concat();
+        let shown = picture(&[(layer(XRGB, (2, 2)), &pixels)]);
+        let mut file = Vec::new();
+        shown.write_png(&mut file).unwrap();
+        let decoder = png::Decoder::new(io::Cursor::new(file));
+        let mut reader = decoder.read_info().unwrap();
+        let mut bytes = [0; 12];
+        assert_eq!(reader.output_buffer_size(), Some(bytes.len()));
+        let info = reader.next_frame(&mut bytes).unwrap();
+        assert_eq!((info.width, info.height), (2, 2));
+        assert_eq!(bytes, [0, 0, 1, 0, 0, 2, 0, 0, 3, 4, 5, 6]);
+        assert!(Picture::default().write_png(Vec::new()).is_err());
     }
 
     #[test]
