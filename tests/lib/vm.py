@@ -152,6 +152,11 @@ def arguments():
         help="with a display, of whose DRM device the GPU is a component, or separate from it (only "
         "with a msm.ko that has a display driver: not on the debug kernel)",
     )
+    add(
+        "--screenshot",
+        metavar="FILE.png",
+        help="with --display, write there what the display showed last, or what CMD wanted to be kept",
+    )
     add("--trace", metavar="FILE", help="write what the virtual Adreno does there")
     add("--device", metavar="FILE", help="another vfio-user device than tests/vadreno")
     add(
@@ -183,6 +188,8 @@ def arguments():
             re.compile(pattern)
         except re.error as error:
             parser.error(f"--expect-splat {pattern}: {error}")
+    if args.screenshot and not args.display:
+        parser.error("--screenshot: there is no display without --display")
     for name in ("share", "rootfs"):
         if getattr(args, name) and not Path(getattr(args, name)).is_dir():
             parser.error(f"--{name} {getattr(args, name)}: no such directory")
@@ -414,6 +421,8 @@ class Guest:
                 device += [f"--{name}", getattr(args, name)]
         if args.display:
             device.append("--display")
+        if args.screenshot:
+            device += ["--screenshot", args.screenshot]
         with open(self.path("device.log"), "wb") as log:
             self.device = self.spawn([*device, *args.device_arg], stdout=log, stderr=log)
         deadline = time.monotonic() + 10
