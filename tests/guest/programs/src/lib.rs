@@ -10,6 +10,7 @@ pub mod hang;
 mod legacy;
 pub mod model;
 pub mod orders;
+pub mod screen;
 mod tolerance;
 mod waiting;
 

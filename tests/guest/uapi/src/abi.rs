@@ -181,6 +181,90 @@ pub struct drm_msm_vm_bind {
 }
 const _: () = assert!(size_of::<drm_msm_vm_bind>() == 88);
 
+plain! {
+    drm_mode_map_dumb = 16 { handle: u32, pad: u32, offset: u64 }
+    drm_mode_card_res = 64 {
+        fb_id_ptr: u64,
+        crtc_id_ptr: u64,
+        connector_id_ptr: u64,
+        encoder_id_ptr: u64,
+        count_fbs: u32,
+        count_crtcs: u32,
+        count_connectors: u32,
+        count_encoders: u32,
+        min_width: u32,
+        max_width: u32,
+        min_height: u32,
+        max_height: u32,
+    }
+    drm_mode_modeinfo = 68 {
+        clock: u32,
+        hdisplay: u16,
+        hsync_start: u16,
+        hsync_end: u16,
+        htotal: u16,
+        hskew: u16,
+        vdisplay: u16,
+        vsync_start: u16,
+        vsync_end: u16,
+        vtotal: u16,
+        vscan: u16,
+        vrefresh: u32,
+        flags: u32,
+        r#type: u32,
+        name: [u8; 32],
+    }
+    drm_mode_get_connector = 80 {
+        encoders_ptr: u64,
+        modes_ptr: u64,
+        props_ptr: u64,
+        prop_values_ptr: u64,
+        count_modes: u32,
+        count_props: u32,
+        count_encoders: u32,
+        encoder_id: u32,
+        connector_id: u32,
+        connector_type: u32,
+        connector_type_id: u32,
+        connection: u32,
+        mm_width: u32,
+        mm_height: u32,
+        subpixel: u32,
+        pad: u32,
+    }
+    drm_mode_crtc = 104 {
+        set_connectors_ptr: u64,
+        count_connectors: u32,
+        crtc_id: u32,
+        fb_id: u32,
+        x: u32,
+        y: u32,
+        gamma_size: u32,
+        mode_valid: u32,
+        mode: drm_mode_modeinfo,
+    }
+    drm_mode_fb_cmd = 28 {
+        fb_id: u32,
+        width: u32,
+        height: u32,
+        pitch: u32,
+        bpp: u32,
+        depth: u32,
+        handle: u32,
+    }
+    drm_mode_crtc_page_flip = 24 {
+        crtc_id: u32,
+        fb_id: u32,
+        flags: u32,
+        reserved: u32,
+        user_data: u64,
+    }
+}
+pub const DRM_MODE_CONNECTED: u32 = 1;
+pub const DRM_MODE_PAGE_FLIP_EVENT: u32 = 1;
+/// Bytes of `struct drm_event_vblank`, which `read()` gives after a flip.
+pub const DRM_EVENT_VBLANK_SIZE: usize = 32;
+
 /// The ioctls, each a function of the file and its argument.
 pub mod ioctl {
     use super::*;
@@ -196,7 +280,14 @@ pub mod ioctl {
         ioctl_write_ptr gem_close 0x09 drm_gem_close;
         ioctl_readwrite prime_handle_to_fd 0x2d drm_prime_handle;
         ioctl_readwrite prime_fd_to_handle 0x2e drm_prime_handle;
+        ioctl_readwrite mode_getresources 0xa0 drm_mode_card_res;
+        ioctl_readwrite mode_setcrtc 0xa2 drm_mode_crtc;
+        ioctl_readwrite mode_getconnector 0xa7 drm_mode_get_connector;
+        ioctl_readwrite mode_addfb 0xae drm_mode_fb_cmd;
+        ioctl_readwrite mode_rmfb 0xaf u32;
+        ioctl_readwrite mode_page_flip 0xb0 drm_mode_crtc_page_flip;
         ioctl_readwrite mode_create_dumb 0xb2 drm_mode_create_dumb;
+        ioctl_readwrite mode_map_dumb 0xb3 drm_mode_map_dumb;
         ioctl_readwrite syncobj_create 0xbf drm_syncobj_create;
         ioctl_readwrite syncobj_destroy 0xc0 drm_syncobj_destroy;
         ioctl_readwrite syncobj_handle_to_fd 0xc1 drm_syncobj_handle;

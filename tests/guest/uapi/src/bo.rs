@@ -39,6 +39,35 @@ impl Bo {
         })
     }
 
+    /// Allocates a dumb BO for a picture with 32 bits for a pixel, whose rows follow each other
+    /// without a gap if `width` is a multiple of 32.
+    pub fn dumb(device: &Device, width: u32, height: u32) -> Result<Self> {
+        let mut arg = abi::drm_mode_create_dumb {
+            height,
+            width,
+            bpp: 32,
+            ..Default::default()
+        };
+        // SAFETY: the argument is valid for the call.
+        unsafe { abi::ioctl::mode_create_dumb(device.raw_fd(), &mut arg) }?;
+        Ok(Self {
+            device: device.clone(),
+            handle: arg.handle,
+            size: arg.size,
+        })
+    }
+
+    /// Maps a dumb BO for the CPU, as one does who knows nothing of the driver.
+    pub fn map_dumb(&self) -> Result<Mapping> {
+        let mut arg = abi::drm_mode_map_dumb {
+            handle: self.handle,
+            ..Default::default()
+        };
+        // SAFETY: the argument is valid for the call.
+        unsafe { abi::ioctl::mode_map_dumb(self.device.raw_fd(), &mut arg) }?;
+        self.map_at(arg.offset)
+    }
+
     /// Imports a dma-buf of `size` bytes.
     pub fn import(device: &Device, dma_buf: BorrowedFd<'_>, size: u64) -> Result<Self> {
         let mut arg = abi::drm_prime_handle {
@@ -149,7 +178,10 @@ impl Bo {
 
     /// Maps the whole BO for the CPU.
     pub fn map(&self) -> Result<Mapping> {
-        let offset = self.info(abi::MSM_INFO_GET_OFFSET, 0, 0)?.value;
+        self.map_at(self.info(abi::MSM_INFO_GET_OFFSET, 0, 0)?.value)
+    }
+
+    fn map_at(&self, offset: u64) -> Result<Mapping> {
         let map = MmapOptions::new()
             .offset(offset)
             .len(self.size as usize)

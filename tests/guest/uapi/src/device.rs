@@ -88,6 +88,13 @@ impl Device {
         })
     }
 
+    /// An open file of the driver.
+    pub(crate) fn from_file(file: File) -> Self {
+        Self {
+            file: Arc::new(file.into()),
+        }
+    }
+
     /// Opens the GPU with a VM that userspace manages through `VM_BIND`.
     pub fn open_vm_bind() -> Result<Self> {
         let device = Self::open()?;

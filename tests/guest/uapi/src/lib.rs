@@ -22,6 +22,7 @@ mod device;
 pub mod fault_injection;
 mod held_fence;
 mod held_page;
+pub mod kms;
 pub mod memory;
 pub mod module;
 pub mod pm4;

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What is shown on the display stays where it is, in every order of what userspace does with it.
+//!
+//! The virtual display says what it has read, and complains when there was nothing to read; the
+//! watch, when a page was freed that it could read.
+
+use harness::{ensure, ensure_eq, Context, Outcome, Test};
+use programs::{pattern, screen::Screen, Gpu};
+use std::{fs, process::ExitCode};
+use uapi::{
+    abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
+    debugfs,
+    vadreno_ctl::{counter, display as registers},
+    Pm4,
+};
+
+/// Three dumb BOs, one after the other.
+fn three_dumb_buffers(_: &mut Test) -> Outcome {
+    let screen = Screen::open()?;
+    let buffers = (1..=3)
+        .map(|tag| screen.dumb(tag))
+        .collect::<harness::Result<Vec<_>>>()?;
+    screen.display.show(&buffers[0].1).context("SETCRTC")?;
+    screen.shows(1, "after SETCRTC")?;
+    for round in 1..=60 {
+        screen.flip(&buffers[round % 3].1)?;
+        if round % 7 == 0 {
+            screen.shows((round % 3) as u32 + 1, &format!("after {round} flips"))?;
+        }
+    }
+    screen.done()
+}
+
+/// A flip between buffers that were shown before changes no mapping.
+fn flips_keep_mappings(_: &mut Test) -> Outcome {
+    let screen = Screen::open()?;
+    let buffers = (1..=3)
+        .map(|tag| screen.dumb(tag))
+        .collect::<harness::Result<Vec<_>>>()?;
+    screen.display.show(&buffers[0].1).context("SETCRTC")?;
+    for (_, framebuffer) in buffers.iter().cycle().take(6) {
+        screen.flip(framebuffer)?;
+    }
+    let before = screen.vadreno.read(counter::TLBI);
+    for (_, framebuffer) in buffers.iter().cycle().take(30) {
+        screen.flip(framebuffer)?;
+    }
+    let invalidations = screen.vadreno.read(counter::TLBI) - before;
+    ensure_eq!(invalidations, 0, "invalidations in 30 flips");
+    screen.done()
+}
+
+/// What the GPU has drawn, exported by its file and imported by the display's.
+fn drawn_by_the_gpu(_: &mut Test) -> Outcome {
+    let screen = Screen::open()?;
+    let gpu = Gpu::new()?;
+    let bytes = 4 * screen.pixels();
+    let source = gpu.bo(9, bytes)?;
+    gpu.map(&source, gpu.iova(0))?;
+    let mut shown = Vec::new();
+    for tag in [9, 10] {
+        source.fill(|index| pattern(tag, index))?;
+        let target = gpu.bo(1, bytes)?;
+        let at = gpu.iova(1 << 24);
+        gpu.map(&target, at)?;
+        let copy = Pm4::new().memcpy(at, gpu.iova(0), bytes as u32 / 4);
+        gpu.run(&copy)?;
+        let (bo, framebuffer) = screen.import(&target)?;
+        screen.display.show(&framebuffer).context("SETCRTC")?;
+        screen.shows(tag, "the GPU's picture")?;
+        // Neither the GPU's mapping nor its handle is needed any more.
+        gpu.unmap(at, bytes)?;
+        drop(target);
+        drop(bo);
+        screen.shows(tag, "the GPU's picture, unmapped and closed by it")?;
+        shown.push(framebuffer);
+    }
+    screen.flip(&shown[0])?;
+    screen.shows(9, "the GPU's first picture again")?;
+    screen.vadreno.write(registers::KEEP, 1);
+    screen.done()
+}
+
+/// The handle goes before the flip, and the framebuffer while it is shown or just after.
+fn closed_early(_: &mut Test) -> Outcome {
+    let screen = Screen::open()?;
+    let (_bo, base) = screen.dumb(1)?;
+    screen.display.show(&base).context("SETCRTC")?;
+    for round in 0..8 {
+        let (bo, framebuffer) = screen.dumb(2 + round)?;
+        drop(bo);
+        screen.flip(&framebuffer)?;
+        if round % 2 == 0 {
+            screen.shows(2 + round, "without a handle")?;
+        }
+        screen.flip(&base)?;
+        drop(framebuffer);
+    }
+    let (bo, framebuffer) = screen.dumb(20)?;
+    screen.flip(&framebuffer)?;
+    drop(bo);
+    // The panel stays on, and shows nothing.
+    drop(framebuffer);
+    ensure_eq!(screen.vadreno.read(registers::BASE), 0, "what is shown");
+    screen.display.show(&base).context("SETCRTC")?;
+    screen.shows(1, "on again")?;
+    screen.done()
+}
+
+/// The file is closed while one of its buffers is shown.
+fn file_closed_while_shown(_: &mut Test) -> Outcome {
+    for tag in 1..=6 {
+        let screen = Screen::open()?;
+        let (bo, framebuffer) = screen.dumb(tag)?;
+        screen.display.show(&framebuffer).context("SETCRTC")?;
+        screen.shows(tag, "before the file is closed")?;
+        bo.leave_open();
+        framebuffer.leave();
+    }
+    Screen::open()?.done()
+}
+
+/// The panel goes off and on with a picture.
+fn off_and_on(_: &mut Test) -> Outcome {
+    let screen = Screen::open()?;
+    let (_bo, framebuffer) = screen.dumb(1)?;
+    for _ in 0..5 {
+        screen.display.show(&framebuffer).context("SETCRTC")?;
+        screen.shows(1, "on")?;
+        screen.display.off().context("off")?;
+        ensure!(
+            screen.vadreno.read(registers::STATE) == registers::OFF,
+            "the panel is on"
+        );
+        debugfs::shrink(1 << 20)?;
+    }
+    screen.done()
+}
+
+/// Reclaim doesn't take what is shown, be it said to be needed or not.
+fn reclaim_while_shown(_: &mut Test) -> Outcome {
+    let screen = Screen::open()?;
+    let gpu = Gpu::new()?;
+    let (_bo, base) = screen.dumb(1)?;
+    let source = gpu.bo(5, 4 * screen.pixels())?;
+    let (imported, framebuffer) = screen.import(&source)?;
+    screen.display.show(&framebuffer).context("SETCRTC")?;
+    source.madvise(MSM_MADV_DONTNEED).context("DONTNEED")?;
+    for _ in 0..3 {
+        debugfs::shrink(1 << 20)?;
+        screen.shows(5, "not needed, but shown")?;
+    }
+    ensure!(source.madvise(MSM_MADV_WILLNEED)?, "purged while shown");
+    screen.flip(&base)?;
+    debugfs::shrink(1 << 20)?;
+    screen.flip(&framebuffer)?;
+    screen.shows(5, "after reclaim")?;
+    drop(imported);
+    screen.done()
+}
+
+/// The system sleeps with a picture on.
+fn suspend_with_a_picture(_: &mut Test) -> Outcome {
+    const ALARM: &str = "/sys/class/rtc/rtc0/wakealarm";
+    let screen = Screen::open()?;
+    let (_bo, framebuffer) = screen.dumb(1)?;
+    screen.display.show(&framebuffer).context("SETCRTC")?;
+    for _ in 0..2 {
+        screen.shows(1, "awake")?;
+        fs::write(ALARM, "0").context(ALARM)?;
+        fs::write(ALARM, "+2").context(ALARM)?;
+        fs::write("/sys/power/state", "freeze").context("falling asleep")?;
+    }
+    screen.shows(1, "awake again")?;
+    screen.done()
+}
+
+fn main() -> ExitCode {
+    harness::main(harness::cases![
+        three_dumb_buffers,
+        flips_keep_mappings,
+        drawn_by_the_gpu,
+        closed_early,
+        file_closed_while_shown,
+        off_and_on,
+        reclaim_while_shown,
+        suspend_with_a_picture,
+    ])
+}

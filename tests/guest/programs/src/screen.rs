@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A display, and what it shows.
+
+use crate::{pattern, PATIENCE};
+use harness::{bail, ensure, ensure_eq, Context, Outcome};
+use std::{
+    os::fd::AsFd,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use uapi::{
+    kms::{Display, Framebuffer},
+    vadreno::Vadreno,
+    vadreno_ctl::{counter, display as registers},
+    Bo,
+};
+
+/// The display, and what the device says of it.
+#[derive(Debug)]
+pub struct Screen {
+    /// The display.
+    pub display: Display,
+    /// The device.
+    pub vadreno: Vadreno,
+}
+
+impl Screen {
+    /// Opens both.
+    pub fn open() -> harness::Result<Self> {
+        let screen = Self {
+            display: Display::open().context("a display")?,
+            vadreno: Vadreno::open().context("virtual Adreno")?,
+        };
+        ensure!(
+            screen.vadreno.read(registers::STATE) != registers::NONE,
+            "the virtual Adreno has no display"
+        );
+        Ok(screen)
+    }
+
+    /// How many the panel has.
+    pub fn pixels(&self) -> u64 {
+        let (width, height) = self.display.size();
+        u64::from(width) * u64::from(height)
+    }
+
+    /// A dumb BO with a pattern, and its framebuffer.
+    pub fn dumb(&self, tag: u32) -> harness::Result<(Bo, Framebuffer)> {
+        let (width, height) = self.display.size();
+        let bo = Bo::dumb(self.display.device(), width, height).context("a dumb BO")?;
+        bo.map_dumb()
+            .context("mmap")?
+            .fill(|index| pattern(tag, index));
+        let framebuffer = self.display.framebuffer(&bo).context("a framebuffer")?;
+        Ok((bo, framebuffer))
+    }
+
+    /// Somebody else's BO, and its framebuffer.
+    pub fn import(&self, bo: &Bo) -> harness::Result<(Bo, Framebuffer)> {
+        let dma_buf = bo.export().context("export")?;
+        let device = self.display.device();
+        let bo = Bo::import(device, dma_buf.as_fd(), bo.size()).context("import")?;
+        let framebuffer = self.display.framebuffer(&bo).context("a framebuffer")?;
+        Ok((bo, framebuffer))
+    }
+
+    /// Shows another framebuffer, and waits until it is shown.
+    pub fn flip(&self, framebuffer: &Framebuffer) -> Outcome {
+        self.display.flip(framebuffer, PATIENCE).context("a flip")
+    }
+
+    /// Waits until the display has read some frames to their end.
+    pub fn frames(&self) -> Outcome {
+        let begin = Instant::now();
+        let frames = self.vadreno.read(registers::FRAMES);
+        while self.vadreno.read(registers::FRAMES) < frames + 3 {
+            if begin.elapsed() > PATIENCE {
+                bail!("the display doesn't show anything");
+            }
+            sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Whether the pixels that are shown are those of a pattern.
+    pub fn shows(&self, tag: u32, what: &str) -> Outcome {
+        self.frames()?;
+        let (width, height) = self.display.size();
+        for (x, y) in [
+            (0, 0),
+            (width - 1, 0),
+            (width / 3, height / 2),
+            (7, height - 1),
+        ] {
+            let point = u64::from(x) | (u64::from(y) << 32);
+            self.vadreno.write(registers::POINT, point);
+            ensure_eq!(
+                self.vadreno.read(registers::COLOUR),
+                u64::from(pattern(tag, (y * width + x) as usize) & 0xff_ffff),
+                "the pixel at {x}, {y}: {what}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Nothing that wasn't there has been read.
+    pub fn done(&self) -> Outcome {
+        ensure_eq!(self.vadreno.read(counter::UNDERRUNS), 0, "underruns");
+        Ok(())
+    }
+}
