@@ -56,6 +56,9 @@ impl Drop for Awake {
     }
 }
 
+/// The address in a page-table entry.
+const ADDRESS: u64 = 0xffff_ffff_f000;
+
 /// What a page-table walk finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Translation {
@@ -260,7 +263,7 @@ impl Vadreno {
     /// # Errors
     /// `ENOENT`: nothing is mapped there.
     pub fn lose(&self, iova: u64) -> Result<LostEntry<'_>> {
-        self.change(iova, |_| 0)
+        self.change(self.read(ctl::current::TTBR0), iova, |_| 0)
     }
 
     /// Has a page-table entry of the context that ran last lead to the physical page `page`, until
@@ -269,13 +272,32 @@ impl Vadreno {
     /// # Errors
     /// `ENOENT`: nothing is mapped there.
     pub fn divert(&self, iova: u64, page: u64) -> Result<LostEntry<'_>> {
-        const ADDRESS: u64 = 0xffff_ffff_f000;
-        self.change(iova, |entry| (entry & !ADDRESS) | (page & ADDRESS))
+        self.change(self.read(ctl::current::TTBR0), iova, |entry| {
+            (entry & !ADDRESS) | (page & ADDRESS)
+        })
     }
 
-    fn change(&self, iova: u64, to: impl FnOnce(u64) -> u64) -> Result<LostEntry<'_>> {
+    /// … of the display's tables, at an offset of what is shown as the lowest layer.
+    pub fn divert_shown(&self, offset: u64, page: u64) -> Result<LostEntry<'_>> {
+        self.change_shown(offset, |entry| (entry & !ADDRESS) | (page & ADDRESS))
+    }
+
+    /// Has a kernel that loses the mapping of what is shown, at an offset, until the guard is
+    /// dropped.
+    ///
+    /// # Errors
+    /// `ENOENT`: nothing is mapped there.
+    pub fn lose_shown(&self, offset: u64) -> Result<LostEntry<'_>> {
+        self.change_shown(offset, |_| 0)
+    }
+
+    fn change_shown(&self, offset: u64, to: impl FnOnce(u64) -> u64) -> Result<LostEntry<'_>> {
+        let base = self.read(ctl::display::BASE);
+        self.change(self.read(ctl::display::TTBR0), base + offset, to)
+    }
+
+    fn change(&self, ttbr0: u64, iova: u64, to: impl FnOnce(u64) -> u64) -> Result<LostEntry<'_>> {
         use ctl::translate::*;
-        let ttbr0 = self.read(ctl::current::TTBR0);
         self.exclusively(|| {
             self.walk(iova, ttbr0);
             if self.read(STATUS) != OK {

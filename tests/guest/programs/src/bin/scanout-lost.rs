@@ -1,39 +1,57 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A negative control of `scanout`: something isn't there that is shown, and the device must say so.
+//! Negative controls of `scanout`: something isn't there that is shown, or goes then. The device and
+//! the watch must say so.
 
-use harness::{ensure_eq, Context, Outcome, Test};
+use harness::{Context, Outcome, Test};
 use programs::screen::Screen;
 use std::process::ExitCode;
-use uapi::{
-    vadreno_ctl::{display as registers, translate},
-    PAGE,
-};
+use uapi::{module, PAGE};
 
 /// A kernel that loses the mapping of what is shown.
-fn lost_mapping(_: &mut Test) -> Outcome {
+fn mapping_goes(_: &mut Test) -> Outcome {
     let screen = Screen::open()?;
     let (_bo, framebuffer) = screen.dumb(1)?;
     screen.display.show(&framebuffer).context("SETCRTC")?;
     screen.shows(1, "before")?;
-    let vadreno = &screen.vadreno;
-    vadreno.write(translate::IOVA, vadreno.read(registers::BASE) + 5 * PAGE);
-    vadreno.write(translate::TTBR0, vadreno.read(registers::TTBR0));
-    vadreno.write(translate::GO, translate::READ);
-    ensure_eq!(
-        vadreno.read(translate::STATUS),
-        translate::OK,
-        "translation"
-    );
-    let pte = vadreno.read(translate::PTE);
-    vadreno.write(translate::STORE, 0);
-    let frames = screen.frames();
+    let lost = screen.vadreno.lose_shown(5 * PAGE)?;
+    screen.frames()?;
     // Who unmaps it expects to find it.
-    vadreno.write(translate::STORE, pte);
-    frames?;
+    drop(lost);
+    screen.done()
+}
+
+/// A page goes while it is shown: the guest is ended, and no other way is a pass.
+fn page_goes(_: &mut Test) -> Outcome {
+    let screen = Screen::open()?;
+    let (_bo, framebuffer) = screen.dumb(1)?;
+    screen.display.show(&framebuffer).context("SETCRTC")?;
+    let page = module::spare_page().context("spare page")?;
+    let diverted = screen.vadreno.divert_shown(5 * PAGE, page)?;
+    screen.frames()?;
+    module::free_spare_page().context("freeing the page")?;
+    drop(diverted);
+    screen.done()
+}
+
+/// … and when it isn't any more, there is nothing to say.
+fn page_goes_after_its_entry(_: &mut Test) -> Outcome {
+    let screen = Screen::open()?;
+    let (_bo, framebuffer) = screen.dumb(1)?;
+    screen.display.show(&framebuffer).context("SETCRTC")?;
+    let page = module::spare_page().context("spare page")?;
+    let diverted = screen.vadreno.divert_shown(5 * PAGE, page)?;
+    screen.frames()?;
+    drop(diverted);
+    module::free_spare_page().context("freeing the page")?;
+    screen.shows(1, "afterwards")?;
     screen.done()
 }
 
 fn main() -> ExitCode {
-    harness::main(harness::cases![lost_mapping])
+    harness::main(harness::cases![
+        page_goes_after_its_entry,
+        mapping_goes,
+        page_goes,
+    ])
 }
