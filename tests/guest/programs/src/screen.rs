@@ -93,14 +93,21 @@ impl Screen {
             (width / 3, height / 2),
             (7, height - 1),
         ] {
-            let point = u64::from(x) | (u64::from(y) << 32);
-            self.vadreno.write(registers::POINT, point);
-            ensure_eq!(
-                self.vadreno.read(registers::COLOUR),
-                u64::from(pattern(tag, (y * width + x) as usize) & 0xff_ffff),
-                "the pixel at {x}, {y}: {what}"
-            );
+            self.shows_at((x, y), tag, (x, y), what)?;
         }
+        Ok(())
+    }
+
+    /// Whether the pixel of the last frame at `at` is the one that a pattern has at `from`.
+    pub fn shows_at(&self, at: (u32, u32), tag: u32, from: (u32, u32), what: &str) -> Outcome {
+        let (width, _) = self.display.size();
+        let point = u64::from(at.0) | (u64::from(at.1) << 32);
+        self.vadreno.write(registers::POINT, point);
+        ensure_eq!(
+            self.vadreno.read(registers::COLOUR),
+            u64::from(pattern(tag, (from.1 * width + from.0) as usize) & 0xff_ffff),
+            "the pixel at {at:?}: {what}"
+        );
         Ok(())
     }
 

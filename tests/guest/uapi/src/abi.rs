@@ -252,6 +252,21 @@ plain! {
         depth: u32,
         handle: u32,
     }
+    drm_mode_get_plane_res = 16 { plane_id_ptr: u64, count_planes: u32, _pad: u32 }
+    drm_mode_set_plane = 48 {
+        plane_id: u32,
+        crtc_id: u32,
+        fb_id: u32,
+        flags: u32,
+        crtc_x: i32,
+        crtc_y: i32,
+        crtc_w: u32,
+        crtc_h: u32,
+        src_x: u32,
+        src_y: u32,
+        src_h: u32,
+        src_w: u32,
+    }
     drm_mode_crtc_page_flip = 24 {
         crtc_id: u32,
         fb_id: u32,
@@ -286,6 +301,8 @@ pub mod ioctl {
         ioctl_readwrite mode_addfb 0xae drm_mode_fb_cmd;
         ioctl_readwrite mode_rmfb 0xaf u32;
         ioctl_readwrite mode_page_flip 0xb0 drm_mode_crtc_page_flip;
+        ioctl_readwrite mode_getplaneresources 0xb5 drm_mode_get_plane_res;
+        ioctl_readwrite mode_setplane 0xb7 drm_mode_set_plane;
         ioctl_readwrite mode_create_dumb 0xb2 drm_mode_create_dumb;
         ioctl_readwrite mode_map_dumb 0xb3 drm_mode_map_dumb;
         ioctl_readwrite syncobj_create 0xbf drm_syncobj_create;

@@ -7,7 +7,7 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::FileExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -41,7 +41,11 @@ fn directory() -> io::Result<PathBuf> {
 
 /// Asks the shrinker for `pages`; returns how many it says it freed.
 pub fn shrink(pages: u64) -> io::Result<u64> {
-    let file = directory()?.join("shrink");
+    shrink_in(&directory()?, pages)
+}
+
+fn shrink_in(directory: &Path, pages: u64) -> io::Result<u64> {
+    let file = directory.join("shrink");
     fs::write(&file, pages.to_string())?;
     let text = fs::read_to_string(&file)?;
     match u64::from_str_radix(text.trim().trim_start_matches("0x"), 16) {
@@ -49,6 +53,19 @@ pub fn shrink(pages: u64) -> io::Result<u64> {
         Ok(u64::MAX) => Ok(0),
         freed => freed.map_err(io::Error::other),
     }
+}
+
+/// Asks the shrinkers of all msm devices, be it the GPU's alone or the display's as well.
+pub fn shrink_all(pages: u64) -> io::Result<u64> {
+    mounted()?;
+    let mut freed = 0;
+    for entry in fs::read_dir(PathBuf::from(ROOT).join("dri"))? {
+        let directory = entry?.path();
+        if directory.join("shrink").exists() {
+            freed += shrink_in(&directory, pages)?;
+        }
+    }
+    Ok(freed)
 }
 
 /// How often the kernel looks whether the GPU gets on. By default that is so often that a guest

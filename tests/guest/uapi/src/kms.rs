@@ -113,6 +113,40 @@ impl Display {
         self.set(None)
     }
 
+    /// Shows the upper left corner of a framebuffer, `size` pixels wide and high, over what else is
+    /// shown, at `x` and `y`.
+    ///
+    /// # Errors
+    /// `ENODEV`: there is no plane for that.
+    pub fn overlay(&self, framebuffer: &Framebuffer, x: i32, y: i32, size: u32) -> Result<()> {
+        let mut planes = [0u32; 8];
+        let mut resources = abi::drm_mode_get_plane_res {
+            plane_id_ptr: planes.as_mut_ptr() as u64,
+            count_planes: planes.len() as u32,
+            ..Default::default()
+        };
+        // SAFETY: `planes` outlives the call and is as long as its count says.
+        unsafe { abi::ioctl::mode_getplaneresources(self.device.raw_fd(), &mut resources) }?;
+        if resources.count_planes == 0 {
+            return Err(Errno::ENODEV);
+        }
+        let mut arg = abi::drm_mode_set_plane {
+            plane_id: planes[0],
+            crtc_id: self.crtc,
+            fb_id: framebuffer.id,
+            crtc_x: x,
+            crtc_y: y,
+            crtc_w: size,
+            crtc_h: size,
+            src_h: size << 16,
+            src_w: size << 16,
+            ..Default::default()
+        };
+        // SAFETY: the argument is valid for the call.
+        unsafe { abi::ioctl::mode_setplane(self.device.raw_fd(), &mut arg) }?;
+        Ok(())
+    }
+
     /// Shows another framebuffer from the next vsync on, and waits until then.
     ///
     /// # Errors

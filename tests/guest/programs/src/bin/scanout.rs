@@ -6,13 +6,14 @@
 //! watch, when a page was freed that it could read.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use programs::{pattern, screen::Screen, Gpu};
+use programs::{eventually, pattern, screen::Screen, Gpu};
 use std::{fs, process::ExitCode};
 use uapi::{
     abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
     debugfs,
+    swap::Swap,
     vadreno_ctl::{counter, display as registers},
-    Pm4,
+    Pm4, Tracepoint, PAGE,
 };
 
 /// Three dumb BOs, one after the other.
@@ -160,6 +161,66 @@ fn reclaim_while_shown(_: &mut Test) -> Outcome {
     screen.done()
 }
 
+/// The pages that an event of the shrinker says were evicted. What the shrinker returns doesn't say
+/// it with the C memory manager, when nothing else is left.
+fn evicted(event: &str) -> u64 {
+    let fields = event.split([' ', ',']);
+    fields
+        .filter_map(|field| field.strip_prefix("evicted="))
+        .filter_map(|pages| pages.parse::<u64>().ok())
+        .sum()
+}
+
+/// What isn't shown any more can be swapped out, and shown again.
+fn swapped_out_between_flips(_: &mut Test) -> Outcome {
+    let screen = Screen::open()?;
+    let _swap = Swap::new(64 << 20).context("swap")?;
+    let buffers = (1..=3)
+        .map(|tag| screen.dumb(tag))
+        .collect::<harness::Result<Vec<_>>>()?;
+    screen.display.show(&buffers[0].1).context("SETCRTC")?;
+    for round in 1..=9 {
+        screen.flip(&buffers[round % 3].1)?;
+        // The one that was shown before is unpinned a moment after the flip.
+        let shrinks = Tracepoint::new("msm_gem_shrink").context("tracing")?;
+        eventually("a buffer to be evicted", || {
+            debugfs::shrink_all(1 << 20)?;
+            let pages: u64 = shrinks.events()?.iter().map(|event| evicted(event)).sum();
+            Ok(pages >= 4 * screen.pixels() / PAGE)
+        })?;
+        screen.shows(round as u32 % 3 + 1, "after reclaim")?;
+    }
+    screen.done()
+}
+
+/// A second plane, whose framebuffer goes while it is shown.
+fn second_plane(_: &mut Test) -> Outcome {
+    const SIZE: u32 = 64;
+    let screen = Screen::open()?;
+    let (_bo, base) = screen.dumb(1)?;
+    screen.display.show(&base).context("SETCRTC")?;
+    for tag in 2..6 {
+        let (bo, above) = screen.dumb(tag)?;
+        drop(bo);
+        for (x, y) in [(100, 50), (500, 400), (0, 0)] {
+            let place = (x as i32, y as i32);
+            screen
+                .display
+                .overlay(&above, place.0, place.1, SIZE)
+                .context("SETPLANE")?;
+            screen.frames()?;
+            let last = (x + SIZE - 1, y + SIZE - 1);
+            let beside = (x + SIZE, y + SIZE - 1);
+            screen.shows_at((x, y), tag, (0, 0), "the plane's first pixel")?;
+            screen.shows_at(last, tag, (SIZE - 1, SIZE - 1), "its last one")?;
+            screen.shows_at(beside, 1, beside, "the one beside it")?;
+        }
+        drop(above);
+        screen.shows(1, "without the plane")?;
+    }
+    screen.done()
+}
+
 /// The system sleeps with a picture on.
 fn suspend_with_a_picture(_: &mut Test) -> Outcome {
     const ALARM: &str = "/sys/class/rtc/rtc0/wakealarm";
@@ -185,6 +246,8 @@ fn main() -> ExitCode {
         file_closed_while_shown,
         off_and_on,
         reclaim_while_shown,
+        swapped_out_between_flips,
+        second_plane,
         suspend_with_a_picture,
     ])
 }
