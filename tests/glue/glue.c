@@ -456,9 +456,9 @@ static struct platform_driver vadreno_bus_driver = {
 };
 
 /*
- * A component that does nothing. Those of msm's display device are what its ports lead to, LVDS left
- * out, and the GPU, unless that has a DRM device to itself. Without any of them msm goes by a match
- * that isn't there.
+ * A component that does nothing. Those of msm's display device are what its ports lead to, LVDS
+ * left out, and the GPU, unless that has a DRM device to itself. Without any of them msm goes by a
+ * match that isn't there.
  */
 
 static int vadreno_nothing_bind(struct device *dev, struct device *master, void *data)

@@ -149,13 +149,14 @@ def arguments():
     add(
         "--display",
         choices=("component", "separate"),
-        help="with a display, of whose DRM device the GPU is a component, or separate from it (only "
-        "with a msm.ko that has a display driver: not on the debug kernel)",
+        help="with a display, of whose DRM device the GPU is a component, or separate from it "
+        "(only with a msm.ko that has a display driver: not on the debug kernel)",
     )
     add(
         "--screenshot",
         metavar="FILE.png",
-        help="with --display, write there what the display showed last, or what CMD wanted to be kept",
+        help="with --display, write there what the display showed last, or what CMD wanted to be "
+        "kept",
     )
     add("--trace", metavar="FILE", help="write what the virtual Adreno does there")
     add("--device", metavar="FILE", help="another vfio-user device than tests/vadreno")

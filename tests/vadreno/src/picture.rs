@@ -58,8 +58,8 @@ impl Layer {
         self.columns() * self.bytes_per_pixel()
     }
 
-    /// What is to be read for some rows: where it is, and to which bytes it goes. Rows without a gap
-    /// are read as one.
+    /// What is to be read for some rows: where it is, and to which bytes it goes. Rows without a
+    /// gap are read as one.
     pub fn lines(&self, rows: Range<u32>) -> impl Iterator<Item = (u32, Range<usize>)> {
         let bytes = self.row_bytes();
         let start = self

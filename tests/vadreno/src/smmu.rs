@@ -996,8 +996,8 @@ impl Smmu {
     }
 
     /// The guest gives back the pages of its list, see [`vadreno_ctl::freed`]. Returns 0, or the
-    /// number of the first entry to which something leads. `client_on`: whether the client has power;
-    /// `pending`: the roots that it is going to load.
+    /// number of the first entry to which something leads. `client_on`: whether the client has
+    /// power; `pending`: the roots that it is going to load.
     pub fn check_freed(&self, board: &Board, client_on: bool, pending: &[u64]) -> u64 {
         let mut state = self.state();
         let State {

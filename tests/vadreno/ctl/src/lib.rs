@@ -403,8 +403,8 @@ pub mod display {
     /// Read-only: the colour that this frame has there, 0xrrggbb.
     pub const COLOUR: usize = 0x730;
 
-    /// Write any value: this frame, and no later one, is the screenshot that the device writes at its
-    /// end.
+    /// Write any value: this frame, and no later one, is the screenshot that the device writes at
+    /// its end.
     pub const KEEP: usize = 0x738;
 
     /// Value of [`STATE`]: there is no display.

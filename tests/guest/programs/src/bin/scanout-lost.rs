@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Negative controls of `scanout`: something isn't there that is shown, or goes then. The device and
-//! the watch must say so.
+//! Negative controls of `scanout`: something isn't there that is shown, or goes then. The device
+//! and the watch must say so.
 
 use harness::{Context, Outcome, Test};
 use programs::screen::Screen;
