@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Makes the patch series of `make series`: see packaging/series/README.
 
-In a repository of its own, with the kernel's msm driver as the first commit and a commit for each
-patch. The result is compared with what `make overlay` leaves, and each patch is given to the
-kernel's checkpatch.pl.
+What `make overlay` leaves in a vanilla tree is taken apart: in a repository of its own, with the
+vanilla tree as the first commit and a commit for each patch. In the end the two are compared, and
+each patch is given to the kernel's checkpatch.pl.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ["MSM_RS_CACHE"])
 SOURCE = CACHE / "linux/source"
-OURS = TOP / "drivers/gpu/drm"
-PATCHES = OURS / "msm_rs/patches"
+PATCHES = TOP / "drivers/gpu/drm/msm_rs/patches"
+WORK = TOP / "build/series"
 PIECES = TOP / "packaging/series"
 DRM = "drivers/gpu/drm"
 # From this one on a patch of PATCHES calls Rust, and a piece comes after those patches.
@@ -52,14 +52,14 @@ def run(*command, **more):
 
 
 class Piece:
-    """A file of packaging/series: what it adds, and its message."""
+    """A file of packaging/series: which of our files it adds, and its message."""
 
-    def __init__(self, path):
+    def __init__(self, path, ours):
         self.name = path.name
         paths, self.message = path.read_text().split("\n\n", 1)
         self.files = []
         for pattern in paths.split("\n"):
-            found = [f for f in files() if Path(f).match(pattern) or inside(f, pattern)]
+            found = [f for f in ours if Path(f).match(pattern) or inside(f, pattern)]
             if not found:
                 die(f"{self.name}: there is no {pattern}")
             self.files += found
@@ -69,46 +69,60 @@ def inside(file, pattern):
     return pattern.endswith("/*") and file.startswith(pattern[:-1])
 
 
-def files():
-    """What we add to a kernel tree, by its path in drivers/gpu/drm."""
-    found = [
-        str(path.relative_to(OURS))
-        for folder in ("gpuvm_rs", "msm_rs")
-        for path in sorted((OURS / folder).rglob("*"))
-        if path.is_file() and PATCHES not in path.parents
-    ]
-    return found + ["msm_rs/Kconfig"]
-
-
-def source_of(file):
-    return TOP / "Kconfig" if file == "msm_rs/Kconfig" else OURS / file
-
-
-def pieces():
-    found = [Piece(path) for path in sorted(PIECES.iterdir()) if path.name[0].isdigit()]
+def pieces(ours):
+    """The pieces, which have to have each of our files once."""
+    found = [Piece(path, ours) for path in sorted(PIECES.iterdir()) if path.name[0].isdigit()]
     home = {}
     for piece in found:
         for file in piece.files:
             if file in home:
                 die(f"{file} is in {home[file]} and in {piece.name}")
             home[file] = piece.name
-    missing = sorted(set(files()) - set(home))
+    missing = sorted(set(ours) - set(home))
     if missing:
         die(f"in no piece of packaging/series: {' '.join(missing)}")
     return found
 
 
-class Tree:
-    """The repository in which the series is made."""
+def vanilla(path):
+    """What of a kernel tree the overlay and the series look at."""
+    shutil.rmtree(path, ignore_errors=True)
+    (path / DRM).mkdir(parents=True)
+    shutil.copy(SOURCE / "Makefile", path)
+    shutil.copytree(SOURCE / DRM / "msm", path / DRM / "msm")
+
+
+class Overlay:
+    """A vanilla tree after `make overlay`."""
 
     def __init__(self, path):
         self.path = path
-        shutil.rmtree(path, ignore_errors=True)
-        (path / DRM).mkdir(parents=True)
-        shutil.copytree(SOURCE / DRM / "msm", path / DRM / "msm")
+        vanilla(path)
+        run(TOP / "scripts/overlay", path)
+        # with which it undoes itself
+        shutil.rmtree(path / DRM / "msm_rs/patches")
+
+    def ours(self):
+        """What it has added, by the paths in drivers/gpu/drm."""
+        drm = self.path / DRM
+        return sorted(
+            str(path.relative_to(drm))
+            for folder in ("gpuvm_rs", "msm_rs")
+            for path in (drm / folder).rglob("*")
+            if path.is_file()
+        )
+
+
+class Tree:
+    """The repository in which the series is made, of what is in the overlay."""
+
+    def __init__(self, path, overlay):
+        self.path = path
+        self.overlay = overlay
+        vanilla(path)
         self.git("init", "-q")
         self.git("add", "-A", "-f")
-        self.git("commit", "-q", "-m", "the kernel's msm driver")
+        self.git("commit", "-q", "-m", "vanilla")
         self.base = self.head()
 
     def git(self, *args, **more):
@@ -125,40 +139,20 @@ class Tree:
         self.git("apply", "--index", patch)
         self.commit(message)
 
-    def add(self, piece):
-        for file in piece.files:
+    def take(self, files):
+        for file in files:
             target = self.path / DRM / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source_of(file), target)
+            shutil.copy(self.overlay.path / DRM / file, target)
         self.git("add", "-A", "-f")
-
-    def wire(self):
-        """The two lines that let the kernel's build see us, as scripts/integrate adds them."""
-        script = (TOP / "scripts/integrate").read_text()
-        for name, file in (("makefile", "Makefile"), ("kconfig", "Kconfig")):
-            line = re.search(f"^{name}_line='(.*)'$", script, re.M)[1]
-            with (self.path / DRM / "msm" / file).open("a") as out:
-                out.write(line + "\n")
-        self.git("add", "-u")
-
-
-def overlay(path):
-    """What `make overlay` leaves of the kernel's msm driver, and beside it."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-    shutil.copytree(SOURCE / DRM / "msm", path / "msm")
-    run(TOP / "scripts/integrate", path, PATCHES)
-    for file in files():
-        target = path / file
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source_of(file), target)
 
 
 def differences(a, b):
     """Files that aren't the same in two folders."""
 
     def listing(top):
-        return {str(p.relative_to(top)) for p in top.rglob("*") if p.is_file()}
+        found = {str(p.relative_to(top)) for p in top.rglob("*") if p.is_file()}
+        return {file for file in found if not file.startswith(".git/")}
 
     left, right = listing(a), listing(b)
     return sorted(left ^ right) + sorted(
@@ -225,30 +219,29 @@ def main():
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out
 
-    work = TOP / "build/series"
-    tree = Tree(work / "tree")
+    overlay = Overlay(WORK / "overlay")
+    tree = Tree(WORK / "tree", overlay)
     patches = sorted(PATCHES.glob("*.patch"))
     mends = [patch for patch in patches if patch.name < FIRST_CALL]
     calls = [patch for patch in patches if patch.name >= FIRST_CALL]
-    parts = pieces()
+    parts = pieces(overlay.ours())
     bindings = [piece for piece in parts if piece.files[0].startswith("gpuvm_rs/")]
 
     for patch in mends:
         tree.apply(patch)
     for piece in parts:
         if piece.name < FIRST_LAST:
-            tree.add(piece)
+            tree.take(piece.files)
             tree.commit(piece.message)
     for patch in calls:
         tree.apply(patch)
     for piece in parts:
         if piece.name >= FIRST_LAST:
-            tree.add(piece)
-            tree.wire()
+            # The calls are there: what these two still lack is the lines that let the build see us
+            tree.take([*piece.files, "msm/Makefile", "msm/Kconfig"])
             tree.commit(piece.message)
 
-    overlay(work / "overlay")
-    different = differences(work / "overlay", tree.path / DRM)
+    different = differences(overlay.path, tree.path)
     if different:
         die(f"the series doesn't leave what `make overlay` does: {' '.join(different)}")
 

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
-from unittest import mock
 
 TOP = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ["MSM_RS_CACHE"])
@@ -99,11 +98,10 @@ class Series(unittest.TestCase):
         self.addCleanup(setattr, sys, "dont_write_bytecode", sys.dont_write_bytecode)
         sys.dont_write_bytecode = True
         spec.loader.exec_module(series)
-        series.pieces()
-        there = series.files()
-        with mock.patch.object(series, "files", lambda: there + ["msm_rs/new.rs"]):
-            with self.assertRaisesRegex(SystemExit, "in no piece .*: msm_rs/new.rs"):
-                series.pieces()
+        ours = series.Overlay(self.dir / "ours").ours()
+        series.pieces(ours)
+        with self.assertRaisesRegex(SystemExit, "in no piece .*: msm_rs/new.rs"):
+            series.pieces([*ours, "msm_rs/new.rs"])
 
 
 if __name__ == "__main__":
