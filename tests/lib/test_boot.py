@@ -26,6 +26,8 @@ INITRAMFS = f"usr/lib/msm-rs/{KVER}/msm.ko"
 INSMOD = """#!/bin/sh
 [ ! -e "$ROOT/sys/module/msm" ] || { echo "insmod: ERROR: $1: File exists" >&2; exit 1; }
 read -r kind <"$1"
+[ ! -e "$ROOT/depends" ] || [ -e "$ROOT/sys/module/gpu_sched" ] ||
+	{ echo "insmod: ERROR: could not insert module $1: Unknown symbol in module" >&2; exit 1; }
 case $kind in
 ours) printf '0 t msm_rs_init\\t[msm]\\n' >"$ROOT/proc/kallsyms" ;;
 stock) printf '0 t msm_drm_register\\t[msm]\\n' >"$ROOT/proc/kallsyms" ;;
@@ -37,11 +39,16 @@ echo "$*" >"$ROOT/options"
 """
 # It takes the file that depmod has written down.
 MODPROBE = """#!/bin/sh
+case "$1" in drm_exec | gpu_sched) mkdir "$ROOT/sys/module/$1"; exit ;; esac
 [ "$1 $2" = "--ignore-install msm" ] || { echo "modprobe: not expected: $*" >&2; exit 64; }
 shift 2
 [ ! -e "$ROOT/sys/module/msm" ] || exit 0
 read -r file <"$ROOT/modules.dep"
 exec "$ROOT/sbin/insmod" "$ROOT/$file" "$@"
+"""
+# What the distribution's depends on, if it does.
+MODINFO = """#!/bin/sh
+case "$1 $2 $3" in "-F depends "*/kernel/*) cat "$ROOT/depends" ;; *) exit 1 ;; esac
 """
 
 
@@ -56,6 +63,7 @@ class Boot(unittest.TestCase):
         self.write("modules.dep", STOCK + "\n")
         self.write("sbin/insmod", INSMOD, 0o755)
         self.write("sbin/modprobe", MODPROBE, 0o755)
+        self.write("sbin/modinfo", MODINFO, 0o755)
         self.write("usr/lib/msm-rs/load", (BOOT / "load").read_text(), 0o755)
         self.write(STOCK, "stock\n")
         (self.root / "sys/module").mkdir(parents=True)
@@ -169,6 +177,13 @@ class Boot(unittest.TestCase):
         """As after `depmod` without our depmod.d/msm-rs.conf."""
         self.write(OURS, "\n")
         self.write("modules.dep", OURS + "\n")
+        self.assert_runs("stock", f"/{OURS}: insmod: ERROR")
+
+    def test_damaged_module_that_depmod_prefers_and_what_it_depends_on(self):
+        """depmod can't read from it what it depends on, and kmod has loaded nothing before."""
+        self.write(OURS, "\n")
+        self.write("modules.dep", OURS + "\n")
+        self.write("depends", "drm_exec,gpu_sched\n")
         self.assert_runs("stock", f"/{OURS}: insmod: ERROR")
 
     def test_command_line_with_ours_preferred_by_depmod(self):
