@@ -16,6 +16,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/pagemap.h>
 #include <linux/sched.h>
 #include <linux/stacktrace.h>
 #include <linux/tracepoint.h>
@@ -326,23 +327,17 @@ static void watch_page_free_batched(void *data, struct page *page)
  * Reclaim doesn't begin with a folio that anybody else has, and says so when it has written it. In
  * between a BO may have come back and have it again, be it from the swap cache: then it isn't taken.
  * Nor may that happen between looking at its references and the device's answer, as on a busy
- * machine it did: as long as the count is frozen nobody gets one, as when reclaim itself takes a
- * folio out of its mapping.
+ * machine it did: who gets a folio of a shmem file, or of the swap cache, locks it first. One that
+ * somebody has locked isn't taken: reclaim leaves it where it is, too.
  */
 static void watch_write_folio(void *data, struct folio *folio)
 {
-	int refs;
-
-	if (folio_test_anon(folio))
+	if (folio_test_anon(folio) || !folio_trylock(folio))
 		return;
-	do {
-		refs = folio_ref_count(folio);
-		/* reclaim's own, and the page cache's or the swap cache's */
-		if (refs > 1 + folio_nr_pages(folio))
-			return;
-	} while (!folio_ref_freeze(folio, refs));
-	watch_now(PFN_PHYS(folio_pfn(folio)), folio_order(folio), "taken for swap");
-	folio_ref_unfreeze(folio, refs);
+	/* reclaim's own, and the page cache's or the swap cache's */
+	if (folio_ref_count(folio) <= 1 + folio_nr_pages(folio))
+		watch_now(PFN_PHYS(folio_pfn(folio)), folio_order(folio), "taken for swap");
+	folio_unlock(folio);
 }
 
 /*
