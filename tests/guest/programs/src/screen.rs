@@ -13,7 +13,7 @@ use uapi::{
     kms::{Display, Framebuffer},
     vadreno::Vadreno,
     vadreno_ctl::{counter, display as registers},
-    Bo,
+    Bo, Errno,
 };
 
 /// The display, and what the device says of it.
@@ -65,9 +65,30 @@ impl Screen {
         Ok((bo, framebuffer))
     }
 
+    /// Three dumb BOs, with the patterns 1 to 3, and their framebuffers.
+    pub fn three_dumb(&self) -> harness::Result<[(Bo, Framebuffer); 3]> {
+        Ok([self.dumb(1)?, self.dumb(2)?, self.dumb(3)?])
+    }
+
+    /// Switches the panel on, if it is off, and shows a framebuffer.
+    pub fn show(&self, framebuffer: &Framebuffer) -> Outcome {
+        self.display.show(framebuffer).context("SETCRTC")
+    }
+
     /// Shows another framebuffer, and waits until it is shown.
+    ///
+    /// SETCRTC returns when the display has taken over what was flushed, which may be before the
+    /// interrupt that ends the flip; until then the kernel says `EBUSY`.
     pub fn flip(&self, framebuffer: &Framebuffer) -> Outcome {
-        self.display.flip(framebuffer, PATIENCE).context("a flip")
+        let begin = Instant::now();
+        loop {
+            match self.display.flip(framebuffer, PATIENCE) {
+                Err(Errno::EBUSY) if begin.elapsed() < PATIENCE => {
+                    sleep(Duration::from_millis(5));
+                }
+                result => return result.context("a flip"),
+            }
+        }
     }
 
     /// Waits until the display has read some frames to their end.

@@ -150,7 +150,8 @@ impl Display {
     /// Shows another framebuffer from the next vsync on, and waits until then.
     ///
     /// # Errors
-    /// `ETIMEDOUT` after `patience`.
+    /// `EBUSY`: what was shown before isn't flipped to yet, be it by SETCRTC. `ETIMEDOUT` after
+    /// `patience`.
     pub fn flip(&self, framebuffer: &Framebuffer, patience: Duration) -> Result<()> {
         let mut arg = abi::drm_mode_crtc_page_flip {
             crtc_id: self.crtc,

@@ -56,8 +56,11 @@ impl Drop for Awake {
     }
 }
 
-/// The address in a page-table entry.
-const ADDRESS: u64 = 0xffff_ffff_f000;
+/// Has a page-table entry lead to the physical page `page`.
+fn leading_to(page: u64) -> impl FnOnce(u64) -> u64 {
+    const ADDRESS: u64 = 0xffff_ffff_f000;
+    move |entry| (entry & !ADDRESS) | (page & ADDRESS)
+}
 
 /// What a page-table walk finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,14 +275,12 @@ impl Vadreno {
     /// # Errors
     /// `ENOENT`: nothing is mapped there.
     pub fn divert(&self, iova: u64, page: u64) -> Result<LostEntry<'_>> {
-        self.change(self.read(ctl::current::TTBR0), iova, |entry| {
-            (entry & !ADDRESS) | (page & ADDRESS)
-        })
+        self.change(self.read(ctl::current::TTBR0), iova, leading_to(page))
     }
 
     /// … of the display's tables, at an offset of what is shown as the lowest layer.
     pub fn divert_shown(&self, offset: u64, page: u64) -> Result<LostEntry<'_>> {
-        self.change_shown(offset, |entry| (entry & !ADDRESS) | (page & ADDRESS))
+        self.change_shown(offset, leading_to(page))
     }
 
     /// Has a kernel that loses the mapping of what is shown, at an offset, until the guard is

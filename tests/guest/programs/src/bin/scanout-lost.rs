@@ -6,13 +6,19 @@
 use harness::{Context, Outcome, Test};
 use programs::screen::Screen;
 use std::process::ExitCode;
-use uapi::{module, PAGE};
+use uapi::{kms::Framebuffer, module, Bo, PAGE};
+
+/// Shows a dumb BO, until that is dropped.
+fn showing() -> harness::Result<(Screen, (Bo, Framebuffer))> {
+    let screen = Screen::open()?;
+    let shown = screen.dumb(1)?;
+    screen.show(&shown.1)?;
+    Ok((screen, shown))
+}
 
 /// A kernel that loses the mapping of what is shown.
 fn mapping_goes(_: &mut Test) -> Outcome {
-    let screen = Screen::open()?;
-    let (_bo, framebuffer) = screen.dumb(1)?;
-    screen.display.show(&framebuffer).context("SETCRTC")?;
+    let (screen, _shown) = showing()?;
     screen.shows(1, "before")?;
     let lost = screen.vadreno.lose_shown(5 * PAGE)?;
     screen.frames()?;
@@ -23,9 +29,7 @@ fn mapping_goes(_: &mut Test) -> Outcome {
 
 /// A page goes while it is shown: the guest is ended, and no other way is a pass.
 fn page_goes(_: &mut Test) -> Outcome {
-    let screen = Screen::open()?;
-    let (_bo, framebuffer) = screen.dumb(1)?;
-    screen.display.show(&framebuffer).context("SETCRTC")?;
+    let (screen, _shown) = showing()?;
     let page = module::spare_page().context("spare page")?;
     let diverted = screen.vadreno.divert_shown(5 * PAGE, page)?;
     screen.frames()?;
@@ -36,9 +40,7 @@ fn page_goes(_: &mut Test) -> Outcome {
 
 /// … and when it isn't any more, there is nothing to say.
 fn page_goes_after_its_entry(_: &mut Test) -> Outcome {
-    let screen = Screen::open()?;
-    let (_bo, framebuffer) = screen.dumb(1)?;
-    screen.display.show(&framebuffer).context("SETCRTC")?;
+    let (screen, _shown) = showing()?;
     let page = module::spare_page().context("spare page")?;
     let diverted = screen.vadreno.divert_shown(5 * PAGE, page)?;
     screen.frames()?;

@@ -19,10 +19,8 @@ use uapi::{
 /// Three dumb BOs, one after the other.
 fn three_dumb_buffers(_: &mut Test) -> Outcome {
     let screen = Screen::open()?;
-    let buffers = (1..=3)
-        .map(|tag| screen.dumb(tag))
-        .collect::<harness::Result<Vec<_>>>()?;
-    screen.display.show(&buffers[0].1).context("SETCRTC")?;
+    let buffers = screen.three_dumb()?;
+    screen.show(&buffers[0].1)?;
     screen.shows(1, "after SETCRTC")?;
     for round in 1..=60 {
         screen.flip(&buffers[round % 3].1)?;
@@ -36,10 +34,8 @@ fn three_dumb_buffers(_: &mut Test) -> Outcome {
 /// A flip between buffers that were shown before changes no mapping.
 fn flips_keep_mappings(_: &mut Test) -> Outcome {
     let screen = Screen::open()?;
-    let buffers = (1..=3)
-        .map(|tag| screen.dumb(tag))
-        .collect::<harness::Result<Vec<_>>>()?;
-    screen.display.show(&buffers[0].1).context("SETCRTC")?;
+    let buffers = screen.three_dumb()?;
+    screen.show(&buffers[0].1)?;
     for (_, framebuffer) in buffers.iter().cycle().take(6) {
         screen.flip(framebuffer)?;
     }
@@ -68,7 +64,7 @@ fn drawn_by_the_gpu(_: &mut Test) -> Outcome {
         let copy = Pm4::new().memcpy(at, gpu.iova(0), bytes as u32 / 4);
         gpu.run(&copy)?;
         let (bo, framebuffer) = screen.import(&target)?;
-        screen.display.show(&framebuffer).context("SETCRTC")?;
+        screen.show(&framebuffer)?;
         screen.shows(tag, "the GPU's picture")?;
         // Neither the GPU's mapping nor its handle is needed any more.
         gpu.unmap(at, bytes)?;
@@ -87,7 +83,7 @@ fn drawn_by_the_gpu(_: &mut Test) -> Outcome {
 fn closed_early(_: &mut Test) -> Outcome {
     let screen = Screen::open()?;
     let (_bo, base) = screen.dumb(1)?;
-    screen.display.show(&base).context("SETCRTC")?;
+    screen.show(&base)?;
     for round in 0..8 {
         let (bo, framebuffer) = screen.dumb(2 + round)?;
         drop(bo);
@@ -104,7 +100,7 @@ fn closed_early(_: &mut Test) -> Outcome {
     // The panel stays on, and shows nothing.
     drop(framebuffer);
     ensure_eq!(screen.vadreno.read(registers::BASE), 0, "what is shown");
-    screen.display.show(&base).context("SETCRTC")?;
+    screen.show(&base)?;
     screen.shows(1, "on again")?;
     screen.done()
 }
@@ -114,7 +110,7 @@ fn file_closed_while_shown(_: &mut Test) -> Outcome {
     for tag in 1..=6 {
         let screen = Screen::open()?;
         let (bo, framebuffer) = screen.dumb(tag)?;
-        screen.display.show(&framebuffer).context("SETCRTC")?;
+        screen.show(&framebuffer)?;
         screen.shows(tag, "before the file is closed")?;
         bo.leave_open();
         framebuffer.leave();
@@ -127,7 +123,7 @@ fn off_and_on(_: &mut Test) -> Outcome {
     let screen = Screen::open()?;
     let (_bo, framebuffer) = screen.dumb(1)?;
     for _ in 0..5 {
-        screen.display.show(&framebuffer).context("SETCRTC")?;
+        screen.show(&framebuffer)?;
         screen.shows(1, "on")?;
         screen.display.off().context("off")?;
         ensure!(
@@ -146,7 +142,7 @@ fn reclaim_while_shown(_: &mut Test) -> Outcome {
     let (_bo, base) = screen.dumb(1)?;
     let source = gpu.bo(5, 4 * screen.pixels())?;
     let (imported, framebuffer) = screen.import(&source)?;
-    screen.display.show(&framebuffer).context("SETCRTC")?;
+    screen.show(&framebuffer)?;
     source.madvise(MSM_MADV_DONTNEED).context("DONTNEED")?;
     for _ in 0..3 {
         debugfs::shrink(1 << 20)?;
@@ -175,10 +171,8 @@ fn evicted(event: &str) -> u64 {
 fn swapped_out_between_flips(_: &mut Test) -> Outcome {
     let screen = Screen::open()?;
     let _swap = Swap::new(64 << 20).context("swap")?;
-    let buffers = (1..=3)
-        .map(|tag| screen.dumb(tag))
-        .collect::<harness::Result<Vec<_>>>()?;
-    screen.display.show(&buffers[0].1).context("SETCRTC")?;
+    let buffers = screen.three_dumb()?;
+    screen.show(&buffers[0].1)?;
     for round in 1..=9 {
         screen.flip(&buffers[round % 3].1)?;
         // The one that was shown before is unpinned a moment after the flip.
@@ -198,7 +192,7 @@ fn second_plane(_: &mut Test) -> Outcome {
     const SIZE: u32 = 64;
     let screen = Screen::open()?;
     let (_bo, base) = screen.dumb(1)?;
-    screen.display.show(&base).context("SETCRTC")?;
+    screen.show(&base)?;
     for tag in 2..6 {
         let (bo, above) = screen.dumb(tag)?;
         drop(bo);
@@ -226,7 +220,7 @@ fn suspend_with_a_picture(_: &mut Test) -> Outcome {
     const ALARM: &str = "/sys/class/rtc/rtc0/wakealarm";
     let screen = Screen::open()?;
     let (_bo, framebuffer) = screen.dumb(1)?;
-    screen.display.show(&framebuffer).context("SETCRTC")?;
+    screen.show(&framebuffer)?;
     for _ in 0..2 {
         screen.shows(1, "awake")?;
         fs::write(ALARM, "0").context(ALARM)?;
