@@ -206,12 +206,14 @@ impl<'l, T: Driver> Transaction<'l, T> {
         Ok(())
     }
 
-    /// Makes the change final: [`Driver::removed`] is called for each VMA that was taken out.
+    /// Makes the change final. [`Driver::removed`] is called for each VMA that was taken out, but
+    /// for one whose object the driver keeps for the one before: they are retired together.
     pub fn commit(mut self) -> Committed<T> {
         let mut log = core::mem::take(&mut self.log);
+        let mut kept = core::ptr::null_mut();
         for entry in log.iter_mut() {
             if let Entry::Removed(va) = entry {
-                va.commit(self.vm, self.locked);
+                va.commit(self.vm, self.locked, &mut kept);
             }
         }
         Committed {

@@ -230,16 +230,27 @@ impl<T: Driver> GpuVaRemoved<T> {
         unsafe { core::mem::replace(&mut (*self.raw()).vm_bo, core::ptr::null_mut()) }
     }
 
-    /// Gives the vm_bo up, after which the removal can't be undone, and tells the driver. `locked`
-    /// has the lock of the VMA's object, as it did when the VMA was taken out.
-    pub(super) fn commit(&mut self, vm: &VmLocked<'_, T>, locked: &impl ObjLocks) {
+    /// Gives the vm_bo up, after which the removal can't be undone, and tells the driver, unless
+    /// that keeps the VMA's object for another VMA already (`kept`). `locked` has the object's
+    /// lock, as it did when the VMA was taken out.
+    pub(super) fn commit(
+        &mut self,
+        vm: &VmLocked<'_, T>,
+        locked: &impl ObjLocks,
+        kept: &mut *mut bindings::drm_gem_object,
+    ) {
         // SAFETY: Owned; in no tree, so that nobody else has a reference to it.
         let va = unsafe { self.va.as_mut() };
         let raw = va.as_raw();
         // SAFETY: Owned, with a reference to the object if it has one, by the type invariant.
         let obj = unsafe { obj_of(raw) };
-        if let Some(obj) = obj.and_then(|obj| locked.of(obj)) {
-            T::removed(vm, &obj, &mut va.data);
+        if let Some(obj) = obj.filter(|obj| obj.as_raw() != *kept) {
+            if locked
+                .of(obj)
+                .is_some_and(|obj| T::removed(vm, &obj, &mut va.data))
+            {
+                *kept = obj.as_raw();
+            }
         }
         // SAFETY: `locked` has the object's lock.
         unsafe { self.release_vm_bo() };

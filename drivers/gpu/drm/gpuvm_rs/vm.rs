@@ -57,11 +57,15 @@ pub unsafe trait Driver: Sized + 'static {
 
     /// A VMA of `obj`, with `data`, was taken out of the tree for good by a transaction. Until
     /// [`Self::retired`] page tables may lead to the object's pages, which have to stay the
-    /// object's until then.
-    fn removed(_vm: &VmLocked<'_, Self>, _obj: &ObjLocked<'_>, _data: &mut Self::Va) {}
+    /// object's until then. Returns whether it keeps them: then it needn't be called for other VMAs
+    /// of the object that the transaction took out.
+    fn removed(_vm: &VmLocked<'_, Self>, _obj: &ObjLocked<'_>, _data: &mut Self::Va) -> bool {
+        false
+    }
 
-    /// Undoes [`Self::removed`]: nothing leads to the pages any more. Called on the
-    /// fence-signalling path, or where page tables end; no resv is held.
+    /// Undoes [`Self::removed`], if it was called for this VMA. Nothing leads any more to the pages
+    /// of any VMA that the transaction took out; it is called for each of them, on the
+    /// fence-signalling path, or where page tables end. No resv is held.
     fn retired(_obj: &GemObject, _data: &mut Self::Va) {}
 
     /// Makes the VMAs of an evicted vm_bo usable again (`drm_gpuvm_validate()`).

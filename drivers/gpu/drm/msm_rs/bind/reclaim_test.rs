@@ -14,6 +14,7 @@ mod cases {
     };
 
     use crate::{
+        address_space::tables::Unreachable,
         bind::{
             get_pages,
             lock,
@@ -51,20 +52,32 @@ mod cases {
     const START: u64 = 0x10_0000;
     const SIZE: u64 = 4 * PAGE_SIZE;
 
-    /// Maps the BO in the VM, as far as VMAs are concerned.
+    /// Maps the BO at START, as far as VMAs are concerned.
     fn map(vm: &GpuVm<Bind>, bo: &ARef<Bo>) -> Result<Committed<Bind>> {
+        map_at(vm, bo, START)
+    }
+
+    fn map_at(vm: &GpuVm<Bind>, bo: &ARef<Bo>, iova: u64) -> Result<Committed<Bind>> {
+        let kind = Kind::Map {
+            handle: NonZeroU32::MIN,
+            offset: 0,
+            dump: false,
+        };
+        change(vm, kind, iova, SIZE, Some(bo.clone()))
+    }
+
+    /// Changes VMAs, and leaves page tables as they are.
+    fn change(
+        vm: &GpuVm<Bind>,
+        kind: Kind,
+        iova: u64,
+        range: u64,
+        bo: Option<ARef<Bo>>,
+    ) -> Result<Committed<Bind>> {
         let mut ops = [BindOp {
-            op: Op {
-                kind: Kind::Map {
-                    handle: NonZeroU32::MIN,
-                    offset: 0,
-                    dump: false,
-                },
-                iova: START,
-                range: SIZE,
-            },
-            range: VaRange::new(START, SIZE).ok_or(EINVAL)?,
-            bo: Some(bo.clone()),
+            op: Op { kind, iova, range },
+            range: VaRange::new(iova, range).ok_or(EINVAL)?,
+            bo,
             pages: None,
         }];
         pin_init::stack_pin_init!(let exec = Exec::interruptible(2));
@@ -154,6 +167,28 @@ mod cases {
                 close::close(&Closing::without_file(vm));
             }
             drop(jobs);
+        }
+        assert_eq!(device.free(), 0);
+        Ok(())
+    }
+
+    /// A job takes two VMAs of a BO away. Page tables lead to its pages from the second alone.
+    #[test]
+    fn the_first_was_evicted() -> Result {
+        let device = Device::new();
+        {
+            let vm = device.new_bind_vm(START..START + 2 * SIZE, false);
+            let bo = device.sized_bo(SIZE as usize, None);
+            let first = map(&vm, &bo)?;
+            evict(&bo)?;
+            let second = map_at(&vm, &bo, START + SIZE)?;
+            assert_eq!(mapped(&vm)?, 1);
+            let both = change(&vm, Kind::Unmap, START, 2 * SIZE, None)?;
+            assert!(bo.lock().is_pinned());
+            drop(both.retire(Unreachable::without_tables()));
+            assert!(!bo.lock().is_pinned());
+            close::close(&Closing::without_file(&vm));
+            drop((first, second));
         }
         assert_eq!(device.free(), 0);
         Ok(())

@@ -98,11 +98,9 @@ unsafe impl VmKind for Bind {
         vm_bind::restore(vm, obj, vm_bo)
     }
 
-    fn removed(vm: &VmLocked<'_, Self>, bo: &BoLocked<'_>, va: &mut BindVa) {
+    fn removed(vm: &VmLocked<'_, Self>, bo: &BoLocked<'_>, va: &mut BindVa) -> bool {
         // Page tables don't lead to what was evicted.
-        if va.mapped().get(vm) {
-            va.keep(pin::keep(bo));
-        }
+        va.mapped().get(vm) && va.keep(pin::keep(bo))
     }
 
     fn retired(bo: &Bo, va: &mut BindVa) {

@@ -97,7 +97,9 @@ pub unsafe trait VmKind: Sized + 'static {
     fn restore(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, Self>) -> Result;
 
     /// See [`Driver::removed`].
-    fn removed(_vm: &VmLocked<'_, Self>, _bo: &BoLocked<'_>, _va: &mut Self::Va) {}
+    fn removed(_vm: &VmLocked<'_, Self>, _bo: &BoLocked<'_>, _va: &mut Self::Va) -> bool {
+        false
+    }
 
     /// See [`Driver::retired`].
     fn retired(_bo: &Bo, _va: &mut Self::Va) {}
@@ -113,10 +115,10 @@ unsafe impl<K: VmKind> Driver for K {
         K::restore(vm, obj, vm_bo)
     }
 
-    fn removed(vm: &VmLocked<'_, K>, obj: &ObjLocked<'_>, va: &mut K::Va) {
+    fn removed(vm: &VmLocked<'_, K>, obj: &ObjLocked<'_>, va: &mut K::Va) -> bool {
         // SAFETY: Only the driver's BOs are ever mapped.
         let bo = unsafe { BoLocked::from_locked(obj.reborrow()) };
-        <K as VmKind>::removed(vm, &bo, va);
+        <K as VmKind>::removed(vm, &bo, va)
     }
 
     fn retired(obj: &GemObject, va: &mut K::Va) {

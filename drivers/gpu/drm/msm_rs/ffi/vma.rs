@@ -105,9 +105,10 @@ impl BindVa {
         &self.mapped
     }
 
-    /// Keeps the pages of what it maps, until [`Self::take_kept`].
-    pub(crate) fn keep(&mut self, kept: Option<Kept>) {
+    /// Keeps the pages of what it maps, until [`Self::take_kept`]. Returns whether there are any.
+    pub(crate) fn keep(&mut self, kept: Option<Kept>) -> bool {
         self.kept = kept;
+        self.kept.is_some()
     }
 
     /// Takes out what [`Self::keep`] put in.

@@ -24,6 +24,7 @@ use std::{
 use uapi::{
     abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
     debugfs,
+    swap::Swap,
     vadreno::{Translation, Vadreno},
     Bo, HeldFence, Pm4, Submit, SubmitQueue, VmBind, PAGE,
 };
@@ -71,6 +72,21 @@ impl Scene {
         })
     }
 
+    /// As [`Scene::new`]; and the target has another VMA in front, which was evicted before the one
+    /// behind it was made.
+    fn with_evicted() -> harness::Result<Self> {
+        let scene = Self::new()?;
+        let size = PAGES * PAGE;
+        scene.unmap().send_and_wait().context("UNMAP")?;
+        scene
+            .gpu
+            .map(&scene.target, scene.gpu.iova(TARGET - size))?;
+        let evicted = debugfs::shrink(1 << 20)?;
+        ensure!(evicted >= PAGES, "{evicted} pages are swapped out");
+        scene.gpu.map(&scene.target, scene.gpu.iova(TARGET))?;
+        Ok(scene)
+    }
+
     /// Commands that say that they have begun, by the second dword of the gate, wait until its
     /// first is 1, then write to each page of the target.
     fn write_later(&self) -> Pm4 {
@@ -89,11 +105,21 @@ impl Scene {
         self.gpu.bind().unmap(self.gpu.iova(TARGET), PAGES * PAGE)
     }
 
+    fn unmap_both(&self) -> VmBind<'_> {
+        let size = PAGES * PAGE;
+        self.gpu
+            .bind()
+            .unmap(self.gpu.iova(TARGET - size), 2 * size)
+    }
+
     fn map_over(&self) -> VmBind<'_> {
         let at = self.gpu.iova(TARGET);
         self.gpu.bind().map(&self.other, 0, at, PAGES * PAGE)
     }
 }
+
+/// What there is before.
+type Make = fn() -> harness::Result<Scene>;
 
 /// How a bind job takes the target away.
 type Take = for<'a> fn(&'a Scene) -> VmBind<'a>;
@@ -107,9 +133,9 @@ enum Sent {
 
 /// A bind waits while a SUBMIT runs that writes what it takes away. The file is closed, the bind's
 /// fence signals. The BO stays, with its pages, until the SUBMIT has ended.
-fn cancelled(take: Take, sent: Sent) -> Outcome {
+fn cancelled(scene: Make, take: Take, sent: Sent) -> Outcome {
     let before = Census::new()?;
-    let scene = Scene::new()?;
+    let scene = scene()?;
     let gate = scene.seen_gate.map()?;
     let commands = scene.write_later();
     let submit = || scene.gpu.start(&commands, |s| s).context("SUBMIT");
@@ -168,20 +194,27 @@ fn cancelled(take: Take, sent: Sent) -> Outcome {
 }
 
 fn defect_10_cancelled_unmap(_: &mut Test) -> Outcome {
-    cancelled(Scene::unmap, Sent::Before)
+    cancelled(Scene::new, Scene::unmap, Sent::Before)
 }
 
 fn defect_10_cancelled_map_over(_: &mut Test) -> Outcome {
-    cancelled(Scene::map_over, Sent::Before)
+    cancelled(Scene::new, Scene::map_over, Sent::Before)
 }
 
 /// A SUBMIT that is sent after the UNMAP's ioctl doesn't know the BO any more.
 fn defect_10_cancelled_unmap_before_the_submit(_: &mut Test) -> Outcome {
-    cancelled(Scene::unmap, Sent::After)
+    cancelled(Scene::new, Scene::unmap, Sent::After)
 }
 
 fn defect_10_cancelled_map_over_before_the_submit(_: &mut Test) -> Outcome {
-    cancelled(Scene::map_over, Sent::After)
+    cancelled(Scene::new, Scene::map_over, Sent::After)
+}
+
+/// Of two VMAs of the BO that the UNMAP takes away, page tables lead to its pages from the second
+/// alone.
+fn defect_10_cancelled_unmap_of_an_evicted_vma(_: &mut Test) -> Outcome {
+    let _swap = Swap::new(64 << 20).context("swap")?;
+    cancelled(Scene::with_evicted, Scene::unmap_both, Sent::After)
 }
 
 /// A bind waits while its context faults. When its turn comes, what it takes away goes, and nothing
@@ -311,6 +344,7 @@ fn main() -> ExitCode {
         defect_10_cancelled_map_over,
         defect_10_cancelled_unmap_before_the_submit,
         defect_10_cancelled_map_over_before_the_submit,
+        defect_10_cancelled_unmap_of_an_evicted_vma,
         defect_10_cancelled_or_run,
         defect_49_unusable_unmap,
         defect_49_unusable_map_over,
