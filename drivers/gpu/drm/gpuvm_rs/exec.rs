@@ -220,7 +220,8 @@ impl<'e> Locked<'e> {
         unsafe { core::slice::from_raw_parts(objects, nr as usize) }
     }
 
-    /// Makes the evicted VMAs of `vm` usable again (`Driver::validate()`), in no particular order.
+    /// Makes the evicted VMAs of `vm` usable again (`Driver::validate()`, which gets `how`), in no
+    /// particular order.
     ///
     /// Everything mapped in `vm` is to be locked, see [`Attempt::lock_extobjs`], and no fence of
     /// the work that needs it attached: what was evicted has nobody who would signal it yet.
@@ -228,10 +229,12 @@ impl<'e> Locked<'e> {
     /// # Errors
     ///
     /// The first that the driver returned. What was made usable before stays so.
-    pub fn validate<T: Driver>(&self, vm: &VmLocked<'_, T>) -> Result {
+    pub fn validate<T: Driver>(&self, vm: &VmLocked<'_, T>, how: &T::Validation) -> Result {
+        // All that becomes of the second argument is that the callback gets it.
+        let how = core::ptr::from_ref(how).cast_mut().cast();
         // SAFETY: The token says that the VM is locked, and this context has locked the objects.
-        // The VM's callbacks are `GpuVm::OPS`.
-        to_result(unsafe { bindings::drm_gpuvm_validate(vm.as_raw(), self.raw) })
+        // The VM's callbacks are `GpuVm::OPS` of the same driver, which expects its `Validation`.
+        to_result(unsafe { bindings::drm_gpuvm_validate(vm.as_raw(), how) })
     }
 
     /// Reserves `nr` fence slots in every locked resv, so that attaching can't fail.

@@ -66,8 +66,14 @@ unsafe impl Driver for TestDriver {
     type Va = TestVa;
     type Step = (u64, u64);
     type Unreachable = ();
+    type Validation = ();
 
-    fn validate(_vm: &VmLocked<'_, Self>, _obj: &ObjLocked<'_>, _vm_bo: &VmBo<'_, Self>) -> Result {
+    fn validate(
+        _vm: &VmLocked<'_, Self>,
+        _obj: &ObjLocked<'_>,
+        _vm_bo: &VmBo<'_, Self>,
+        _how: &(),
+    ) -> Result {
         Ok(())
     }
 

@@ -55,6 +55,9 @@ pub unsafe trait Driver: Sized + 'static {
     /// makes one is responsible for that.
     type Unreachable;
 
+    /// What [`Self::validate`] is to know of who calls it.
+    type Validation;
+
     /// A VMA of `obj`, with `data`, was taken out of the tree for good by a transaction. Until
     /// [`Self::retired`] page tables may lead to the object's pages, which have to stay the
     /// object's until then. Returns whether it keeps them: then it needn't be called for other VMAs
@@ -71,7 +74,12 @@ pub unsafe trait Driver: Sized + 'static {
     /// Makes the VMAs of an evicted vm_bo usable again (`drm_gpuvm_validate()`).
     ///
     /// The VM and the object are locked.
-    fn validate(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, Self>) -> Result;
+    fn validate(
+        vm: &VmLocked<'_, Self>,
+        obj: &ObjLocked<'_>,
+        vm_bo: &VmBo<'_, Self>,
+        how: &Self::Validation,
+    ) -> Result;
 
     /// The last reference to `vm` is gone; its tree is empty.
     ///
@@ -189,10 +197,11 @@ impl<T: Driver> GpuVm<T> {
     ///
     /// # Safety
     ///
-    /// Called by `drm_gpuvm_validate()` with the VM and the object locked.
+    /// Called by `drm_gpuvm_validate()` for a VM of driver `T`, with the VM and the object locked.
+    /// What it was given as its `drm_exec` is a `T::Validation`.
     unsafe extern "C" fn vm_bo_validate(
         vm_bo: *mut bindings::drm_gpuvm_bo,
-        _exec: *mut bindings::drm_exec,
+        how: *mut bindings::drm_exec,
     ) -> core::ffi::c_int {
         // SAFETY: `drm_gpuvm_validate()` holds a reference to the vm_bo.
         let vm = unsafe { (*vm_bo).vm };
@@ -208,7 +217,9 @@ impl<T: Driver> GpuVm<T> {
         let obj = unsafe { ObjLocked::new(obj) };
         // SAFETY: Alive, and its object is locked, see above.
         let vm_bo = unsafe { VmBo::borrowed(vm_bo, &obj) };
-        from_result(T::validate(&vm, &obj, &vm_bo))
+        // SAFETY: The caller's promise; borrowed while `drm_gpuvm_validate()` runs.
+        let how = unsafe { &*how.cast::<T::Validation>() };
+        from_result(T::validate(&vm, &obj, &vm_bo, how))
     }
 }
 

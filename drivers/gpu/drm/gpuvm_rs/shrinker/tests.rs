@@ -131,11 +131,13 @@ mod cases {
         type Va = ();
         type Step = ();
         type Unreachable = ();
+        type Validation = ();
 
         fn validate(
             _vm: &VmLocked<'_, Self>,
             _obj: &ObjLocked<'_>,
             _vm_bo: &VmBo<'_, Self>,
+            _how: &(),
         ) -> Result {
             Ok(())
         }

@@ -38,6 +38,7 @@ use crate::{
     bo::backing,
     ffi::{
         caller::Caller,
+        effort::Effort,
         fences::InFences,
         jobs::{
             BindQueue,
@@ -144,12 +145,12 @@ fn lock(attempt: &Attempt<'_>, vm: &GpuVm<Bind>, ops: &[BindOp], ranges: &[VaRan
 /// # Errors
 ///
 /// As [`backing::pages`], `EINTR`.
-fn get_pages(locked: &Locked<'_>, ops: &mut [BindOp]) -> Result {
+fn get_pages(locked: &Locked<'_>, ops: &mut [BindOp], effort: &Effort) -> Result {
     for op in ops {
         if let Some(bo) = &op.bo {
             not_killed()?;
             let obj = locked.obj(bo.gem()).ok_or(EDEADLK)?;
-            op.pages = Some(backing::pages(bo, &obj)?);
+            op.pages = Some(backing::pages(bo, &obj, effort)?);
         }
     }
     Ok(())
@@ -190,6 +191,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
     }
     // What was removed leaves the loop, and with it the locks but for the queue's: the queue's
     // fences get into a syncobj in their order.
+    let mut again = false;
     let (fence, removed, queue_locked) = loop {
         let reservation = reserve(&caller, vm, &ops, turn)?;
         let mut job = match turn {
@@ -198,6 +200,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         };
 
         let queue_locked = queue.lock()?;
+        let effort = Effort::begin(again)?;
         pin_init::stack_pin_init!(let exec = Exec::interruptible(ops.len() + 1));
         let locked = exec
             .lock_all(|attempt| lock(attempt, vm, &ops, ranges.sort()))?
@@ -210,7 +213,10 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         if vm.is_unusable() {
             return Err(EPIPE);
         }
-        get_pages(&locked, &mut ops)?;
+        if let Err(e) = get_pages(&locked, &mut ops, &effort) {
+            again = effort.again(e)?;
+            continue;
+        }
 
         let mut pending = vm.state().pending.lock();
         let after = order::turn(

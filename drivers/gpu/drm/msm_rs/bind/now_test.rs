@@ -45,6 +45,7 @@ mod cases {
         },
         ffi::{
             bo::Bo,
+            effort::Effort,
             vm::{
                 Bind,
                 Closing, //
@@ -135,7 +136,7 @@ mod cases {
         pin_init::stack_pin_init!(let exec = Exec::interruptible(0));
         let locked = exec.lock_all(|attempt| lock(attempt, vm, &list, ranges.sort()))?;
         let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
-        get_pages(&locked, &mut list)?;
+        get_pages(&locked, &mut list, &Effort::few_locks())?;
         let plan = Plan::of_ops(&mut list, &vm_locked, &locked, 1, 1)?;
         let mut page_tables = vm.space().page_tables.lock();
         let (steps, log_entries) = plan.commit_locked(&mut page_tables);

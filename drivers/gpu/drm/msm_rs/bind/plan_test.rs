@@ -61,6 +61,7 @@ mod cases {
         },
         ffi::{
             bo::Bo,
+            effort::Effort,
             vm::{
                 Bind,
                 Closing, //
@@ -608,7 +609,7 @@ mod cases {
             for op in ops.iter_mut() {
                 if let Some(bo) = &op.bo {
                     op.pages = match locked.obj(bo.gem()) {
-                        Some(obj) => Some(backing::pages(bo, &obj)?),
+                        Some(obj) => Some(backing::pages(bo, &obj, &Effort::few_locks())?),
                         None => None,
                     };
                 }

@@ -24,6 +24,7 @@ mod cases {
         entry::test_device::Device,
         ffi::{
             bo::Bo,
+            effort::Effort,
             vm::{
                 Bind,
                 Closing, //
@@ -83,7 +84,7 @@ mod cases {
         pin_init::stack_pin_init!(let exec = Exec::interruptible(2));
         let locked = exec.lock_all(|attempt| lock(attempt, vm, &ops, &[ops[0].range]))?;
         let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
-        get_pages(&locked, &mut ops)?;
+        get_pages(&locked, &mut ops, &Effort::few_locks())?;
         let plan = Plan::of_ops(&mut ops, &vm_locked, &locked, 1, 1)?;
         Ok(plan.commit(vm).0)
     }

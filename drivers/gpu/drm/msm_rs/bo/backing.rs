@@ -14,6 +14,7 @@ use crate::{
             BoLocked,
             Madv, //
         },
+        effort::Effort,
         mappings::Unmapped,
         pages::Pages, //
     },
@@ -27,25 +28,25 @@ use crate::{
 ///
 /// # Errors
 ///
-/// `EBUSY` for the madvise state, `ENOMEM`, `EINTR` for a fatal signal. Nothing has changed then:
-/// it can be tried again.
+/// `EBUSY` for the madvise state, `ENOMEM` (see [`Effort::again`]), `EINTR` for a fatal signal.
+/// Nothing has changed then: it can be tried again.
 #[inline]
-pub(crate) fn ensure(bo: &BoLocked<'_>, at_most: Madv) -> Result {
+pub(crate) fn ensure(bo: &BoLocked<'_>, at_most: Madv, effort: &Effort) -> Result {
     if bo.madv() <= at_most && bo.is_backed() {
         return Ok(());
     }
-    get(bo, at_most)
+    get(bo, at_most, effort)
 }
 
 /// Gets the pages of a BO that has none, or may not get any.
 #[cold]
-fn get(bo: &BoLocked<'_>, at_most: Madv) -> Result {
+fn get(bo: &BoLocked<'_>, at_most: Madv, effort: &Effort) -> Result {
     let madv = bo.madv();
     if madv > at_most {
         bo.note(fmt!("the BO is {madv:?}"));
         return Err(EBUSY);
     }
-    let backing = Backing::new(bo).inspect_err(|e| bo.note(fmt!("no pages: {e:?}")))?;
+    let backing = Backing::new(bo, effort).inspect_err(|e| bo.note(fmt!("no pages: {e:?}")))?;
     bo.publish(backing);
     bo.charge(bo.gem().size() as i64);
     bo.with_lru(pin::update);
@@ -82,10 +83,10 @@ pub(crate) fn release_last(unmapped: Unmapped<'_>) -> bool {
 ///
 /// # Errors
 ///
-/// `EBUSY` if the BO isn't MSM_MADV_WILLNEED, `ENOMEM`; `EINVAL` if another object is locked.
-pub(crate) fn pages(bo: &Bo, locked: &ObjLocked<'_>) -> Result<Pages> {
+/// As [`ensure`]; `EINVAL` if another object is locked.
+pub(crate) fn pages(bo: &Bo, locked: &ObjLocked<'_>, effort: &Effort) -> Result<Pages> {
     let locked = BoLocked::of(bo, locked).ok_or(EINVAL)?;
-    ensure(&locked, Madv::WillNeed)?;
+    ensure(&locked, Madv::WillNeed, effort)?;
     locked.pages()
 }
 
@@ -95,7 +96,7 @@ pub(crate) fn pages(bo: &Bo, locked: &ObjLocked<'_>) -> Result<Pages> {
 ///
 /// As [`ensure`].
 pub(crate) fn pin_pages(bo: &BoLocked<'_>) -> Result {
-    ensure(bo, Madv::WillNeed)?;
+    ensure(bo, Madv::WillNeed, &Effort::few_locks())?;
     bo.with_lru(pin::pin);
     Ok(())
 }

@@ -18,10 +18,13 @@ use super::{
     pin, //
 };
 use crate::{
-    ffi::bo::{
-        Bo,
-        BoLocked,
-        Madv, //
+    ffi::{
+        bo::{
+            Bo,
+            BoLocked,
+            Madv, //
+        },
+        effort::Effort, //
     },
     gpuvm_rs::gem::ObjLocked, //
 };
@@ -37,7 +40,7 @@ pub(crate) fn get(bo: &BoLocked<'_>, at_most: Madv) -> Result<NonNull<c_void>> {
     }
     let users = bo.vmap_count();
     let more = users.checked_add(1).ok_or(EBUSY)?;
-    backing::ensure(bo, at_most)?;
+    backing::ensure(bo, at_most, &Effort::few_locks())?;
     bo.with_lru(pin::pin);
     // Counted before it is mapped: mapping may ask for addresses back, and find this BO.
     bo.set_vmap_count(more);

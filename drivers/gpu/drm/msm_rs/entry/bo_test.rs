@@ -31,6 +31,7 @@ mod cases {
                 Lru,
                 Madv, //
             },
+            effort::Effort,
         },
         gpuvm_rs::{
             shrinker::stages::Fate,
@@ -155,7 +156,7 @@ mod cases {
                 }
                 Op::Map(vm) => {
                     let result = bo.with_vm(clients[vm].vm(), |vm, bo| {
-                        managed::place(bo, vm, bo.obj()).map(|_| ())
+                        managed::place(bo, vm, bo.obj(), &Effort::few_locks()).map(|_| ())
                     });
                     if !self.placed[vm] && !self.handle[vm] {
                         assert_eq!(result, Err(EINVAL));

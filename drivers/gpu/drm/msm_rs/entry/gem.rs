@@ -32,6 +32,7 @@ use crate::{
             Madv, //
         },
         debug,
+        effort::Effort,
         holders::Holders,
         mappings::Unmapped,
         vm::AnyVm, //
@@ -474,16 +475,21 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t
     // SAFETY: The mapping holds a reference.
     let bo = unsafe { Bo::from_raw(obj) };
     let insert = || {
-        let locked = bo.lock_interruptible()?;
-        let ensure = || backing::ensure(&locked, Madv::WillNeed);
-        // There is no error to return to userspace. It may have been the worst of moments: a second
-        // attempt, then SIGBUS.
-        ensure().or_else(|e| if e == ENOMEM { ensure() } else { Err(e) })?;
-        // SAFETY: As above.
-        let index = unsafe { bindings::msm_rs_fault_index(vmf) };
-        let page = locked.page(index).ok_or(EINVAL)?;
-        // SAFETY: As above. The page is the BO's while it is locked.
-        Ok(unsafe { bindings::msm_rs_fault_insert(vmf, page.as_ptr()) })
+        // Of a private BO the lock is its VM's.
+        let mut again = false;
+        loop {
+            let effort = Effort::begin(again)?;
+            let locked = bo.lock_interruptible()?;
+            if let Err(e) = backing::ensure(&locked, Madv::WillNeed, &effort) {
+                again = effort.again(e)?;
+                continue;
+            }
+            // SAFETY: As above.
+            let index = unsafe { bindings::msm_rs_fault_index(vmf) };
+            let page = locked.page(index).ok_or(EINVAL)?;
+            // SAFETY: As above. The page is the BO's while it is locked.
+            return Ok(unsafe { bindings::msm_rs_fault_insert(vmf, page.as_ptr()) });
+        }
     };
     // SAFETY: Has no preconditions.
     insert().unwrap_or_else(|e: Error| unsafe { bindings::msm_rs_fault_error(e.to_errno()) })

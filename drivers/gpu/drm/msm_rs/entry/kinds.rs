@@ -28,6 +28,7 @@ use crate::{
             BoLocked, //
         },
         closed::Closed,
+        effort::Effort,
         jobs, module,
         queue::Queue,
         root::VmMmu,
@@ -73,10 +74,16 @@ unsafe impl VmKind for Managed {
     type Step = ();
     // No transactions: page tables change before the tree does.
     type Unreachable = core::convert::Infallible;
+    type Validation = Effort;
     type Space = ManagedTables;
     type State = ();
 
-    fn restore(_vm: &VmLocked<'_, Self>, _obj: &ObjLocked<'_>, _vm_bo: &VmBo<'_, Self>) -> Result {
+    fn restore(
+        _vm: &VmLocked<'_, Self>,
+        _obj: &ObjLocked<'_>,
+        _vm_bo: &VmBo<'_, Self>,
+        _effort: &Effort,
+    ) -> Result {
         // A submit pins the BOs that it lists.
         Ok(())
     }
@@ -91,11 +98,17 @@ unsafe impl VmKind for Bind {
     type Va = BindVa;
     type Step = Step;
     type Unreachable = Unreachable;
+    type Validation = Effort;
     type Space = Arc<AddressSpace>;
     type State = BindState;
 
-    fn restore(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, Self>) -> Result {
-        vm_bind::restore(vm, obj, vm_bo)
+    fn restore(
+        vm: &VmLocked<'_, Self>,
+        obj: &ObjLocked<'_>,
+        vm_bo: &VmBo<'_, Self>,
+        effort: &Effort,
+    ) -> Result {
+        vm_bind::restore(vm, obj, vm_bo, effort)
     }
 
     fn removed(vm: &VmLocked<'_, Self>, bo: &BoLocked<'_>, va: &mut BindVa) -> bool {

@@ -15,6 +15,7 @@ use super::{
         Bo,
         BoLocked, //
     },
+    effort::Effort,
     mappings::Unmapped,
 };
 use crate::pure::ops;
@@ -27,7 +28,7 @@ struct PageArray<'b> {
 
 impl Drop for PageArray<'_> {
     fn drop(&mut self) {
-        // SAFETY: From `drm_gem_get_pages()`. The GPU may have written any of them.
+        // SAFETY: From `msm_rs_get_pages()`. The GPU may have written any of them.
         unsafe {
             bindings::drm_gem_put_pages(self.bo.gem().as_raw(), self.pages.as_ptr(), true, false)
         };
@@ -87,8 +88,9 @@ impl<'b> Backing<'b> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `EINTR` for a fatal signal; nothing is left behind.
-    pub(crate) fn new(bo: &'b BoLocked<'_>) -> Result<Self> {
+    /// `ENOMEM`, `EINTR` for a fatal signal; nothing is left behind, but for what the next attempt
+    /// will find, see [`Effort::again`].
+    pub(crate) fn new(bo: &'b BoLocked<'_>, effort: &Effort) -> Result<Self> {
         let bo: &Bo = bo;
         if bo.gem().is_imported() {
             return Err(EINVAL);
@@ -102,8 +104,8 @@ impl<'b> Backing<'b> {
         // SAFETY: `bo` is borrowed, hence alive. It has a file, as it isn't imported. Nobody else
         // looks into that: who does has the BO's lock.
         let was_empty = unsafe { bindings::msm_rs_is_empty(bo.gem().as_raw()) };
-        Self::get(bo, nr).inspect_err(|_| {
-            if was_empty {
+        Self::get(bo, nr, effort).inspect_err(|&e| {
+            if was_empty && effort.again(e).is_err() {
                 // What was allocated is zeroes, and would stay in the file, for which there may be
                 // no swap.
                 // SAFETY: As above; no pages are used.
@@ -114,9 +116,10 @@ impl<'b> Backing<'b> {
 
     /// Gets the BO's `nr` pages. Errors as [`Self::new`], but those that were there before one
     /// couldn't be had stay in the file.
-    fn get(bo: &'b Bo, nr: u32) -> Result<Self> {
+    fn get(bo: &'b Bo, nr: u32, effort: &Effort) -> Result<Self> {
+        let (gem, may_wait) = (bo.gem().as_raw(), effort.may_wait());
         // SAFETY: `bo` is borrowed, hence alive. It has a file: `new()` refuses imported ones.
-        let pages = from_err_ptr(unsafe { bindings::drm_gem_get_pages(bo.gem().as_raw()) })?;
+        let pages = from_err_ptr(unsafe { bindings::msm_rs_get_pages(gem, may_wait) })?;
         let pages = PageArray {
             bo,
             pages: NonNull::new(pages).ok_or(ENOMEM)?,

@@ -18,6 +18,7 @@
 #include "helpers/queue.c"
 #include "helpers/fences.c"
 #include "helpers/submit.c"
+#include "helpers/effort.c"
 #include "helpers/bo.c"
 #include "helpers/pages.c"
 #include "helpers/kms.c"

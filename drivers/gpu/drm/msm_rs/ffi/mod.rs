@@ -3,8 +3,8 @@
 //! C's objects. What is `unsafe` of them is here, in `gpuvm_rs`, and, for what C calls, in `entry`.
 //!
 //! - [`bo`]: a `msm_gem_object`, and who may touch what of it.
-//! - [`backing`]: its pages; [`pages`]: as something to map. [`holders`]: who has handles.
-//!   [`mappings`]: its VMAs. [`kms`]: the display's VM.
+//! - [`backing`]: its pages; [`effort`]: how hard a task tries to get them; [`pages`]: as something
+//!   to map. [`holders`]: who has handles. [`mappings`]: its VMAs. [`kms`]: the display's VM.
 //! - [`caller`]: who calls an ioctl, and what all requests may name. [`fences`]: in- and
 //!   out-fences.
 //! - [`vm_bind_request`]: a VM_BIND request. [`submit_request`]: a SUBMIT request. [`user_array`]:
@@ -25,6 +25,7 @@ pub(crate) mod bo;
 pub(crate) mod caller;
 pub(crate) mod closed;
 pub(crate) mod debug;
+pub(crate) mod effort;
 pub(crate) mod fences;
 pub(crate) mod gate;
 pub(crate) mod holders;

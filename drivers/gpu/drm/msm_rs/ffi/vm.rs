@@ -83,6 +83,9 @@ pub unsafe trait VmKind: Sized + 'static {
     /// See [`Driver::Unreachable`].
     type Unreachable;
 
+    /// What [`Self::restore`] is to know of who calls it.
+    type Validation;
+
     /// The page tables, which are those that the VM was made for.
     type Space: Send + Sync;
 
@@ -93,8 +96,13 @@ pub unsafe trait VmKind: Sized + 'static {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the BO was purged, `ENOMEM`.
-    fn restore(vm: &VmLocked<'_, Self>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, Self>) -> Result;
+    /// `EBUSY` if the BO was purged, `ENOMEM`, `EINTR`.
+    fn restore(
+        vm: &VmLocked<'_, Self>,
+        obj: &ObjLocked<'_>,
+        vm_bo: &VmBo<'_, Self>,
+        how: &Self::Validation,
+    ) -> Result;
 
     /// See [`Driver::removed`].
     fn removed(_vm: &VmLocked<'_, Self>, _bo: &BoLocked<'_>, _va: &mut Self::Va) -> bool {
@@ -110,9 +118,15 @@ unsafe impl<K: VmKind> Driver for K {
     type Va = K::Va;
     type Step = K::Step;
     type Unreachable = K::Unreachable;
+    type Validation = K::Validation;
 
-    fn validate(vm: &VmLocked<'_, K>, obj: &ObjLocked<'_>, vm_bo: &VmBo<'_, K>) -> Result {
-        K::restore(vm, obj, vm_bo)
+    fn validate(
+        vm: &VmLocked<'_, K>,
+        obj: &ObjLocked<'_>,
+        vm_bo: &VmBo<'_, K>,
+        how: &K::Validation,
+    ) -> Result {
+        K::restore(vm, obj, vm_bo, how)
     }
 
     fn removed(vm: &VmLocked<'_, K>, obj: &ObjLocked<'_>, va: &mut K::Va) -> bool {

@@ -16,6 +16,7 @@ use crate::{
             BoLocked,
             Madv, //
         },
+        effort::Effort,
         vm::Managed,
         vma::ManagedVa, //
     },
@@ -119,8 +120,13 @@ fn make<'v>(
 ///
 /// As [`backing::ensure`]; what the IOMMU says.
 #[inline]
-pub(crate) fn map(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>, va: &GpuVa<Managed>) -> Result {
-    backing::ensure(bo, Madv::WillNeed)?;
+pub(crate) fn map(
+    vm: &VmLocked<'_, Managed>,
+    bo: &BoLocked<'_>,
+    va: &GpuVa<Managed>,
+    effort: &Effort,
+) -> Result {
+    backing::ensure(bo, Madv::WillNeed, effort)?;
     map_managed(vm, va, bo)
 }
 
@@ -182,12 +188,13 @@ pub(crate) fn place<'l>(
     bo: &Bo,
     vm: &VmLocked<'_, Managed>,
     obj: &ObjLocked<'l>,
+    effort: &Effort,
 ) -> Result<(VmBo<'l, Managed>, u64)> {
     let bo = BoLocked::of(bo, obj).ok_or(EINVAL)?;
     let va = obtain(vm, &bo, Window::ANY, Owner::Handles)
         // As for a handle that isn't known.
         .map_err(|e| if e == ENOENT { EINVAL } else { e })?;
-    map(vm, &bo, va.va())?;
+    map(vm, &bo, va.va(), effort)?;
     let vm_bo = VmBo::of_va(va.va(), obj).ok_or(EDEADLK)?;
     Ok((vm_bo, va.va().range().addr()))
 }

@@ -19,6 +19,7 @@ use crate::{
     bo::pin as pages,
     ffi::{
         bo::Bo,
+        effort::Effort,
         vm::Managed, //
     },
     gpuvm_rs::vm::GpuVm, //
@@ -36,7 +37,7 @@ pub(crate) fn pin(bo: &Bo, vm: &GpuVm<Managed>, window: Window) -> Result<u64> {
     bo.with_vm(vm, |vm, bo| {
         let is_new = find(vm, bo).is_none();
         let va = obtain(vm, bo, window, Owner::Pin)?;
-        let mapped = map(vm, bo, va.va()).map(|()| va.va().range().addr());
+        let mapped = map(vm, bo, va.va(), &Effort::few_locks()).map(|()| va.va().range().addr());
         if mapped.is_err() && is_new {
             // There is no pin to take it away.
             close(vm, bo);

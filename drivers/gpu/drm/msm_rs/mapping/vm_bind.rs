@@ -15,6 +15,7 @@ use crate::{
     bo::backing,
     ffi::{
         bo::Bo,
+        effort::Effort,
         pages::Pages,
         vm::Bind, //
     },
@@ -98,18 +99,19 @@ pub(crate) fn unmap_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, op: LogOp) -
 ///
 /// # Errors
 ///
-/// `EBUSY` if the BO was purged, `ENOMEM`.
+/// As [`backing::pages`]; `ENOMEM` for tables.
 pub(crate) fn restore(
     vm: &VmLocked<'_, Bind>,
     obj: &ObjLocked<'_>,
     vm_bo: &VmBo<'_, Bind>,
+    effort: &Effort,
 ) -> Result {
     let mut result = Ok(());
     let mut pages = None;
     vm_bo.try_for_each_va(|va| {
         if pages.is_none() {
             pages = Bo::of_va(va)
-                .map(|bo| backing::pages(bo, obj))
+                .map(|bo| backing::pages(bo, obj, effort))
                 .transpose()?;
         }
         if let Some(pages) = &pages {

@@ -25,6 +25,7 @@ use crate::{
             Caller,
             OutFences, //
         },
+        effort::Effort,
         queue::{
             Queue,
             QueueKind, //
@@ -128,43 +129,54 @@ fn with_table(
 ) -> Result {
     let vm = work.vm;
     let queue_locked = queue.lock()?;
-    let table = submit.table();
-    pin_init::stack_pin_init!(let exec = Exec::interruptible(table.len() + 1));
-    let mut shared = false;
-    let locked = exec
-        .lock_all(|attempt| {
-            attempt.lock_vm(vm)?;
-            for entry in table {
-                shared |= !attempt.lock_new(entry.bo().gem())?;
+    let mut again = false;
+    loop {
+        let effort = Effort::begin(again)?;
+        let table = submit.table();
+        pin_init::stack_pin_init!(let exec = Exec::interruptible(table.len() + 1));
+        let mut shared = false;
+        let locked = exec
+            .lock_all(|attempt| {
+                attempt.lock_vm(vm)?;
+                for entry in table {
+                    shared |= !attempt.lock_new(entry.bo().gem())?;
+                }
+                Ok(())
+            })?
+            .reserve_fences(Slots::ReadWrite)?;
+        // No two BOs are the same if no two share a resv.
+        if shared {
+            table::check_unique(table, caller)?;
+        }
+
+        let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
+        let placed = match Placed::new(table, &vm_locked, &locked, &effort) {
+            Ok(placed) => placed,
+            Err(e) => {
+                again = effort.again(e)?;
+                continue;
             }
-            Ok(())
-        })?
-        .reserve_fences(Slots::ReadWrite)?;
-    // No two BOs are the same if no two share a resv.
-    if shared {
-        table::check_unique(table, caller)?;
-    }
+        };
+        if work.implicit_sync {
+            table::add_dependencies(&submit, &locked)?;
+        }
+        let relocated = work.relocations.map(table, &locked)?;
+        let pinned = placed.pin(caller);
+        submit.reserve_fence_id(caller, answer.number.wanted, &queue_locked)?;
 
-    if work.implicit_sync {
-        table::add_dependencies(&submit, &locked)?;
+        // Nothing below can fail.
+        relocated.write(table);
+        drop(relocated);
+        pinned.leave_to_job();
+        submit.place_cmds();
+        submit.dump();
+        let armed = submit.arm(&queue_locked);
+        let fence = armed.finished();
+        locked.attach_each(&fence, table::usages(armed.table()));
+        let number = armed.push(&queue_locked);
+        answer.tell(fence, number);
+        return Ok(());
     }
-    let placed = Placed::new(table, &locked.vm(vm).ok_or(EDEADLK)?, &locked)?;
-    let relocated = work.relocations.map(table, &locked)?;
-    let pinned = placed.pin(caller);
-    submit.reserve_fence_id(caller, answer.number.wanted, &queue_locked)?;
-
-    // Nothing below can fail.
-    relocated.write(table);
-    drop(relocated);
-    pinned.leave_to_job();
-    submit.place_cmds();
-    submit.dump();
-    let armed = submit.arm(&queue_locked);
-    let fence = armed.finished();
-    locked.attach_each(&fence, table::usages(armed.table()));
-    let number = armed.push(&queue_locked);
-    answer.tell(fence, number);
-    Ok(())
 }
 
 /// Serves a request of a VM_BIND context.
@@ -176,25 +188,32 @@ fn with_all_mapped(
     answer: Answer<'_>,
 ) -> Result {
     let queue_locked = queue.lock()?;
-    pin_init::stack_pin_init!(let exec = Exec::interruptible(0));
-    let locked = exec
-        .lock_all(|attempt| {
-            let vm = attempt.lock_vm(vm)?;
-            attempt.lock_extobjs(&vm)
-        })?
-        .reserve_fences(Slots::One)?;
-    if vm.is_unusable() {
-        return Err(EPIPE);
-    }
-    locked.validate(&locked.vm(vm).ok_or(EDEADLK)?)?;
-    submit.reserve_fence_id(caller, answer.number.wanted, &queue_locked)?;
+    let mut again = false;
+    loop {
+        let effort = Effort::begin(again)?;
+        pin_init::stack_pin_init!(let exec = Exec::interruptible(0));
+        let locked = exec
+            .lock_all(|attempt| {
+                let vm = attempt.lock_vm(vm)?;
+                attempt.lock_extobjs(&vm)
+            })?
+            .reserve_fences(Slots::One)?;
+        if vm.is_unusable() {
+            return Err(EPIPE);
+        }
+        if let Err(e) = locked.validate(&locked.vm(vm).ok_or(EDEADLK)?, &effort) {
+            again = effort.again(e)?;
+            continue;
+        }
+        submit.reserve_fence_id(caller, answer.number.wanted, &queue_locked)?;
 
-    // Nothing below can fail.
-    submit.dump();
-    let armed = submit.arm(&queue_locked);
-    let fence = armed.finished();
-    locked.attach_bookkeep(&fence);
-    let number = armed.push(&queue_locked);
-    answer.tell(fence, number);
-    Ok(())
+        // Nothing below can fail.
+        submit.dump();
+        let armed = submit.arm(&queue_locked);
+        let fence = armed.finished();
+        locked.attach_bookkeep(&fence);
+        let number = armed.push(&queue_locked);
+        answer.tell(fence, number);
+        return Ok(());
+    }
 }

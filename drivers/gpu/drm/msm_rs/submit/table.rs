@@ -12,6 +12,7 @@ use crate::{
             BoLru, //
         },
         caller::Caller,
+        effort::Effort,
         submit::{
             Entry,
             Submit, //
@@ -88,17 +89,18 @@ impl<'l> Placed<'l> {
     /// # Errors
     ///
     /// `EBUSY` for a BO that isn't MSM_MADV_WILLNEED, `EINVAL` for one of another VM, `ENOSPC`,
-    /// `ENOMEM`.
+    /// `ENOMEM` (see [`Effort::again`]), `EINTR`.
     pub(super) fn new(
         table: &'l [Entry],
         vm: &VmLocked<'_, Managed>,
         locked: &'l Locked<'l>,
+        effort: &Effort,
     ) -> Result<Self> {
         // Dropped if one can't be placed.
         let this = Self { table, locked };
         for entry in table {
             let obj = locked.obj(entry.bo().gem()).ok_or(EDEADLK)?;
-            let (vm_bo, iova) = managed::place(entry.bo(), vm, &obj)?;
+            let (vm_bo, iova) = managed::place(entry.bo(), vm, &obj, effort)?;
             entry.place(vm_bo, iova)?;
         }
         Ok(this)

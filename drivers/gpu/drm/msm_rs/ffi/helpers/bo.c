@@ -53,6 +53,41 @@ HELPER(void, msm_rs_helper_msm_rs_choose_pages, struct drm_gem_object *obj)
 			     GFP_HIGHUSER | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
 }
 
+/*
+ * As drm_gem_get_pages(), which can't be killed, nor told not to wait for memory. What has come in
+ * until an error stays in the file.
+ */
+HELPER(struct page **, msm_rs_helper_msm_rs_get_pages, struct drm_gem_object *obj, bool may_wait)
+{
+	struct address_space *mapping = obj->filp->f_mapping;
+	gfp_t gfp = mapping_gfp_mask(mapping);
+	size_t nr = obj->size >> PAGE_SHIFT, i = 0;
+	struct page **pages;
+	struct folio *folio;
+
+	pages = kvcalloc(nr, sizeof(*pages), GFP_KERNEL | __GFP_NOWARN);
+	if (!pages)
+		return ERR_PTR(-ENOMEM);
+	if (!may_wait)
+		gfp &= ~(__GFP_DIRECT_RECLAIM | __GFP_RETRY_MAYFAIL);
+	mapping_set_unevictable(mapping);
+	while (i < nr) {
+		if (fatal_signal_pending(current))
+			folio = ERR_PTR(-EINTR);
+		else
+			folio = shmem_read_folio_gfp(mapping, i, gfp);
+		if (IS_ERR(folio)) {
+			drm_gem_put_pages(obj, pages, false, false);
+			return ERR_CAST(folio);
+		}
+		do {
+			pages[i] = folio_file_page(folio, i);
+			i++;
+		} while (i < min(nr, folio_next_index(folio)));
+	}
+	return pages;
+}
+
 /* Whether the BO never had content: none of its pages was ever allocated. */
 HELPER(bool, msm_rs_helper_msm_rs_is_empty, struct drm_gem_object *obj)
 {
