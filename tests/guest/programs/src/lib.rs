@@ -7,6 +7,7 @@ mod census;
 pub mod fault;
 mod gpu;
 pub mod hang;
+pub mod known;
 mod legacy;
 pub mod model;
 pub mod orders;

@@ -9,7 +9,10 @@ use nix::{
     poll::{poll, PollFd, PollFlags},
     unistd::{pipe, read, write},
 };
-use programs::{Census, Gpu, PATIENCE};
+use programs::{
+    known::{Known, Versions},
+    Census, Gpu, PATIENCE,
+};
 use std::{
     ops::Range,
     os::fd::{AsFd, OwnedFd},
@@ -21,14 +24,13 @@ use uapi::{
     abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
     fault_injection, memory,
     swap::{vmstat, Swap},
-    Bo, Pm4, PAGE,
+    Pm4,
 };
 
 const MIB: u64 = 1 << 20;
 /// What is left of memory for the processes: more would only take longer.
 const MEMORY: u64 = 20 * MIB;
 const BO_SIZE: u64 = MIB / 4;
-const BO_PAGES: u64 = BO_SIZE / PAGE;
 const PROCESSES: u64 = 3;
 /// BOs of a context. A SUBMIT brings all of them back.
 const BOS: usize = 6;
@@ -43,88 +45,9 @@ const STEPS: Range<u64> = 10..20;
 /// work.
 const FAST: u64 = 4;
 
-/// What is in a page: its first dword, and all others. Never 0, and different for each page of each
-/// version.
-fn first(version: u32, page: u64) -> u32 {
-    0x8000_0000 | (version << 9) | page as u32
-}
-
-fn others(version: u32) -> u32 {
-    0x4000_0000 | version
-}
-
-/// A BO, where it is mapped, and which version is in it.
-struct Known {
-    bo: Bo,
-    iova: u64,
-    version: u32,
-}
-
-impl Known {
-    /// A mapped BO with that version in it.
-    fn new(gpu: &Gpu, slot: usize, version: u32) -> harness::Result<Self> {
-        let iova = gpu.iova(slot as u64 * BO_SIZE);
-        let bo = Bo::new(&gpu.device, BO_SIZE).context("GEM_NEW")?;
-        gpu.map(&bo, iova)?;
-        // Two pages by the CPU, the others by the GPU from the second: an emulated processor is
-        // slow.
-        let map = bo.map()?;
-        for at in 0..1024 {
-            map.write(at, others(version));
-            map.write(1024 + at, others(version));
-        }
-        let mut commands = Pm4::new();
-        let mut done = 2 * PAGE;
-        while done < BO_SIZE {
-            let len = done.min(BO_SIZE - done);
-            commands = commands
-                .memcpy(iova + done, iova, (len / 4) as u32)
-                .barrier();
-            done += len;
-        }
-        for page in 0..BO_PAGES {
-            commands = commands.mem_write(iova + page * PAGE, &[first(version, page)]);
-        }
-        gpu.run(&commands.barrier())?;
-        Ok(Self { bo, iova, version })
-    }
-
-    /// Looks at every dword through the CPU.
-    fn check_by_cpu(&self) -> Outcome {
-        let map = self.bo.map()?;
-        for index in 0..map.len() {
-            let expected = match index % 1024 {
-                0 => first(self.version, index as u64 / 1024),
-                _ => others(self.version),
-            };
-            ensure_eq!(
-                map.read(index),
-                expected,
-                "dword {index} of version {:#x} by the CPU",
-                self.version
-            );
-        }
-        Ok(())
-    }
-
-    /// Looks at two dwords of each page through the GPU.
-    fn check_by_gpu(&self, gpu: &Gpu) -> Outcome {
-        let pages = || (0..BO_PAGES).map(|page| self.iova + page * PAGE);
-        let iovas: Vec<u64> = pages().chain(pages().map(|iova| iova + PAGE - 4)).collect();
-        let expected = (0..BO_PAGES)
-            .map(|page| first(self.version, page))
-            .chain((0..BO_PAGES).map(|_| others(self.version)));
-        for (index, (found, expected)) in gpu.peek(&iovas)?.into_iter().zip(expected).enumerate() {
-            ensure_eq!(
-                found,
-                expected,
-                "dword at {:#x} of version {:#x} by the GPU",
-                iovas[index],
-                self.version
-            );
-        }
-        Ok(())
-    }
+/// A mapped BO with that version in it.
+fn new(gpu: &Gpu, slot: usize, version: u32) -> harness::Result<Known> {
+    Known::new(gpu, gpu.iova(slot as u64 * BO_SIZE), BO_SIZE, version)
 }
 
 /// One process: fills the BOs of `contexts`, then copies them over each other, checks, changes
@@ -135,17 +58,13 @@ fn work(mut rng: Rng, contexts: usize, steps: OwnedFd) -> Outcome {
         Err(Errno::EPIPE) => Ok(false),
         other => other.map(|_| true),
     };
-    let mut version = rng.u32(..1 << 20);
-    let mut next = || {
-        version = (version + 1) % (1 << 21);
-        version
-    };
+    let mut versions = Versions::new(&mut rng);
     let mut all = Vec::new();
     for _ in 0..contexts {
         let gpu = Gpu::new()?;
         let bos = (0..BOS)
             .map(|slot| {
-                let known = Known::new(&gpu, slot, next())?;
+                let known = new(&gpu, slot, versions.next())?;
                 step()?;
                 Ok(known)
             })
@@ -157,10 +76,7 @@ fn work(mut rng: Rng, contexts: usize, steps: OwnedFd) -> Outcome {
         let (a, b) = (rng.usize(..BOS), rng.usize(..BOS));
         match rng.u32(..8) {
             0..=3 if a != b => {
-                let copy = Pm4::new()
-                    .memcpy(bos[b].iova, bos[a].iova, (BO_SIZE / 4) as u32)
-                    .barrier();
-                gpu.run(&copy)?;
+                gpu.run(&bos[b].copy_from(Pm4::new(), &bos[a]))?;
                 bos[b].version = bos[a].version;
                 bos[b].check_by_gpu(gpu)?;
             }
@@ -174,12 +90,12 @@ fn work(mut rng: Rng, contexts: usize, steps: OwnedFd) -> Outcome {
                     bos[a].check_by_cpu()?;
                 } else {
                     gpu.unmap(bos[a].iova, BO_SIZE)?;
-                    bos[a] = Known::new(gpu, a, next())?;
+                    bos[a] = new(gpu, a, versions.next())?;
                 }
             }
             _ => {
                 gpu.unmap(bos[a].iova, BO_SIZE)?;
-                bos[a] = Known::new(gpu, a, next())?;
+                bos[a] = new(gpu, a, versions.next())?;
             }
         }
     }
