@@ -217,6 +217,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
             again = effort.again(e)?;
             continue;
         }
+        drop(effort);
 
         let mut pending = vm.state().pending.lock();
         let after = order::turn(

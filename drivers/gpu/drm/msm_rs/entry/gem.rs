@@ -474,25 +474,42 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t
     let obj = unsafe { bindings::msm_rs_fault_object(vmf) };
     // SAFETY: The mapping holds a reference.
     let bo = unsafe { Bo::from_raw(obj) };
-    let insert = || {
-        // Of a private BO the lock is its VM's.
-        let mut again = false;
-        loop {
-            let effort = Effort::begin(again)?;
-            let locked = bo.lock_interruptible()?;
-            if let Err(e) = backing::ensure(&locked, Madv::WillNeed, &effort) {
-                again = effort.again(e)?;
-                continue;
-            }
-            // SAFETY: As above.
-            let index = unsafe { bindings::msm_rs_fault_index(vmf) };
-            let page = locked.page(index).ok_or(EINVAL)?;
-            // SAFETY: As above. The page is the BO's while it is locked.
-            return Ok(unsafe { bindings::msm_rs_fault_insert(vmf, page.as_ptr()) });
+    let insert = |again| {
+        let effort = Effort::begin(again)?;
+        // Of a private BO this is its VM's lock.
+        let locked = bo.lock_interruptible()?;
+        if let Err(e) = backing::ensure(&locked, Madv::WillNeed, &effort) {
+            return effort.again(e).map(|_| None);
         }
+        // SAFETY: As above.
+        let index = unsafe { bindings::msm_rs_fault_index(vmf) };
+        let page = locked.page(index).ok_or(EINVAL)?;
+        // SAFETY: As above. The page is the BO's while it is locked.
+        Ok(Some(unsafe {
+            bindings::msm_rs_fault_insert(vmf, page.as_ptr())
+        }))
     };
+    let result = insert(false).and_then(|done| match done {
+        Some(done) => Ok(done),
+        // SAFETY: As above. If this returns true, neither `vmf` nor the mapping is looked at again.
+        None if unsafe { bindings::msm_rs_fault_unlock(vmf) } => {
+            // Should that fail, the repeated access will say so.
+            // SAFETY: The call took a reference.
+            let _ = get_pages(unsafe { ARef::from_raw(NonNull::from(bo)) });
+            // SAFETY: Has no preconditions.
+            Ok(unsafe { bindings::msm_rs_fault_retry() })
+        }
+        None => insert(true).and_then(|done| done.ok_or(ENOMEM)),
+    });
     // SAFETY: Has no preconditions.
-    insert().unwrap_or_else(|e: Error| unsafe { bindings::msm_rs_fault_error(e.to_errno()) })
+    result.unwrap_or_else(|e: Error| unsafe { bindings::msm_rs_fault_error(e.to_errno()) })
+}
+
+/// Gets the pages of a BO for an access that will be repeated.
+fn get_pages(bo: ARef<Bo>) -> Result {
+    let effort = Effort::begin(true)?;
+    let locked = bo.lock_interruptible()?;
+    backing::ensure(&locked, Madv::WillNeed, &effort)
 }
 
 /// # Safety

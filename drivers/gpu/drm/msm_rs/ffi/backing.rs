@@ -88,8 +88,7 @@ impl<'b> Backing<'b> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `EINTR` for a fatal signal; nothing is left behind, but for what the next attempt
-    /// will find, see [`Effort::again`].
+    /// `ENOMEM`, `EINTR` for a fatal signal; nothing is left behind.
     pub(crate) fn new(bo: &'b BoLocked<'_>, effort: &Effort) -> Result<Self> {
         let bo: &Bo = bo;
         if bo.gem().is_imported() {
@@ -104,8 +103,8 @@ impl<'b> Backing<'b> {
         // SAFETY: `bo` is borrowed, hence alive. It has a file, as it isn't imported. Nobody else
         // looks into that: who does has the BO's lock.
         let was_empty = unsafe { bindings::msm_rs_is_empty(bo.gem().as_raw()) };
-        Self::get(bo, nr, effort).inspect_err(|&e| {
-            if was_empty && effort.again(e).is_err() {
+        Self::get(bo, nr, effort).inspect_err(|_| {
+            if was_empty {
                 // What was allocated is zeroes, and would stay in the file, for which there may be
                 // no swap.
                 // SAFETY: As above; no pages are used.

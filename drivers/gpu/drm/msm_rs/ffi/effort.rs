@@ -17,7 +17,8 @@ use kernel::{
 
 use super::bindings;
 
-/// What a task does for pages. Dropping it ends the task's turn, if it has it.
+/// What a task does for pages. Dropping it ends the task's turn, if it has it: as soon as the pages
+/// are there, for what comes then may take long.
 ///
 /// # Invariants
 ///
@@ -46,9 +47,8 @@ impl Effort {
         }
     }
 
-    /// Begins an attempt. No resv is held, nor a lock that reclaim takes; locks of objects that are
-    /// taken after this are dropped before it is. At first `again` is false, then what
-    /// [`Self::again`] says.
+    /// Begins an attempt. No resv is held, nor a lock that reclaim takes. At first `again` is
+    /// false, then what [`Self::again`] says.
     ///
     /// # Errors
     ///

@@ -157,6 +157,7 @@ fn with_table(
                 continue;
             }
         };
+        drop(effort);
         if work.implicit_sync {
             table::add_dependencies(&submit, &locked)?;
         }
@@ -205,6 +206,7 @@ fn with_all_mapped(
             again = effort.again(e)?;
             continue;
         }
+        drop(effort);
         submit.reserve_fence_id(caller, answer.number.wanted, &queue_locked)?;
 
         // Nothing below can fail.

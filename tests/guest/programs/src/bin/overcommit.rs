@@ -26,10 +26,15 @@ const PROCESSES: u64 = 18;
 /// BOs of a process, all of which a SUBMIT of its needs.
 const BOS: usize = 8;
 const SIZE: u64 = 1040 << 10;
+/// What the BOs of all processes take.
+const NEEDED: u64 = PROCESSES * BOS as u64 * SIZE;
 /// What a context takes beside them: the BOs of [`Gpu`], page tables, metadata.
 const CONTEXT: u64 = 5 << 18;
 /// What a process takes beside that.
 const PROCESS: u64 = 3 << 18;
+
+/// A process that was killed is gone by then: each page that it frees is looked at.
+const SOON: Duration = Duration::from_secs(60);
 
 /// How much more all of them take than there is, in percent.
 fn more() -> u64 {
@@ -98,12 +103,15 @@ fn work(mut rng: Rng, by: By, dontneed: bool) -> Outcome {
     bos.iter().try_for_each(Known::check_by_cpu)
 }
 
+/// What all of them may have, with so many contexts each.
+fn space(contexts: u64) -> u64 {
+    NEEDED * 100 / (100 + more()) + PROCESSES * (contexts * CONTEXT + PROCESS)
+}
+
 fn overcommitted(test: &mut Test, by: By, dontneed: bool) -> Outcome {
     let census = Census::new()?;
-    let contexts = if by == By::DmaBuf { 2 } else { 1 };
-    let needed = PROCESSES * BOS as u64 * SIZE;
-    let left = needed * 100 / (100 + more()) + PROCESSES * (contexts * CONTEXT + PROCESS);
-    let _hoard = memory::Hoard::leaving(left).context("hoarding memory")?;
+    let space = space(if by == By::DmaBuf { 2 } else { 1 });
+    let _hoard = memory::Hoard::leaving(space).context("hoarding memory")?;
     let _swap = Swap::new(1 << 30).context("swap")?;
     let counters = || -> harness::Result<_> {
         Ok([vmstat("oom_kill")?, vmstat("pswpout")?, vmstat("pswpin")?])
@@ -133,6 +141,47 @@ fn overcommitted(test: &mut Test, by: By, dontneed: bool) -> Outcome {
     ensure_eq!(after[0], before[0], "killed for want of memory");
     ensure_eq!(failed, 0, "processes that failed");
     ensure!(after[1] > before[1], "there was no shortage");
+    census.restored()
+}
+
+/// Has the kernel read BOs that are swapped out, again and again.
+fn read_by_kernel() -> Outcome {
+    let gpu = Gpu::new()?;
+    let bos = (0..BOS)
+        .map(|_| Ok(Bo::new(&gpu.device, SIZE)?.map()?))
+        .collect::<harness::Result<Vec<_>>>()?;
+    loop {
+        for map in &bos {
+            map.try_read(0)?;
+        }
+    }
+}
+
+/// A process is killed while it is in a system call that accesses a BO, which may wait for memory.
+/// It ends soon.
+fn killed_in_a_system_call(test: &mut Test) -> Outcome {
+    let census = Census::new()?;
+    let _hoard = memory::Hoard::leaving(NEEDED / 2).context("hoarding memory")?;
+    let _swap = Swap::new(1 << 30).context("swap")?;
+    let before = vmstat("pswpout")?;
+    let start = Instant::now();
+    let mut processes = Vec::new();
+    let mut killed = 0;
+    while start.elapsed() < Duration::from_secs(20) {
+        while (processes.len() as u64) < PROCESSES {
+            processes.push(Process::start(read_by_kernel)?);
+        }
+        sleep(Duration::from_millis(test.rng.u64(..400)));
+        let process = processes.swap_remove(test.rng.usize(..processes.len()));
+        process.kill(SOON)?;
+        killed += 1;
+    }
+    for process in processes {
+        process.kill(SOON)?;
+    }
+    let pages = vmstat("pswpout")? - before;
+    println!("# {killed} killed, and then the last {PROCESSES}; {pages} pages out");
+    ensure!(pages > 0, "there was no shortage");
     census.restored()
 }
 
@@ -168,5 +217,6 @@ fn main() -> ExitCode {
         by_mmap_with_dontneed,
         through_dma_bufs,
         through_dma_bufs_with_dontneed,
+        killed_in_a_system_call,
     ])
 }

@@ -68,8 +68,11 @@ HELPER(struct page **, msm_rs_helper_msm_rs_get_pages, struct drm_gem_object *ob
 	pages = kvcalloc(nr, sizeof(*pages), GFP_KERNEL | __GFP_NOWARN);
 	if (!pages)
 		return ERR_PTR(-ENOMEM);
-	if (!may_wait)
+	if (!may_wait) {
 		gfp &= ~(__GFP_DIRECT_RECLAIM | __GFP_RETRY_MAYFAIL);
+		/* Nor what is kept for those who can't ever wait. */
+		gfp |= __GFP_NOMEMALLOC;
+	}
 	mapping_set_unevictable(mapping);
 	while (i < nr) {
 		if (fatal_signal_pending(current))

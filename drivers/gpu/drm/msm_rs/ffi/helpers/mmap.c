@@ -36,10 +36,33 @@ HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_insert, struct vm_fault *vmf, stru
 }
 
 /*
- * After a signal the access is tried again. Not for want of memory: VM_FAULT_OOM is for who has had
- * the OOM killer called, or the access is tried again for ever.
+ * Has an access wait for memory without its mmap_lock, if it may: with a reference to the BO, as
+ * the mapping may go. What the fault returns is VM_FAULT_RETRY then. It may do that once.
+ */
+HELPER(bool, msm_rs_helper_msm_rs_fault_unlock, struct vm_fault *vmf)
+{
+	const enum fault_flag flags = vmf->flags;
+
+	if (!fault_flag_allow_retry_first(flags) || flags & FAULT_FLAG_RETRY_NOWAIT)
+		return false;
+	drm_gem_object_get(vmf->vma->vm_private_data);
+	mmap_read_unlock(vmf->vma->vm_mm);
+	return true;
+}
+
+HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_retry, void)
+{
+	return VM_FAULT_RETRY;
+}
+
+/*
+ * With a signal the access is repeated, unless it kills the process: an access of the kernel's
+ * would be repeated for ever, and so is EFAULT. Not for want of memory, either: VM_FAULT_OOM is for
+ * who has had the OOM killer called.
  */
 HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_error, int err)
 {
+	if (fatal_signal_pending(current))
+		return VM_FAULT_SIGBUS;
 	return err == -EINTR || err == -ERESTARTSYS ? VM_FAULT_NOPAGE : VM_FAULT_SIGBUS;
 }
