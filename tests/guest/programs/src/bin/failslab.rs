@@ -121,8 +121,9 @@ impl Bench {
                 "BOs after allocation {n} failed"
             );
             if !failed {
-                // An UNMAP that is done at once has those of its out-fence alone.
-                ensure!(refused >= 3, "only {refused} allocations failed");
+                // An UNMAP that is done at once has the three of its out-fence alone. A slab that
+                // happens to need pages moves the others, and one may be left out then.
+                ensure!(refused >= 2, "only {refused} allocations failed");
                 println!("# {} allocations, {refused} of them needed", n - 1);
                 return Ok(());
             }
