@@ -6,7 +6,8 @@
 //! through are
 //!
 //! - the tables of each TTBR0 that the CP has loaded ([`Watch`]), and of each TTBR0 and TTBR1 that
-//!   the CPU has loaded into a context bank, whether it is loaded now or not;
+//!   the CPU has loaded into a context bank, whether it is loaded now or not, until it switches
+//!   that bank off, as it does before it frees the tables of a domain;
 //! - the TLB with its walk cache, while the SMMU translates. When it has lost power it begins with
 //!   an invalidation. While the GPU has no power nobody uses the TLB: what is freed then may be in
 //!   it, until the CP is started again.
@@ -98,10 +99,15 @@ impl Freed {
             && root_page(&regime).is_some_and(|page| !self.dead.contains(&page))
             && self.loaded.iter().find(same) != Some(&regime)
         {
-            self.loaded
-                .retain(|known| known.ttbr != regime.ttbr || known.upper != regime.upper);
+            self.unload(&regime);
             self.loaded.push(regime);
         }
+    }
+
+    /// The CPU has switched off a bank with these tables.
+    pub fn unload(&mut self, regime: &Regime) {
+        self.loaded
+            .retain(|known| known.ttbr != regime.ttbr || known.upper != regime.upper);
     }
 
     /// The CP has loaded these tables: what was freed before is somebody's root again.
@@ -541,6 +547,8 @@ mod tests {
         assert_eq!(world.free(PAGE), None);
         world.freed.load(regime(ROOT));
         assert!(world.free(PAGE).is_some());
+        world.freed.unload(&regime(ROOT));
+        assert_eq!(world.free(PAGE), None);
         let mut world = World::new();
         world.watch.forget(ROOT);
         world.loaded = vec![regime(ROOT)];

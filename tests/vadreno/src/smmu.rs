@@ -377,10 +377,13 @@ impl Smmu {
                 }
             }
             SCTLR => {
+                let before: Vec<Regime> = self.loaded(bank).collect();
                 self.regs.set(offset / 4, value);
-                for regime in self.loaded(bank) {
-                    self.state().freed.load(regime);
+                let freed = &mut self.state().freed;
+                if value & SCTLR_M == 0 {
+                    before.iter().for_each(|regime| freed.unload(regime));
                 }
+                self.loaded(bank).for_each(|regime| freed.load(regime));
             }
             _ => self.regs.set(offset / 4, value),
         }
