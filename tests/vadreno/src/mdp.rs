@@ -5,7 +5,8 @@
 //!
 //! What software writes for a pipe or for the mixer is used from the vsync on that follows the
 //! flush, as is a change of LCDC_ENABLE. Pixels are read in parts over the time of a frame, through
-//! an SMMU of the display's own. One that can't be read is an underrun.
+//! an SMMU of the display's own. One that can't be read is an underrun. The cursor lies above all
+//! else; what is written for it counts at once, and its pixels are read with a frame's last part.
 //!
 //! Time is the host's. When its thread is late, the device first does what should have been before:
 //! software that has waited for longer than a frame finds that the vsync has been.
@@ -48,6 +49,13 @@ const LCDC_ENABLE: u32 = 0xc_0000;
 /// Pixels of a frame, with those that nobody sees.
 const LCDC_VSYNC_PERIOD: u32 = 0xc_0008;
 const LVDS_PHY_PLL_LOCKED: u32 = 0xc_3080;
+
+/// The cursor's registers, of DMA_P.
+const CURSOR_SIZE: u32 = 0x9_0044;
+const CURSOR_BASE: u32 = 0x9_0048;
+const CURSOR_POS: u32 = 0x9_004c;
+const CURSOR_BLEND_CONFIG: u32 = 0x9_0060;
+const CURSOR_EN: u32 = 1 << 0;
 
 /// The registers of a pipe begin here.
 const PIPES: u32 = 0x2_0000;
@@ -185,6 +193,11 @@ impl Mdp {
                 trace!(board.trace, "flush bits={value:#x}");
                 self.regs.set_bits(offset / 4, value);
             }
+            CURSOR_SIZE | CURSOR_BASE | CURSOR_BLEND_CONFIG => {
+                // What the old values lead to isn't read any more when the write is done.
+                let _state = self.state();
+                self.regs.set(offset / 4, value);
+            }
             LCDC_ENABLE => {
                 self.regs.set(offset / 4, value);
                 self.switch(board, value & 1 != 0);
@@ -309,6 +322,22 @@ impl Mdp {
         }
     }
 
+    /// What is written for the cursor, if there is one.
+    fn cursor(&self) -> Option<Layer> {
+        let get = |reg| self.regs.get(reg / 4);
+        let (width, height) = pair(get(CURSOR_SIZE));
+        let size = (width & 0x7f, height & 0x7f);
+        (get(CURSOR_BLEND_CONFIG) & CURSOR_EN != 0).then(|| Layer {
+            base: get(CURSOR_BASE),
+            stride: 4 * size.0,
+            size,
+            to: pair(get(CURSOR_POS)),
+            shown_size: size,
+            alpha: true,
+            ..Layer::ARGB
+        })
+    }
+
     /// Reads the parts of the frame that are due.
     fn fetch(&self, board: &Board, state: &mut State, now: Instant) {
         while let Some(frame) = &mut state.frame {
@@ -318,14 +347,16 @@ impl Mdp {
             let part = frame.parts;
             frame.parts += 1;
             let picture = &mut frame.picture;
-            for (layer, pixels) in picture.layers.iter_mut() {
+            let cursor = self.cursor().filter(|_| frame.parts == PARTS);
+            let first_new = picture.layers.len();
+            picture.add(cursor);
+            for (number, (layer, pixels)) in picture.layers.iter_mut().enumerate() {
                 let rows = |part: u32| layer.rows() * part / PARTS;
-                let fault = layer
-                    .lines(rows(part)..rows(part + 1))
-                    .find_map(|(iova, bytes)| {
-                        let pixels = pixels.get_mut(bytes)?;
-                        self.read_pixels(board, iova, pixels).err()
-                    });
+                let from = if number < first_new { rows(part) } else { 0 };
+                let fault = layer.lines(from..rows(part + 1)).find_map(|(iova, bytes)| {
+                    let pixels = pixels.get_mut(bytes)?;
+                    self.read_pixels(board, iova, pixels).err()
+                });
                 if let Some(fault) = fault {
                     // Once a frame is enough: the next part would say the same.
                     if !std::mem::replace(&mut picture.underrun, true) {
@@ -552,6 +583,34 @@ mod tests {
         // Until it is flushed a pipe reads as before.
         device.bar1_write((PIPES + 2 * PIPE_SIZE + PIPE_SRC_BASE).into(), 0x9000);
         pass(&device, 2);
+        assert_eq!(count(&device, counter::UNDERRUNS), 0);
+    }
+
+    #[test]
+    fn the_cursor_is_above() {
+        let device = device();
+        flip(&device, IOVA);
+        device.bar1_write(LCDC_ENABLE.into(), 1);
+        write32(&device, IMAGE, 0x0011_2233);
+        write32(&device, IMAGE + 4, 0xff44_5566);
+        for (reg, value) in [
+            (CURSOR_SIZE, 0x1_0001),
+            (CURSOR_BASE, IOVA + 4),
+            (CURSOR_POS, 0x1_0001),
+            (CURSOR_BLEND_CONFIG, 2 | CURSOR_EN),
+        ] {
+            device.bar1_write(reg.into(), value);
+        }
+        pass(&device, 3);
+        assert_eq!(colour(&device, 0, 0), 0x11_2233);
+        assert_eq!(colour(&device, 1, 1), 0x44_5566);
+        // Without a flush.
+        device.bar1_write(CURSOR_POS.into(), 0);
+        pass(&device, 2);
+        assert_eq!(colour(&device, 0, 0), 0x44_5566);
+        device.bar1_write(CURSOR_BLEND_CONFIG.into(), 2);
+        pass(&device, 2);
+        assert_eq!(colour(&device, 0, 0), 0x11_2233);
         assert_eq!(count(&device, counter::UNDERRUNS), 0);
     }
 

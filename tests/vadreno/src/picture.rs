@@ -41,6 +41,19 @@ pub type Colour = [u8; 4];
 const BLACK: Colour = [0, 0, 0, 0xff];
 
 impl Layer {
+    /// Nowhere, in ARGB8888.
+    pub const ARGB: Self = Self {
+        base: 0,
+        stride: 0,
+        from: (0, 0),
+        size: (0, 0),
+        to: (0, 0),
+        shown_size: (0, 0),
+        format: 0x66ff,
+        unpack: 0x0302_0001,
+        alpha: true,
+    };
+
     fn bytes_per_pixel(&self) -> u32 {
         ((self.format >> 9) & 3) + 1
     }
@@ -159,6 +172,14 @@ impl Picture {
                 (layer, pixels)
             })
             .collect();
+    }
+
+    /// One more layer above the others, to be read.
+    pub fn add(&mut self, layer: Option<Layer>) {
+        self.layers.extend(layer.map(|layer| {
+            let bytes = layer.row_bytes() * layer.rows();
+            (layer, vec![0; bytes as usize])
+        }));
     }
 
     /// Width and height in pixels.
