@@ -4,7 +4,27 @@
 
 use crate::{pattern, Gpu, PATIENCE};
 use harness::{ensure, ensure_eq, Context, Outcome, Result};
+use std::fs;
 use uapi::{Bo, HeldFence, Pm4, Submitted, SyncFile, PAGE};
+
+const ALARM: &str = "/sys/class/rtc/rtc0/wakealarm";
+const SUCCESSES: &str = "/sys/power/suspend_stats/success";
+
+fn sleeps() -> Result<u64> {
+    let text = fs::read_to_string(SUCCESSES).context(SUCCESSES)?;
+    Ok(text.trim().parse()?)
+}
+
+/// Sends the system to sleep for a second or two.
+pub fn freeze() -> Outcome {
+    let before = sleeps()?;
+    // What is left of an alarm that came too early.
+    fs::write(ALARM, "0").context(ALARM)?;
+    fs::write(ALARM, "+2").context(ALARM)?;
+    fs::write("/sys/power/state", "freeze").context("falling asleep")?;
+    ensure_eq!(sleeps()? - before, 1, "times that the system has slept");
+    Ok(())
+}
 
 /// What is mapped, in the page tables and in BOs, is there after each of `times` sleeps.
 pub fn mappings_survive(times: u32, sleep: impl Fn() -> Outcome) -> Outcome {

@@ -4,6 +4,7 @@
 
 pub mod asleep;
 mod census;
+pub mod console;
 pub mod fault;
 mod gpu;
 pub mod hang;

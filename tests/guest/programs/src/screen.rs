@@ -5,6 +5,7 @@
 use crate::{pattern, PATIENCE};
 use harness::{bail, ensure, ensure_eq, Context, Outcome};
 use std::{
+    ops::Deref,
     os::fd::AsFd,
     thread::sleep,
     time::{Duration, Instant},
@@ -16,26 +17,86 @@ use uapi::{
     Bo, Errno,
 };
 
-/// The display, and what the device says of it.
+/// What the device says of what its panel shows, whoever has drawn it.
+#[derive(Debug)]
+pub struct Panel {
+    /// The device.
+    pub vadreno: Vadreno,
+}
+
+impl Panel {
+    /// Opens the device.
+    pub fn open() -> harness::Result<Self> {
+        let panel = Self {
+            vadreno: Vadreno::open().context("virtual Adreno")?,
+        };
+        ensure!(
+            panel.vadreno.read(registers::STATE) != registers::NONE,
+            "the virtual Adreno has no display"
+        );
+        Ok(panel)
+    }
+
+    /// Waits until the display has read some frames to their end.
+    pub fn frames(&self) -> Outcome {
+        let begin = Instant::now();
+        let frames = self.vadreno.read(registers::FRAMES);
+        while self.vadreno.read(registers::FRAMES) < frames + 3 {
+            if begin.elapsed() > PATIENCE {
+                bail!("the display doesn't show anything");
+            }
+            sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// The colour of a pixel of the last frame.
+    pub fn colour(&self, (x, y): (u32, u32)) -> u32 {
+        let point = u64::from(x) | (u64::from(y) << 32);
+        self.vadreno.write(registers::POINT, point);
+        self.vadreno.read(registers::COLOUR) as u32
+    }
+
+    /// Nothing that wasn't there has been read.
+    pub fn done(&self) -> Outcome {
+        ensure_eq!(self.vadreno.read(counter::UNDERRUNS), 0, "underruns");
+        Ok(())
+    }
+}
+
+/// The display, and what it shows.
 #[derive(Debug)]
 pub struct Screen {
     /// The display.
     pub display: Display,
-    /// The device.
-    pub vadreno: Vadreno,
+    panel: Panel,
+}
+
+impl Deref for Screen {
+    type Target = Panel;
+
+    fn deref(&self) -> &Panel {
+        &self.panel
+    }
 }
 
 impl Screen {
     /// Opens both.
     pub fn open() -> harness::Result<Self> {
-        let screen = Self {
+        Ok(Self {
             display: Display::open().context("a display")?,
-            vadreno: Vadreno::open().context("virtual Adreno")?,
-        };
-        ensure!(
-            screen.vadreno.read(registers::STATE) != registers::NONE,
-            "the virtual Adreno has no display"
-        );
+            panel: Panel::open()?,
+        })
+    }
+
+    /// Opens both, and shows a pattern for as long as the file is open.
+    pub fn showing(tag: u32) -> harness::Result<Self> {
+        let screen = Self::open()?;
+        let (bo, framebuffer) = screen.dumb(tag)?;
+        screen.show(&framebuffer)?;
+        screen.shows(tag, "before anything else")?;
+        bo.leave_open();
+        framebuffer.leave();
         Ok(screen)
     }
 
@@ -91,19 +152,6 @@ impl Screen {
         }
     }
 
-    /// Waits until the display has read some frames to their end.
-    pub fn frames(&self) -> Outcome {
-        let begin = Instant::now();
-        let frames = self.vadreno.read(registers::FRAMES);
-        while self.vadreno.read(registers::FRAMES) < frames + 3 {
-            if begin.elapsed() > PATIENCE {
-                bail!("the display doesn't show anything");
-            }
-            sleep(Duration::from_millis(5));
-        }
-        Ok(())
-    }
-
     /// Whether the pixels that are shown are those of a pattern.
     pub fn shows(&self, tag: u32, what: &str) -> Outcome {
         self.frames()?;
@@ -122,19 +170,11 @@ impl Screen {
     /// Whether the pixel of the last frame at `at` is the one that a pattern has at `from`.
     pub fn shows_at(&self, at: (u32, u32), tag: u32, from: (u32, u32), what: &str) -> Outcome {
         let (width, _) = self.display.size();
-        let point = u64::from(at.0) | (u64::from(at.1) << 32);
-        self.vadreno.write(registers::POINT, point);
         ensure_eq!(
-            self.vadreno.read(registers::COLOUR),
-            u64::from(pattern(tag, (from.1 * width + from.0) as usize) & 0xff_ffff),
+            self.colour(at),
+            pattern(tag, (from.1 * width + from.0) as usize) & 0xff_ffff,
             "the pixel at {at:?}: {what}"
         );
-        Ok(())
-    }
-
-    /// Nothing that wasn't there has been read.
-    pub fn done(&self) -> Outcome {
-        ensure_eq!(self.vadreno.read(counter::UNDERRUNS), 0, "underruns");
         Ok(())
     }
 }

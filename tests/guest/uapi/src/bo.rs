@@ -5,7 +5,8 @@
 use crate::{abi, deadline, Device, Errno, Result};
 use memmap2::{MmapOptions, MmapRaw};
 use std::{
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    fs::File,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     time::Duration,
 };
 
@@ -182,12 +183,7 @@ impl Bo {
     }
 
     fn map_at(&self, offset: u64) -> Result<Mapping> {
-        let map = MmapOptions::new()
-            .offset(offset)
-            .len(self.size as usize)
-            .map_raw(self.device.raw_fd())
-            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
-        Ok(Mapping { map })
+        Mapping::new(self.device.raw_fd(), offset, self.size)
     }
 
     /// Whether the whole BO can be mapped for the CPU with `MAP_PRIVATE`. Nothing is accessed.
@@ -250,6 +246,20 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    fn new(file: RawFd, offset: u64, length: u64) -> Result<Self> {
+        let map = MmapOptions::new()
+            .offset(offset)
+            .len(length as usize)
+            .map_raw(file)
+            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+        Ok(Self { map })
+    }
+
+    /// The first `length` bytes of another file than the driver's: a frame buffer's.
+    pub fn of_file(file: &File, length: u64) -> Result<Self> {
+        Self::new(file.as_raw_fd(), 0, length)
+    }
+
     /// The number of dwords.
     pub fn len(&self) -> usize {
         self.map.len() / 4

@@ -5,33 +5,16 @@
 //! What can only be seen by somebody awake is in `suspend`.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
-use programs::{asleep, pattern, Census, Gpu, PATIENCE};
+use programs::{
+    asleep::{self, freeze},
+    pattern, Census, Gpu, PATIENCE,
+};
 use std::{
-    fs,
     process::ExitCode,
     thread::sleep,
     time::{Duration, Instant},
 };
 use uapi::{HeldFence, Pm4, PAGE};
-
-const ALARM: &str = "/sys/class/rtc/rtc0/wakealarm";
-const SUCCESSES: &str = "/sys/power/suspend_stats/success";
-
-fn sleeps() -> harness::Result<u64> {
-    let text = fs::read_to_string(SUCCESSES).context(SUCCESSES)?;
-    Ok(text.trim().parse()?)
-}
-
-/// Sends the system to sleep for a second or two.
-fn freeze() -> Outcome {
-    let before = sleeps()?;
-    // What is left of an alarm that came too early.
-    fs::write(ALARM, "0").context(ALARM)?;
-    fs::write(ALARM, "+2").context(ALARM)?;
-    fs::write("/sys/power/state", "freeze").context("falling asleep")?;
-    ensure_eq!(sleeps()? - before, 1, "times that the system has slept");
-    Ok(())
-}
 
 fn mappings_survive(_: &mut Test) -> Outcome {
     asleep::mappings_survive(3, freeze)

@@ -7,7 +7,7 @@
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
 use programs::{eventually, pattern, screen::Screen, Gpu};
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 use uapi::{
     abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
     debugfs,
@@ -215,22 +215,6 @@ fn second_plane(_: &mut Test) -> Outcome {
     screen.done()
 }
 
-/// The system sleeps with a picture on.
-fn suspend_with_a_picture(_: &mut Test) -> Outcome {
-    const ALARM: &str = "/sys/class/rtc/rtc0/wakealarm";
-    let screen = Screen::open()?;
-    let (_bo, framebuffer) = screen.dumb(1)?;
-    screen.show(&framebuffer)?;
-    for _ in 0..2 {
-        screen.shows(1, "awake")?;
-        fs::write(ALARM, "0").context(ALARM)?;
-        fs::write(ALARM, "+2").context(ALARM)?;
-        fs::write("/sys/power/state", "freeze").context("falling asleep")?;
-    }
-    screen.shows(1, "awake again")?;
-    screen.done()
-}
-
 fn main() -> ExitCode {
     harness::main(harness::cases![
         three_dumb_buffers,
@@ -242,6 +226,5 @@ fn main() -> ExitCode {
         reclaim_while_shown,
         swapped_out_between_flips,
         second_plane,
-        suspend_with_a_picture,
     ])
 }
