@@ -243,6 +243,15 @@ plain! {
         mode_valid: u32,
         mode: drm_mode_modeinfo,
     }
+    drm_mode_cursor = 28 {
+        flags: u32,
+        crtc_id: u32,
+        x: i32,
+        y: i32,
+        width: u32,
+        height: u32,
+        handle: u32,
+    }
     drm_mode_fb_cmd = 28 {
         fb_id: u32,
         width: u32,
@@ -277,6 +286,8 @@ plain! {
 }
 pub const DRM_MODE_CONNECTED: u32 = 1;
 pub const DRM_MODE_PAGE_FLIP_EVENT: u32 = 1;
+pub const DRM_MODE_CURSOR_BO: u32 = 1;
+pub const DRM_MODE_CURSOR_MOVE: u32 = 2;
 /// Bytes of `struct drm_event_vblank`, which `read()` gives after a flip.
 pub const DRM_EVENT_VBLANK_SIZE: usize = 32;
 
@@ -297,6 +308,7 @@ pub mod ioctl {
         ioctl_readwrite prime_fd_to_handle 0x2e drm_prime_handle;
         ioctl_readwrite mode_getresources 0xa0 drm_mode_card_res;
         ioctl_readwrite mode_setcrtc 0xa2 drm_mode_crtc;
+        ioctl_readwrite mode_cursor 0xa3 drm_mode_cursor;
         ioctl_readwrite mode_getconnector 0xa7 drm_mode_get_connector;
         ioctl_readwrite mode_addfb 0xae drm_mode_fb_cmd;
         ioctl_readwrite mode_rmfb 0xaf u32;

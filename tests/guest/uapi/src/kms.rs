@@ -147,6 +147,37 @@ impl Display {
         Ok(())
     }
 
+    /// Shows a BO as the cursor, `size` pixels wide and high in ARGB8888; `None`: no cursor.
+    pub fn cursor(&self, bo: Option<&Bo>, size: u32) -> Result<()> {
+        self.cursor_ioctl(abi::drm_mode_cursor {
+            flags: abi::DRM_MODE_CURSOR_BO,
+            width: size,
+            height: size,
+            handle: bo.map_or(0, Bo::handle),
+            ..Default::default()
+        })
+    }
+
+    /// Moves the cursor.
+    pub fn move_cursor(&self, x: i32, y: i32) -> Result<()> {
+        self.cursor_ioctl(abi::drm_mode_cursor {
+            flags: abi::DRM_MODE_CURSOR_MOVE,
+            x,
+            y,
+            ..Default::default()
+        })
+    }
+
+    fn cursor_ioctl(&self, arg: abi::drm_mode_cursor) -> Result<()> {
+        let mut arg = abi::drm_mode_cursor {
+            crtc_id: self.crtc,
+            ..arg
+        };
+        // SAFETY: the argument is valid for the call.
+        unsafe { abi::ioctl::mode_cursor(self.device.raw_fd(), &mut arg) }?;
+        Ok(())
+    }
+
     /// Shows another framebuffer from the next vsync on, and waits until then.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use uapi::{
     debugfs,
     swap::Swap,
     vadreno_ctl::{counter, display as registers},
-    Pm4, Tracepoint, PAGE,
+    Bo, Pm4, Tracepoint, PAGE,
 };
 
 /// Three dumb BOs, one after the other.
@@ -215,6 +215,43 @@ fn second_plane(_: &mut Test) -> Outcome {
     screen.done()
 }
 
+/// Cursors that are set, moved and taken away; their BOs are closed at once.
+fn cursor(_: &mut Test) -> Outcome {
+    const SIZE: u32 = 64;
+    let screen = Screen::open()?;
+    let (_bo, base) = screen.dumb(1)?;
+    screen.show(&base)?;
+    for tag in 2..=8 {
+        let bo = Bo::dumb(screen.display.device(), SIZE, SIZE).context("a dumb BO")?;
+        bo.map_dumb()
+            .context("mmap")?
+            .fill(|index| 0xff00_0000 | pattern(tag, index));
+        screen.display.cursor(Some(&bo), SIZE).context("CURSOR")?;
+        drop(bo);
+        let (x, y) = (40 * tag, 30 * tag);
+        screen
+            .display
+            .move_cursor(x as i32, y as i32)
+            .context("CURSOR")?;
+        let wanted = |at: u32| pattern(tag, at as usize) & 0xff_ffff;
+        for at in [0, SIZE - 1] {
+            eventually("the cursor", || {
+                screen.frames()?;
+                Ok(screen.colour((x + at, y + at)) == wanted(at * (SIZE + 1)))
+            })?;
+        }
+        let beside = (x + SIZE, y);
+        screen.shows_at(beside, 1, beside, "beside the cursor")?;
+        if tag % 2 == 0 {
+            screen.display.cursor(None, SIZE).context("CURSOR")?;
+            // It is gone with the vsync after the next.
+            screen.frames()?;
+            screen.shows_at((x, y), 1, (x, y), "without a cursor")?;
+        }
+    }
+    screen.done()
+}
+
 fn main() -> ExitCode {
     harness::main(harness::cases![
         three_dumb_buffers,
@@ -226,5 +263,6 @@ fn main() -> ExitCode {
         reclaim_while_shown,
         swapped_out_between_flips,
         second_plane,
+        cursor,
     ])
 }
