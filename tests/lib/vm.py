@@ -150,7 +150,7 @@ def arguments():
         "--display",
         choices=("component", "separate"),
         help="with a display, of whose DRM device the GPU is a component, or separate from it "
-        "(only with a msm.ko that has a display driver: not on the debug kernel)",
+        "(only with a msm.ko that has a display driver)",
     )
     add(
         "--screenshot",
