@@ -39,12 +39,18 @@ fn flips_keep_mappings(_: &mut Test) -> Outcome {
     for (_, framebuffer) in buffers.iter().cycle().take(6) {
         screen.flip(framebuffer)?;
     }
+    let unmaps = Tracepoint::of("iommu", "unmap").context("tracing")?;
     let before = screen.vadreno.read(counter::TLBI);
     for (_, framebuffer) in buffers.iter().cycle().take(30) {
         screen.flip(framebuffer)?;
     }
     let invalidations = screen.vadreno.read(counter::TLBI) - before;
     ensure_eq!(invalidations, 0, "invalidations in 30 flips");
+    ensure_eq!(unmaps.events()?.len(), 0, "unmaps in 30 flips");
+    drop(buffers);
+    eventually("the buffers to be unmapped", || {
+        Ok(unmaps.events()?.len() >= 3 && screen.vadreno.read(counter::TLBI) > before)
+    })?;
     screen.done()
 }
 
