@@ -21,7 +21,7 @@ MODULES = ("stock", "rust")
 # than SPREAD are counted.
 TOLERANCE, SPREAD = 0.05, 0.02
 # What else the table shows of a scenario that says it.
-EXTRAS = ("runs", "bytes", "used")
+EXTRAS = ("runs", "bytes", "used", "unmaps")
 # Words for the guest's kernel: what would run beside the scenario, or differ from run to run.
 QUIET = "cryptomgr.notests=1 nokaslr norandmaps"
 
@@ -63,6 +63,7 @@ def measure(module, scenario, size, number, kept_since):
         scenario.get("mem", "1G"),
         "--log",
         f"{name}.kernel",
+        *(["--display", scenario["display"]] if "display" in scenario else []),
         "--",
         "bench",
         scenario["name"],
@@ -175,7 +176,7 @@ def judge(scenario, row):
     if row["ratio"] is not None:
         most("ratio", round(row["ratio"], 2), "of stock's")
     most("most", row["ours"], "")
-    for key, words in (("tlbi", "TLBI"), ("bytes", "bytes per VMA")):
+    for key, words in (("tlbi", "TLBI"), ("unmaps", "unmaps"), ("bytes", "bytes per VMA")):
         if key in scenario:
             most(key, row[f"ours_{key}"], words)
     if "of_used" in scenario:
@@ -339,10 +340,6 @@ def main():
     rows = rows_of(scenarios, results)
     table(scenarios, rows)
     (OUT / "bench.json").write_text(json_lines(rows))
-    if not args.names:
-        print("\nnot measured:")
-        for entry in described["unmeasured"]:
-            print(f"  {entry['title']}: {entry['why']}")
     plotted = {s["name"]: s["title"] for s in scenarios if s.get("plot")}
     if plotted:
         points = [

@@ -72,6 +72,17 @@ class Rows(unittest.TestCase):
         self.assertEqual(missed(11.0), [])
         self.assertEqual(missed(12.0), ["more than 1.1 of the tables used"])
 
+    def test_unmaps(self):
+        flips = {**SCENARIO, "sizes": [1], "unmaps": 0}
+
+        def missed(unmaps):
+            ours = {**run(500), "unmaps": unmaps}
+            runs = {"stock": [run(1000)], "rust": [ours]}
+            return bench.rows_of([flips], {("map", 1): runs})[0]["missed"]
+
+        self.assertEqual(missed(0.0), [])
+        self.assertEqual(missed(0.5), ["more than 0 unmaps"])
+
     def test_refused(self):
         refused = {"errno": 114.0}
 

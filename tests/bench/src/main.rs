@@ -16,8 +16,9 @@
 //!   signalled; per the scenario's unit;
 //! - `work`, instructions until the guest is at rest again, whoever runs them; per the scenario's
 //!   unit;
-//! - `tlbi`, TLB invalidations that the SMMU saw, and `registers`, accesses to registers of GPU and
-//!   SMMU; in all;
+//! - `tlbi`, TLB invalidations that the SMMUs saw, and `registers`, accesses to registers of GPU,
+//!   display and SMMUs; in all, or per flip;
+//! - `unmaps`, ranges that the SMMU's driver was told to unmap, per flip;
 //! - `runs`, physically contiguous runs of memory that the BO has;
 //! - `bytes`, unreclaimable kernel memory per VMA;
 //! - `reserved`, `used`, `left`: page tables, see the scenarios;

@@ -96,7 +96,16 @@ fn others() -> Result<BTreeMap<u32, u64>> {
 
 /// Now, in instructions.
 pub fn now() -> u64 {
-    let t = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every kernel has it");
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// How many instructions of this process there were so far, the kernel's for it among them.
+fn of_this_process() -> u64 {
+    read(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn read(clock: ClockId) -> u64 {
+    let t = clock_gettime(clock).expect("every kernel has it");
     t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64
 }
 
@@ -112,7 +121,7 @@ pub struct Cost {
     pub work: u64,
     /// TLB invalidations.
     pub tlbi: u64,
-    /// Reads and writes of registers of GPU, GMU and SMMU.
+    /// Reads and writes of registers of GPU, GMU, display and SMMUs.
     pub registers: u64,
 }
 
@@ -135,6 +144,8 @@ impl Meter {
                 counter::GPU_WRITES,
                 counter::SMMU_READS,
                 counter::SMMU_WRITES,
+                counter::DISPLAY_READS,
+                counter::DISPLAY_WRITES,
             ]),
         )
     }
@@ -208,10 +219,20 @@ impl Meter {
 
     /// Measures something of which a part may be left to the kernel's workers: until they are done.
     pub fn to_the_end(&self, work: impl FnOnce() -> Result<()>) -> Result<Cost> {
+        self.with_workers(now, work)
+    }
+
+    /// The same of something that waits, which isn't counted.
+    pub fn without_waiting(&self, work: impl FnOnce() -> Result<()>) -> Result<Cost> {
+        self.with_workers(of_this_process, work)
+    }
+
+    /// What this process does is measured with `clock`.
+    fn with_workers(&self, clock: fn() -> u64, work: impl FnOnce() -> Result<()>) -> Result<Cost> {
         let (counters, others) = (self.counters(), others()?);
-        let begin = now();
+        let begin = clock();
         work()?;
-        let took = now() - begin;
+        let took = clock() - begin;
         at_rest()?;
         let behind: u64 = self::others()?
             .iter()

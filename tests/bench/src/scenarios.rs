@@ -8,10 +8,10 @@ use crate::{
     trace::PreallocCleanup,
 };
 use harness::{ensure, Context, Result};
-use programs::{Gpu, PATIENCE};
+use programs::{screen::Screen, Gpu, PATIENCE};
 use uapi::{
     abi, memory, Bo, Device, Errno, HeldFence, Mapping, Pm4, Submit, SubmitQueue, Submitted,
-    Syncobj, VmBind, PAGE,
+    Syncobj, Tracepoint, VmBind, PAGE,
 };
 
 const MIB: u64 = 1 << 20;
@@ -61,6 +61,7 @@ pub const ALL: &[(&str, fn(u64) -> Result<()>)] = &[
     }),
     ("close-file", close_file),
     ("close-bo", close_bo),
+    ("page-flip", page_flip),
 ];
 
 /// A context, and a BO in it that has its memory.
@@ -483,4 +484,37 @@ fn close_bo(mib: u64) -> Result<()> {
     }
     report(1, median(&samples));
     Ok(())
+}
+
+/// A flip to the next one of `count` dumb BOs that were shown before, until it is shown and the one
+/// before it isn't pinned any more.
+fn page_flip(count: u64) -> Result<()> {
+    const FLIPS: u64 = 30;
+    let (screen, meter) = (Screen::open()?, Meter::new()?);
+    let buffers = (1..=count as u32)
+        .map(|tag| screen.dumb(tag))
+        .collect::<Result<Vec<_>>>()?;
+    let mut framebuffers = buffers.iter().map(|(_, framebuffer)| framebuffer).cycle();
+    let mut next = || framebuffers.next().context("a framebuffer");
+    screen.show(next()?)?;
+    for _ in 0..2 * count {
+        screen.flip(next()?)?;
+    }
+    at_rest()?;
+    let unmaps = Tracepoint::of("iommu", "unmap").context("tracing")?;
+    let mut samples = Vec::new();
+    for _ in 0..FLIPS {
+        let framebuffer = next()?;
+        samples.push(meter.without_waiting(|| screen.flip(framebuffer))?);
+    }
+    let per_flip = |sum: u64| sum as f64 / FLIPS as f64;
+    figure(
+        "unmaps",
+        per_flip(unmaps.events().context("tracing")?.len() as u64),
+    );
+    figure("tlbi", per_flip(samples.iter().map(|cost| cost.tlbi).sum()));
+    let middle = median(&samples);
+    figure("work", middle.work as f64);
+    figure("registers", middle.registers as f64);
+    screen.done()
 }
