@@ -12,6 +12,8 @@ MAKEFLAGS += --no-print-directory
 # The kernel's own switches go through to its build.
 kbuild-args := $(foreach name,V W C CF CLIPPY KCFLAGS KRUSTFLAGS KBUILD_MODPOST_WARN,$(if $($(name)),$(name)=$($(name))))
 unexport $(foreach name,V W C CF CLIPPY KCFLAGS KRUSTFLAGS,$(name))
+# Without it what is built says what it does and how long it takes; the compilers' lines are in logs.
+export MSM_RS_VERBOSE := $(filter-out 0,$(V))
 
 .PHONY: help
 help:
@@ -26,6 +28,7 @@ help:
 #:                           VARIANT=stock  with the C memory manager, for comparing
 #:                           KDIR=DIR       for the kernel of that prepared object tree; its pages have to be of 4 KiB
 #:                           CLIPPY=1       check the Rust code with clippy, warnings are errors
+#:                         V=1 shows what the compilers say, here and wherever something is built; otherwise it is in build/log
 .PHONY: setup module
 setup:
 	@scripts/setup

@@ -25,14 +25,56 @@ KMAKE=(make ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- CC=aarch64-linux-gnu-gcc
 KMAKE_DEBUG=(make ARCH=arm64 LLVM=1)
 
 # say WORDS: one line on what is being done.
-say() { printf '%s\n' "msm_rs: $*" >&2; }
+say() {
+	[ ! -t 2 ] || printf '\r\033[K' >&2 # what `step` shows there
+	printf '%s\n' "msm_rs: $*" >&2
+}
 
 # die WORDS: what went wrong, and in the next lines what to do.
 die() {
-	printf 'msm_rs: error: %s\n' "$1" >&2
+	say "error: $1"
 	shift
 	[ $# = 0 ] || printf '        %s\n' "$@" >&2
 	exit 1
+}
+
+# step LOG TITLE CMD…: runs CMD, whose lines go to the file LOG. Said are TITLE and how long it has taken; on a terminal its last line, as it
+# comes; when it fails, the end of LOG. With MSM_RS_VERBOSE (make's V=1) all lines are shown.
+step() {
+	local log=$1 title=$2 start=$SECONDS status=0 ticker='' warnings
+	shift 2
+	say "$title …"
+	mkdir -p "$(dirname "$log")"
+	if [ -n "${MSM_RS_VERBOSE:-}" ]; then
+		"$@" </dev/null 2>&1 | tee "$log" >&2 || status=$?
+	else
+		: >"$log"
+		if [ -t 2 ]; then
+			watch_log "$log" "$start" &
+			ticker=$!
+		fi
+		"$@" </dev/null >"$log" 2>&1 || status=$?
+		if [ -n "$ticker" ]; then
+			kill "$ticker" 2>/dev/null || :
+			wait "$ticker" 2>/dev/null || :
+			printf '\r\033[K' >&2
+		fi
+		# what CMD itself has explained is the last thing to be seen
+		[ "$status" = 0 ] || tail -n 30 "$log" | sed 's/^/    /' >&2
+	fi
+	[ "$status" = 0 ] || die "this has failed: $title" "The whole log is $log." "Correct the cause and run the same command again."
+	warnings=$(grep -ciE '(^|[^[:alnum:]])warning(\[[^]]*\])?:' "$log" || :)
+	[ "$warnings" = 0 ] || say "    $warnings warnings, see $log"
+	say "    done in $((SECONDS - start)) s"
+}
+
+# watch_log LOG START: shows how long it has taken since START, and the log's last line, until it is killed or this script ends.
+watch_log() {
+	local columns
+	columns=$(stty size <&2 2>/dev/null | cut -d' ' -f2) || :
+	while sleep 1 && kill -0 $$ 2>/dev/null; do
+		printf '\r\033[K%6d s  %s' $((SECONDS - $2)) "$(tail -n 1 "$1" | tr -s '[:space:]' ' ' | cut -c "-$((${columns:-80} - 12))")" >&2
+	done
 }
 
 # as_root CMD…: run CMD with root's rights. Prints what to do when there is no way to get them.
