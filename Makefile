@@ -26,15 +26,20 @@ help:
 #:   make module           msm.ko for Debian's arm64 kernel: build/module/msm.ko
 #:                           KERNEL=debug   for the debugging kernel instead
 #:                           VARIANT=stock  with the C memory manager, for comparing
+#:                           KVER=RELEASE   for another of Debian's kernels, as `uname -r` says on the device: build/module-RELEASE/msm.ko;
+#:                                          make kernels lists them
 #:                           KDIR=DIR       for the kernel of that prepared object tree; its pages have to be of 4 KiB
 #:                           CLIPPY=1       check the Rust code with clippy, warnings are errors
 #:                         V=1 shows what the compilers say, here and wherever something is built; otherwise it is in build/log
-.PHONY: setup module
+.PHONY: setup module kernels
 setup:
 	@scripts/setup
 
+kernels:
+	@scripts/kernels
+
 module:
-	@KDIR='$(KDIR)' scripts/module --kernel $(KERNEL) --variant $(VARIANT) $(kbuild-args)
+	@KDIR='$(KDIR)' scripts/module --kernel '$(or $(KVER),$(KERNEL))' --variant $(VARIANT) $(kbuild-args)
 
 #:   make lint             rustfmt, clippy, sparse, modpost, shellcheck; fmt-check for rustfmt alone
 #:   make fmt              format all Rust code
@@ -104,13 +109,15 @@ series:
 #:   make differential     random programs of ioctls, on both modules; SEED=N for others than in make test, COUNT=N
 #:   make orders           all orders of up to six events around a bind that waits, on both kernels; make test plays a share
 #:                           of them, which SEED=N chooses. tests/orders/run --help for more
+#:   make matrix           msm.ko for each of Debian's kernels that make kernels lists, and on each what make test runs on the stock kernel,
+#:                         with both modules: a table, for README.md. KVER=RELEASE for one of them
 #:   make boot             the packages' way back with Debian's kmod, in a guest for each case
 #:   make soak             random programs on and on, with signals, failing allocations, sleep, kills, faults and hangs of others,
 #:                           on the debug kernel (KERNEL=stock for Debian's) from SEED=N on; MINUTES=N or PROGRAMS=N for an end
 #:   make properties       the pure modules' properties, each in a million cases, and the planner's with a million ops; CASES=N
 #:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
 #:   make mutants          breaks the module on purpose, in one way after another, and says which test notices
-.PHONY: run test host-test defects fuzz golden public-dumps differential orders soak properties coverage mutants
+.PHONY: run test host-test defects fuzz golden public-dumps differential orders soak properties coverage mutants matrix
 run:
 	@tests/run
 
@@ -137,6 +144,9 @@ differential:
 
 orders:
 	@tests/orders/run
+
+matrix:
+	@tests/matrix/run $(KVER)
 
 boot:
 	@tests/boot/run

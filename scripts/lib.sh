@@ -11,8 +11,11 @@ MSM_RS_TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 MSM_RS_CACHE=${MSM_RS_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set: set MSM_RS_CACHE}/.cache}/msm_rs}
 export MSM_RS_TOP MSM_RS_CACHE
 
-# The kernel line that is supported, and Debian's name for the kernel's flavour.
+# The kernels that are supported, by line and by Debian's name for their flavour; and which of them is the stock kernel, on which everything
+# is tested.
 # shellcheck disable=SC2034 # for the stages
+LINUX_LINES=(7.3 7.2) LINUX_FLAVOURS=(arm64 rt-arm64 arm64-16k)
+# shellcheck disable=SC2034
 LINUX_LINE=7.3
 # shellcheck disable=SC2034
 LINUX_FLAVOUR=arm64
@@ -32,6 +35,7 @@ say() {
 
 # die WORDS: what went wrong, and in the next lines what to do.
 die() {
+	{ set +x; } 2>/dev/null # a stage's trace
 	say "error: $1"
 	shift
 	[ $# = 0 ] || printf '        %s\n' "$@" >&2
@@ -41,7 +45,7 @@ die() {
 # step LOG TITLE CMD…: runs CMD, whose lines go to the file LOG. Said are TITLE and how long it has taken; on a terminal its last line, as it
 # comes; when it fails, the end of LOG. With MSM_RS_VERBOSE (make's V=1) all lines are shown.
 step() {
-	local log=$1 title=$2 start=$SECONDS status=0 ticker='' warnings
+	local log=$1 title=$2 start=$SECONDS status=0 ticker=''
 	shift 2
 	say "$title …"
 	mkdir -p "$(dirname "$log")"
@@ -63,8 +67,6 @@ step() {
 		[ "$status" = 0 ] || tail -n 30 "$log" | sed 's/^/    /' >&2
 	fi
 	[ "$status" = 0 ] || die "this has failed: $title" "The whole log is $log." "Correct the cause and run the same command again."
-	warnings=$(grep -ciE '(^|[^[:alnum:]])warning(\[[^]]*\])?:' "$log" || :)
-	[ "$warnings" = 0 ] || say "    $warnings warnings, see $log"
 	say "    done in $((SECONDS - start)) s"
 }
 
@@ -72,8 +74,9 @@ step() {
 watch_log() {
 	local columns
 	columns=$(stty size <&2 2>/dev/null | cut -d' ' -f2) || :
+	[ "${columns:-0}" -ge 40 ] || columns=80 # not known everywhere
 	while sleep 1 && kill -0 $$ 2>/dev/null; do
-		printf '\r\033[K%6d s  %s' $((SECONDS - $2)) "$(tail -n 1 "$1" | tr -s '[:space:]' ' ' | cut -c "-$((${columns:-80} - 12))")" >&2
+		printf '\r\033[K%6d s  %s' $((SECONDS - $2)) "$(tail -n 1 "$1" | tr -s '[:space:]' ' ' | cut -c "-$((columns - 12))")" >&2
 	done
 }
 
@@ -90,6 +93,34 @@ as_root() {
 
 # in_root CMD…: run CMD in the toolchain root.
 in_root() { "$MSM_RS_TOP/scripts/in-root" -- "$@"; }
+
+# kernel_line SOURCE: the line of a kernel's source, as in 7.3.
+kernel_line() { awk '/^VERSION =/ { v = $3 } /^PATCHLEVEL =/ { print v "." $3; exit }' "$1/Makefile"; }
+
+# kernel_home KERNEL: the directory in the cache of the kernel `stock`, `debug` or of that release, see scripts/kernel.sh.
+kernel_home() {
+	case $1 in
+	stock | debug) echo "$MSM_RS_CACHE/$1" ;;
+	*) echo "$MSM_RS_CACHE/kernels/$1" ;;
+	esac
+}
+
+# kernel_name NAME: what the scripts call that kernel: the stock one's release is `stock` as well.
+kernel_name() {
+	if [ "$1" = "$(cat "$MSM_RS_CACHE/stock/kver" 2>/dev/null)" ]; then echo stock; else echo "$1"; fi
+}
+
+# kernels_of ARGS…: which kernels a script of tests with these arguments runs on: what the last --kernel says, or both.
+kernels_of() {
+	local rest=" $* "
+	case $rest in
+	*" --kernel "*)
+		rest=${rest##* --kernel }
+		echo "${rest%% *}"
+		;;
+	*) echo stock debug ;;
+	esac
+}
 
 # jobs: how many jobs to run at once, one for each processor unless MSM_RS_JOBS says otherwise.
 jobs_wanted() { echo "${MSM_RS_JOBS:-$(nproc)}"; }

@@ -266,8 +266,9 @@ static int vadreno_request_irqs(struct vadreno *va)
 	for (i = 0; i < va->vectors; i++) {
 		vectors[i].vadreno = va;
 		vectors[i].number = i;
-		ret = devm_request_irq(dev, pci_irq_vector(va->pdev, i), vadreno_irq, 0, "vadreno",
-				       &vectors[i]);
+		/* With PREEMPT_RT the handlers behind it are threads, each for itself. */
+		ret = devm_request_irq(dev, pci_irq_vector(va->pdev, i), vadreno_irq,
+				       IRQF_NO_THREAD, "vadreno", &vectors[i]);
 		if (ret)
 			return ret;
 	}

@@ -82,11 +82,25 @@ def why_it_died(errors):
     return splat[0] if splat else (errors.strip().splitlines() or [""])[-1]
 
 
+def is_release(kernel):
+    """Whether that is the release of a kernel of Debian's: on it runs what runs on the stock one."""
+    return kernel not in (None, *KERNELS)
+
+
+def kernel_name(text):
+    """The argument of --kernel."""
+    if text not in KERNELS and not re.match(r"\d", text):
+        raise argparse.ArgumentTypeError(f"{text}: neither {' nor '.join(KERNELS)}, and no release")
+    return text
+
+
 def parser(prog, description, kernel=None):
     """A parser that knows --kernel: the default, or all of them if there is none."""
     result = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
     text = f"on which kernel (default: {kernel})" if kernel else "only on this kernel"
-    result.add_argument("--kernel", choices=KERNELS, default=kernel, help=text)
+    text += ": stock, debug, or another one of Debian's by its release"
+    metavar = "stock|debug|KVER"
+    result.add_argument("--kernel", type=kernel_name, metavar=metavar, default=kernel, help=text)
     return result
 
 

@@ -526,7 +526,10 @@ def main():
         if args.host or not wanted(entry["name"]):
             continue
         for module in entry.get("modules", ["rust", "stock"]):
-            for kernel in entry.get("kernels", KERNELS):
+            kernels = entry.get("kernels", KERNELS)
+            if guests.is_release(args.kernel) and "stock" in kernels:
+                kernels = [args.kernel]
+            for kernel in kernels:
                 if (module, kernel) == ("stock", "debug"):
                     continue
                 if args.module not in (None, module) or args.kernel not in (None, kernel):
@@ -553,7 +556,7 @@ def main():
 
     # the slowest first
     tasks = [(sequence, groups[key]) for key in sorted(groups, key=lambda key: key[1] != "debug")]
-    if wanted("kunit") and not args.host and args.kernel != "stock" and args.module != "stock":
+    if wanted("kunit") and not args.host and args.kernel in (None, "debug") and args.module != "stock":
         tasks.insert(1, (kunit,))
     if everything and not args.no_host:
         tasks.insert(1, (hosts, [entry for entry in suite["host"] if wanted(entry["name"])]))

@@ -45,6 +45,7 @@ examples:
   tests/vm -- alias                                   a guest program, our module, Debian's kernel
   tests/vm --module stock -- hostile --list           with the C memory manager
   tests/vm --kernel debug -- two-queues               on the kernel that looks for mistakes
+  tests/vm --kernel 7.3.4+deb13-rt-arm64 -- fault     another kernel of Debian's
   tests/vm --kernel ~/linux/out -- fault              a kernel of your own, and its msm.ko
   tests/vm --share /tmp/mine -- ./prog                a program of your own
   tests/vm --rootfs /srv/debian-arm64 -- vulkaninfo   in a Debian tree, changes being forgotten
@@ -70,9 +71,10 @@ def arguments():
     add(
         "--kernel",
         default="stock",
-        metavar="stock|debug|DIR",
-        help="Debian's kernel, the debug kernel, or one of your own: the object tree where it was "
-        "compiled, configured with tests/kernel/guest.config",
+        metavar="stock|debug|KVER|DIR",
+        help="Debian's kernel, the debug kernel, another one of Debian's by its release (make "
+        "kernels), or one of your own: the object tree where it was compiled, configured with "
+        "tests/kernel/guest.config",
     )
     add(
         "--mem",
@@ -168,10 +170,12 @@ def arguments():
     add("command", nargs="+", metavar="CMD", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.tree = None
-    if args.kernel not in ("stock", "debug"):
+    if args.kernel == release_of(CACHE / "stock"):
+        args.kernel = "stock"
+    if args.kernel not in ("stock", "debug") and not is_release(args.kernel):
         args.tree = Path(args.kernel).resolve()
         if not args.tree.is_dir():
-            parser.error(f"--kernel {args.kernel}: neither stock nor debug, and no directory")
+            parser.error(f"--kernel {args.kernel}: neither stock nor debug, no release, no directory")
         if args.module == "rust":
             parser.error("--kernel DIR: build the module with make module KDIR=DIR, and name it")
         digest = hashlib.sha256(str(args.tree).encode()).hexdigest()
@@ -201,6 +205,23 @@ class Broken(Exception):
     """The guest can't be run: not the fault of what is tested."""
 
 
+def release_of(home):
+    """The release of a kernel in the cache, whose directory that is."""
+    try:
+        return (home / "kver").read_text().strip()
+    except OSError:
+        return None
+
+
+def is_release(kernel):
+    return bool(re.match(r"\d", kernel)) and not Path(kernel).is_dir()
+
+
+def home(kernel):
+    """The directory in the cache of the kernel stock, debug, or of that release."""
+    return CACHE / kernel if kernel in ("stock", "debug") else CACHE / "kernels" / kernel
+
+
 def say(text):
     print(f"tests/vm: {text}", file=sys.stderr, flush=True)
 
@@ -212,16 +233,17 @@ def module(args):
     """The bytes of the msm.ko to load, None for none."""
     if args.module == "none":
         return None
-    suffix = "" if args.kernel == "stock" else "-debug"
+    suffix = "" if args.kernel == "stock" else f"-{args.kernel}"
     if args.module == "rust":
         path = TOP / f"build/module{suffix}/msm.ko"
     elif args.module == "stock" and args.tree:
         path = args.tree / "drivers/gpu/drm/msm/msm.ko"
-    elif args.module == "stock" and args.kernel == "stock":
-        kver = (CACHE / "stock/kver").read_text().strip()
-        path = CACHE / f"stock/usr/lib/modules/{kver}/kernel/drivers/gpu/drm/msm/msm.ko.xz"
-    elif args.module == "stock":
+    elif args.module == "stock" and args.kernel == "debug":
         path = CACHE / "debug/modules/kernel/drivers/gpu/drm/msm/msm.ko"
+    elif args.module == "stock":
+        kernel = home(args.kernel)
+        modules = kernel / f"usr/lib/modules/{release_of(kernel)}"
+        path = modules / "kernel/drivers/gpu/drm/msm/msm.ko.xz"
     else:
         path = Path(args.module)
     try:
@@ -449,7 +471,7 @@ class Guest:
         elif args.tree:
             image = args.tree / "arch/arm64/boot/Image"
         else:
-            image = CACHE / "stock/Image"
+            image = home(args.kernel) / "Image"
         words += args.append
 
         qemu = [
