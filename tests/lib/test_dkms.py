@@ -9,6 +9,7 @@ import unittest
 from pathlib import Path
 
 BUILD = Path(__file__).resolve().parents[2] / "packaging/dkms/build"
+CONF = BUILD.parent / "dkms.conf"
 KVER = "7.3.4+deb13-arm64"
 TOOLS = "make flex bison bc patch xz bindgen pahole ld gcc gcc-14".split()
 NEEDED = "bash sed grep dirname readlink cat rm mkdir".split()
@@ -57,9 +58,9 @@ class Dkms(unittest.TestCase):
             f'case $1 in --print) echo {self.dir}/sysroot ;; *) echo "rustc {version} (x)" ;; esac',
         )
 
-    def run_build(self, **env):
+    def run_build(self, *options, **env):
         done = subprocess.run(
-            ["/bin/bash", self.build, KVER, self.headers],
+            ["/bin/bash", self.build, *options, KVER, self.headers],
             env={"PATH": str(self.bin), "MSM_RS_LINUX_SOURCE": str(self.source), **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -92,6 +93,52 @@ class Dkms(unittest.TestCase):
             self.assertIn(words, said)
         self.assertNotIn("bison", said)
         self.assertFalse((self.dir / "msm-rs/built").exists())
+
+    def test_check_builds_nothing(self):
+        self.assertEqual(self.run_build("--check"), (0, ""))
+        self.assertFalse((self.dir / "msm-rs/built").exists())
+        self.source.unlink()
+        status, said = self.run_build("--check")
+        self.assertEqual(status, 1)
+        self.assertIn("apt install linux-source-7.3", said)
+
+    def conf(self, action, kver=KVER):
+        """What DKMS makes of dkms.conf for that kernel: whether it builds, and what is said."""
+        (self.dir / "msm-rs/dkms.conf").write_text(CONF.read_text())
+        self.build.chmod(0o755)
+        script = (
+            f". {self.dir}/msm-rs/dkms.conf >/dev/null; "
+            "[[ $kernelver =~ $BUILD_EXCLUSIVE_KERNEL ]] && echo builds || echo skips"
+        )
+        done = subprocess.run(
+            ["/bin/bash", "-c", script],
+            env={
+                "PATH": str(self.bin),
+                "MSM_RS_LINUX_SOURCE": str(self.source),
+                "MSM_RS_HEADERS": str(self.headers),
+                "kernelver": kver,
+                "action": action,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip(), done.stderr
+
+    def test_conf_builds(self):
+        self.assertEqual(self.conf("autoinstall"), ("builds", ""))
+
+    def test_conf_skips_a_kernel_for_which_something_is_missing(self):
+        self.source.unlink()
+        verdict, said = self.conf("autoinstall")
+        self.assertEqual(verdict, "skips")
+        self.assertIn("apt install linux-source-7.3", said)
+        self.assertEqual(self.conf("status"), ("skips", ""))
+
+    def test_conf_says_nothing_of_other_lines(self):
+        self.source.unlink()
+        self.assertEqual(self.conf("autoinstall", "6.12.107+deb13-arm64"), ("skips", ""))
 
     def test_without_headers(self):
         (self.headers / ".config").unlink()
