@@ -30,8 +30,8 @@ impl Versions {
         Self(rng.u32(..VERSIONS / 2))
     }
 
-    /// The next.
-    pub fn next(&mut self) -> u32 {
+    /// One that nobody has had.
+    pub fn fresh(&mut self) -> u32 {
         self.0 = (self.0 + 1) % VERSIONS;
         self.0
     }

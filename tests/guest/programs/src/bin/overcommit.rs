@@ -73,7 +73,7 @@ fn work(mut rng: Rng, by: By, dontneed: bool) -> Outcome {
         Ok(known)
     };
     let mut bos = (0..BOS)
-        .map(|slot| new(slot, versions.next()))
+        .map(|slot| new(slot, versions.fresh()))
         .collect::<harness::Result<Vec<_>>>()?;
     for _ in 0..steps() {
         let a = rng.usize(..BOS);
@@ -96,7 +96,7 @@ fn work(mut rng: Rng, by: By, dontneed: bool) -> Outcome {
             sleep(Duration::from_millis(rng.u64(..30)));
             if !bos[c].bo.madvise(MSM_MADV_WILLNEED)? {
                 // It never gets pages again.
-                bos[c] = new(c, versions.next())?;
+                bos[c] = new(c, versions.fresh())?;
             }
         }
     }

@@ -64,7 +64,7 @@ fn work(mut rng: Rng, contexts: usize, steps: OwnedFd) -> Outcome {
         let gpu = Gpu::new()?;
         let bos = (0..BOS)
             .map(|slot| {
-                let known = new(&gpu, slot, versions.next())?;
+                let known = new(&gpu, slot, versions.fresh())?;
                 step()?;
                 Ok(known)
             })
@@ -90,12 +90,12 @@ fn work(mut rng: Rng, contexts: usize, steps: OwnedFd) -> Outcome {
                     bos[a].check_by_cpu()?;
                 } else {
                     gpu.unmap(bos[a].iova, BO_SIZE)?;
-                    bos[a] = new(gpu, a, versions.next())?;
+                    bos[a] = new(gpu, a, versions.fresh())?;
                 }
             }
             _ => {
                 gpu.unmap(bos[a].iova, BO_SIZE)?;
-                bos[a] = new(gpu, a, versions.next())?;
+                bos[a] = new(gpu, a, versions.fresh())?;
             }
         }
     }
