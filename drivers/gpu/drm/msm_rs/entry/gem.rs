@@ -474,42 +474,65 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t
     let obj = unsafe { bindings::msm_rs_fault_object(vmf) };
     // SAFETY: The mapping holds a reference.
     let bo = unsafe { Bo::from_raw(obj) };
-    let insert = |again| {
-        let effort = Effort::begin(again)?;
-        // Of a private BO this is its VM's lock.
-        let locked = bo.lock_interruptible()?;
-        if let Err(e) = backing::ensure(&locked, Madv::WillNeed, &effort) {
-            return effort.again(e).map(|_| None);
-        }
+    let insert = |locked: &BoLocked<'_>| {
         // SAFETY: As above.
         let index = unsafe { bindings::msm_rs_fault_index(vmf) };
         let page = locked.page(index).ok_or(EINVAL)?;
         // SAFETY: As above. The page is the BO's while it is locked.
-        Ok(Some(unsafe {
-            bindings::msm_rs_fault_insert(vmf, page.as_ptr())
-        }))
+        Ok(unsafe { bindings::msm_rs_fault_insert(vmf, page.as_ptr()) })
     };
-    let result = insert(false).and_then(|done| match done {
-        Some(done) => Ok(done),
-        // SAFETY: As above. If this returns true, neither `vmf` nor the mapping is looked at again.
-        None if unsafe { bindings::msm_rs_fault_unlock(vmf) } => {
-            // Should that fail, the repeated access will say so.
-            // SAFETY: The call took a reference.
-            let _ = get_pages(unsafe { ARef::from_raw(NonNull::from(bo)) });
-            // SAFETY: Has no preconditions.
-            Ok(unsafe { bindings::msm_rs_fault_retry() })
+    let access = || {
+        {
+            let effort = Effort::begin(false)?;
+            if let Some(locked) = bo.try_lock() {
+                match backing::ensure(&locked, Madv::WillNeed, &effort) {
+                    Ok(()) => return insert(&locked),
+                    Err(e) => drop(effort.again(e)?),
+                }
+            }
         }
-        None => insert(true).and_then(|done| done.ok_or(ENOMEM)),
-    });
+        // Something has to be waited for, which may take long: not with mmap_lock, if possible.
+        // SAFETY: Has no preconditions.
+        let repeat = || unsafe { bindings::msm_rs_fault_retry() };
+        // SAFETY: As above.
+        if unsafe { bindings::msm_rs_fault_nowait(vmf) } {
+            return Ok(repeat());
+        }
+        // SAFETY: As above. After this neither `vmf` nor the mapping is looked at, unless it
+        // returns NULL.
+        let file = unsafe { bindings::msm_rs_fault_unlock(vmf) };
+        if file.is_null() {
+            return with_pages(bo, insert);
+        }
+        // SAFETY: The call took a reference.
+        let bo = unsafe { ARef::from_raw(NonNull::from(bo)) };
+        // Should that fail, the repeated access will say so.
+        let _ = with_pages(&bo, |_| Ok(()));
+        drop(bo);
+        // SAFETY: As above. It has kept the device so far.
+        unsafe { bindings::fput(file) };
+        Ok(repeat())
+    };
     // SAFETY: Has no preconditions.
-    result.unwrap_or_else(|e: Error| unsafe { bindings::msm_rs_fault_error(e.to_errno()) })
+    access().unwrap_or_else(|e: Error| unsafe { bindings::msm_rs_fault_error(e.to_errno()) })
 }
 
-/// Gets the pages of a BO for an access that will be repeated.
-fn get_pages(bo: ARef<Bo>) -> Result {
-    let effort = Effort::begin(true)?;
-    let locked = bo.lock_interruptible()?;
-    backing::ensure(&locked, Madv::WillNeed, &effort)
+/// Calls `f` with a BO locked that has its pages.
+///
+/// # Errors
+///
+/// As [`backing::ensure`], `EINTR`, those of `f`.
+fn with_pages<R>(bo: &Bo, f: impl FnOnce(&BoLocked<'_>) -> Result<R>) -> Result<R> {
+    let mut again = false;
+    loop {
+        let effort = Effort::begin(again)?;
+        // Of a private BO this is its VM's lock.
+        let locked = bo.lock_interruptible()?;
+        match backing::ensure(&locked, Madv::WillNeed, &effort) {
+            Ok(()) => return f(&locked),
+            Err(e) => again = effort.again(e)?,
+        }
+    }
 }
 
 /// # Safety

@@ -103,8 +103,9 @@ impl<'b> Backing<'b> {
         // SAFETY: `bo` is borrowed, hence alive. It has a file, as it isn't imported. Nobody else
         // looks into that: who does has the BO's lock.
         let was_empty = unsafe { bindings::msm_rs_is_empty(bo.gem().as_raw()) };
-        Self::get(bo, nr, effort).inspect_err(|_| {
-            if was_empty {
+        Self::get(bo, nr, effort).inspect_err(|&e| {
+            // Not for an error in swap: there is something.
+            if was_empty && (e == ENOMEM || e == EINTR) {
                 // What was allocated is zeroes, and would stay in the file, for which there may be
                 // no swap.
                 // SAFETY: As above; no pages are used.

@@ -35,19 +35,28 @@ HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_insert, struct vm_fault *vmf, stru
 	return vmf_insert_pfn(vmf->vma, vmf->address, page_to_pfn(page));
 }
 
+/* Whether an access may not wait at all. It is repeated then, by somebody who may. */
+HELPER(bool, msm_rs_helper_msm_rs_fault_nowait, struct vm_fault *vmf)
+{
+	return vmf->flags & FAULT_FLAG_RETRY_NOWAIT;
+}
+
 /*
- * Has an access wait for memory without its mmap_lock, if it may: with a reference to the BO, as
- * the mapping may go. What the fault returns is VM_FAULT_RETRY then. It may do that once.
+ * Lets go of an access's mmap_lock, if it may, which it may once: what the fault returns is
+ * VM_FAULT_RETRY then. The mapping may go, and with it all that keeps BO, device and module: there
+ * is a reference to the BO then, and one to the mapping's file, which is returned.
  */
-HELPER(bool, msm_rs_helper_msm_rs_fault_unlock, struct vm_fault *vmf)
+HELPER(struct file *, msm_rs_helper_msm_rs_fault_unlock, struct vm_fault *vmf)
 {
 	const enum fault_flag flags = vmf->flags;
+	struct file *file;
 
-	if (!fault_flag_allow_retry_first(flags) || flags & FAULT_FLAG_RETRY_NOWAIT)
-		return false;
+	if (!fault_flag_allow_retry_first(flags))
+		return NULL;
 	drm_gem_object_get(vmf->vma->vm_private_data);
+	file = get_file(vmf->vma->vm_file);
 	mmap_read_unlock(vmf->vma->vm_mm);
-	return true;
+	return file;
 }
 
 HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_retry, void)
