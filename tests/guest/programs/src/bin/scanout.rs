@@ -222,7 +222,7 @@ fn second_plane(_: &mut Test) -> Outcome {
 }
 
 /// Cursors that are set, moved and taken away; their BOs are closed at once.
-fn cursor(_: &mut Test) -> Outcome {
+fn defect_52_cursor(_: &mut Test) -> Outcome {
     const SIZE: u32 = 64;
     let screen = Screen::open()?;
     let (_bo, base) = screen.dumb(1)?;
@@ -269,6 +269,6 @@ fn main() -> ExitCode {
         reclaim_while_shown,
         swapped_out_between_flips,
         second_plane,
-        cursor,
+        defect_52_cursor,
     ])
 }
