@@ -75,6 +75,24 @@ impl Bench {
         request: impl Fn(&Self) -> harness::Result<VmBind<'_>>,
         end: &Model,
     ) -> Outcome {
+        // An UNMAP that is done at once has the three of its out-fence alone. A slab that happens
+        // to need pages moves the others, and one may be left out then: another round has it.
+        let mut refused = 0;
+        for _ in 0..3 {
+            refused = self.each_once(&request, end)?;
+            if refused >= 3 {
+                return Ok(());
+            }
+        }
+        bail!("only {refused} allocations failed");
+    }
+
+    /// One round of that. Returns how many allocations were needed.
+    fn each_once(
+        &self,
+        request: impl Fn(&Self) -> harness::Result<VmBind<'_>>,
+        end: &Model,
+    ) -> harness::Result<u32> {
         let objects = debugfs::gem_total()?;
         let mut refused = 0;
         for n in 1..ENDLESS {
@@ -121,11 +139,8 @@ impl Bench {
                 "BOs after allocation {n} failed"
             );
             if !failed {
-                // An UNMAP that is done at once has the three of its out-fence alone. A slab that
-                // happens to need pages moves the others, and one may be left out then.
-                ensure!(refused >= 2, "only {refused} allocations failed");
                 println!("# {} allocations, {refused} of them needed", n - 1);
-                return Ok(());
+                return Ok(refused);
             }
         }
         bail!("{ENDLESS} allocations and no end");
