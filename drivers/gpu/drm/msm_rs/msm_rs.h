@@ -7,6 +7,7 @@
 
 #include <linux/types.h>
 
+struct drm_device;
 struct drm_gpuvm;
 struct drm_printer;
 struct msm_gem_submit;
@@ -19,6 +20,9 @@ struct msm_rs_vm_log;
 /* Module load and unload. Unloading waits until everything that was freed late is gone. */
 int msm_rs_init(void);
 void msm_rs_exit(void);
+
+/* Before the device has BOs: those of 2 MiB and more may have large pages. */
+void msm_rs_use_large_pages(struct drm_device *dev);
 
 /*
  * The GPU is about to be taken away, and all files are closed: waits until nothing of the closed
@@ -60,6 +64,10 @@ void msm_rs_vm_log_free(struct msm_rs_vm_log *log);
 static inline int msm_rs_init(void)
 {
 	return 0;
+}
+
+static inline void msm_rs_use_large_pages(struct drm_device *dev)
+{
 }
 
 static inline void msm_rs_exit(void)

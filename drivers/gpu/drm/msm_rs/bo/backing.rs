@@ -90,6 +90,24 @@ pub(crate) fn pages(bo: &Bo, locked: &ObjLocked<'_>, effort: &Effort) -> Result<
     locked.pages()
 }
 
+/// Calls `f` with a BO locked that has its pages.
+///
+/// # Errors
+///
+/// As [`ensure`], `EINTR`, those of `f`.
+pub(crate) fn with_pages<R>(bo: &Bo, f: impl FnOnce(&BoLocked<'_>) -> Result<R>) -> Result<R> {
+    let mut again = false;
+    loop {
+        let effort = Effort::begin(again)?;
+        // Of a private BO this is its VM's lock.
+        let locked = bo.lock_interruptible()?;
+        match ensure(&locked, Madv::WillNeed, &effort) {
+            Ok(()) => return f(&locked),
+            Err(e) => again = effort.again(e)?,
+        }
+    }
+}
+
 /// Gets the pages and pins them.
 ///
 /// # Errors

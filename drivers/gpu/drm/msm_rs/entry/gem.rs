@@ -6,7 +6,8 @@
 use core::{
     ffi::{
         c_char,
-        c_int, //
+        c_int,
+        c_uint, //
     },
     ptr::NonNull, //
 };
@@ -80,6 +81,7 @@ static msm_rs_gem_funcs: ConstTable<bindings::drm_gem_object_funcs> =
 static VM_OPS: ConstTable<bindings::vm_operations_struct> =
     ConstTable(bindings::vm_operations_struct {
         fault: Some(fault),
+        huge_fault: Some(huge_fault),
         open: Some(bindings::drm_gem_vm_open),
         close: Some(bindings::drm_gem_vm_close),
         // SAFETY: No functions is what zeroes say.
@@ -502,12 +504,12 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t
         // returns NULL.
         let file = unsafe { bindings::msm_rs_fault_unlock(vmf) };
         if file.is_null() {
-            return with_pages(bo, insert);
+            return backing::with_pages(bo, insert);
         }
         // SAFETY: The call took a reference.
         let bo = unsafe { ARef::from_raw(NonNull::from(bo)) };
         // Should that fail, the repeated access will say so.
-        let _ = with_pages(&bo, |_| Ok(()));
+        let _ = backing::with_pages(&bo, |_| Ok(()));
         drop(bo);
         // SAFETY: As above. It has kept the device so far.
         unsafe { bindings::fput(file) };
@@ -517,22 +519,35 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t
     access().unwrap_or_else(|e: Error| unsafe { bindings::msm_rs_fault_error(e.to_errno()) })
 }
 
-/// Calls `f` with a BO locked that has its pages.
+/// # Safety
 ///
-/// # Errors
-///
-/// As [`backing::ensure`], `EINTR`, those of `f`.
-fn with_pages<R>(bo: &Bo, f: impl FnOnce(&BoLocked<'_>) -> Result<R>) -> Result<R> {
-    let mut again = false;
-    loop {
-        let effort = Effort::begin(again)?;
-        // Of a private BO this is its VM's lock.
-        let locked = bo.lock_interruptible()?;
-        match backing::ensure(&locked, Madv::WillNeed, &effort) {
-            Ok(()) => return f(&locked),
-            Err(e) => again = effort.again(e)?,
-        }
+/// As [`fault`], for an access at which a page of 2^`order` small ones may be mapped.
+unsafe extern "C" fn huge_fault(
+    vmf: *mut bindings::vm_fault,
+    order: c_uint,
+) -> bindings::vm_fault_t {
+    // SAFETY: Has no preconditions.
+    let by_small_pages = || unsafe { bindings::msm_rs_fault_fallback() };
+    // SAFETY: Has no preconditions.
+    if !unsafe { bindings::msm_rs_is_large(order) } {
+        return by_small_pages();
     }
+    // SAFETY: The mm core passes a fault that is alive for the call.
+    let obj = unsafe { bindings::msm_rs_fault_object(vmf) };
+    // SAFETY: The mapping holds a reference.
+    let bo = unsafe { Bo::from_raw(obj) };
+    let access = || -> Result<_> {
+        let effort = Effort::begin(false)?;
+        let locked = bo.try_lock().ok_or(EBUSY)?;
+        backing::ensure(&locked, Madv::WillNeed, &effort)?;
+        // SAFETY: As above.
+        let index = unsafe { bindings::msm_rs_fault_index(vmf) };
+        let page = locked.page(index).ok_or(EINVAL)?;
+        // SAFETY: As above. The page is the BO's while it is locked.
+        Ok(unsafe { bindings::msm_rs_fault_insert_large(vmf, page.as_ptr()) })
+    };
+    // `fault()` waits, and says what is wrong.
+    access().unwrap_or_else(|_: Error| by_small_pages())
 }
 
 /// # Safety

@@ -25,6 +25,7 @@ use crate::{
             VmLocked, //
         },
     },
+    pgtable::geometry::BLOCK_SIZE,
     pure::ops, //
 };
 
@@ -147,20 +148,28 @@ impl ManagedVa {
         let vm: *mut bindings::msm_gem_vm = vm.as_raw().cast();
         // SAFETY: The token borrows the VM, which is alive.
         let mm = unsafe { &raw mut (*vm).mm };
-        // SAFETY: The token says that the VM is locked, which guards its drm_mm. The node is zeroed
-        // (a VMA gets addresses once) and boxed, so that it stays where it is.
-        kernel::error::to_result(unsafe {
-            bindings::drm_mm_insert_node_in_range(
-                mm,
-                node,
-                size,
-                ops::PAGE_SIZE,
-                0,
-                start,
-                end,
-                bindings::drm_mm_insert_mode_DRM_MM_INSERT_BEST,
-            )
-        })?;
+        let insert = |alignment| {
+            // SAFETY: The token says that the VM is locked, which guards its drm_mm. The node is
+            // zeroed (a VMA gets addresses once) and boxed, so that it stays where it is.
+            kernel::error::to_result(unsafe {
+                bindings::drm_mm_insert_node_in_range(
+                    mm,
+                    node,
+                    size,
+                    alignment,
+                    0,
+                    start,
+                    end,
+                    bindings::drm_mm_insert_mode_DRM_MM_INSERT_BEST,
+                )
+            })
+        };
+        // Large pages are mapped as such where their address allows that. What lies unused behind
+        // the BO then is an eighth of it at most: there may be 4 GiB of addresses in all.
+        let unused = size.wrapping_neg() % BLOCK_SIZE;
+        if size < BLOCK_SIZE || unused > size / 8 || insert(BLOCK_SIZE).is_err() {
+            insert(ops::PAGE_SIZE)?;
+        }
         // SAFETY: The VMA is borrowed; nothing changes its node while it has addresses.
         Ok(unsafe { (*node).start })
     }

@@ -21,6 +21,12 @@ pub const ENTRIES: usize = 1 << ENTRIES_SHIFT;
 /// The level whose tables hold page descriptors.
 pub const LEAF: u32 = 3;
 
+/// The level whose tables may hold block descriptors.
+pub const BLOCK: u32 = LEAF - 1;
+
+/// The size of a block in bytes.
+pub const BLOCK_SIZE: u64 = 1 << entry_shift(BLOCK);
+
 const ENTRIES_SHIFT: u32 = 9;
 
 /// log2 of the bytes that one entry of a table of `level` covers.

@@ -43,6 +43,29 @@ HELPER(void, msm_rs_helper_msm_rs_forget_bo, struct drm_gem_object *obj)
 	mutex_unlock(&priv->obj_lock);
 }
 
+static bool transparent_hugepage = true;
+MODULE_PARM_DESC(transparent_hugepage, "Large pages for buffers of 2 MiB and more");
+module_param(transparent_hugepage, bool, 0400);
+
+/* Before the device has BOs. Without, they have small pages. */
+void msm_rs_use_large_pages(struct drm_device *dev)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	int ret;
+
+	if (!transparent_hugepage)
+		return;
+	ret = drm_gem_huge_mnt_create(dev, "within_size");
+	if (!ret)
+		ret = PTR_ERR_OR_ZERO(dev->huge_mnt);
+	if (!ret)
+		return;
+	/* It may be an error, or gone already: each BO would be made in it. */
+	dev->huge_mnt = NULL;
+	drm_warn(dev, "no large pages: %d\n", ret);
+#endif
+}
+
 /*
  * Pages are pinned for long: not movable ones. When there aren't enough, whoever asks is told, and
  * nobody else killed.

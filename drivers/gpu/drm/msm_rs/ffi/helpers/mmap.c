@@ -35,6 +35,41 @@ HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_insert, struct vm_fault *vmf, stru
 	return vmf_insert_pfn(vmf->vma, vmf->address, page_to_pfn(page));
 }
 
+/*
+ * As above, all of a large page at once, where the mapping and the BO have it at the same place in
+ * it. @page is the one that is accessed. The BO is locked, so that nobody puts a table there.
+ */
+HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_insert_large, struct vm_fault *vmf, struct page *page)
+{
+#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
+	unsigned long start = vmf->address & PMD_MASK;
+	struct vm_area_struct *vma = vmf->vma;
+	unsigned long pfn = page_to_pfn(page);
+	pmd_t pmd = pmdp_get(vmf->pmd);
+
+	if (!folio_test_pmd_mappable(page_folio(page)) ||
+	    (vmf->address ^ PFN_PHYS(pfn)) & ~PMD_MASK & PAGE_MASK ||
+	    start < vma->vm_start || start + PMD_SIZE > vma->vm_end ||
+	    (!pmd_none(pmd) && !pmd_leaf(pmd)))
+		return VM_FAULT_FALLBACK;
+	pfn = ALIGN_DOWN(pfn, PMD_SIZE / PAGE_SIZE);
+	/* Nobody asks whether it was written: once mapped, no access faults. */
+	return vmf_insert_pfn_pmd(vmf, pfn, vma->vm_flags & VM_WRITE);
+#else
+	return VM_FAULT_FALLBACK;
+#endif
+}
+
+HELPER(vm_fault_t, msm_rs_helper_msm_rs_fault_fallback, void)
+{
+	return VM_FAULT_FALLBACK;
+}
+
+HELPER(bool, msm_rs_helper_msm_rs_is_large, unsigned int order)
+{
+	return order == PMD_ORDER;
+}
+
 /* Whether an access may not wait at all. It is repeated then, by somebody who may. */
 HELPER(bool, msm_rs_helper_msm_rs_fault_nowait, struct vm_fault *vmf)
 {
