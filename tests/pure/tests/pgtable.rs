@@ -12,11 +12,13 @@ use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 use pure::{
     gpuvm_rs::range::VaRange,
     pgtable::{
-        footprint::{Footprint, Reach, ReachBuf, Touch},
-        geometry::{entry_shift, index, table_shift, Geometry, ENTRIES, LEAF, PAGE_SIZE},
+        footprint::{touches, Footprint, Reach, ReachBuf, Touch},
+        geometry::{
+            entry_shift, index, table_shift, Geometry, BLOCK, BLOCK_SIZE, ENTRIES, LEAF, PAGE_SIZE,
+        },
         memory::{Counts, Entries, Gather, Memory, Pool, Table, Unlinked},
         pte::Prot,
-        Error, NullTables, PageTables,
+        Error, NullTables, PageTables, Refused,
     },
 };
 use std::{
@@ -82,6 +84,7 @@ impl Ram {
     /// An entry of `table` changes: break before make.
     fn changes(&self, table: Table, index: usize, old: u64, entry: u64) {
         let mut removed = self.removed.borrow_mut();
+        let [old, entry] = [old, entry].map(|entry| if entry & 1 == 0 { 0 } else { entry });
         let known = match old {
             0 => removed.get(&(table, index)).copied().unwrap_or(0),
             old => old,
@@ -260,7 +263,8 @@ impl ReachBuf for Reaches {
 /// What a job does.
 #[derive(Clone, Debug)]
 enum Op {
-    /// To memory from a physical address on, in chunks of so many pages that lie a page apart.
+    /// To memory from a physical address on, in chunks of so many pages that lie a page apart, or a
+    /// block if they are as long as some.
     Map(VaRange, u64, u64, Prot),
     Null(VaRange),
     Unmap(VaRange),
@@ -273,10 +277,12 @@ impl Op {
         }
     }
 
-    fn touch(&self) -> Touch {
+    /// What it touches. To take more tables than a mapping needs is all right.
+    fn touches(&self, blocks: bool) -> Vec<Touch> {
         match self {
-            Self::Map(range, ..) => Touch::Pages(*range),
-            Self::Null(range) | Self::Unmap(range) => Touch::Edges(*range),
+            Self::Map(range, ..) if blocks => touches(*range, self.chunks().into_iter()).collect(),
+            Self::Map(range, ..) => vec![Touch::Pages(*range)],
+            Self::Null(range) | Self::Unmap(range) => vec![Touch::Edges(*range)],
         }
     }
 
@@ -287,9 +293,11 @@ impl Op {
         };
         let len = pages * PAGE_SIZE;
         let count = range.len().div_ceil(len);
-        (0..count)
-            .map(|n| (at + n * (len + PAGE_SIZE), len))
-            .collect()
+        let apart = match pages % 512 {
+            0 => BLOCK_SIZE,
+            _ => PAGE_SIZE,
+        };
+        (0..count).map(|n| (at + n * (len + apart), len)).collect()
     }
 }
 
@@ -399,11 +407,22 @@ impl Machine {
         }
     }
 
-    fn submit(&mut self, ops: Vec<Op>) -> TestCaseResult {
-        let touches = ops.iter().map(Op::touch).collect::<Vec<_>>();
+    fn submit(&mut self, ops: Vec<Op>, blocks: bool) -> TestCaseResult {
+        let touches = ops.iter().flat_map(|op| op.touches(blocks));
+        let touches = touches.collect::<Vec<_>>();
         let geometry = self.tables.geometry();
         let footprint = Footprint::new(geometry, Reaches::default(), touches.into_iter())
             .map_err(|e| TestCaseError::fail(format!("{e:?}")))?;
+        if self.tables.need(&self.ram, &footprint) > 0 {
+            let nothing = &mut Spare(Vec::new());
+            let refused = self.tables.reserve(&self.ram, nothing, &footprint);
+            self.check()?;
+            if refused == Err(Refused::Blocks) {
+                let nothing = &mut Spare(Vec::new());
+                let blocks = self.tables.split(&self.ram, nothing, &footprint, || {});
+                self.split(&footprint, blocks)?;
+            }
+        }
         let need = self.tables.need(&self.ram, &footprint);
         if need > 0 {
             let spare = (1..need).map(|_| self.ram.alloc()).collect::<Vec<_>>();
@@ -411,8 +430,8 @@ impl Machine {
                 .tables
                 .reserve(&self.ram, &mut Spare(spare.clone()), &footprint);
             prop_assert_eq!(
-                refused.map_err(|e| e.missing),
-                Err(1),
+                refused,
+                Err(Refused::Shortage(1)),
                 "one table less than needed"
             );
             spare.into_iter().for_each(|page| {
@@ -425,6 +444,28 @@ impl Machine {
         prop_assert!(reserved.is_ok(), "what is needed was not enough");
         prop_assert_eq!(spare.available(), 0, "more than was needed");
         self.pending.push_back(Job { ops, footprint });
+        self.check()
+    }
+
+    /// Splits the blocks where the footprint needs tables, while the GPU uses nothing.
+    fn split(&mut self, footprint: &Footprint<Reaches>, blocks: u64) -> TestCaseResult {
+        let mut spare = Spare((1..blocks).map(|_| self.ram.alloc()).collect());
+        let some = u32::from(blocks > 1);
+        let split = |spare: &mut Spare| {
+            let invalidated = Cell::new(0);
+            let invalidate = || {
+                self.ram.invalidate();
+                invalidated.set(invalidated.get() + 1);
+            };
+            let result = self.tables.split(&self.ram, spare, footprint, invalidate);
+            (result, invalidated.get())
+        };
+        prop_assert_eq!(split(&mut spare), (1, some), "a table less than blocks");
+        self.check()?;
+        spare.0.push(self.ram.alloc());
+        prop_assert_eq!(split(&mut spare), (0, 1));
+        prop_assert_eq!(spare.available(), 0, "a table for each block");
+        prop_assert_eq!(split(&mut spare), (0, 0), "no block is left");
         self.check()
     }
 
@@ -502,8 +543,12 @@ impl Machine {
         for iova in self.probes() {
             let want = self.map.entry(iova, self.prr);
             prop_assert_eq!(self.translate(iova), want, "at {:x}", iova);
-            let [.., leaf] = self.tables.walk(&self.ram, iova);
-            prop_assert_eq!(leaf, want, "walk() at {:x}", iova);
+            let found = self.tables.walk(&self.ram, iova);
+            let last = match found {
+                [.., block, 0] if block & 3 == 1 => page_in(block, iova),
+                [.., leaf] => leaf,
+            };
+            prop_assert_eq!(last, want, "walk() at {:x}", iova);
         }
         let mut seen = BTreeSet::from([self.tables.root()]);
         seen.extend(self.shared);
@@ -531,6 +576,10 @@ impl Machine {
         for (entry, at) in page.entries.iter().map(Cell::get).zip(0u64..) {
             live += u16::from(entry != 0);
             if entry == 0 || level == LEAF {
+                continue;
+            }
+            if entry & 3 == 1 {
+                prop_assert_eq!(level, BLOCK, "a block's level");
                 continue;
             }
             let child = table_at(entry & ADDRESS);
@@ -570,8 +619,11 @@ impl Machine {
         for level in self.tables.geometry().start_level()..=LEAF {
             let page = self.ram.page(table);
             let entry = page.synced.get(index(iova, level)).map_or(0, Cell::get);
-            if entry == 0 || level == LEAF {
+            if entry & 1 == 0 || level == LEAF {
                 return entry;
+            }
+            if entry & 3 == 1 {
+                return page_in(entry, iova);
             }
             table = table_at(entry & ADDRESS);
         }
@@ -595,6 +647,11 @@ impl Machine {
             .filter(|&at| at < end)
             .collect()
     }
+}
+
+/// The descriptor that translates `iova` as this block does.
+fn page_in(block: u64, iova: u64) -> u64 {
+    (block | 2) + (iova & (BLOCK_SIZE - 1) & !(PAGE_SIZE - 1))
 }
 
 /// Pages of the address space: near the borders of tables, from one page to many tables.
@@ -626,8 +683,16 @@ fn op(end: u64) -> impl Strategy<Value = Op> {
         cached,
     });
     prop_oneof![
-        (range(end, 1100), 1u64..1 << 24, 1u64..700, prot)
+        (range(end, 1100), 1u64..1 << 24, 1u64..700, prot.clone())
             .prop_map(|(range, at, pages, prot)| Op::Map(range, at << 12, pages, prot)),
+        // What can be mapped in blocks, as far as the range has whole ones.
+        (range(end, 3000), 1u64..1 << 15, 1u64..4, 0u64..2, prot).prop_map(
+            |(range, at, blocks, less, prot)| {
+                let within = range.addr() & (BLOCK_SIZE - 1);
+                let pages = blocks * 512 + 512 * (1 - less) - 7 * less;
+                Op::Map(range, (at << 21) + within, pages, prot)
+            }
+        ),
         range(end, u64::MAX).prop_map(Op::Null),
         range(end, u64::MAX).prop_map(Op::Unmap),
     ]
@@ -635,7 +700,8 @@ fn op(end: u64) -> impl Strategy<Value = Op> {
 
 #[derive(Clone, Debug)]
 enum Event {
-    Submit(Vec<Op>),
+    /// With tables for blocks, or for all pages.
+    Submit(Vec<Op>, bool),
     /// The oldest job ends: it is run, or cancelled.
     End(bool),
 }
@@ -644,7 +710,8 @@ enum Event {
 fn story() -> impl Strategy<Value = (u32, Vec<Event>)> {
     prop_oneof![Just(36u32), Just(39), Just(48)].prop_flat_map(|ias| {
         let event = prop_oneof![
-            3 => vec(op(1 << ias), 1..4).prop_map(Event::Submit),
+            3 => (vec(op(1 << ias), 1..4), prop_oneof![3 => Just(true), 1 => Just(false)])
+                .prop_map(|(ops, blocks)| Event::Submit(ops, blocks)),
             3 => prop_oneof![4 => Just(true), 1 => Just(false)].prop_map(Event::End),
         ];
         (Just(ias), vec(event, 1..10))
@@ -657,7 +724,7 @@ proptest! {
         let mut machine = Machine::new(ias, first_unmap);
         for event in events {
             match event {
-                Event::Submit(ops) => machine.submit(ops)?,
+                Event::Submit(ops, blocks) => machine.submit(ops, blocks)?,
                 Event::End(run) => machine.end(run)?,
             }
         }
@@ -666,7 +733,7 @@ proptest! {
         }
         // In the end nothing but the root and the shared tables is left.
         let everything = VaRange::between(0, 1 << ias).expect("not empty");
-        machine.submit(vec![Op::Unmap(everything)])?;
+        machine.submit(vec![Op::Unmap(everything)], true)?;
         machine.end(true)?;
         prop_assert_eq!(machine.ram.pages.borrow().len(), 4);
     }

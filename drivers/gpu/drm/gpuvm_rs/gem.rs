@@ -126,6 +126,20 @@ impl GemObject {
         unsafe { Fence::from_owned(fence) }
     }
 
+    /// Waits for the fences that the object has now, but for those of the scheduler `sched`, which
+    /// isn't looked at.
+    ///
+    /// A signal doesn't end that, unless it kills the caller: another one might come again and
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// `ERESTARTSYS` if the caller was killed, or the system is about to sleep; `ENOMEM`.
+    pub fn wait_for_all_but(&self, sched: *const bindings::drm_gpu_scheduler) -> Result {
+        // SAFETY: `self` keeps the object, and so its resv, alive.
+        to_result(unsafe { bindings::gpuvm_rs_resv_wait_for_all_but(self.resv(), sched) })
+    }
+
     /// Waits up to `jiffies` for what somebody who reads (or writes) has to wait for, by implicit
     /// synchronisation.
     ///

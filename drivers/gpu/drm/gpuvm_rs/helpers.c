@@ -8,6 +8,7 @@
 #include <drm/gpu_scheduler.h>
 #include <linux/dma-fence.h>
 #include <linux/dma-resv.h>
+#include <linux/freezer.h>
 #include <linux/sched/mm.h>
 #include <linux/shrinker.h>
 #include <linux/swap.h>
@@ -257,6 +258,34 @@ GPUVM_RS_HELPER(struct dma_fence *, gpuvm_rs_helper_gpuvm_rs_resv_busy_of, struc
 	}
 	dma_resv_iter_end(&cursor);
 	return fence;
+}
+
+/*
+ * Waits for its fences, but for those that belong to jobs of a scheduler. Looks every 50 ms whether
+ * it was killed, or is to be frozen.
+ */
+GPUVM_RS_HELPER(int, gpuvm_rs_helper_gpuvm_rs_resv_wait_for_all_but, struct dma_resv *resv,
+		const struct drm_gpu_scheduler *sched)
+{
+	struct dma_fence **fences;
+	unsigned int nr, i;
+	int ret;
+
+	ret = dma_resv_get_fences(resv, DMA_RESV_USAGE_BOOKKEEP, &nr, &fences);
+	if (ret)
+		return ret;
+	for (i = 0; i < nr; i++) {
+		struct drm_sched_fence *job = to_drm_sched_fence(fences[i]);
+
+		while (!ret && (!job || job->sched != sched) &&
+		       !dma_fence_wait_timeout(fences[i], false, HZ / 20)) {
+			if (fatal_signal_pending(current) || freezing(current))
+				ret = -ERESTARTSYS;
+		}
+		dma_fence_put(fences[i]);
+	}
+	kfree(fences);
+	return ret;
 }
 
 GPUVM_RS_HELPER(bool, gpuvm_rs_helper_drm_gem_is_imported, struct drm_gem_object *obj)

@@ -107,6 +107,14 @@ impl VaRange {
         Self::between(self.start & !mask, end)
     }
 
+    /// The largest range in `self` whose bounds are multiples of 2^`shift`; `None` when that is
+    /// nothing.
+    pub fn align_in(&self, shift: u32) -> Option<Self> {
+        let mask = 1u64.checked_shl(shift)?.wrapping_sub(1);
+        let start = self.start.checked_add(mask)? & !mask;
+        Self::between(start, self.end & !mask)
+    }
+
     /// The aligned block of 2^`shift` bytes that holds `address`; `None` when it runs past 2^64 −
     /// 1.
     pub fn block(address: u64, shift: u32) -> Option<Self> {

@@ -10,12 +10,14 @@ use core::ops::{
 use kernel::prelude::*;
 
 use crate::{
+    ffi::pages::Pages,
     gpuvm_rs::{
         range::VaRange,
         small_vec::SmallVec, //
     },
     pgtable::{
         footprint::{
+            self,
             Footprint,
             FootprintError,
             Reach,
@@ -74,11 +76,15 @@ pub(crate) fn footprint(
     })
 }
 
-/// What an op does to the tables: writes an entry per page, or changes whole tables where it can.
-pub(crate) fn touch(at: VaRange, pages: bool) -> Touch {
-    if pages {
-        Touch::Pages(at)
-    } else {
-        Touch::Edges(at)
-    }
+/// What a mapping of `at` to the pages of a BO does to the tables, from byte `offset`.
+///
+/// # Errors
+///
+/// `EINVAL` for pages that the BO doesn't have.
+pub(crate) fn touches(
+    at: VaRange,
+    pages: &Pages,
+    offset: u64,
+) -> Result<impl Iterator<Item = Touch> + '_> {
+    Ok(footprint::touches(at, pages.runs(offset, at.len())?))
 }

@@ -6,7 +6,8 @@
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::Mutex, //
+    sync::Mutex,
+    warn_on, //
 };
 
 use super::{
@@ -20,7 +21,10 @@ use crate::{
         smmu::TableList, //
     },
     gpuvm_rs::range::VaRange,
-    pgtable::memory::Pool, //
+    pgtable::{
+        memory::Pool,
+        Refused, //
+    },
 };
 
 /// The page tables of a kernel-managed VM.
@@ -57,16 +61,21 @@ impl ManagedTables {
             let tables = tables.lock();
             (tables.geometry(), tables.smmu())
         };
-        let touch = footprint::touch(range, true);
-        let footprint = footprint::footprint(&geometry, core::iter::once(touch))?;
+        let touches = footprint::touches(range, pages, offset)?;
+        let footprint = footprint::footprint(&geometry, touches)?;
         let mut pool = TableList::new(smmu);
         let mut tables = loop {
             let guard = tables.lock();
             match guard.reserve(&footprint, &mut pool) {
                 Ok(()) => break guard,
-                Err(missing) => {
+                Err(Refused::Shortage(missing)) => {
                     drop(guard);
                     pool.fill(pool.available() + missing)?;
+                }
+                // Each mapping is removed whole, so that blocks end where mappings do.
+                Err(Refused::Blocks) => {
+                    warn_on!(true);
+                    return Err(EINVAL);
                 }
             }
         };

@@ -6,9 +6,11 @@
 //!   kernel manages.
 //! - [`step`]: one change. [`footprint`]: which tables it may need.
 //! - [`reservation`]: tables that are there before they are needed. [`throttle`]: how many may be.
+//! - [`idle`]: when the GPU uses nothing of the VM, as it has to be where a block is split.
 //! - [`log`]: what was changed, for crash dumps.
 
 pub(crate) mod footprint;
+pub(crate) mod idle;
 pub(crate) mod log;
 pub(crate) mod managed;
 pub(crate) mod reservation;
@@ -33,6 +35,7 @@ use crate::{
     gpuvm_rs::from_result,
     pgtable::geometry::Geometry, //
 };
+use idle::SubmitGate;
 use log::{
     LogEntry,
     VmLog, //
@@ -52,6 +55,9 @@ pub(crate) struct AddressSpace {
     pub(crate) has_log: bool,
     /// How many tables may be allocated in advance.
     pub(crate) throttle: Arc<Throttle>,
+    /// Whether SUBMITs are let in.
+    #[pin]
+    pub(crate) submits: SubmitGate,
     /// What jobs change. Taken on the fence-signalling path.
     #[pin]
     pub(crate) page_tables: Mutex<LoggedTables>,
@@ -73,6 +79,7 @@ impl AddressSpace {
                 smmu,
                 has_log,
                 throttle,
+                submits <- SubmitGate::new(),
                 page_tables <- new_mutex!(
                     LoggedTables {
                         tables,

@@ -15,6 +15,7 @@ use super::{
         self,
         JobFootprint, //
     },
+    idle::GpuIdle,
     tables::Change,
     throttle::Ticket,
     AddressSpace,
@@ -22,12 +23,61 @@ use super::{
     Stage, //
 };
 use crate::{
-    ffi::smmu::TableList,
+    ffi::{
+        not_killed,
+        smmu::TableList, //
+    },
     pgtable::{
         footprint::Touch,
-        memory::Pool, //
+        memory::Pool,
+        Refused, //
     },
 };
+
+/// Why tables aren't reserved. Nothing has changed.
+pub(crate) enum NotReserved {
+    /// Some are needed where there are blocks, which the caller has to split.
+    Blocks(Blocks),
+    /// `ENOMEM`, also if more tables are needed than may ever be in flight; `ERESTARTSYS` for a
+    /// signal; `EINVAL` for a range that isn't one of pages of the address space.
+    Error(Error),
+}
+
+impl From<Error> for NotReserved {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Blocks that are in the way of a job's tables.
+pub(crate) struct Blocks(JobFootprint);
+
+impl Blocks {
+    /// How many are split in one go, with the page tables' lock held.
+    const AT_ONCE: u64 = 256;
+
+    /// Puts a table in place of each, which translates the same: as long as the GPU uses nothing of
+    /// the VM, it can't tell.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EINTR` if the caller was killed. Some may be split then.
+    pub(crate) fn split(&self, idle: &GpuIdle<'_>) -> Result {
+        let space = idle.vm().space();
+        let mut pool = TableList::new(space.smmu);
+        loop {
+            let left = {
+                let mut pt = space.page_tables.lock();
+                pt.tables.split(&self.0, &mut pool, idle)
+            };
+            if left == 0 {
+                return Ok(());
+            }
+            not_killed()?;
+            pool.fill(left.min(Self::AT_ONCE))?;
+        }
+    }
+}
 
 /// Tables that are linked and pinned until this is released or dropped: the change can't run out of
 /// them, whatever happens in between.
@@ -48,20 +98,23 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, also if more tables are needed than may ever be in flight; `ERESTARTSYS` for a
-    /// signal; `EINVAL` for a range that isn't one of pages of the address space.
+    /// See [`NotReserved`].
     pub(crate) fn new(
         space: &Arc<AddressSpace>,
         ops: impl Iterator<Item = Touch>,
         mut ticket: Option<Ticket>,
-    ) -> Result<Self> {
+    ) -> Result<Self, NotReserved> {
         let footprint = footprint::footprint(&space.geometry, ops)?;
         let mut pool = TableList::new(space.smmu);
         // Another job's end may remove tables while we allocate: then all over again.
-        while let Err(missing) = {
+        while let Err(refused) = {
             let pt = space.page_tables.lock();
             pt.tables.reserve(&footprint, &mut pool)
         } {
+            let missing = match refused {
+                Refused::Shortage(missing) => missing,
+                Refused::Blocks => return Err(NotReserved::Blocks(Blocks(footprint))),
+            };
             let need = pool.available() + missing;
             if let Some(ticket) = ticket.as_mut().filter(|ticket| ticket.waits()) {
                 // Nothing is held while waiting: no room that others may wait for, and no tables,

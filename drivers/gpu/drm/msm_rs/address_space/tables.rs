@@ -8,7 +8,10 @@ use kernel::{
     sync::Arc, //
 };
 
-use super::footprint::JobFootprint;
+use super::{
+    footprint::JobFootprint,
+    idle::GpuIdle, //
+};
 use crate::{
     ffi::{
         gate::Gate,
@@ -34,7 +37,8 @@ use crate::{
             Unlinked, //
         },
         Error as TableError,
-        PageTables, //
+        PageTables,
+        Refused, //
     },
 };
 
@@ -100,15 +104,26 @@ impl VmTables {
     ///
     /// # Errors
     ///
-    /// How many are missing in the pool; nothing was changed.
+    /// What is missing; nothing was changed.
     pub(crate) fn reserve(
         &self,
         footprint: &JobFootprint,
         pool: &mut TableList,
-    ) -> Result<(), u64> {
+    ) -> Result<(), Refused> {
+        self.tables.reserve(&self.root.smmu, pool, footprint)
+    }
+
+    /// Replaces blocks that are in the way of `footprint` by tables, as many as `pool` has. Returns
+    /// how many are left. The GPU uses nothing of this VM.
+    pub(super) fn split(
+        &mut self,
+        footprint: &JobFootprint,
+        pool: &mut TableList,
+        _idle: &GpuIdle<'_>,
+    ) -> u64 {
+        let invalidate = || self.root.invalidate();
         self.tables
-            .reserve(&self.root.smmu, pool, footprint)
-            .map_err(|short| short.missing)
+            .split(&self.root.smmu, pool, footprint, invalidate)
     }
 
     /// Starts a change.

@@ -15,6 +15,7 @@
 //! runs after every earlier one of the VM that changes an iova that it changes too ([`order`]).
 //! Jobs that don't overlap don't wait for each other.
 
+mod blocks;
 #[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
 mod now_test;
 mod op;
@@ -31,9 +32,9 @@ use kernel::{
 };
 
 use crate::{
-    address_space::{
-        footprint,
-        reservation::Reservation, //
+    address_space::reservation::{
+        NotReserved,
+        Reservation, //
     },
     bo::backing,
     ffi::{
@@ -59,7 +60,6 @@ use crate::{
         range::VaRange,
         vm::GpuVm, //
     },
-    pure::ops::Kind,
     vm::{
         job::{
             BindJob,
@@ -91,17 +91,15 @@ fn reserve(
     vm: &GpuVm<Bind>,
     ops: &[BindOp],
     turn: Turn,
-) -> Result<Reservation> {
-    let touches = ops
-        .iter()
-        .map(|op| footprint::touch(op.range, matches!(op.op.kind, Kind::Map { .. })));
+) -> Result<Reservation, NotReserved> {
+    let touches = ops.iter().flat_map(|op| op.touches.iter().copied());
     // What is done now is never pending.
     let ticket = match turn {
         Turn::Now => None,
         _ => Some(vm.space().throttle.admit(ops.len(), turn == Turn::Later)?),
     };
-    Reservation::new(vm.space(), touches, ticket).inspect_err(|&e| {
-        if e == ENOMEM {
+    Reservation::new(vm.space(), touches, ticket).inspect_err(|e| {
+        if matches!(e, NotReserved::Error(e) if *e == ENOMEM) {
             caller.note(fmt!(
                 "no memory for page tables, or more than may be in flight"
             ));
@@ -173,6 +171,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
     let mut ops = parse(&caller, vm, &ops)?;
     let (in_fences, out_fences) = caller.sync(fences)?;
     let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;
+    blocks::look(vm, &mut ops)?;
 
     // When its turn is. That may be later by the time that it gets its place in the order, and then
     // it is a job, or has to do with the tables that a job may have that waits.
@@ -193,7 +192,14 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
     // fences get into a syncobj in their order.
     let mut again = false;
     let (fence, removed, queue_locked) = loop {
-        let reservation = reserve(&caller, vm, &ops, turn)?;
+        let reservation = match reserve(&caller, vm, &ops, turn) {
+            Ok(reservation) => reservation,
+            Err(NotReserved::Blocks(found)) => {
+                blocks::split(vm, &found)?;
+                continue;
+            }
+            Err(NotReserved::Error(e)) => return Err(e),
+        };
         let mut job = match turn {
             Turn::Now => None,
             _ => Some(new_job(&caller, &queue, &in_fences)?),
@@ -218,6 +224,9 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
             continue;
         }
         drop(effort);
+        if !blocks::are_as_found(&mut ops)? {
+            continue;
+        }
 
         let mut pending = vm.state().pending.lock();
         let after = order::turn(

@@ -21,8 +21,10 @@ mod cases {
 
     use crate::{
         address_space::{
-            footprint,
-            reservation::Reservation,
+            reservation::{
+                NotReserved,
+                Reservation, //
+            },
             LoggedTables,
             Stage, //
         },
@@ -93,16 +95,12 @@ mod cases {
 
     fn op(at: Range<u64>, kind: Kind, bo: Option<&ARef<Bo>>) -> Result<BindOp> {
         let range = range(at)?;
-        Ok(BindOp {
-            op: Op {
-                iova: range.addr(),
-                range: range.len(),
-                kind,
-            },
-            range,
-            bo: bo.cloned(),
-            pages: None,
-        })
+        let op = Op {
+            iova: range.addr(),
+            range: range.len(),
+            kind,
+        };
+        Ok(BindOp::new(op, range, bo.cloned()))
     }
 
     fn map(at: u64, bo: &ARef<Bo>) -> Result<BindOp> {
@@ -128,10 +126,11 @@ mod cases {
         for op in ops {
             list.push(op, GFP_KERNEL)?;
         }
-        let touches = list
-            .iter()
-            .map(|op| footprint::touch(op.range, op.bo.is_some()));
-        let reservation = Reservation::new(vm.space(), touches, None)?;
+        let touches = list.iter().flat_map(|op| op.touches.iter().copied());
+        let reservation = Reservation::new(vm.space(), touches, None).map_err(|e| match e {
+            NotReserved::Error(e) => e,
+            NotReserved::Blocks(_) => EBUSY,
+        })?;
         let mut ranges = Ranges::new(list.iter().map(|op| op.range))?;
         pin_init::stack_pin_init!(let exec = Exec::interruptible(0));
         let locked = exec.lock_all(|attempt| lock(attempt, vm, &list, ranges.sort()))?;

@@ -9,6 +9,7 @@ use kernel::{
     sync::aref::ARef, //
 };
 
+use super::blocks::Touches;
 use crate::{
     ffi::{
         bo::Bo,
@@ -72,11 +73,24 @@ pub(crate) struct BindOp {
     pub(super) bo: Option<ARef<Bo>>,
     /// For MAP, once the BO is locked; moves into the job.
     pub(super) pages: Option<Pages>,
+    pub(super) touches: Touches,
 }
 
 pub(super) type Ops = SmallVec<BindOp, 1>;
 
 impl BindOp {
+    /// An op of which nothing but this is known yet.
+    pub(super) fn new(op: Op, range: VaRange, bo: Option<ARef<Bo>>) -> Self {
+        let touches = Touches::new(&op.kind, range);
+        Self {
+            op,
+            range,
+            bo,
+            pages: None,
+            touches,
+        }
+    }
+
     /// Its BO, if `handle` is what it calls it.
     fn bo_of(&self, handle: NonZeroU32) -> Option<ARef<Bo>> {
         match self.op.kind {
@@ -158,13 +172,7 @@ pub(super) fn parse(caller: &Caller<'_>, vm: &GpuVm<Bind>, raw: &RawOps) -> Resu
             caller.note(fmt!("op {i}: more than {MAX_ENTRIES} page-table entries"));
             return Err(ENOMEM);
         }
-        let op = BindOp {
-            op,
-            range,
-            bo,
-            pages: None,
-        };
-        result.push(op, GFP_KERNEL | __GFP_NOWARN)?;
+        result.push(BindOp::new(op, range, bo), GFP_KERNEL | __GFP_NOWARN)?;
     }
     Ok(result)
 }

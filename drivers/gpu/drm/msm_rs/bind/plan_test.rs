@@ -223,19 +223,16 @@ mod cases {
         /// What the planner gets.
         fn op(&self, bos: &[ARef<Bo>; BOS]) -> Result<BindOp> {
             let range = range(&self.at)?;
-            Ok(BindOp {
-                op: Op {
-                    iova: range.addr(),
-                    range: range.len(),
-                    kind: self.kind,
-                },
-                range,
-                bo: match self.kind {
-                    Kind::Map { handle, .. } => Some(bos[bo_of(handle)].clone()),
-                    _ => None,
-                },
-                pages: None,
-            })
+            let op = Op {
+                iova: range.addr(),
+                range: range.len(),
+                kind: self.kind,
+            };
+            let bo = match self.kind {
+                Kind::Map { handle, .. } => Some(bos[bo_of(handle)].clone()),
+                _ => None,
+            };
+            Ok(BindOp::new(op, range, bo))
         }
     }
 

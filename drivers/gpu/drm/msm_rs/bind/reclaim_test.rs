@@ -75,12 +75,8 @@ mod cases {
         range: u64,
         bo: Option<ARef<Bo>>,
     ) -> Result<Committed<Bind>> {
-        let mut ops = [BindOp {
-            op: Op { kind, iova, range },
-            range: VaRange::new(iova, range).ok_or(EINVAL)?,
-            bo,
-            pages: None,
-        }];
+        let at = VaRange::new(iova, range).ok_or(EINVAL)?;
+        let mut ops = [BindOp::new(Op { kind, iova, range }, at, bo)];
         pin_init::stack_pin_init!(let exec = Exec::interruptible(2));
         let locked = exec.lock_all(|attempt| lock(attempt, vm, &ops, &[ops[0].range]))?;
         let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;

@@ -264,6 +264,19 @@ impl GpuVm<Bind> {
         AnyVm::Bind(self).is_unusable()
     }
 
+    /// Waits until the GPU has ended the SUBMITs that were sent before. The VM isn't locked.
+    ///
+    /// # Errors
+    ///
+    /// As [`GemObject::wait_for_all_but`].
+    pub(crate) fn wait_for_submits(&self) -> Result {
+        let vm: *const bindings::msm_gem_vm = self.as_raw().cast();
+        // SAFETY: Within the VM, which `self` keeps alive.
+        let binds = unsafe { &raw const (*vm).sched };
+        // All that the VM's own resv has is of SUBMITs and of binds.
+        self.resv_obj().wait_for_all_but(binds)
+    }
+
     /// The fence of a submit that the GPU has begun and not ended, if there is any. The file is
     /// closed: what the GPU begins from now on has no commands. With `wait`, waits for the GPU's
     /// lock.

@@ -2,14 +2,20 @@
 
 //! VMAs of VM_BIND VMs between jobs: eviction takes their entries away, a submit brings them back.
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    warn_on, //
+};
 
 use super::info::MappingInfo;
 use crate::{
     address_space::{
         footprint,
         log::LogOp,
-        reservation::Reservation,
+        reservation::{
+            NotReserved,
+            Reservation, //
+        },
         Stage, //
     },
     bo::backing,
@@ -38,8 +44,16 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
     if va.data().mapped().get(vm) {
         return Ok(());
     }
-    let touch = footprint::touch(va.range(), true);
-    let mut reservation = Reservation::new(vm.space(), core::iter::once(touch), None)?;
+    let touches = footprint::touches(va.range(), pages, va.offset())?;
+    let mut reservation = Reservation::new(vm.space(), touches, None).map_err(|e| match e {
+        NotReserved::Error(e) => e,
+        // Nothing is mapped where it goes, and what is mapped beside it has its own tables since it
+        // was put there.
+        NotReserved::Blocks(_) => {
+            warn_on!(true);
+            EINVAL
+        }
+    })?;
     let mut guard = vm.space().page_tables.lock();
     let pt = &mut *guard;
     let mut change = pt.tables.change();

@@ -20,9 +20,12 @@ pub enum Error {
     Live,
 }
 
-/// The pool had too few tables; nothing was changed.
+/// Why tables couldn't be reserved; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shortage {
-    /// How many more are needed.
-    pub missing: u64,
+pub enum Refused {
+    /// The pool had too few: so many more are needed.
+    Shortage(u64),
+    /// There are blocks where tables are needed. See
+    /// [`PageTables::split`](super::PageTables::split).
+    Blocks,
 }

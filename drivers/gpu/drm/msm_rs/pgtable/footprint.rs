@@ -3,10 +3,10 @@
 //! Which tables a job has to own.
 //!
 //! A page that gets an entry of its own needs a table of its own on every level (*own*: not one of
-//! the shared NULL tables). A NULL mapping, and the removal of one, works with whole entries
-//! wherever it can, so it needs tables of its own only where it covers a table's reach in part: at
-//! most one per level at either end. The removal of other mappings needs none at all, as their
-//! tables exist.
+//! the shared NULL tables). A block needs those of all levels but the last. A NULL mapping, and the
+//! removal of one, works with whole entries wherever it can, so it needs tables of its own only
+//! where it covers a table's reach in part: at most one per level at either end. The removal of
+//! other mappings needs none at all, as their tables exist, unless a part of a block is removed.
 //!
 //! So a footprint is a list of reaches (2 MiB, 1 GiB, 512 GiB) whose tables the job may need in
 //! whatever order its operations run. With every table it contains those above it, which aren't
@@ -15,7 +15,7 @@
 
 use core::ops::DerefMut;
 
-use super::geometry::{table_shift, Geometry, LEAF};
+use super::geometry::{entry_shift, spans, table_shift, Geometry, BLOCK, BLOCK_SIZE, LEAF};
 use crate::gpuvm_rs::range::VaRange;
 use crate::pure::ranges::sort_merge_by;
 
@@ -24,9 +24,36 @@ use crate::pure::ranges::sort_merge_by;
 pub enum Touch {
     /// Every page gets an entry of its own: a mapping of memory.
     Pages(VaRange),
+    /// Memory is mapped in blocks. The range consists of whole ones.
+    Blocks(VaRange),
     /// Whole tables' reaches are changed at once: MAP_NULL, and an unmap that may find NULL
     /// mappings. Exactly as the operation will be run: two that touch may not be given as one.
     Edges(VaRange),
+}
+
+/// What a mapping of `range` to memory does: of `runs`, (physical address, bytes) in order, the
+/// last of which may be longer. It is in blocks where [`super::PageTables::map`] writes them.
+pub fn touches(
+    range: VaRange,
+    runs: impl Iterator<Item = (u64, u64)>,
+) -> impl Iterator<Item = Touch> {
+    let mut rest = Some(range);
+    let pieces = runs.map_while(move |(address, len)| {
+        let now = rest?;
+        let end = now.addr().saturating_add(len).min(now.end());
+        rest = VaRange::between(end, now.end());
+        let blocks = match (now.addr() ^ address) & (BLOCK_SIZE - 1) {
+            0 => VaRange::between(now.addr(), end).and_then(|run| run.align_in(entry_shift(BLOCK))),
+            _ => None,
+        };
+        let (first, last) = blocks.map_or((end, end), |blocks| (blocks.addr(), blocks.end()));
+        Some([
+            VaRange::between(now.addr(), first).map(Touch::Pages),
+            blocks.map(Touch::Blocks),
+            VaRange::between(last, end).map(Touch::Pages),
+        ])
+    });
+    pieces.flatten().flatten()
 }
 
 /// The reach of a table, or of several of the last level that follow each other.
@@ -109,8 +136,8 @@ impl<B: ReachBuf> Footprint<B> {
     /// The footprint of a job with these operations, in any order; `reaches` is where it is kept.
     /// O(n log n).
     ///
-    /// `reaches` grows by at most one per [`Touch::Pages`] and two per [`Touch::Edges`], usually by
-    /// far fewer.
+    /// `reaches` grows by at most one per [`Touch::Pages`], one per GiB of a [`Touch::Blocks`], and
+    /// two per [`Touch::Edges`]; usually by far fewer.
     pub fn new(
         geometry: &Geometry,
         mut reaches: B,
@@ -118,8 +145,15 @@ impl<B: ReachBuf> Footprint<B> {
     ) -> Result<Self, FootprintError<B::Error>> {
         reaches.truncate(0);
         let mut recent = Recent([u64::MAX; 32]);
+        let mut block = None;
         let mut push = |reach: Reach| {
-            if reach.level == LEAF && recent.has(&reach.range) {
+            let again = match reach.level {
+                LEAF => recent.has(&reach.range),
+                // Blocks and pages may take turns.
+                BLOCK => core::mem::replace(&mut block, Some(reach)) == Some(reach),
+                _ => false,
+            };
+            if again {
                 return Ok(());
             }
             if reaches.last_mut().is_some_and(|last| last.absorb(&reach)) {
@@ -128,14 +162,28 @@ impl<B: ReachBuf> Footprint<B> {
             reaches.push(reach).map_err(FootprintError::Buf)
         };
         for op in ops {
-            let (Touch::Pages(range) | Touch::Edges(range)) = op;
+            let (Touch::Pages(range) | Touch::Blocks(range) | Touch::Edges(range)) = op;
             geometry.check(&range).map_err(|_| FootprintError::Range)?;
-            if let Touch::Pages(_) = op {
-                let range = range
-                    .align_out(table_shift(LEAF))
-                    .ok_or(FootprintError::Range)?;
-                push(Reach { range, level: LEAF })?;
-                continue;
+            match op {
+                Touch::Pages(_) => {
+                    let range = range
+                        .align_out(table_shift(LEAF))
+                        .ok_or(FootprintError::Range)?;
+                    push(Reach { range, level: LEAF })?;
+                    continue;
+                }
+                Touch::Blocks(_) => {
+                    for span in spans(range, BLOCK) {
+                        let range = VaRange::block(span.iova, table_shift(BLOCK))
+                            .ok_or(FootprintError::Range)?;
+                        push(Reach {
+                            range,
+                            level: BLOCK,
+                        })?;
+                    }
+                    continue;
+                }
+                Touch::Edges(_) => {}
             }
             let one = (range.addr() ^ range.last()) >> table_shift(LEAF) == 0;
             let ends = [range.addr(), range.last()];

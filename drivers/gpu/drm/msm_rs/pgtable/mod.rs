@@ -30,7 +30,8 @@
 //!    pins all of them. If the pool has too few it changes nothing and says how many are missing:
 //!    the caller unlocks, allocates, and tries again. An empty table translates nothing, just as no
 //!    table does, and a copy of a shared NULL table translates what the shared one does, so linking
-//!    early isn't seen by the GPU.
+//!    early isn't seen by the GPU. Where a block is, no table can be linked like that: see
+//!    [Blocks](#blocks).
 //! 3. *Run.* [`map`](PageTables::map), [`map_null`](PageTables::map_null),
 //!    [`unmap`](PageTables::unmap) in any order. No table is needed any more, so nothing can run
 //!    out.
@@ -48,15 +49,28 @@
 //!
 //! # Invariants
 //!
-//! - A table of level 3 holds page descriptors; one of another level holds table descriptors of the
-//!   next level. There are no blocks: any page can be unmapped at any time, and splitting a block
-//!   would need break-before-make.
+//! - A table of level 3 holds page descriptors, one of another level table descriptors of the next
+//!   level; one of level 2 block descriptors as well, each in place of a table of level 3.
+//! - So there is no block where a table of level 3 is reserved.
 //! - `live` is the number of entries that aren't zero.
 //! - A table other than the root is *in use*: it has a live entry or a pin. (Otherwise it is
 //!   unlinked at once.)
 //! - A pinned table's parent is pinned, at least as often. So a table that isn't pinned has no
 //!   pinned table below it.
 //! - A shared NULL table is never written after [`NullTables::new`], counted, pinned or gathered.
+//!
+//! # Blocks
+//!
+//! [`map`](PageTables::map) writes a block wherever 2 MiB of memory, aligned like their address,
+//! are mapped and no table is: [`Touch::Blocks`](footprint::Touch) is reserved for them. A table
+//! that somebody else has reserved there is filled.
+//!
+//! A block goes whole, as a page does. What touches a part of it needs a table there, and to put
+//! that in place of the block needs an invalidation in between: the GPU would fault, or its TLB
+//! hold two sizes for one address. So [`reserve`](PageTables::reserve) refuses, and the caller
+//! calls [`split`](PageTables::split) while the GPU uses nothing of the VM. From then on there is a
+//! table that translates the same, and is reserved like any other. Jobs never meet a block that
+//! they change in part.
 //!
 //! # NULL mappings
 //!
@@ -105,10 +119,11 @@ mod null;
 mod pieces;
 pub mod pte;
 
-pub use error::{Error, Shortage};
+pub use error::{Error, Refused};
 use footprint::{Footprint, ReachBuf};
 use geometry::{
-    entry_shift, index, spans, table_shift, Geometry, Span, ENTRIES, LEAF, PAGE_SHIFT, PAGE_SIZE,
+    entry_shift, index, spans, table_shift, Geometry, Span, BLOCK, BLOCK_SIZE, ENTRIES, LEAF,
+    PAGE_SHIFT, PAGE_SIZE,
 };
 use memory::{Counts, Entries, Gather, Memory, Pool, Table, Unlinked};
 pub use null::NullTables;
@@ -129,6 +144,17 @@ enum Child {
     Shared,
     /// A table of this VM's own.
     Own(Table),
+    /// Memory, in place of a table of the last level.
+    Block,
+}
+
+/// Tables that a footprint needs and which aren't there.
+#[derive(Clone, Copy, Default)]
+struct Missing {
+    /// All of them.
+    tables: u64,
+    /// Those in whose place there are blocks.
+    blocks: u64,
 }
 
 /// A change of consecutive entries of one table, synced and counted once.
@@ -214,7 +240,7 @@ impl PageTables {
     /// Exactly what [`Self::reserve`] would take from a pool. O(1) per table of the footprint.
     #[allow(dead_code, reason = "`tests/pure` uses it")]
     pub fn need<M: Memory, B: ReachBuf>(&self, mem: &M, footprint: &Footprint<B>) -> u64 {
-        self.each(mem, footprint, |_| {})
+        self.each(mem, footprint, |_| {}).tables
     }
 
     /// Links all tables of the footprint and pins them until [`Self::release`], which must be
@@ -222,33 +248,104 @@ impl PageTables {
     ///
     /// # Errors
     ///
-    /// The pool has too few. Nothing was changed.
+    /// The pool has too few, or there are blocks where the footprint needs tables. Nothing was
+    /// changed.
     pub fn reserve<M: Memory, B: ReachBuf>(
         &self,
         mem: &M,
         pool: &mut M::Pool,
         footprint: &Footprint<B>,
-    ) -> Result<(), Shortage> {
+    ) -> Result<(), Refused> {
         // Usually all are there.
         let need = self.each(mem, footprint, |table| {
             let mut counts = mem.counts(table);
             counts.pins = counts.pins.saturating_add(1);
             mem.set_counts(table, counts);
         });
-        if need == 0 {
+        if need.tables == 0 {
             return Ok(());
         }
-        let missing = need.saturating_sub(pool.available());
-        if missing > 0 {
+        let short = need.tables.saturating_sub(pool.available());
+        let refused = match (need.blocks, short) {
+            (0, 0) => None,
+            (0, missing) => Some(Refused::Shortage(missing)),
+            _ => Some(Refused::Blocks),
+        };
+        if let Some(refused) = refused {
             self.each(mem, footprint, |table| {
                 unpin(mem, table);
             });
-            return Err(Shortage { missing });
+            return Err(refused);
         }
         self.visit(mem, footprint, |parent, level, span| {
             self.link(mem, pool, parent, level, span);
         });
         Ok(())
+    }
+
+    /// Replaces blocks that are in the way of `footprint` by tables that translate the same, as
+    /// many as the pool has. None of them is reserved. Returns how many blocks are left.
+    ///
+    /// In between nothing is mapped there: the GPU uses none of what these tables translate.
+    /// `invalidate` has its TLB forget all of that. Called once, if there is a block.
+    pub fn split<M: Memory, B: ReachBuf>(
+        &self,
+        mem: &M,
+        pool: &mut M::Pool,
+        footprint: &Footprint<B>,
+        invalidate: impl FnOnce(),
+    ) -> u64 {
+        let (mut split, mut left) = (0u64, 0u64);
+        self.each_entry(mem, footprint, |view, run, at, level| {
+            let block = view.get(at);
+            let Child::Block = self.child(block, level) else {
+                return;
+            };
+            let Some(table) = pool.take() else {
+                left = left.saturating_add(1);
+                return;
+            };
+            split = split.saturating_add(1);
+            mem.entries(table)
+                .fill(0, ENTRIES, pte::first_page(block), PAGE_SIZE);
+            mem.publish(table);
+            // CAST: 512.
+            let live = ENTRIES as u16;
+            mem.set_counts(table, Counts { live, pins: 0 });
+            run.set(view, at, block, pte::unlinked(table));
+        });
+        if split == 0 {
+            return left;
+        }
+        invalidate();
+        self.each_entry(mem, footprint, |view, run, at, _| {
+            let entry = view.get(at);
+            if pte::is_unlinked(entry) {
+                run.set(view, at, entry, pte::table(Table::of_descriptor(entry)));
+            }
+        });
+        left
+    }
+
+    /// Calls `f` for each entry that leads to a table of the footprint, or could, with those beside
+    /// it and the level of that table.
+    fn each_entry<'m, M: Memory, B: ReachBuf>(
+        &self,
+        mem: &'m M,
+        footprint: &Footprint<B>,
+        mut f: impl FnMut(&M::Entries<'m>, &mut Run, usize, u32),
+    ) {
+        self.visit(mem, footprint, |parent, level, span| {
+            let Some(parent) = parent else {
+                return;
+            };
+            let view = mem.entries(parent);
+            let mut run = Run::new(parent);
+            for at in span.first..span.end {
+                f(&view, &mut run, at, level);
+            }
+            run.finish(mem);
+        });
     }
 
     /// Calls `f` for each table of the footprint that exists, those above before those below.
@@ -259,20 +356,25 @@ impl PageTables {
         mem: &M,
         footprint: &Footprint<B>,
         mut f: impl FnMut(Table),
-    ) -> u64 {
-        let mut missing = 0u64;
+    ) -> Missing {
+        let mut missing = Missing::default();
         self.visit(mem, footprint, |parent, level, span| {
             let Some(parent) = parent else {
                 // CAST: at most 512.
-                missing = missing.saturating_add(span.end.saturating_sub(span.first) as u64);
+                let all = span.end.saturating_sub(span.first) as u64;
+                missing.tables = missing.tables.saturating_add(all);
                 return;
             };
             let view = mem.entries(parent);
             for at in span.first..span.end {
-                match self.child(view.get(at), level) {
-                    Child::Own(table) => f(table),
-                    _ => missing = missing.saturating_add(1),
+                let child = self.child(view.get(at), level);
+                if let Child::Own(table) = child {
+                    f(table);
+                    continue;
                 }
+                missing.tables = missing.tables.saturating_add(1);
+                let block = matches!(child, Child::Block);
+                missing.blocks = missing.blocks.saturating_add(u64::from(block));
             }
         });
         missing
@@ -422,7 +524,8 @@ impl PageTables {
     }
 
     /// Maps `range` to the memory that `pages` gives: (physical address, bytes), in order, whole
-    /// pages each; what exceeds the range isn't used. One walk and one sync per 2 MiB.
+    /// pages each; what exceeds the range isn't used. One walk and one sync per 2 MiB. Those that
+    /// lie in one piece, and in which no table is, get a block.
     ///
     /// Since the range was unmapped, if ever, the TLB has been invalidated. An entry that is there
     /// already, and the same, is left alone.
@@ -443,9 +546,37 @@ impl PageTables {
         let mut left = 0usize;
         let mut result = Ok(());
         for span in spans(range, LEAF) {
-            let table = self
-                .own_table(mem, span.iova, LEAF)
+            let parent = self
+                .own_table(mem, span.iova, BLOCK)
                 .ok_or(Error::Unreserved)?;
+            let above = mem.entries(parent);
+            let place = index(span.iova, BLOCK);
+            let old = above.get(place);
+            let child = self.child(old, LEAF);
+            let Child::Own(table) = child else {
+                if left == 0 {
+                    let (address, count) = self.next_run(&mut pages)?;
+                    (entry, left) = (prot.page(address), count);
+                }
+                let block = pte::block_of(entry);
+                let whole = span.end.wrapping_sub(span.first) == ENTRIES && left >= ENTRIES;
+                match (child, block) {
+                    (Child::Shared, _) => return Err(Error::Live),
+                    (Child::Block, block) if !whole || block != Some(old) => {
+                        return Err(Error::Live);
+                    }
+                    (Child::Absent, Some(block)) if whole => {
+                        let mut run = Run::new(parent);
+                        run.set(&above, place, old, block);
+                        run.finish(mem);
+                    }
+                    (Child::Absent, _) => return Err(Error::Unreserved),
+                    _ => {}
+                }
+                entry = entry.wrapping_add(BLOCK_SIZE);
+                left = left.wrapping_sub(ENTRIES);
+                continue;
+            };
             let view = mem.entries(table);
             let mut at = span.first;
             let mut added = 0u16;
@@ -581,8 +712,8 @@ impl PageTables {
     ///
     /// # Errors
     ///
-    /// [`Error::Range`]; [`Error::Unreserved`] when a part of a shared NULL table's reach was to be
-    /// unmapped.
+    /// [`Error::Range`]; [`Error::Unreserved`] when a part of a block, or of a shared NULL table's
+    /// reach, was to be unmapped.
     pub fn unmap<M: Memory, G: Gather>(
         &self,
         mem: &M,
@@ -600,7 +731,7 @@ impl PageTables {
                 // Too little for a whole table: straight to the last level.
                 match self.descend(mem, iova, &mut path) {
                     Child::Own(_) => level = LEAF,
-                    Child::Shared => return Err(Error::Unreserved),
+                    Child::Shared | Child::Block => return Err(Error::Unreserved),
                     Child::Absent => {}
                 }
             }
@@ -617,7 +748,7 @@ impl PageTables {
                         }
                         level = below;
                     }
-                    Child::Shared => return Err(Error::Unreserved),
+                    Child::Shared | Child::Block => return Err(Error::Unreserved),
                     Child::Absent => (iova, level) = (piece.end, start),
                 }
                 continue;
@@ -651,7 +782,11 @@ impl PageTables {
                             run.set(&view, piece.index, old, 0);
                             self.gather_tree(mem, child, level.wrapping_add(1), gather);
                         }
-                        // A page, or a shared table.
+                        Child::Block if !piece.whole => {
+                            result = Err(Error::Unreserved);
+                            break;
+                        }
+                        // A page, a block, or a shared table.
                         _ => run.set(&view, piece.index, old, 0),
                     }
                     live = live.wrapping_sub(1);
@@ -695,7 +830,7 @@ impl PageTables {
             }
             let entry = mem.entries(table).get(index(iova, level));
             *place = entry;
-            if entry == 0 {
+            if entry == 0 || pte::is_block(entry) {
                 break;
             }
             table = Table::of_descriptor(entry);
@@ -714,6 +849,9 @@ impl PageTables {
     fn child(&self, entry: u64, level: u32) -> Child {
         if entry == 0 {
             return Child::Absent;
+        }
+        if pte::is_block(entry) {
+            return Child::Block;
         }
         let table = Table::of_descriptor(entry);
         match &self.null {

@@ -7,10 +7,17 @@
 //! driver programs. The attribute indices are those of the MAIR that io-pgtable-arm puts into the
 //! same configuration.
 
+use super::geometry::BLOCK_SIZE;
 use super::memory::{Table, ADDRESS};
 
 /// A table descriptor above the last level, a page descriptor in it.
 const TABLE_OR_PAGE: u64 = 0b11;
+
+/// Without this, a valid descriptor above the last level is a block's.
+const NO_BLOCK: u64 = 0b10;
+
+/// Without this, no walker looks at the rest of a descriptor.
+const VALID: u64 = 0b01;
 
 /// MAIR index 1: normal, inner and outer write-back. Index 0 is normal non-cacheable.
 const ATTR_CACHED: u64 = 1 << 2;
@@ -63,6 +70,35 @@ impl Prot {
     pub const fn page(self, address: u64) -> u64 {
         address & ADDRESS | self.page_attributes()
     }
+}
+
+/// Whether a valid descriptor above the last level is a block's.
+pub(super) const fn is_block(descriptor: u64) -> bool {
+    descriptor & TABLE_OR_PAGE == VALID
+}
+
+/// The descriptor of the block that begins with the page of this descriptor, if one can.
+pub(super) const fn block_of(page: u64) -> Option<u64> {
+    if page & ADDRESS & (BLOCK_SIZE - 1) == 0 {
+        Some(page & !NO_BLOCK)
+    } else {
+        None
+    }
+}
+
+/// The descriptor of the first page of a block; those of the others follow in steps of a page.
+pub(super) const fn first_page(block: u64) -> u64 {
+    block | NO_BLOCK
+}
+
+/// A descriptor that no walker looks at, which remembers `table` until it is linked.
+pub(super) const fn unlinked(table: Table) -> u64 {
+    self::table(table) & !VALID
+}
+
+/// Whether a descriptor is one of [`unlinked`].
+pub(super) const fn is_unlinked(descriptor: u64) -> bool {
+    descriptor & TABLE_OR_PAGE == NO_BLOCK
 }
 
 /// The descriptor that points to a table of the next level.

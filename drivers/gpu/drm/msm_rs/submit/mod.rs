@@ -191,6 +191,7 @@ fn with_all_mapped(
     let queue_locked = queue.lock()?;
     let mut again = false;
     loop {
+        vm.space().submits.wait()?;
         let effort = Effort::begin(again)?;
         pin_init::stack_pin_init!(let exec = Exec::interruptible(0));
         let locked = exec
@@ -202,7 +203,11 @@ fn with_all_mapped(
         if vm.is_unusable() {
             return Err(EPIPE);
         }
-        if let Err(e) = locked.validate(&locked.vm(vm).ok_or(EDEADLK)?, &effort) {
+        let vm_locked = locked.vm(vm).ok_or(EDEADLK)?;
+        if !vm.space().submits.is_open(&vm_locked) {
+            continue;
+        }
+        if let Err(e) = locked.validate(&vm_locked, &effort) {
             again = effort.again(e)?;
             continue;
         }
