@@ -40,10 +40,14 @@ impl Used {
     /// would have been needed.
     pub fn note(&mut self, asid: u16, iova: u64, leaf: Leaf) -> Option<Leaf> {
         let before = self.0.leaf(asid, iova);
-        if before != Some(leaf) {
-            self.0.keep_leaf(asid, iova, leaf);
+        if before == Some(leaf) {
+            return None;
         }
-        before.filter(|before| needs_break(before, &leaf))
+        let before = before
+            .filter(|before| needs_break(before, &leaf))
+            .or_else(|| self.0.smaller_leaf(asid, iova, leaf.level));
+        self.0.keep_leaf(asid, iova, leaf);
+        before
     }
 
     /// Software asks for an invalidation. What it covers may be changed when that is done; a change
@@ -109,6 +113,24 @@ mod tests {
         assert!(needs_break(&page, &block) && needs_break(&block, &page));
         // Bit 11: not global.
         assert!(needs(0x9000 | PAGE & !(1 << 11)));
+    }
+
+    #[test]
+    fn pages_beside_the_address_under_a_block() {
+        let page = leaf(0x9000 | PAGE);
+        let block = Leaf {
+            level: 2,
+            ..leaf(0x20_0000 | PAGE)
+        };
+        let (at, other) = (0x40_0000, 0x40_3000);
+        let mut used = Used::default();
+        assert_eq!(used.note(1, at, page), None);
+        assert_eq!(used.note(2, other, block), None, "another ASID's");
+        assert_eq!(used.note(1, 0x60_0000, block), None, "another block");
+        assert_eq!(used.note(1, other, block), Some(page));
+        used.forget(Scope::All);
+        assert_eq!(used.note(1, other, block), None, "after the invalidation");
+        assert_eq!(used.note(1, at, page), Some(block));
     }
 
     fn read(device: &Device) {

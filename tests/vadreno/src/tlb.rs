@@ -92,6 +92,23 @@ impl Tlb {
         })
     }
 
+    /// A leaf of a lower level than `level`, for a part of what an entry of `level` translates that
+    /// holds `iova`.
+    pub fn smaller_leaf(&self, asid: u16, iova: u64, level: u8) -> Option<Leaf> {
+        let first = iova >> shift(level) << shift(level);
+        (level + 1..=LAST_LEVEL).find_map(|lower| {
+            let leaves = &self.leaves[usize::from(lower)];
+            let page = first >> shift(lower);
+            let pages = page..page + (1 << (shift(level) - shift(lower)));
+            let found = |page| {
+                [Some(asid), None]
+                    .into_iter()
+                    .find_map(|asid| leaves.get(&Key { asid, page }).copied())
+            };
+            (!leaves.is_empty()).then(|| pages.into_iter().find_map(found))?
+        })
+    }
+
     /// The lowest table on the way to `iova` for `asid`.
     pub fn table(&self, asid: u16, iova: u64) -> Option<Table> {
         (1..=LAST_LEVEL).rev().find_map(|level| {
