@@ -14,12 +14,16 @@ struct msm_gem_submit;
 struct msm_gpu;
 struct msm_mmu;
 struct msm_rs_vm_log;
+struct seq_file;
 
 #ifdef CONFIG_DRM_MSM_RS
 
 /* Module load and unload. Unloading waits until everything that was freed late is gone. */
 int msm_rs_init(void);
 void msm_rs_exit(void);
+
+/* debugfs' gpuvas: a show() of struct drm_info_list. */
+int msm_rs_gpuvas_show(struct seq_file *m, void *arg);
 
 /* Before the device has BOs: those of 2 MiB and more may have large pages. */
 void msm_rs_use_large_pages(struct drm_device *dev);

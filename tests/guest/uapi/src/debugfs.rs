@@ -93,6 +93,12 @@ pub fn gem_iova(name: &str) -> io::Result<Option<u64>> {
         .transpose()
 }
 
+/// The VMAs of all open files' VMs; `None` if there is no such file.
+pub fn gpuvas() -> io::Result<Option<String>> {
+    let path = directory()?.join("gpuvas");
+    path.exists().then(|| fs::read_to_string(path)).transpose()
+}
+
 /// How many BOs there are, and their bytes.
 pub fn gem_total() -> io::Result<(u64, u64)> {
     gem_sum("Total:")

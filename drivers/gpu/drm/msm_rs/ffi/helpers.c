@@ -6,6 +6,7 @@
 #include "bindings_helper.h"
 #include "../../gpuvm_rs/helpers.c"
 #include <trace/events/gpu_mem.h>
+#include <drm/drm_debugfs.h>
 #include <linux/mm_inline.h>
 #include <linux/rwsem.h>
 #include "msm_gpu_trace.h"
@@ -27,4 +28,5 @@
 #include "helpers/vm.c"
 #include "helpers/smmu.c"
 #include "helpers/seq.c"
+#include "helpers/debugfs.c"
 #include "helpers/test_device.c"

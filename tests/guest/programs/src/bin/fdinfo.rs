@@ -13,7 +13,7 @@ use std::{
 };
 use uapi::{
     abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED, MSM_SUBMIT_BO_WRITE as WRITE},
-    debugfs, Bo, Device, HeldFence, Pm4, Submit, PAGE,
+    debugfs, module, Bo, Device, HeldFence, Pm4, Submit, PAGE,
 };
 
 const MIB: u64 = 1 << 20;
@@ -205,6 +205,51 @@ fn engine(_: &mut Test) -> Outcome {
     Ok(())
 }
 
+/// debugfs lists the VMAs of each file: where they are, how long, and from where in their BO.
+fn gpuvas(_: &mut Test) -> Outcome {
+    let (gpu, other) = (Gpu::new()?, Gpu::new()?);
+    let bo = gpu.bo(1, 4 * PAGE)?;
+    let at = gpu.iova(0x40_0000);
+    gpu.bind()
+        .map(&bo, PAGE, at, 2 * PAGE)
+        .send_and_wait()
+        .context("MAP")?;
+    let Some(text) = debugfs::gpuvas().context("gpuvas")? else {
+        ensure!(!module::is_out_of_tree("msm")?, "there is no gpuvas");
+        return Ok(());
+    };
+    let (start, len, end) = (at, 2 * PAGE, at + 2 * PAGE);
+    let place = format!(" | {start:#018x} | {len:#018x} | {end:#018x} | ");
+    let offset = format!(" | {PAGE:#018x}");
+    let is_ours = |line: &&str| line.contains(&place) && line.ends_with(&offset);
+    ensure_eq!(
+        text.lines().filter(is_ours).count(),
+        1,
+        "our VMA in\n{text}"
+    );
+    let id = |gpu: &Gpu| -> harness::Result<String> {
+        Ok(format!(
+            "client {}, process {}:",
+            Fdinfo::of(&gpu.device)?.number("drm-client-id")?,
+            std::process::id()
+        ))
+    };
+    for gpu in [&gpu, &other] {
+        let id = id(gpu)?;
+        ensure!(text.lines().any(|line| line == id), "no {id} in\n{text}");
+    }
+    gpu.unmap(at, 2 * PAGE)?;
+    let text = debugfs::gpuvas().context("gpuvas")?.unwrap_or_default();
+    ensure_eq!(
+        text.lines().filter(is_ours).count(),
+        0,
+        "our VMA in\n{text}"
+    );
+    Ok(())
+}
+
 fn main() -> ExitCode {
-    harness::main(harness::cases![client, memory, shared, active, engine])
+    harness::main(harness::cases![
+        client, memory, shared, active, engine, gpuvas
+    ])
 }

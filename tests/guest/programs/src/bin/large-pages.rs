@@ -493,6 +493,8 @@ fn managed(_: &mut Test) -> Outcome {
     let gpu = Legacy::new()?;
     let bo = gpu.bo(5, 4 * BLOCK)?;
     let iova = bo.iova().context("IOVA")?;
+    // Awake, it keeps this context.
+    let vadreno = Vadreno::open().context("virtual Adreno")?;
     let copy = Pm4::new().mem_to_mem(iova, iova + 3 * BLOCK + 4 * PAGE);
     gpu.run(&copy.barrier(), &[(&bo, READ | WRITE)])?;
     ensure_eq!(
@@ -502,7 +504,6 @@ fn managed(_: &mut Test) -> Outcome {
     );
     if module::is_out_of_tree("msm").context("the module")? {
         ensure_eq!(iova % BLOCK, 0, "the address");
-        let vadreno = Vadreno::open().context("virtual Adreno")?;
         ensure_eq!(vadreno.walk_level(iova + BLOCK)?, BLOCK_LEVEL, "the level");
     }
     Ok(())
