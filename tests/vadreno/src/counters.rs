@@ -22,8 +22,13 @@ impl Counters {
 
     /// Adds one to the counter at `offset` of the control BAR.
     pub fn bump(&self, offset: usize) {
+        self.add(offset, 1);
+    }
+
+    /// Adds `count` to the counter at `offset` of the control BAR.
+    pub fn add(&self, offset: usize, count: u64) {
         if let Some(counter) = self.slot(offset) {
-            counter.fetch_add(1, Relaxed);
+            counter.fetch_add(count, Relaxed);
         }
     }
 

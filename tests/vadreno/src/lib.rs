@@ -19,6 +19,7 @@ pub mod cp;
 pub mod crashdump;
 pub mod ctl;
 pub mod device;
+pub mod finite;
 pub mod freed;
 pub mod gpu;
 pub mod index;

@@ -12,6 +12,7 @@
 
 use crate::bbm::{needs_break, Used};
 use crate::board::Board;
+use crate::finite::Finite;
 use crate::freed::{Block, Freed, Hardware};
 use crate::irq;
 use crate::regs::RegFile;
@@ -235,6 +236,8 @@ enum Stream {
 #[derive(Debug, Default)]
 struct State {
     tlb: Tlb,
+    /// What a TLB of limited size would hold.
+    finite: Finite,
     /// What jobs have used, for break before make.
     used: Used,
     /// Invalidations that wait for a sync, with their bank; `None` for global ones.
@@ -564,6 +567,7 @@ impl Smmu {
         self.regs.set(bank_reg(bank, CONTEXTIDR) / 4, contextidr);
         let asid = (ttbr0 >> 48) as u16;
         state.tlb.invalidate(Scope::LowerHalf(asid));
+        state.finite.invalidate(Scope::LowerHalf(asid));
         state.used.forget_contexts(asid);
         let regime = self.regime(bank, false);
         state.watch.remember(regime);
@@ -720,6 +724,10 @@ impl Smmu {
             }
         }
         if let Some(new) = now.ok().filter(|_| job) {
+            let root = regime.root(iova).map_or(0, |root| root.level);
+            let reads = state.finite.access(asid, iova, &new, root);
+            board.counters.add(counter::FINITE_READS, reads);
+            board.counters.add(counter::FINITE_WALKS, reads.min(1));
             if let Some(old) = state.used.note(asid, iova, new) {
                 self.unbroken(board, iova, &old, &new);
             }
@@ -942,6 +950,7 @@ impl Smmu {
                 last_level: true,
             };
             state.tlb.invalidate(scope);
+            state.finite.invalidate(scope);
             state.used.forget(scope);
         }
     }

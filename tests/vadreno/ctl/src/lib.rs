@@ -174,8 +174,12 @@ pub mod counter {
     pub const FLUSHES: usize = BASE + 0x100;
     /// Frames in which the display couldn't read something. Each is a finding.
     pub const UNDERRUNS: usize = BASE + 0x108;
+    /// Walks that a TLB of limited size would have made for jobs.
+    pub const FINITE_WALKS: usize = BASE + 0x110;
+    /// Descriptors that those would have read, with a walk cache of limited size.
+    pub const FINITE_READS: usize = BASE + 0x118;
     /// Number of counters.
-    pub const COUNT: usize = 34;
+    pub const COUNT: usize = 36;
     /// Names of the counters in the order of their offsets.
     pub const NAMES: [&str; COUNT] = [
         "tlbi_all",
@@ -212,6 +216,8 @@ pub mod counter {
         "frames",
         "flushes",
         "underruns",
+        "finite_walks",
+        "finite_reads",
     ];
 }
 
