@@ -21,7 +21,7 @@ MODULES = ("stock", "rust")
 # than SPREAD are counted.
 TOLERANCE, SPREAD = 0.05, 0.02
 # What else the table shows of a scenario that says it.
-EXTRAS = ("runs", "bytes", "used", "unmaps")
+EXTRAS = ("runs", "bytes", "used", "unmaps", "reads")
 # Words for the guest's kernel: what would run beside the scenario, or differ from run to run.
 QUIET = "cryptomgr.notests=1 nokaslr norandmaps"
 

@@ -21,7 +21,8 @@
 //! - `unmaps`, ranges that the SMMU's driver was told to unmap, per flip;
 //! - `runs`, physically contiguous runs of memory that the BO has;
 //! - `bytes`, unreclaimable kernel memory per VMA;
-//! - `reserved`, `used`, `left`: page tables, see the scenarios;
+//! - `reserved`, `used`, `left`, `tables`: page tables, see the scenarios;
+//! - `walks`, `reads`: page-table walks, and the descriptors that they read;
 //! - `errno`, with which the driver has refused what the scenario does.
 //!
 //! `tests/bench/scenarios.toml` describes the scenarios and names the sizes that are measured.

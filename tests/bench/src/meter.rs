@@ -150,6 +150,12 @@ impl Meter {
         )
     }
 
+    /// Walks so far: those of a TLB that keeps everything, those of one of limited size, and the
+    /// descriptors that the latter read.
+    pub fn walks(&self) -> [u64; 3] {
+        [counter::WALKS, counter::FINITE_WALKS, counter::FINITE_READS].map(|at| self.0.read(at))
+    }
+
     /// How many page tables, the root excepted, the addresses from `first` up to `end` lead through
     /// in the context that ran last: those that are linked, whether or not anything is mapped in
     /// them.

@@ -47,10 +47,17 @@ pub const ALL: &[(&str, fn(u64) -> Result<()>)] = &[
     ("map-null", map_null),
     ("holes-single", |count| holes(count, 1)),
     ("holes-job", |count| holes(count, count)),
+    ("holes-blocks", holes_in_blocks),
     ("map-among", |count| among(count, true)),
     ("unmap-among", |count| among(count, false)),
     ("tables-reserved", tables_reserved),
     ("tables-left", tables_left),
+    ("tables-mapped", tables_mapped),
+    ("walks-first", |mib| walks(&Target::contiguous(mib)?, 0)),
+    ("walks-first-fragmented", |mib| {
+        with_fragments(mib, |target| walks(target, 0))
+    }),
+    ("walks-sweep", |mib| walks(&Target::contiguous(mib)?, 1)),
     ("submit-shared", |count| submit(count, 0)),
     ("submit-no-share", |count| {
         submit(count, abi::MSM_BO_NO_SHARE)
@@ -255,22 +262,37 @@ fn map_null(mib: u64) -> Result<()> {
     Ok(())
 }
 
-/// Holes of a page punched into a mapping, in jobs of `batch`; per hole.
+/// Holes of a page punched into a mapping of pages, in jobs of `batch`; per hole.
 fn holes(count: u64, batch: u64) -> Result<()> {
     let (gpu, meter) = (Gpu::new()?, Meter::new()?);
     let bo = gpu.bo(1, 2 * count * PAGE)?;
     let mut samples = Vec::new();
+    // Not aligned like the memory, so that there are no blocks.
+    let iova = |page| gpu.iova((page + 1) * PAGE);
     for _ in 0..if batch == count { 5 } else { 1 } {
-        gpu.map(&bo, gpu.iova(0))?;
+        gpu.map(&bo, iova(0))?;
         at_rest()?;
         for first in (0..count).step_by(batch as usize) {
-            let bind = (first..first + batch).fold(gpu.bind(), |bind, n| {
-                bind.unmap(gpu.iova((2 * n + 1) * PAGE), PAGE)
-            });
+            let bind = (first..first + batch)
+                .fold(gpu.bind(), |bind, n| bind.unmap(iova(2 * n + 1), PAGE));
             samples.push(meter.bind(&gpu.device, &bind)?);
         }
     }
     report(batch, median(&samples));
+    Ok(())
+}
+
+/// A hole of a page in each of many 2 MiB of contiguous memory, in a request of its own.
+fn holes_in_blocks(count: u64) -> Result<()> {
+    let Target { gpu, meter, bo, .. } = Target::contiguous(2 * count)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    at_rest()?;
+    let mut samples = Vec::new();
+    for n in 0..count {
+        let bind = gpu.bind().unmap(gpu.iova(2 * n * MIB + 7 * PAGE), PAGE);
+        samples.push(meter.bind(&gpu.device, &bind)?);
+    }
+    report(1, median(&samples));
     Ok(())
 }
 
@@ -362,6 +384,56 @@ fn tables_left(count: u64) -> Result<()> {
         gpu.unmap(gpu.iova(2 * n * MIB), PAGE)?;
     }
     figure("left", linked()?.saturating_sub(before) as f64);
+    Ok(())
+}
+
+/// Page tables, the root excepted, by which so many MiB of contiguous memory are mapped.
+fn tables_mapped(mib: u64) -> Result<()> {
+    const BO: u64 = 64;
+    let Target { gpu, meter, bo, .. } = Target::contiguous(BO)?;
+    gpu.run(&Pm4::new().barrier())?;
+    let linked = || meter.tables(gpu.iova(0), gpu.iova(mib * MIB));
+    let before = linked()?;
+    let bind = (0..mib / BO).fold(gpu.bind(), |bind, n| {
+        bind.map(&bo, 0, gpu.iova(n * BO * MIB), BO * MIB)
+    });
+    bind.send_and_wait().context("MAP")?;
+    figure("tables", linked()?.saturating_sub(before) as f64);
+    Ok(())
+}
+
+/// Walks that the GPU makes when it reads a dword of each page, one page after the other, per MiB.
+/// At the first time a TLB of any size makes them; after `sweeps` it is one of limited size.
+fn walks(target: &Target, sweeps: usize) -> Result<()> {
+    let Target { gpu, meter, bo, .. } = target;
+    const READS: u64 = 4096;
+    let pages = bo.size() / PAGE;
+    let sweep = |iova: &dyn Fn(u64) -> u64| {
+        (0..pages).step_by(READS as usize).try_for_each(|first| {
+            let iovas: Vec<u64> = (first..pages.min(first + READS)).map(iova).collect();
+            gpu.peek(&iovas).map(drop)
+        })
+    };
+    gpu.map(bo, gpu.iova(0))?;
+    let aside = gpu.bo(1, PAGE)?;
+    gpu.map(&aside, gpu.iova(GIB))?;
+    let away = |_| gpu.iova(GIB);
+    let all = |page| gpu.iova(page * PAGE);
+    // So many SUBMITs have their commands all over the BO of commands: it is known from here on.
+    for _ in 0..16u64.div_ceil(pages.div_ceil(READS)) {
+        sweep(&away)?;
+    }
+    for _ in 0..sweeps {
+        sweep(&all)?;
+    }
+    let before = meter.walks();
+    sweep(&all)?;
+    let after = meter.walks();
+    let per_mib = |at: usize| (after[at] - before[at]) as f64 / target.mib as f64;
+    figure("walks", per_mib(sweeps.min(1)));
+    if sweeps > 0 {
+        figure("reads", per_mib(2));
+    }
     Ok(())
 }
 
