@@ -9,13 +9,16 @@ use nix::{
     unistd::{pipe, write},
 };
 use programs::Gpu;
-use std::os::fd::OwnedFd;
+use std::{fs, os::fd::OwnedFd};
 use uapi::{memory, Bo, Pm4, PAGE};
 
 use crate::meter::Meter;
 
 /// What a pipe holds: the most that it may without further ado.
 const PIPE: u64 = 1 << 20;
+
+/// Which files in shmem may have large pages.
+const LARGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
 
 /// While this lives, `bytes` of free memory are single pages, and new BOs are made of these.
 ///
@@ -26,8 +29,10 @@ pub struct Fragmented {
 }
 
 impl Fragmented {
-    /// Fills two sets of pipes in turns, a page each, and empties one set.
+    /// Fills two sets of pipes in turns, a page each, and empties one set. What is left of memory
+    /// in large pieces would be given out in large pages, which is forbidden.
     pub fn new(bytes: u64) -> Result<Self> {
+        fs::write(LARGE_PAGES, "deny").context(LARGE_PAGES)?;
         memory::drop_caches()?;
         let (free, wanted) = (memory::free()?, 2 * bytes + (64 << 20));
         ensure!(free > wanted, "{free} bytes are free, {wanted} are needed");

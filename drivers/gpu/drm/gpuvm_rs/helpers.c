@@ -277,9 +277,16 @@ GPUVM_RS_HELPER(int, gpuvm_rs_helper_gpuvm_rs_resv_wait_for_all_but, struct dma_
 	for (i = 0; i < nr; i++) {
 		struct drm_sched_fence *job = to_drm_sched_fence(fences[i]);
 
-		while (!ret && (!job || job->sched != sched) &&
-		       !dma_fence_wait_timeout(fences[i], false, HZ / 20)) {
-			if (fatal_signal_pending(current) || freezing(current))
+		while (!ret && (!job || job->sched != sched)) {
+			long left = dma_fence_wait_timeout(fences[i], false, HZ / 20);
+
+			if (left > 0)
+				break;
+			/* The error is for who has a signal: the freezer's comes a little later. */
+			if (left < 0)
+				ret = left;
+			else if (fatal_signal_pending(current) ||
+				 (freezing(current) && signal_pending(current)))
 				ret = -ERESTARTSYS;
 		}
 		dma_fence_put(fences[i]);

@@ -24,7 +24,10 @@ use crate::{
             ReachBuf,
             Touch, //
         },
-        geometry::Geometry, //
+        geometry::{
+            Geometry,
+            BLOCK_SIZE, //
+        },
     },
 };
 
@@ -76,7 +79,9 @@ pub(crate) fn footprint(
     })
 }
 
-/// What a mapping of `at` to the pages of a BO does to the tables, from byte `offset`.
+/// What a mapping of `at` to the pages of a BO does to the tables, from byte `offset`. Memory in
+/// small pieces
+/// isn't looked at piece by piece.
 ///
 /// # Errors
 ///
@@ -86,5 +91,16 @@ pub(crate) fn touches(
     pages: &Pages,
     offset: u64,
 ) -> Result<impl Iterator<Item = Touch> + '_> {
-    Ok(footprint::touches(at, pages.runs(offset, at.len())?))
+    let aligned = (at.addr() ^ offset) & (BLOCK_SIZE - 1) == 0;
+    let blocks = aligned && pages.may_have_blocks(offset, at.len())?;
+    let several = if blocks {
+        Some(footprint::touches(at, pages.runs(offset, at.len())?))
+    } else {
+        None
+    };
+    let alike = (!blocks).then_some(Touch::Pages(at));
+    Ok(Iterator::chain(
+        alike.into_iter(),
+        several.into_iter().flatten(),
+    ))
 }

@@ -7,8 +7,6 @@
 //! itself; and if its pages have gone since and come back elsewhere, its tables are reserved for
 //! pages, which always suffices.
 
-use core::ops::Deref;
-
 use kernel::{
     alloc::KVVec,
     prelude::*, //
@@ -27,10 +25,7 @@ use crate::{
         pages::Pages,
         vm::Bind, //
     },
-    gpuvm_rs::{
-        range::VaRange,
-        vm::GpuVm, //
-    },
+    gpuvm_rs::vm::GpuVm,
     pgtable::{
         footprint::Touch,
         geometry::{
@@ -42,37 +37,95 @@ use crate::{
     pure::ops::Kind,
 };
 
-/// What an op does to the page tables.
-pub(super) enum Touches {
-    /// The same everywhere: of a MAP, whose memory may lie anyhow, as of all others.
-    Alike(Touch),
-    /// A MAP that has blocks.
-    Blocks(KVVec<Touch>),
+/// How the memory lies that one op maps, which has blocks.
+struct Layout {
+    /// Which op, by its index.
+    op: usize,
+    /// What the op does to the page tables.
+    touches: KVVec<Touch>,
 }
 
-impl Touches {
-    /// What an op does as far as is known without a look at its memory.
-    pub(super) fn new(kind: &Kind, range: VaRange) -> Self {
-        Self::Alike(match kind {
-            Kind::Map { .. } => Touch::Pages(range),
-            Kind::MapNull | Kind::Unmap => Touch::Edges(range),
+/// How the memory lies that the ops of a request map: of those that have blocks, in the ops' order.
+/// That of others may lie anyhow.
+pub(super) struct Layouts(KVVec<Layout>);
+
+impl Layouts {
+    /// Looks how it lies, where it may be in blocks. Those BOs get their pages.
+    ///
+    /// # Errors
+    ///
+    /// As [`backing::with_pages`], `EINTR`; `EPIPE` if the VM is unusable.
+    pub(super) fn look(vm: &GpuVm<Bind>, ops: &[BindOp]) -> Result<Self> {
+        let mut layouts = KVVec::new();
+        for (at, op) in ops.iter().enumerate() {
+            if op.range.len() < BLOCK_SIZE || !op.may_have_blocks() {
+                continue;
+            }
+            not_killed()?;
+            if vm.is_unusable() {
+                return Err(EPIPE);
+            }
+            let Some(bo) = &op.bo else {
+                continue;
+            };
+            let touches = backing::with_pages(bo, |locked| op.touches_of(&locked.pages()?))?;
+            if let Some(touches) = touches {
+                layouts.push(Layout { op: at, touches }, GFP_KERNEL | __GFP_NOWARN)?;
+            }
+        }
+        Ok(Self(layouts))
+    }
+
+    /// Whether there are no blocks.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What `ops` do to the page tables.
+    pub(super) fn touches<'a>(&'a self, ops: &'a [BindOp]) -> impl Iterator<Item = Touch> + 'a {
+        let mut layouts = self.0.iter().peekable();
+        ops.iter().enumerate().flat_map(move |(at, op)| {
+            let layout = layouts.next_if(|layout| layout.op == at);
+            let alike = layout.is_none().then(|| op.touch());
+            let several = layout.map_or(&[][..], |layout| &layout.touches);
+            Iterator::chain(alike.into_iter(), several.iter().copied())
         })
     }
-}
 
-impl Deref for Touches {
-    type Target = [Touch];
-
-    #[inline]
-    fn deref(&self) -> &[Touch] {
-        match self {
-            Self::Alike(touch) => core::slice::from_ref(touch),
-            Self::Blocks(touches) => touches,
+    /// Whether the memory still lies as it was found. The BOs are locked and have their pages. What
+    /// doesn't may lie anyhow from now on.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EINTR`.
+    pub(super) fn are_right(&mut self, ops: &[BindOp]) -> Result<bool> {
+        let mut right = KVVec::with_capacity(self.0.len(), GFP_KERNEL | __GFP_NOWARN)?;
+        let found = self.0.len();
+        for layout in self.0.drain_all() {
+            not_killed()?;
+            let op = ops.get(layout.op);
+            let now = match op.and_then(|op| Some((op, op.pages.as_ref()?))) {
+                Some((op, pages)) => op.touches_of(pages)?,
+                None => None,
+            };
+            if now.as_deref() == Some(&layout.touches[..]) {
+                right.push(layout, GFP_KERNEL | __GFP_NOWARN)?;
+            }
         }
+        self.0 = right;
+        Ok(self.0.len() == found)
     }
 }
 
 impl BindOp {
+    /// What the op does to the page tables, however its memory lies.
+    pub(super) fn touch(&self) -> Touch {
+        match self.op.kind {
+            Kind::Map { .. } => Touch::Pages(self.range),
+            Kind::MapNull | Kind::Unmap => Touch::Edges(self.range),
+        }
+    }
+
     /// Whether it maps what may lie in blocks. Where the BO's file has a large page, that is
     /// aligned in the file as it is in memory.
     fn may_have_blocks(&self) -> bool {
@@ -83,11 +136,10 @@ impl BindOp {
             && self.range.align_in(entry_shift(BLOCK)).is_some()
     }
 
-    /// What the op does when the BO's pages are these.
-    fn touches_of(&self, pages: &Pages) -> Result<Touches> {
-        let unknown = Touches::new(&self.op.kind, self.range);
+    /// What the op does when the BO's pages are these, if there is a block among them.
+    fn touches_of(&self, pages: &Pages) -> Result<Option<KVVec<Touch>>> {
         let Kind::Map { offset, .. } = self.op.kind else {
-            return Ok(unknown);
+            return Ok(None);
         };
         let mut touches = KVVec::new();
         let mut has_blocks = false;
@@ -102,51 +154,8 @@ impl BindOp {
                 touches.push(touch, GFP_KERNEL | __GFP_NOWARN)?;
             }
         }
-        Ok(if has_blocks {
-            Touches::Blocks(touches)
-        } else {
-            unknown
-        })
+        Ok(has_blocks.then_some(touches))
     }
-}
-
-/// Looks how the memory lies that `ops` map, where it may be in blocks. Those BOs get their pages.
-///
-/// # Errors
-///
-/// As [`backing::with_pages`], `EINTR`; `EPIPE` if the VM is unusable.
-pub(super) fn look(vm: &GpuVm<Bind>, ops: &mut [BindOp]) -> Result {
-    for op in ops.iter_mut().filter(|op| op.may_have_blocks()) {
-        not_killed()?;
-        if vm.is_unusable() {
-            return Err(EPIPE);
-        }
-        if let Some(bo) = &op.bo {
-            op.touches = backing::with_pages(bo, |locked| op.touches_of(&locked.pages()?))?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether the memory lies as it was found, of BOs that are locked and have their pages. If not,
-/// the ops say from now on that it may lie anyhow.
-///
-/// # Errors
-///
-/// `ENOMEM`, `EINTR`.
-pub(super) fn are_as_found(ops: &mut [BindOp]) -> Result<bool> {
-    let mut as_found = true;
-    for op in ops {
-        let (Touches::Blocks(found), Some(pages)) = (&op.touches, &op.pages) else {
-            continue;
-        };
-        not_killed()?;
-        if found[..] != op.touches_of(pages)?[..] {
-            op.touches = Touches::new(&op.op.kind, op.range);
-            as_found = false;
-        }
-    }
-    Ok(as_found)
 }
 
 /// Splits blocks that are in the way, and waits until the GPU doesn't use the VM for that.

@@ -73,6 +73,7 @@ use crate::{
         },
     },
 };
+use blocks::Layouts;
 use op::{
     are_short,
     parse,
@@ -90,15 +91,20 @@ fn reserve(
     caller: &Caller<'_>,
     vm: &GpuVm<Bind>,
     ops: &[BindOp],
+    layouts: &Layouts,
     turn: Turn,
 ) -> Result<Reservation, NotReserved> {
-    let touches = ops.iter().flat_map(|op| op.touches.iter().copied());
     // What is done now is never pending.
     let ticket = match turn {
         Turn::Now => None,
         _ => Some(vm.space().throttle.admit(ops.len(), turn == Turn::Later)?),
     };
-    Reservation::new(vm.space(), touches, ticket).inspect_err(|e| {
+    let reserved = if layouts.is_empty() {
+        Reservation::new(vm.space(), ops.iter().map(BindOp::touch), ticket)
+    } else {
+        Reservation::new(vm.space(), layouts.touches(ops), ticket)
+    };
+    reserved.inspect_err(|e| {
         if matches!(e, NotReserved::Error(e) if *e == ENOMEM) {
             caller.note(fmt!(
                 "no memory for page tables, or more than may be in flight"
@@ -171,7 +177,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
     let mut ops = parse(&caller, vm, &ops)?;
     let (in_fences, out_fences) = caller.sync(fences)?;
     let mut ranges = Ranges::new(ops.iter().map(|op| op.range))?;
-    blocks::look(vm, &mut ops)?;
+    let mut layouts = Layouts::look(vm, &ops)?;
 
     // When its turn is. That may be later by the time that it gets its place in the order, and then
     // it is a job, or has to do with the tables that a job may have that waits.
@@ -192,7 +198,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
     // fences get into a syncobj in their order.
     let mut again = false;
     let (fence, removed, queue_locked) = loop {
-        let reservation = match reserve(&caller, vm, &ops, turn) {
+        let reservation = match reserve(&caller, vm, &ops, &layouts, turn) {
             Ok(reservation) => reservation,
             Err(NotReserved::Blocks(found)) => {
                 blocks::split(vm, &found)?;
@@ -224,7 +230,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
             continue;
         }
         drop(effort);
-        if !blocks::are_as_found(&mut ops)? {
+        if !layouts.is_empty() && !layouts.are_right(&ops)? {
             continue;
         }
 

@@ -126,7 +126,7 @@ mod cases {
         for op in ops {
             list.push(op, GFP_KERNEL)?;
         }
-        let touches = list.iter().flat_map(|op| op.touches.iter().copied());
+        let touches = list.iter().map(BindOp::touch);
         let reservation = Reservation::new(vm.space(), touches, None).map_err(|e| match e {
             NotReserved::Error(e) => e,
             NotReserved::Blocks(_) => EBUSY,

@@ -9,7 +9,6 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-use super::blocks::Touches;
 use crate::{
     ffi::{
         bo::Bo,
@@ -73,7 +72,6 @@ pub(crate) struct BindOp {
     pub(super) bo: Option<ARef<Bo>>,
     /// For MAP, once the BO is locked; moves into the job.
     pub(super) pages: Option<Pages>,
-    pub(super) touches: Touches,
 }
 
 pub(super) type Ops = SmallVec<BindOp, 1>;
@@ -81,13 +79,11 @@ pub(super) type Ops = SmallVec<BindOp, 1>;
 impl BindOp {
     /// An op of which nothing but this is known yet.
     pub(super) fn new(op: Op, range: VaRange, bo: Option<ARef<Bo>>) -> Self {
-        let touches = Touches::new(&op.kind, range);
         Self {
             op,
             range,
             bo,
             pages: None,
-            touches,
         }
     }
 

@@ -17,7 +17,10 @@ use super::{
     },
 };
 use crate::{
-    pgtable::pte::Prot,
+    pgtable::{
+        geometry::BLOCK_SIZE,
+        pte::Prot, //
+    },
     pure::ops, //
 };
 
@@ -109,6 +112,32 @@ impl Pages {
             end: first + nr,
             segment: by_segment.then_some(segments.sgl),
         })
+    }
+
+    /// Whether there may be a block among `len` bytes from `offset`, as far as their addresses go.
+    /// Costs in proportion to the blocks that there could be.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the BO doesn't have them.
+    pub(crate) fn may_have_blocks(&self, offset: u64, len: u64) -> Result<bool> {
+        if !ops::fits(offset, len, self.bo().gem().size()) {
+            return Err(EINVAL);
+        }
+        let (first, end) = (offset.next_multiple_of(BLOCK_SIZE), offset + len);
+        let mut starts = (first..end.saturating_sub(BLOCK_SIZE - 1)).step_by(BLOCK_SIZE as usize);
+        let address = |at: u64| {
+            let mut phys = 0;
+            // SAFETY: By the invariant there are as many pages as the BO is large.
+            let page = unsafe { self.pages.add((at / ops::PAGE_SIZE) as usize) };
+            // SAFETY: As above: one at least.
+            unsafe { bindings::msm_rs_page_run(page.as_ptr(), 1, &mut phys) };
+            phys
+        };
+        const LAST: u64 = BLOCK_SIZE - ops::PAGE_SIZE;
+        // The first page and the last lie as in a block.
+        Ok(starts
+            .any(|at| address(at) % BLOCK_SIZE == 0 && address(at) + LAST == address(at + LAST)))
     }
 }
 

@@ -830,7 +830,7 @@ impl PageTables {
             }
             let entry = mem.entries(table).get(index(iova, level));
             *place = entry;
-            if entry == 0 || pte::is_block(entry) {
+            if !pte::is_table(entry) {
                 break;
             }
             table = Table::of_descriptor(entry);
@@ -847,11 +847,11 @@ impl PageTables {
     /// What an entry leads to whose table is one of `level`.
     #[inline]
     fn child(&self, entry: u64, level: u32) -> Child {
-        if entry == 0 {
-            return Child::Absent;
-        }
-        if pte::is_block(entry) {
-            return Child::Block;
+        if !pte::is_table(entry) {
+            return match entry {
+                0 => Child::Absent,
+                _ => Child::Block,
+            };
         }
         let table = Table::of_descriptor(entry);
         match &self.null {

@@ -72,9 +72,9 @@ impl Prot {
     }
 }
 
-/// Whether a valid descriptor above the last level is a block's.
-pub(super) const fn is_block(descriptor: u64) -> bool {
-    descriptor & TABLE_OR_PAGE == VALID
+/// Whether a descriptor above the last level, which may be zero, leads to a table.
+pub(super) const fn is_table(descriptor: u64) -> bool {
+    descriptor & NO_BLOCK != 0
 }
 
 /// The descriptor of the block that begins with the page of this descriptor, if one can.

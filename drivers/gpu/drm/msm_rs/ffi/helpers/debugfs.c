@@ -23,17 +23,19 @@ int msm_rs_gpuvas_show(struct seq_file *m, void *arg)
 
 		if (!vm)
 			continue;
-		ret = dma_resv_lock_interruptible(drm_gpuvm_resv(vm), NULL);
-		if (ret)
-			break;
 		rcu_read_lock(); /* for file->pid */
 		seq_printf(m, "client %llu, process %d:\n", file->client_id,
 			   pid_nr(rcu_dereference(file->pid)));
 		rcu_read_unlock();
-		drm_debugfs_gpuva_info(m, vm);
-		dma_resv_unlock(drm_gpuvm_resv(vm));
+		/* Nobody opens or closes a file meanwhile: not for as long as others have a VM. */
+		if (dma_resv_trylock(drm_gpuvm_resv(vm))) {
+			drm_debugfs_gpuva_info(m, vm);
+			dma_resv_unlock(drm_gpuvm_resv(vm));
+		} else {
+			seq_puts(m, "locked by somebody\n");
+		}
 		seq_puts(m, "\n");
 	}
 	mutex_unlock(&dev->filelist_mutex);
-	return ret;
+	return 0;
 }
