@@ -214,10 +214,20 @@ fn gpuvas(_: &mut Test) -> Outcome {
         .map(&bo, PAGE, at, 2 * PAGE)
         .send_and_wait()
         .context("MAP")?;
-    let Some(text) = debugfs::gpuvas().context("gpuvas")? else {
+    if debugfs::gpuvas().context("gpuvas")?.is_none() {
         ensure!(!module::is_out_of_tree("msm")?, "there is no gpuvas");
         return Ok(());
+    }
+    // A VM that somebody has locked isn't listed.
+    let listing = || -> harness::Result<String> {
+        let mut text = String::new();
+        eventually("all VMs to be listed", || {
+            text = debugfs::gpuvas().context("gpuvas")?.unwrap_or_default();
+            Ok(!text.contains("locked by somebody"))
+        })?;
+        Ok(text)
     };
+    let text = listing()?;
     let (start, len, end) = (at, 2 * PAGE, at + 2 * PAGE);
     let place = format!(" | {start:#018x} | {len:#018x} | {end:#018x} | ");
     let offset = format!(" | {PAGE:#018x}");
@@ -239,7 +249,7 @@ fn gpuvas(_: &mut Test) -> Outcome {
         ensure!(text.lines().any(|line| line == id), "no {id} in\n{text}");
     }
     gpu.unmap(at, 2 * PAGE)?;
-    let text = debugfs::gpuvas().context("gpuvas")?.unwrap_or_default();
+    let text = listing()?;
     ensure_eq!(
         text.lines().filter(is_ours).count(),
         0,
