@@ -111,13 +111,15 @@ series:
 #:                           of them, which SEED=N chooses. tests/orders/run --help for more
 #:   make matrix           msm.ko for each of Debian's kernels that make kernels lists, and on each what make test runs on the stock kernel,
 #:                         with both modules: a table, for README.md. KVER=RELEASE for one of them
+#:   make test-gpus        what make test runs on the stock kernel, on other virtual GPUs: one with a GMU, one without page tables for each
+#:                         process; both modules. GPUS="a618" for some of them
 #:   make boot             the packages' way back with Debian's kmod, in a guest for each case
 #:   make soak             random programs on and on, with signals, failing allocations, sleep, kills, faults and hangs of others,
 #:                           on the debug kernel (KERNEL=stock for Debian's) from SEED=N on; MINUTES=N or PROGRAMS=N for an end
 #:   make properties       the pure modules' properties, each in a million cases, and the planner's with a million ops; CASES=N
 #:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
 #:   make mutants          breaks the module on purpose, in one way after another, and says which test notices
-.PHONY: run test host-test defects fuzz golden public-dumps differential orders soak properties coverage mutants matrix
+.PHONY: run test host-test defects fuzz golden public-dumps differential orders soak properties coverage mutants matrix test-gpus
 run:
 	@tests/run
 
@@ -147,6 +149,9 @@ orders:
 
 matrix:
 	@tests/matrix/run $(KVER)
+
+test-gpus:
+	@tests/gpus/run $(GPUS)
 
 boot:
 	@tests/boot/run

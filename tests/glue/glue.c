@@ -3,7 +3,7 @@
  * Makes a PCI device, the virtual Adreno, look like the Adreno and SMMU of a Qualcomm SoC, so that
  * their drivers bind to it unchanged.
  *
- * The PCI driver applies an overlay to the device tree (vadreno.dtso). The driver of the overlay's
+ * The PCI driver applies an overlay to the device tree (a702.dtso, say). The driver of the overlay's
  * bus node then provides what a SoC has around a GPU: interrupts (each is one MSI-X vector), the
  * power domains CX and GX, the SMMU's clock, and creates the devices on the bus. There is one
  * virtual Adreno, and it stays until the machine ends.
@@ -35,10 +35,11 @@
 #include "msm_gpu.h"
 #include "watch.h"
 
-/* Interrupts of the overlay: the GPU, the SMMU as a whole, and its eight context banks. */
-#define VADRENO_VECTORS		10
-/* With the display: that, its SMMU as a whole, and its four context banks. */
-#define VADRENO_VECTORS_DISPLAY	16
+/*
+ * Interrupts of the overlays: the GPU, the SMMU as a whole, its eight context banks; the display, its
+ * SMMU as a whole, its four context banks; the GMU's messages, the GMU.
+ */
+#define VADRENO_VECTORS		18
 
 #define VADRENO_BAR_REGS	0
 /* There with a display only. */
@@ -56,10 +57,35 @@
 #define VADRENO_PLACEHOLDER_DISPLAY	0x76616472656e6f22ULL
 
 /* Symbols that Kbuild puts around the compiled overlays. */
-extern char __dtbo_vadreno_begin[];
-extern char __dtbo_vadreno_end[];
-extern char __dtbo_display_begin[];
-extern char __dtbo_display_end[];
+#define VADRENO_OVERLAY(name) \
+	extern char __dtbo_##name##_begin[]; \
+	extern char __dtbo_##name##_end[]
+VADRENO_OVERLAY(a702);
+VADRENO_OVERLAY(a702_display);
+VADRENO_OVERLAY(a702_shared);
+VADRENO_OVERLAY(a618);
+VADRENO_OVERLAY(a618_display);
+VADRENO_OVERLAY(a740);
+VADRENO_OVERLAY(a740_display);
+
+/* By the GPU, which the PCI function's subsystem names; vadreno's model.rs has the same numbers. */
+static const struct vadreno_overlay {
+	u16 subsystem;
+	bool display, shared;
+	const char *begin, *end;
+} vadreno_overlays[] = {
+	{ 0x001, false, false, __dtbo_a702_begin, __dtbo_a702_end },
+	{ 0x001, true, false, __dtbo_a702_display_begin, __dtbo_a702_display_end },
+	{ 0x001, false, true, __dtbo_a702_shared_begin, __dtbo_a702_shared_end },
+	{ 0x618, false, false, __dtbo_a618_begin, __dtbo_a618_end },
+	{ 0x618, true, false, __dtbo_a618_display_begin, __dtbo_a618_display_end },
+	{ 0x740, false, false, __dtbo_a740_begin, __dtbo_a740_end },
+	{ 0x740, true, false, __dtbo_a740_display_begin, __dtbo_a740_display_end },
+};
+
+static bool shared;
+module_param(shared, bool, 0400);
+MODULE_PARM_DESC(shared, "all processes are in the GPU's address space");
 
 struct vadreno_domain {
 	struct generic_pm_domain genpd;
@@ -70,8 +96,6 @@ struct vadreno_domain {
 struct vadreno {
 	struct pci_dev *pdev;
 	struct irq_domain *irqs;
-	unsigned int vectors;
-
 	/* Guards the register, which holds the bits of all domains. */
 	spinlock_t power_lock;
 	u64 power, power_awake;
@@ -145,7 +169,7 @@ static DECLARE_WAIT_QUEUE_HEAD(vadreno_held);
 
 static bool vadreno_suspend_ok(struct device *dev)
 {
-	if (!of_device_is_compatible(dev->of_node, "qcom,adreno-smmu") ||
+	if (!of_device_is_compatible(dev->of_node, "msm-rs,gpu-smmu") ||
 	    cmpxchg(&vadreno_hold, HOLD_NEXT, HOLD_ONE) != HOLD_NEXT)
 		return true;
 	/* Not for ever, if whoever has asked for it dies. */
@@ -255,15 +279,15 @@ static int vadreno_request_irqs(struct vadreno *va)
 	unsigned int i;
 	int ret;
 
-	vectors = devm_kcalloc(dev, va->vectors, sizeof(*vectors), GFP_KERNEL);
+	vectors = devm_kcalloc(dev, VADRENO_VECTORS, sizeof(*vectors), GFP_KERNEL);
 	if (!vectors)
 		return -ENOMEM;
 
-	ret = pci_alloc_irq_vectors(va->pdev, va->vectors, va->vectors, PCI_IRQ_MSIX);
+	ret = pci_alloc_irq_vectors(va->pdev, VADRENO_VECTORS, VADRENO_VECTORS, PCI_IRQ_MSIX);
 	if (ret < 0)
 		return ret;
 
-	for (i = 0; i < va->vectors; i++) {
+	for (i = 0; i < VADRENO_VECTORS; i++) {
 		vectors[i].vadreno = va;
 		vectors[i].number = i;
 		/* With PREEMPT_RT the handlers behind it are threads, each for itself. */
@@ -358,7 +382,7 @@ static ssize_t asleep_store(struct device *bus, struct device_attribute *attr, c
 	    (wanted == WAKING && state != ASLEEP))
 		return -EINVAL;
 	gpu = vadreno_device(bus, "qcom,adreno");
-	smmu = vadreno_device(bus, "qcom,adreno-smmu");
+	smmu = vadreno_device(bus, "msm-rs,gpu-smmu");
 	ret = gpu && smmu ? 0 : -ENODEV;
 	if (!ret && wanted == ASLEEP) {
 		ret = vadreno_suspend_device(gpu);
@@ -412,7 +436,7 @@ static int vadreno_bus_probe(struct platform_device *bus)
 	struct device *dev = &bus->dev;
 	int ret;
 
-	va->irqs = irq_domain_create_linear(dev_fwnode(dev), va->vectors, &vadreno_irq_ops, NULL);
+	va->irqs = irq_domain_create_linear(dev_fwnode(dev), VADRENO_VECTORS, &vadreno_irq_ops, NULL);
 	if (!va->irqs)
 		return -ENOMEM;
 	ret = vadreno_request_irqs(va);
@@ -515,19 +539,26 @@ static int vadreno_set_address(void *overlay, size_t size, u64 which, u64 addres
 static int vadreno_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	const bool display = pci_resource_len(pdev, VADRENO_BAR_DISPLAY);
-	const char *begin = display ? __dtbo_display_begin : __dtbo_vadreno_begin;
-	const size_t size = (display ? __dtbo_display_end : __dtbo_vadreno_end) - begin;
+	const struct vadreno_overlay *found = NULL;
 	struct vadreno *va;
-	void *overlay;
 	int ret, changeset;
+	unsigned int i;
+	void *overlay;
+	size_t size;
 
 	if (vadreno)
 		return -EBUSY;
+	for (i = 0; i < ARRAY_SIZE(vadreno_overlays) && !found; i++)
+		if (vadreno_overlays[i].subsystem == pdev->subsystem_device &&
+		    vadreno_overlays[i].display == display && vadreno_overlays[i].shared == shared)
+			found = &vadreno_overlays[i];
+	if (!found)
+		return dev_err_probe(&pdev->dev, -EINVAL, "no overlay for this GPU\n");
+	size = found->end - found->begin;
 	va = devm_kzalloc(&pdev->dev, sizeof(*va), GFP_KERNEL);
 	if (!va)
 		return -ENOMEM;
 	va->pdev = pdev;
-	va->vectors = display ? VADRENO_VECTORS_DISPLAY : VADRENO_VECTORS;
 	spin_lock_init(&va->power_lock);
 
 	ret = pcim_enable_device(pdev);
@@ -543,7 +574,7 @@ static int vadreno_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return dev_err_probe(&pdev->dev, -ENODEV, "no control BAR\n");
 	vadreno_watch_start(va->ctl);
 
-	overlay = kmemdup(begin, size, GFP_KERNEL);
+	overlay = kmemdup(found->begin, size, GFP_KERNEL);
 	if (!overlay)
 		return -ENOMEM;
 	ret = vadreno_set_address(overlay, size, VADRENO_PLACEHOLDER,

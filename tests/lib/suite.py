@@ -41,6 +41,7 @@ KEYS = {
         "complains",
         "after",
     },
+    "gpu": {"name", "tests", "skip", "vm", "why"},
 }
 
 # A program's lines, between those of the script around it.
@@ -72,10 +73,13 @@ class Test:
     after: str = ""
     # the only sub-test to run: one that shows a known defect
     defect: str = ""
+    # another GPU than the default one, and the sub-tests that can't run there
+    gpu: str = ""
+    without: list[str] = field(default_factory=list)
 
     @property
     def where(self):
-        return f"{self.module}/{self.kernel}"
+        return "/".join(filter(None, [self.module, self.kernel, self.gpu]))
 
 
 class Report:
@@ -83,7 +87,7 @@ class Report:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.passed = self.failed = self.defects = 0
+        self.passed = self.failed = self.skipped = self.defects = 0
         self.failures = []
 
     def line(self, verdict, seconds, where, name, why=""):
@@ -108,6 +112,11 @@ class Report:
                 print(
                     "\n".join(f"       | {line}" for line in detail.splitlines()[-80:]), flush=True
                 )
+
+    def skip(self, where, name, why):
+        with self.lock:
+            self.skipped += 1
+        self.line("skip", 0, where, name, why)
 
     def known(self, seconds, where, name, number, why):
         with self.lock:
@@ -151,16 +160,21 @@ def script(tests):
         lines.append(f"echo @begin {i}")
         if test.defect:
             lines.append(f"{argv} --only {test.defect}")
-        elif test.module == "stock" and "--only" not in test.args:
+        elif (left_out := left_out_of(test)) and "--only" not in test.args:
             lines.append("set --")
             lines.append(f"for t in $({argv} --list); do")
-            lines.append('case $t in defect_*) ;; *) set -- "$@" --only "$t";; esac')
+            lines.append(f'case $t in {"|".join(left_out)}) ;; *) set -- "$@" --only "$t";; esac')
             lines.append("done")
             lines.append(f'if [ $# != 0 ]; then {argv} "$@"; else true; fi')
         else:
             lines.append(argv)
         lines.append(f"s=$?; echo @end {i} $s; [ $s = 0 ] || exit 0")
     return "\n".join(lines)
+
+
+def left_out_of(test):
+    """Patterns of the sub-tests that aren't to run."""
+    return (["defect_*"] if test.module == "stock" else []) + test.without
 
 
 class Boot:
@@ -180,6 +194,7 @@ class Boot:
             first = tests[0]
             name = f"{first.module}-{first.kernel}-{Boot.count:03}-{first.name}"
             name += f"-{first.defect}" if first.defect else ""
+            name += f"-{first.gpu}" if first.gpu else ""
         self.log = LOGS / name
 
     def take(self, line):
@@ -471,6 +486,25 @@ def load():
     return suite
 
 
+def on_gpu(gpu, entries, test):
+    """Makes a test one on that GPU; False when it can't run there, which is reported."""
+    test.gpu = gpu
+    test.vm = [*test.vm, "--gpu", gpu]
+    for entry in (entry for entry in entries if entry["name"] == gpu):
+        for name in entry["tests"]:
+            program, _, sub_test = name.partition(" ")
+            if program not in (test.name, test.program):
+                continue
+            if "skip" not in entry:
+                test.vm += entry["vm"]
+                continue
+            report.skip(test.where, f"{test.name} {sub_test}".strip(), entry["skip"])
+            if not sub_test:
+                return False
+            test.without.append(sub_test)
+    return True
+
+
 def main():
     parser = guests.parser("tests/run-tests", "Runs the tests of tests/suite.toml.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (also: kunit)")
@@ -489,10 +523,13 @@ def main():
         default=os.cpu_count() or 1,
         help="guests at a time (default: %(default)s)",
     )
+    parser.add_argument(
+        "--gpu", metavar="NAME", help="on this GPU instead of the default one: see tests/vm --help"
+    )
     parser.add_argument("--list", action="store_true", help="list the tests")
     args = parser.parse_args()
     suite = load()
-    known = {entry["name"] for kind in KEYS for entry in suite[kind]} | {"kunit"}
+    known = {e["name"] for kind in KEYS if kind != "gpu" for e in suite[kind]} | {"kunit"}
     if set(args.names) - known:
         parser.error(f"no test is called {', '.join(sorted(set(args.names) - known))}")
     if args.list:
@@ -514,7 +551,7 @@ def main():
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     start = time.monotonic()
 
-    everything = not (args.kernel or args.module or args.defects)
+    everything = not (args.kernel or args.module or args.defects or args.gpu)
     # these use all processors by themselves
     if everything and not args.host:
         for entry in suite["script"]:
@@ -549,14 +586,16 @@ def main():
                     fails=entry.get("fails", False),
                     complains=entry.get("complains", ""),
                 )
+                if args.gpu and not on_gpu(args.gpu, suite["gpu"], test):
+                    continue
                 if test.alone:
                     apart.append([test])
                 else:
-                    groups.setdefault((module, kernel), []).append(test)
+                    groups.setdefault((kernel, module, *test.vm), []).append(test)
 
     # the slowest first
-    tasks = [(sequence, groups[key]) for key in sorted(groups, key=lambda key: key[1] != "debug")]
-    if wanted("kunit") and not args.host and args.kernel in (None, "debug") and args.module != "stock":
+    tasks = [(sequence, groups[key]) for key in sorted(groups, key=lambda key: key[0] != "debug")]
+    if wanted("kunit") and not args.host and not args.gpu and args.kernel in (None, "debug") and args.module != "stock":
         tasks.insert(1, (kunit,))
     if everything and not args.no_host:
         tasks.insert(1, (hosts, [entry for entry in suite["host"] if wanted(entry["name"])]))
@@ -579,7 +618,8 @@ def main():
     if args.defects:
         print(f"known defects of the C code were shown {report.defects} times")
     print(f"{time.monotonic() - start:.0f} s, logs in {LOGS.relative_to(TOP)}")
-    print(f"{report.passed} passed, {report.failed} failed", flush=True)
+    skipped = f", {report.skipped} skipped" if report.skipped else ""
+    print(f"{report.passed} passed, {report.failed} failed{skipped}", flush=True)
     return 1 if report.failed or not (report.passed or report.defects) else 0
 
 

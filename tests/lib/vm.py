@@ -24,6 +24,8 @@ from pathlib import Path
 TOP = Path(os.environ["MSM_RS_TOP"])
 CACHE = Path(os.environ["MSM_RS_CACHE"])
 
+GPUS = ("a702", "a618", "a740", "a702-shared")
+
 TIMEOUT = 124  # the command took too long
 SPLAT = 70  # the kernel complained
 BROKEN = 125  # the guest could not run the command
@@ -149,6 +151,13 @@ def arguments():
     )
     add("--counters", metavar="FILE", help="write the virtual Adreno's counters there, as JSON")
     add(
+        "--gpu",
+        choices=GPUS,
+        default="a702",
+        help="a702 (the default); a618, which has a GMU; a740, which has one, and preemption; or "
+        "a702-shared, an a702 with one address space for all processes, as older GPUs have it",
+    )
+    add(
         "--display",
         choices=("component", "separate"),
         help="with a display, of whose DRM device the GPU is a component, or separate from it "
@@ -195,6 +204,10 @@ def arguments():
             parser.error(f"--expect-splat {pattern}: {error}")
     if args.screenshot and not args.display:
         parser.error("--screenshot: there is no display without --display")
+    args.gpu, _, shared = args.gpu.partition("-")
+    args.shared = bool(shared)
+    if args.shared and args.display:
+        parser.error("--gpu a702-shared: there is none with a display")
     for name in ("share", "rootfs"):
         if getattr(args, name) and not Path(getattr(args, name)).is_dir():
             parser.error(f"--{name} {getattr(args, name)}: no such directory")
@@ -299,6 +312,7 @@ def initrd(args, shares):
     config = {
         "gpu": "1" if data else "",
         "watch": str(watch(args, data)),
+        "shared": "1" if args.shared else "0",
         "modules": " ".join(modules),
         "parameters": " ".join([*parameters, *args.modparam]),
         "shares": " ".join(tag for tag in shares if tag != "rootfs"),
@@ -439,6 +453,7 @@ class Guest:
     def start(self):
         args = self.args
         device = [args.device or str(TOP / "build/vadreno"), "--socket", self.path("device")]
+        device += ["--gpu", args.gpu]
         for name in ("trace", "counters"):
             if getattr(args, name):
                 device += [f"--{name}", getattr(args, name)]

@@ -11,6 +11,8 @@ use crate::board::Board;
 use crate::device::Device;
 use crate::gpu::{self, apriv, int, Activity};
 use crate::pm4::{condition, dword, op, qword, Header, UNSUPPORTED, WITHOUT_EFFECT};
+use crate::preempt;
+use crate::regs::RegFile;
 use crate::smmu::{Access, Client, Fault, Origin, Resume};
 use crate::trace;
 use std::cell::Cell;
@@ -32,6 +34,8 @@ pub enum Stop {
 pub enum Hang {
     /// A packet that no hardware knows.
     BadPacket(u32),
+    /// What is to be known of a ring isn't where the kernel says.
+    BadRecord,
     /// IBs nested too deep.
     TooDeep,
     /// The SQE was halted while an access was stalled.
@@ -115,6 +119,8 @@ pub struct Cp<'a> {
     generation: u64,
     /// It runs the ring's packets, and not those of an IB.
     in_ring: Cell<bool>,
+    /// The ring has said that it may be left.
+    yielded: Cell<bool>,
     /// Mode of the last CP_SET_MARKER.
     marker: Cell<u32>,
     /// Predicate bits of CP_REG_TEST.
@@ -128,12 +134,14 @@ impl<'a> Cp<'a> {
             device,
             generation: device.gpu.generation(),
             in_ring: Cell::new(true),
+            yielded: Cell::new(false),
             marker: Cell::new(0),
             predicate: Cell::new(0),
         }
     }
 
-    fn board(&self) -> &'a Board {
+    /// What all parts share.
+    pub fn board(&self) -> &'a Board {
         &self.device.board
     }
 
@@ -145,6 +153,23 @@ impl<'a> Cp<'a> {
     /// Two plain registers.
     pub fn reg64(&self, reg: u32) -> u64 {
         self.device.gpu.regs.get64(reg)
+    }
+
+    /// All plain registers.
+    pub fn plain(&self) -> &'a RegFile {
+        &self.device.gpu.regs
+    }
+
+    /// Raises an interrupt of the GPU.
+    pub fn raise(&self, bit: u32) {
+        self.device.gpu.raise(self.board(), bit);
+    }
+
+    /// Switches to another context's tables.
+    pub fn load_tables(&self, ttbr0: u64, contextidr: u32) {
+        self.device
+            .smmu
+            .table_update(self.board(), ttbr0, contextidr, 0);
     }
 
     fn check_reset(&self) -> Result<(), Stop> {
@@ -181,7 +206,8 @@ impl<'a> Cp<'a> {
         self.read_as(self.origin(client), iova, buf)
     }
 
-    fn read_as(&self, origin: Origin, mut iova: u64, mut buf: &mut [u8]) -> Result<(), Stop> {
+    /// … as whoever it is for.
+    pub fn read_as(&self, origin: Origin, mut iova: u64, mut buf: &mut [u8]) -> Result<(), Stop> {
         while !buf.is_empty() {
             let n = buf.len().min(0x1000 - (iova & 0xfff) as usize);
             let (now, later) = std::mem::take(&mut buf).split_at_mut(n);
@@ -203,7 +229,8 @@ impl<'a> Cp<'a> {
         self.write_as(self.origin(client), iova, buf)
     }
 
-    fn write_as(&self, origin: Origin, mut iova: u64, mut buf: &[u8]) -> Result<(), Stop> {
+    /// … as whoever it is for.
+    pub fn write_as(&self, origin: Origin, mut iova: u64, mut buf: &[u8]) -> Result<(), Stop> {
         while !buf.is_empty() {
             let n = buf.len().min(0x1000 - (iova & 0xfff) as usize);
             let (now, later) = buf.split_at(n);
@@ -335,8 +362,32 @@ impl<'a> Cp<'a> {
             let mut control = self.device.gpu.control();
             self.check_reset()?;
             control.rptr = if ring.left == 0 { wptr } else { ring.at };
+            drop(control);
+            if self.yielded.take() && preempt::wanted(self) {
+                break;
+            }
         }
         self.write_shadow()
+    }
+
+    /// Goes over to the ring that the kernel wants, if it does.
+    fn preempt(&self) -> Result<(), Stop> {
+        if !preempt::wanted(self) {
+            return Ok(());
+        }
+        let (record, rptr) = {
+            let control = self.device.gpu.control();
+            (control.record, control.rptr)
+        };
+        let (rptr, record) = preempt::switch(self, record, rptr)?;
+        {
+            let mut control = self.device.gpu.control();
+            self.check_reset()?;
+            control.rptr = rptr;
+            control.record = record;
+        }
+        preempt::done(self);
+        Ok(())
     }
 
     /// Writes rptr to memory, for the kernel to see.
@@ -426,6 +477,19 @@ impl<'a> Cp<'a> {
                         }
                         Ok(())
                     }
+                    op::WHERE_AM_I => {
+                        let rptr = if self.in_ring.get() {
+                            stream.at
+                        } else {
+                            self.device.gpu.control().rptr
+                        };
+                        // Privileged without CP_APRIV_CNTL: it is there for GPUs that have none.
+                        let origin = Origin {
+                            client: Client::Cp,
+                            privileged: self.in_ring.get(),
+                        };
+                        self.write_as(origin, qword(&payload, 0) & !3, &rptr.to_le_bytes())
+                    }
                     _ => self.run_op(first, op, &payload, depth),
                 }
             }
@@ -470,6 +534,19 @@ impl<'a> Cp<'a> {
                 self.marker.set(dword(p, 0) & 0xf);
                 Ok(())
             }
+            op::SET_PSEUDO_REG => {
+                const NON_SECURE_SAVE_ADDR: u32 = 1;
+                for set in p.chunks_exact(3) {
+                    if set[0] & 0x7ff == NON_SECURE_SAVE_ADDR {
+                        self.device.gpu.control().record = qword(set, 1);
+                    }
+                }
+                Ok(())
+            }
+            op::CONTEXT_SWITCH_YIELD => {
+                self.yielded.set(self.in_ring.get());
+                Ok(())
+            }
             op::CONTEXT_REG_BUNCH => {
                 for pair in p.chunks_exact(2) {
                     self.device.reg_write(pair[0] & 0x3_ffff, pair[1]);
@@ -501,17 +578,13 @@ impl<'a> Cp<'a> {
                     .table_update(self.board(), qword(p, 0), dword(p, 2), dword(p, 3));
                 Ok(())
             }
-            op::WHERE_AM_I => {
-                let rptr = self.device.gpu.control().rptr;
-                self.write32(qword(p, 0), rptr)
-            }
             op::BLIT => {
                 if !blit::run(self)? {
                     self.unsupported(op);
                 }
                 Ok(())
             }
-            _ if WITHOUT_EFFECT.contains(&op) => Ok(()),
+            _ if WITHOUT_EFFECT.contains(&op) || self.device.model.opcodes.contains(&op) => Ok(()),
             _ if UNSUPPORTED.contains(&op) => {
                 self.unsupported(op);
                 Ok(())
@@ -708,7 +781,7 @@ impl<'a> Cp<'a> {
                 gpu.raise(board, int::CP_HW_ERROR);
             }
             Hang::HaltedOnFault => gpu.raise(board, int::HANG_DETECT),
-            Hang::TooDeep => {}
+            Hang::TooDeep | Hang::BadRecord => {}
         }
         let mut control = gpu.control();
         while self.check_reset().is_ok() {
@@ -731,7 +804,8 @@ fn run_once(device: &Device) {
         let mut control = gpu.control();
         loop {
             let wptr = gpu.regs.get(gpu::CP_RB_WPTR);
-            if gpu.running() && control.rptr != wptr {
+            let switch = gpu.regs.get(preempt::CNTL) & preempt::STOP != 0;
+            if gpu.running() && (control.rptr != wptr || switch) {
                 control.activity = Activity::Busy;
                 // Under the lock, so that a reset after this is noticed.
                 break (Cp::new(device), control.rptr, wptr);
@@ -739,7 +813,7 @@ fn run_once(device: &Device) {
             control = gpu.wait(control);
         }
     };
-    match cp.run_ring(rptr, wptr) {
+    match cp.run_ring(rptr, wptr).and_then(|()| cp.preempt()) {
         Ok(()) => {
             let mut control = gpu.control();
             if cp.check_reset().is_ok() {

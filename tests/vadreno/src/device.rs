@@ -4,8 +4,10 @@
 
 use crate::board::Board;
 use crate::ctl::Mailbox;
-use crate::gpu::{Gpu, GMU_BASE, GMU_SIZE, GPU_BASE, GPU_SIZE};
+use crate::gmu::{self, Gmu};
+use crate::gpu::{Gpu, GPU_BASE, GPU_SIZE};
 use crate::mdp::{self, Mdp};
+use crate::model::{Model, MODELS};
 use crate::smmu::{self, Port, Smmu};
 use crate::trace;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,6 +20,10 @@ const SMMU_BASE: u32 = 0xa_0000;
 /// Size in bytes of BAR1, where the display is: its registers, and then its SMMU's.
 pub const BAR1_SIZE: u64 = 0x20_0000;
 
+/// The GPU's registers, by word, that its bus interface to CX has.
+const GBIF_FIRST: u32 = 0x3c00;
+const GBIF_LAST: u32 = 0x3c48;
+
 /// The device.
 #[derive(Debug)]
 pub struct Device {
@@ -27,10 +33,16 @@ pub struct Device {
     pub smmu: Smmu,
     /// The display, if there is one.
     pub display: Option<Mdp>,
+    /// Which GPU it is.
+    pub model: &'static Model,
     /// The GPU.
     pub gpu: Gpu,
+    /// The GMU, or its wrapper.
+    pub gmu: Gmu,
     /// The control BAR's mailboxes.
     pub mailbox: Mailbox,
+    /// Power domains that the guest's driver has switched on.
+    supplied: AtomicU64,
     /// Power domains that are on.
     power: AtomicU64,
 }
@@ -40,14 +52,22 @@ pub struct Device {
 enum Block {
     /// The GPU's register, by word.
     Gpu(u32),
-    /// The GMU wrapper's register, by word as those of the GPU.
+    /// The GMU's register, by word as those of the GPU.
     Gmu(u32),
+    /// The RSC's, by word.
+    Rsc(u32),
+    /// The PDC's, by word.
+    Pdc(u32),
+    /// Of its sequencer, by word.
+    PdcSequencer(u32),
+    /// Of those beside the GMU, by word.
+    Misc(u32),
     /// The SMMU's register, by byte.
     Smmu(u32),
 }
 
 impl Block {
-    fn at(offset: u64) -> Option<Self> {
+    fn at(model: &Model, offset: u64) -> Option<Self> {
         let offset = u32::try_from(offset).ok()?;
         let within = |base, size| {
             offset
@@ -55,19 +75,30 @@ impl Block {
                 .filter(|offset: &u32| *offset < size)
         };
         if let Some(offset) = within(GPU_BASE, GPU_SIZE) {
-            Some(Self::Gpu(offset / 4))
-        } else if within(GMU_BASE, GMU_SIZE).is_some() {
-            Some(Self::Gmu(offset / 4))
-        } else {
-            within(SMMU_BASE, smmu::SIZE).map(Self::Smmu)
+            return Some(Self::Gpu(offset / 4));
         }
+        // The RSC's lie among the GMU's.
+        let around = model.gmu.and_then(|gmu| {
+            let word = gmu.rsc.word(offset).map(Self::Rsc);
+            word.or_else(|| gmu.pdc.word(offset).map(Self::Pdc))
+                .or_else(|| gmu.pdc_sequencer.word(offset).map(Self::PdcSequencer))
+                .or_else(|| gmu.misc?.word(offset).map(Self::Misc))
+        });
+        around
+            .or_else(|| {
+                within(gmu::BASE, gmu::SIZE).map(|offset| Self::Gmu(gmu::FIRST + offset / 4))
+            })
+            .or_else(|| within(SMMU_BASE, smmu::SIZE).map(Self::Smmu))
     }
 
     fn domain(self) -> u64 {
         match self {
+            // The GPU's bus interface is beside it.
+            Self::Gpu(GBIF_FIRST..=GBIF_LAST) => power::CX,
             Self::Gpu(_) => power::GX,
             Self::Gmu(_) => power::CX,
             Self::Smmu(_) => power::CX | power::SMMU_CLOCK,
+            Self::Rsc(_) | Self::Pdc(_) | Self::PdcSequencer(_) | Self::Misc(_) => 0,
         }
     }
 }
@@ -75,27 +106,37 @@ impl Block {
 impl Device {
     /// A device as it is after power-on.
     pub fn new(board: Board) -> Self {
-        Self {
+        Self::of_model(board, &MODELS[0])
+    }
+
+    /// … with another GPU than the default one.
+    pub fn of_model(board: Board, model: &'static Model) -> Self {
+        let device = Self {
             board,
             smmu: Smmu::new(Port::GPU),
             display: None,
+            model,
             gpu: Gpu::default(),
+            gmu: Gmu::new(model.gmu),
             mailbox: Mailbox::default(),
-            power: AtomicU64::new(power::ALL),
-        }
+            supplied: AtomicU64::new(power::ALL),
+            power: AtomicU64::new(0),
+        };
+        device.settle_power();
+        device
     }
 
     /// … with a display.
-    pub fn with_display(board: Board) -> Self {
+    pub fn with_display(self) -> Self {
         Self {
             display: Some(Mdp::default()),
-            ..Self::new(board)
+            ..self
         }
     }
 
     /// The block at an offset of BAR0, if it has power.
     fn powered(&self, offset: u64) -> Option<Block> {
-        let block = Block::at(offset)?;
+        let block = Block::at(self.model, offset)?;
         if self.power() & block.domain() != block.domain() {
             self.board.counters.bump(counter::OFF_ACCESSES);
             trace!(self.board.trace, "off-access offset={offset:#x}");
@@ -122,9 +163,15 @@ impl Device {
                 self.board.counters.bump(counter::SMMU_READS);
                 self.smmu.read(&self.board, offset)
             }
-            Some(Block::Gpu(reg) | Block::Gmu(reg)) => {
+            Some(block) => {
                 self.board.counters.bump(counter::GPU_READS);
-                self.gpu.read(reg)
+                match block {
+                    Block::Rsc(reg) => self.gmu.read_rsc(reg),
+                    Block::Pdc(reg) => self.gmu.pdc().get(reg),
+                    Block::PdcSequencer(reg) => self.gmu.pdc_sequencer().get(reg),
+                    Block::Misc(reg) => self.gmu.misc().get(reg),
+                    Block::Gpu(reg) | Block::Gmu(reg) | Block::Smmu(reg) => self.reg_read(reg),
+                }
             }
         }
     }
@@ -139,9 +186,17 @@ impl Device {
                     self.gpu.resume(resume);
                 }
             }
-            Some(Block::Gpu(reg) | Block::Gmu(reg)) => {
+            Some(block) => {
                 self.board.counters.bump(counter::GPU_WRITES);
-                self.gpu.write(self, reg, value);
+                match block {
+                    Block::Rsc(reg) => self.gmu.write_rsc(reg, value),
+                    Block::Pdc(reg) => self.gmu.pdc().set(reg, value),
+                    Block::PdcSequencer(reg) => self.gmu.pdc_sequencer().set(reg, value),
+                    Block::Misc(reg) => self.gmu.misc().set(reg, value),
+                    Block::Gpu(reg) | Block::Gmu(reg) | Block::Smmu(reg) => {
+                        self.reg_write(reg, value)
+                    }
+                }
             }
         }
     }
@@ -179,12 +234,20 @@ impl Device {
 
     /// The CP or the crash dumper reads a register of the GPU or the GMU, by word.
     pub fn reg_read(&self, reg: u32) -> u32 {
-        self.gpu.read(reg)
+        if reg >= gmu::FIRST {
+            self.gmu.read(self, reg)
+        } else {
+            self.gpu.read(reg)
+        }
     }
 
     /// The CP or the crash dumper writes a register of the GPU or the GMU, by word.
     pub fn reg_write(&self, reg: u32, value: u32) {
-        self.gpu.write(self, reg, value);
+        if reg >= gmu::FIRST {
+            self.gmu.write(self, reg, value);
+        } else {
+            self.gpu.write(self, reg, value);
+        }
     }
 
     /// Power domains that are on.
@@ -192,9 +255,20 @@ impl Device {
         self.power.load(Relaxed)
     }
 
-    /// Switches power domains; what goes off loses its registers.
+    /// The guest's driver switches power domains; what goes off loses its registers.
     pub fn set_power(&self, on: u64) {
-        let on = on & power::ALL;
+        self.supplied.store(on & power::ALL, Relaxed);
+        if on & power::GX == 0 {
+            self.gmu.gx_lost();
+        }
+        self.settle_power();
+    }
+
+    /// Switches what has power to what the driver and the GMU agree on.
+    pub fn settle_power(&self) {
+        let supplied = self.supplied.load(Relaxed);
+        let withheld = if self.gmu.gx() { 0 } else { power::GX };
+        let on = supplied & !withheld;
         let before = self.power.swap(on, Relaxed);
         let off = before & !on;
         trace!(self.board.trace, "power on={on} off={off}");
@@ -207,7 +281,7 @@ impl Device {
             self.smmu.gpu_off();
         }
         if off & power::CX != 0 {
-            self.gpu.gmu_power_off();
+            self.gmu.power_off();
             self.smmu.power_off();
         }
     }
@@ -216,9 +290,9 @@ impl Device {
     pub fn reset(&self) {
         trace!(self.board.trace, "reset");
         self.board.settings.hold_cp.store(false, Relaxed);
-        self.power.store(power::ALL, Relaxed);
+        self.gmu.reset();
+        self.set_power(power::ALL);
         self.gpu.power_off();
-        self.gpu.gmu_power_off();
         self.smmu.reset();
         if let Some(display) = &self.display {
             display.reset();
@@ -234,7 +308,7 @@ mod tests {
     #[test]
     fn registers_by_block() {
         let device = bypass_device();
-        let gmu = u64::from(GMU_BASE) + 8;
+        let gmu = u64::from(gmu::BASE) + 8;
         let gpu = u64::from(GPU_BASE) + 0x8c00 * 4;
         assert_eq!(device.bar0_read(SMMU + 0x28), 0x1555);
         device.bar0_write(gpu, 5);
@@ -254,7 +328,7 @@ mod tests {
     #[test]
     fn power_off_loses_registers() {
         let device = bypass_device();
-        let gmu = u64::from(GMU_BASE) + 8;
+        let gmu = u64::from(gmu::BASE) + 8;
         let gpu = u64::from(GPU_BASE) + 0x8c00 * 4;
         device.bar0_write(gpu, 5);
         device.bar0_write(gmu, 6);

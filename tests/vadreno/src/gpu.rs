@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The GPU's and the GMU wrapper's registers, and what the CPU and the CP know of each other
+//! The GPU's registers, and what the CPU and the CP know of each other
 //! through them.
 //!
 //! Registers are numbered in words, as in `a6xx.xml` of Linux
@@ -10,6 +10,7 @@ use crate::board::Board;
 use crate::crashdump;
 use crate::device::Device;
 use crate::irq;
+use crate::preempt;
 use crate::regs::RegFile;
 use crate::smmu::Resume;
 use crate::trace;
@@ -21,10 +22,6 @@ use vadreno_ctl::counter;
 
 /// Bytes of GPU registers in BAR0.
 pub const GPU_SIZE: u32 = 0x4_0000;
-/// Where the GMU wrapper's registers start in BAR0.
-pub const GMU_BASE: u32 = 0x6_a000;
-/// Bytes of GMU wrapper registers.
-pub const GMU_SIZE: u32 = 0x3_0000;
 
 const RBBM_GBIF_HALT: u32 = 0x16;
 const RBBM_GBIF_HALT_ACK: u32 = 0x17;
@@ -102,6 +99,8 @@ pub mod apriv {
 
 /// Bits of RBBM_INT_0.
 pub mod int {
+    /// The CP has gone over to another ring.
+    pub const CP_SW: u32 = 8;
     /// The CP has met something that it cannot go on from.
     pub const CP_HW_ERROR: u32 = 9;
     /// An event that asked for an interrupt is done.
@@ -140,6 +139,8 @@ pub struct Control {
     pub activity: Activity,
     /// Index of the dword in the ring that comes next.
     pub rptr: u32,
+    /// Where the record of the ring is, for preemption; 0 if the ring hasn't said so.
+    pub record: u64,
     /// How the stall ends, once that is known.
     pub resume: Option<Resume>,
 }
@@ -149,7 +150,6 @@ pub struct Control {
 pub struct Gpu {
     /// The registers as they were written, without what reading some of them gives.
     pub regs: RegFile,
-    gmu: RegFile,
     start: Instant,
     control: Mutex<Control>,
     /// Something that the CP waits for may have changed.
@@ -162,7 +162,6 @@ impl Default for Gpu {
     fn default() -> Self {
         Self {
             regs: RegFile::new(GPU_SIZE as usize / 4, GPU_BASE as usize),
-            gmu: RegFile::new(GMU_SIZE as usize / 4, 0),
             start: Instant::now(),
             control: Mutex::default(),
             changed: Condvar::new(),
@@ -201,6 +200,11 @@ impl Gpu {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// Whether the CP has something to do.
+    pub fn busy(&self) -> bool {
+        self.control().activity != Activity::Idle
+    }
+
     /// The always-on counter.
     pub fn ticks(&self) -> u64 {
         (self.start.elapsed().as_nanos() * COUNTER_HZ / 1_000_000_000) as u64
@@ -212,10 +216,8 @@ impl Gpu {
             _ if is_mappable(reg) => self.regs.get(reg),
             RBBM_GBIF_HALT_ACK => self.regs.get(RBBM_GBIF_HALT),
             GBIF_HALT_ACK => self.regs.get(GBIF_HALT),
-            RBBM_STATUS => match self.control().activity {
-                Activity::Idle => 0,
-                _ => RBBM_STATUS_BUSY,
-            },
+            RBBM_STATUS if self.busy() => RBBM_STATUS_BUSY,
+            RBBM_STATUS => 0,
             RBBM_STATUS3 if self.control().activity == Activity::Stalled => {
                 RBBM_STATUS3_SMMU_STALLED
             }
@@ -223,7 +225,6 @@ impl Gpu {
             CP_RB_RPTR => self.control().rptr,
             CP_ALWAYS_ON_COUNTER | CP_ALWAYS_ON_CONTEXT => self.ticks() as u32,
             0x981 | 0x983 => (self.ticks() >> 32) as u32,
-            _ if reg >= GMU_BASE / 4 => self.gmu.get(reg - GMU_BASE / 4),
             _ => self.regs.get(reg),
         }
     }
@@ -258,6 +259,10 @@ impl Gpu {
                 }
                 self.wake();
             }
+            preempt::CNTL => {
+                self.regs.set(reg, value);
+                self.wake();
+            }
             CP_RB_WPTR => {
                 device.board.counters.bump(counter::RING_WRITES);
                 self.regs.set(reg, value);
@@ -273,7 +278,6 @@ impl Gpu {
                     }
                 }
             }
-            _ if reg >= GMU_BASE / 4 => self.gmu.set(reg - GMU_BASE / 4, value),
             _ => self.regs.set(reg, value),
         }
     }
@@ -300,11 +304,6 @@ impl Gpu {
         let written = mapped.any(|reg| self.regs.get(reg) != 0);
         self.regs.reset();
         written
-    }
-
-    /// The GMU wrapper's registers lose their state.
-    pub fn gmu_power_off(&self) {
-        self.gmu.reset();
     }
 
     /// Voids what the CP does, and empties the ring.

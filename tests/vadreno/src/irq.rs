@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use vadreno_ctl::counter;
 
 /// Number of MSI-X vectors.
-pub const VECTORS: u32 = 16;
+pub const VECTORS: u32 = 18;
 /// Vector of the GPU's interrupt.
 pub const GPU: usize = 0;
 /// Vector of the global fault interrupt of the GPU's SMMU; its context banks follow.
@@ -18,6 +18,10 @@ pub const SMMU_GLOBAL: usize = 1;
 pub const DISPLAY: usize = 10;
 /// Vector of the global fault interrupt of the display's SMMU; its context banks follow.
 pub const DISPLAY_SMMU_GLOBAL: usize = 11;
+/// Vector of the GMU's messages.
+pub const HFI: usize = 16;
+/// Vector of what else the GMU has to say: of a watchdog and of bus errors, which aren't modelled.
+pub const GMU: usize = 17;
 
 /// The eventfds in use.
 #[derive(Debug, Default)]

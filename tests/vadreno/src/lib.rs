@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A virtual Adreno 702 with an SMMU-500, as a vfio-user PCI device for QEMU.
+//! A virtual Adreno, with an SMMU-500, as a vfio-user PCI device for QEMU.
 //!
 //! It models what a GPU memory manager depends on (registers, SMMU, command processor, faults and
 //! recovery), not a GPU that draws. `Documentation/testbed.rst` says how to use it.
@@ -21,15 +21,19 @@ pub mod ctl;
 pub mod device;
 pub mod finite;
 pub mod freed;
+pub mod gmu;
 pub mod gpu;
+pub mod hfi;
 pub mod index;
 pub mod irq;
 pub mod mdp;
 pub mod mem;
+pub mod model;
 pub mod pci;
 pub mod pending;
 pub mod picture;
 pub mod pm4;
+pub mod preempt;
 pub mod regs;
 pub mod server;
 pub mod smmu;

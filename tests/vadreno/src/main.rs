@@ -15,13 +15,14 @@ use std::sync::{Arc, Once};
 use std::thread;
 use vadreno::board::Board;
 use vadreno::device::Device;
+use vadreno::model::{self, Model, MODELS};
 use vadreno::server::Backend;
 use vadreno::trace::Trace;
 use vadreno::{cp, mdp, pci, speculate};
 use vadreno_ctl::counter;
 use vfio_user::Server;
 
-/// A virtual Adreno 702 with an SMMU-500, for testing the msm driver in QEMU.
+/// A virtual Adreno with an SMMU-500, for testing the msm driver in QEMU.
 ///
 /// It waits for one QEMU (10.1 or later) to connect and exits with it:
 ///
@@ -48,6 +49,10 @@ struct Args {
     /// standard output]
     #[arg(long, value_name = "FILE")]
     counters: Option<PathBuf>,
+
+    /// Which GPU: a702; a618, which has a GMU; a740, which has one, and preemption
+    #[arg(long, value_name = "NAME", default_value = MODELS[0].name, value_parser = parse_gpu)]
+    gpu: &'static Model,
 
     /// There is a display as well: an MDP4 with a panel of 640 by 480 pixels, 60 times per second
     #[arg(long)]
@@ -101,6 +106,12 @@ Examples:
   vadreno --socket /tmp/gpu.sock --seed 7 --delay-jobs 0..2000 --speculate 20000
   tests/vm --module stock --device-arg=--speculate --trace /tmp/gpu.trace -- PROGRAM"
     )
+}
+
+/// A GPU by its name.
+fn parse_gpu(text: &str) -> Result<&'static Model> {
+    let names = || MODELS.map(|model| model.name).join(", ");
+    model::named(text).with_context(|| format!("there are {}", names()))
 }
 
 /// "MIN..MAX" in µs, as the control BAR's DELAY has it.
@@ -160,10 +171,11 @@ fn main() -> Result<()> {
         None => Trace::off(),
     };
     let board = Board::new(trace, args.seed);
+    let device = Device::of_model(board, args.gpu);
     let device = Arc::new(if args.display {
-        Device::with_display(board)
+        device.with_display()
     } else {
-        Device::new(board)
+        device
     });
     let settings = &device.board.settings;
     settings.ignore_tlbi.store(args.ignore_tlbi, Relaxed);

@@ -503,7 +503,7 @@ mod tests {
 
     /// A panel of 2 by 2 pixels, whose SMMU has an empty table.
     fn device() -> Device {
-        let device = Device::with_display(Board::new(Trace::off(), 1));
+        let device = Device::new(Board::new(Trace::off(), 1)).with_display();
         add_memory(&device.board.memory, RAM, RAM_SIZE);
         for (offset, value) in [
             (SMMU + 0x800, (1 << 31) | Port::DISPLAY.sid),

@@ -5,6 +5,7 @@
 use crate::device::{BAR0_SIZE, BAR1_SIZE};
 use crate::gpu::{GPU_BASE, MAPPABLE};
 use crate::irq::VECTORS;
+use crate::model::Model;
 use std::ops::Range;
 use std::os::fd::RawFd;
 use vfio_bindings::bindings::vfio::{
@@ -28,8 +29,9 @@ pub struct Config {
     mask: [u8; CONFIG_SIZE],
 }
 
-impl Default for Config {
-    fn default() -> Self {
+impl Config {
+    /// That of a GPU.
+    pub fn new(model: &Model) -> Self {
         let mut config = Self {
             bytes: [0; CONFIG_SIZE],
             mask: [0; CONFIG_SIZE],
@@ -41,7 +43,7 @@ impl Default for Config {
         // Revision 1, class: other display controller.
         config.put(0x08, &[1, 0, 0x80, 0x03]);
         config.put(0x2c, &vadreno_ctl::PCI_VENDOR.to_le_bytes());
-        config.put(0x2e, &1u16.to_le_bytes());
+        config.put(0x2e, &model.subsystem.to_le_bytes());
         config.put(0x34, &[MSIX_CAPABILITY as u8]);
         config.put(MSIX_CAPABILITY, &[0x11, 0]);
         config.put(MSIX_CAPABILITY + 2, &(VECTORS as u16 - 1).to_le_bytes());
@@ -56,9 +58,7 @@ impl Default for Config {
         config.mask[MSIX_CAPABILITY + 3] = 0xc0;
         config
     }
-}
 
-impl Config {
     fn put(&mut self, at: usize, bytes: &[u8]) {
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
     }
@@ -158,16 +158,19 @@ pub fn irqs() -> Vec<IrqInfo> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::MODELS;
 
     #[test]
     fn ids_are_fixed_and_command_is_not() {
-        let mut config = Config::default();
+        let mut config = Config::new(&MODELS[1]);
         config.write(0, &[0xff; CONFIG_SIZE + 8]);
         let mut word = [0; 4];
         config.read(0, &mut word);
         assert_eq!(u32::from_le_bytes(word), 0x0702_1d1d);
         config.read(4, &mut word);
         assert_eq!(u16::from_le_bytes([word[0], word[1]]), 0x0547);
+        config.read(0x2c, &mut word);
+        assert_eq!(u32::from_le_bytes(word), 0x0618_1d1d);
         config.read(u64::MAX, &mut word);
         assert_eq!(word, [0; 4]);
     }
@@ -180,6 +183,6 @@ mod tests {
         };
         assert_eq!(sizes(false)[..6], [0x10_0000, 0, 0x1000, 0, 0x1_0000, 0]);
         assert_eq!(sizes(true)[..3], [0x10_0000, 0x20_0000, 0x1000]);
-        assert_eq!(irqs()[VFIO_PCI_MSIX_IRQ_INDEX as usize].count, 16);
+        assert_eq!(irqs()[VFIO_PCI_MSIX_IRQ_INDEX as usize].count, 18);
     }
 }

@@ -25,10 +25,8 @@ pub struct Backend {
 impl Backend {
     /// A backend for `device`.
     pub fn new(device: Arc<Device>) -> Self {
-        Self {
-            device,
-            config: Config::default(),
-        }
+        let config = Config::new(device.model);
+        Self { device, config }
     }
 }
 
@@ -116,7 +114,7 @@ impl ServerBackend for Backend {
 
     fn reset(&mut self) -> io::Result<()> {
         self.device.reset();
-        self.config = Config::default();
+        self.config = Config::new(self.device.model);
         Ok(())
     }
 

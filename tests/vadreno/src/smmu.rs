@@ -95,6 +95,8 @@ const TLBSTATUS: u32 = 0x7f4;
 pub struct Port {
     /// The client's stream ID.
     pub sid: u32,
+    /// The GMU's.
+    pub gmu: u32,
     /// Context banks, at most eight.
     pub banks: u32,
     /// Vector of the global fault interrupt; the context banks' follow.
@@ -105,12 +107,14 @@ impl Port {
     /// The GPU's SMMU.
     pub const GPU: Self = Self {
         sid: 0,
+        gmu: 5,
         banks: BANK_COUNT,
         vector: irq::SMMU_GLOBAL,
     };
     /// The display's SMMU.
     pub const DISPLAY: Self = Self {
         sid: 0x420,
+        gmu: 0x420,
         banks: 4,
         vector: irq::DISPLAY_SMMU_GLOBAL,
     };
@@ -145,13 +149,15 @@ pub enum Client {
     Tp,
     /// The display, which has an SMMU to itself.
     Display,
+    /// The GMU, which has a stream to itself.
+    Gmu,
 }
 
 impl Client {
     /// FSYNR1's client: 0 is the CP, 4 the CCU, 3 one of UCHE's clients.
     fn mid(self) -> u32 {
         match self {
-            Client::Cp | Client::Display => 0,
+            Client::Cp | Client::Display | Client::Gmu => 0,
             Client::Ccu => 4,
             Client::Tp => 3,
         }
@@ -594,14 +600,26 @@ impl Smmu {
         }
     }
 
+    /// The stream of what a client accesses.
+    fn sid(&self, client: Client) -> u32 {
+        match client {
+            Client::Gmu => self.port.gmu,
+            Client::Cp | Client::Ccu | Client::Tp | Client::Display => self.port.sid,
+        }
+    }
+
     fn stream(&self) -> Stream {
+        self.stream_of(self.port.sid)
+    }
+
+    fn stream_of(&self, sid: u32) -> Stream {
         let scr0 = self.get(SCR0);
         if scr0 & SCR0_CLIENTPD != 0 {
             return Stream::Bypass;
         }
         let group = (0..STREAM_GROUPS).find(|n| {
             let smr = self.get(SMR + 4 * n);
-            smr >> 31 == 1 && (smr ^ self.port.sid) & !(smr >> 16) & 0x7fff == 0
+            smr >> 31 == 1 && (smr ^ sid) & !(smr >> 16) & 0x7fff == 0
         });
         match group.map(|n| self.get(S2CR + 4 * n)) {
             Some(s2cr) => match (s2cr >> 16) & 3 {
@@ -765,7 +783,7 @@ impl Smmu {
         };
         let mut bank = 0;
         let mut level = 0;
-        let pa = match self.stream() {
+        let pa = match self.stream_of(self.sid(origin.client)) {
             Stream::Blocked => return Err(fault(None)),
             Stream::Bypass => iova,
             Stream::Bank(n) if self.bank(n, SCTLR) & SCTLR_M == 0 => iova,
@@ -831,7 +849,8 @@ impl Smmu {
             if self.get(SGFSR) == 0 {
                 self.regs.set64(SGFAR / 4, fault.iova);
                 self.regs.set(SGFSYNR0 / 4, u32::from(fault.write) << 1);
-                self.regs.set(SGFSYNR1 / 4, self.port.sid);
+                let sid = self.sid(fault.origin.client);
+                self.regs.set(SGFSYNR1 / 4, sid);
                 self.regs.set_bits(SGFSR / 4, SGFSR_USF);
             } else {
                 self.regs.set_bits(SGFSR / 4, FSR_MULTI);
@@ -875,7 +894,8 @@ impl Smmu {
             self.regs.set(bank_reg(bank, FSYNR0) / 4, syndrome);
             self.regs
                 .set(bank_reg(bank, FSYNR1) / 4, fault.origin.client.mid());
-            self.regs.set((CBFRSYNRA + 4 * bank) / 4, self.port.sid);
+            let sid = self.sid(fault.origin.client);
+            self.regs.set((CBFRSYNRA + 4 * bank) / 4, sid);
             self.regs.set_bits(fsr, status);
         } else {
             // FAR and the syndrome stay those of the first fault.

@@ -790,3 +790,73 @@ proptest! {
         let _ = device.smmu.access(&device.board, CP, DATA, Access::Read(&mut [0; 4]));
     }
 }
+
+#[test]
+fn where_am_i_is_behind_itself() {
+    let device = bypass_device();
+    let mut ring = pkt7(op::NOP, &[0]);
+    ring.extend(pkt7(op::WHERE_AM_I, &[low(DATA), 0]));
+    ring.extend(pkt7(op::NOP, &[]));
+    assert_eq!(run_dwords(&device, &ring), Ok(()));
+    assert_eq!(read32(&device, DATA), 5);
+}
+
+/// Puts a record and an SMMU info without tables at an address, for a ring at another one.
+fn record(device: &Device, at: u64, ring: u64, rptr: u32, wptr: u32) {
+    put(device, at, &[0xae39_9d6e, 0, 0, 0, 9, rptr, wptr, 0]);
+    put(device, at + 32, &[low(DATA) + 0x800, 0, low(ring), 0]);
+    put(device, at + 0x100, &[0x2413_50d5, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn preempted_where_the_ring_yields() {
+    const OTHER: u64 = RING + 0x1000;
+    const FIRST: u64 = DATA + 0x1000;
+    const SECOND: u64 = DATA + 0x2000;
+    let write = |value| pkt7(op::MEM_WRITE, &[low(DATA), 0, value]);
+    let yields = pkt7(op::CONTEXT_SWITCH_YIELD, &[0, 0, 1, 0]);
+    let device = bypass_device();
+    let ask = |record: u64| {
+        for (reg, value) in [
+            (0x8a1, low(record) + 0x100),
+            (0x8a3, low(record)),
+            (0x8a0, 1),
+        ] {
+            device.reg_write(reg, value);
+        }
+    };
+    // The one goes on behind its yield only when it has its turn again.
+    let mut ring = pkt7(op::SET_PSEUDO_REG, &[1, low(FIRST), 0]);
+    ring.extend(write(1).into_iter().chain(yields));
+    let yielded = ring.len() as u32;
+    ring.extend(write(3));
+    put(&device, OTHER + 8, &write(2));
+    record(&device, FIRST, RING, 0, 0);
+    record(&device, SECOND, OTHER, 2, 6);
+    fill_ring(&device, &ring);
+    ask(SECOND);
+    run_once(&device);
+    assert_eq!(read32(&device, DATA), 1);
+    assert_eq!(device.reg_read(0x8a0), 0);
+    assert_eq!(device.reg_read(0x201), 1 << int::CP_SW);
+    let saved: Vec<u32> = (4..7).map(|n| read32(&device, FIRST + 4 * n)).collect();
+    assert_eq!(saved, [9, yielded, ring.len() as u32]);
+    run_once(&device);
+    assert_eq!(read32(&device, DATA), 2);
+    // And a ring without work is left at once.
+    ask(FIRST);
+    run_once(&device);
+    assert_eq!(read32(&device, SECOND + 20), 6);
+    run_once(&device);
+    assert_eq!(read32(&device, DATA), 3);
+}
+
+#[test]
+fn a_bad_record_hangs() {
+    let device = bypass_device();
+    fill_ring(&device, &pkt7(op::NOP, &[]));
+    let cp = Cp::new(&device);
+    device.reg_write(0x8a3, low(DATA));
+    device.reg_write(0x8a0, 1);
+    assert_eq!(cp.preempt(), Err(Stop::Hang(Hang::BadRecord)));
+}
