@@ -41,7 +41,7 @@ KEYS = {
         "complains",
         "after",
     },
-    "gpu": {"name", "tests", "skip", "vm", "why"},
+    "gpu": {"name", "tests", "vm", "why"},
 }
 
 # A program's lines, between those of the script around it.
@@ -488,17 +488,18 @@ def load():
 
 def on_gpu(gpu, entries, test):
     """Makes a test one on that GPU; False when it can't run there, which is reported."""
+    if any(word.startswith("--gpu") for word in test.vm):
+        return False  # on one of its own
     test.gpu = gpu
     test.vm = [*test.vm, "--gpu", gpu]
     for entry in (entry for entry in entries if entry["name"] == gpu):
-        for name in entry["tests"]:
-            program, _, sub_test = name.partition(" ")
-            if program not in (test.name, test.program):
-                continue
-            if "skip" not in entry:
+        names = [name.partition(" ") for name in entry["tests"]]
+        mine = [sub for program, _, sub in names if program in (test.name, test.program)]
+        for sub_test in mine:
+            if "vm" in entry:
                 test.vm += entry["vm"]
                 continue
-            report.skip(test.where, f"{test.name} {sub_test}".strip(), entry["skip"])
+            report.skip(test.where, f"{test.name} {sub_test}".strip(), entry["why"])
             if not sub_test:
                 return False
             test.without.append(sub_test)

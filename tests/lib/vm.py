@@ -208,6 +208,9 @@ def arguments():
     args.shared = bool(shared)
     if args.shared and args.display:
         parser.error("--gpu a702-shared: there is none with a display")
+    if args.shared and args.module == "stock":
+        # once, for a GPU of this generation
+        args.expect_splat.append("WARNING: .* at msm_iommu_pagetable_create")
     for name in ("share", "rootfs"):
         if getattr(args, name) and not Path(getattr(args, name)).is_dir():
             parser.error(f"--{name} {getattr(args, name)}: no such directory")
