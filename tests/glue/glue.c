@@ -3,10 +3,10 @@
  * Makes a PCI device, the virtual Adreno, look like the Adreno and SMMU of a Qualcomm SoC, so that
  * their drivers bind to it unchanged.
  *
- * The PCI driver applies an overlay to the device tree (a702.dtso, say). The driver of the overlay's
- * bus node then provides what a SoC has around a GPU: interrupts (each is one MSI-X vector), the
- * power domains CX and GX, the SMMU's clock, and creates the devices on the bus. There is one
- * virtual Adreno, and it stays until the machine ends.
+ * The PCI driver applies an overlay to the device tree (a702.dtso, say). The driver of the
+ * overlay's bus node then provides what a SoC has around a GPU: interrupts (each is one MSI-X
+ * vector), the power domains CX and GX, the SMMU's clock, and creates the devices on the bus. There
+ * is one virtual Adreno, and it stays until the machine ends.
  */
 
 #include <linux/clk-provider.h>
@@ -36,8 +36,8 @@
 #include "watch.h"
 
 /*
- * Interrupts of the overlays: the GPU, the SMMU as a whole, its eight context banks; the display, its
- * SMMU as a whole, its four context banks; the GMU's messages, the GMU.
+ * Interrupts of the overlays: the GPU, the SMMU as a whole, its eight context banks; the display,
+ * its SMMU as a whole, its four context banks; the GMU's messages, the GMU.
  */
 #define VADRENO_VECTORS		18
 

@@ -2,10 +2,10 @@
 
 //! The GMU: the processor beside the GPU that switches its power on and off.
 //!
-//! The kernel loads its firmware, starts it, and from then on talks to it in two ways: by bits of an
-//! interrupt register, the out-of-band requests (OOBs), and by messages ([`crate::hfi`]). What the
-//! firmware would do is done here, at once. It votes with RPMh through the RSC, which has to have
-//! been set up: all of that is modelled as far as the kernel looks at it.
+//! The kernel loads its firmware, starts it, and from then on talks to it in two ways: by bits of
+//! an interrupt register, the out-of-band requests (OOBs), and by messages ([`crate::hfi`]). What
+//! the firmware would do is done here, at once. It votes with RPMh through the RSC, which has to
+//! have been set up: all of that is modelled as far as the kernel looks at it.
 //!
 //! Without a GMU the registers are there, and keep what was written (a "GMU wrapper").
 //!

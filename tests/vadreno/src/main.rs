@@ -31,9 +31,9 @@ use vfio_user::Server;
 ///     -object memory-backend-memfd,id=mem,size=1G,share=on -m 1G …
 ///     -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/tmp/gpu.sock"}}'
 ///
-/// The guest sees a PCI device 1d1d:0702, whose subsystem says which GPU it is. A glue module in the guest turns it into the platform
-/// devices that the msm and arm-smmu drivers bind to. Tests in the guest steer the device through
-/// its BAR4. Documentation/testbed.rst has the whole story.
+/// The guest sees a PCI device 1d1d:0702, whose subsystem says which GPU it is. A glue module in
+/// the guest turns it into the platform devices that the msm and arm-smmu drivers bind to. Tests in
+/// the guest steer the device through its BAR4. Documentation/testbed.rst has the whole story.
 #[derive(Debug, Parser)]
 #[command(version, verbatim_doc_comment, after_help = after_help())]
 struct Args {

@@ -3,8 +3,8 @@
 //! Preemption: the CP leaves a ring and goes on with another one, as the kernel asks it to.
 //!
 //! It does so between two jobs, where the ring says that it may (CONTEXT_SWITCH_YIELD) or has
-//! nothing left. What is to be known of a ring is in a record in the kernel's memory. Facts: Linux's
-//! `a6xx_preempt.c` and `a6xx_gpu.h`.
+//! nothing left. What is to be known of a ring is in a record in the kernel's memory. Facts:
+//! Linux's `a6xx_preempt.c` and `a6xx_gpu.h`.
 
 use crate::cp::{Cp, Hang, Stop};
 use crate::gpu::{self, int};
