@@ -21,6 +21,10 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).parent))
+import cmd_db  # noqa: E402
+
 TOP = Path(os.environ["MSM_RS_TOP"])
 CACHE = Path(os.environ["MSM_RS_CACHE"])
 
@@ -513,6 +517,9 @@ class Guest:
         qemu += ["-object", f"memory-backend-memfd,id=mem,size={args.mem},share=on"]
         if args.icount:
             qemu += ["-icount", "shift=0,sleep=on"]
+        if args.gpu != "a702":
+            # It has a GMU.
+            qemu += cmd_db.arguments(qemu, self.path)
         # On a busy machine an answer may take long. Without one a read gives all ones.
         vfio = {
             "driver": "vfio-user-pci",

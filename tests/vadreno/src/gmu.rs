@@ -557,6 +557,7 @@ mod tests {
     use crate::board::Board;
     use crate::testing::{add_memory, read32, write32, RAM, RAM_SIZE};
     use crate::trace::Trace;
+    use proptest::prelude::*;
     use vadreno_ctl::power;
 
     fn device() -> Device {
@@ -685,6 +686,50 @@ mod tests {
         set(&device, TO_GMU, TO_GMU_MSGQ);
         assert_eq!(get(&device, TO_HOST), TO_HOST_MSGQ);
         assert_eq!(read32(&device, RAM + 72 + 44), 3);
+    }
+
+    proptest! {
+        /// Whatever the kernel writes, to the registers and to its queues, does no harm.
+        #[test]
+        fn any_registers_and_queues(
+            model in 0..crate::model::MODELS.len(),
+            words in prop::collection::vec((0u64..0x40, any::<u32>()), 0..40),
+            writes in prop::collection::vec((0usize..8, any::<u32>()), 0..40),
+        ) {
+            const REGS: [u32; 8] = [
+                CM3_SYSRESET,
+                HFI_QTBL_ADDR,
+                HFI_CTRL_INIT,
+                TO_GMU,
+                TO_HOST_CLR,
+                RSCC_CONTROL_REQ,
+                BOOT_SLUMBER_OPTION,
+                A740.log,
+            ];
+            let model = &crate::model::MODELS[model];
+            let device = Device::of_model(Board::new(Trace::off(), 1), model);
+            add_memory(&device.board.memory, RAM, RAM_SIZE);
+            for (at, word) in words {
+                // Some are small, or addresses.
+                let word = match word % 4 {
+                    0 => word,
+                    1 => RAM as u32 + (word >> 20),
+                    _ => word >> 27,
+                };
+                write32(&device, RAM + 4 * at, word);
+            }
+            set(&device, ITCM, 1);
+            for (reg, value) in writes {
+                let value = match value % 3 {
+                    0 => value,
+                    1 => RAM as u32,
+                    _ => value >> 31,
+                };
+                set(&device, REGS[reg], value);
+                get(&device, REGS[reg]);
+            }
+            device.reset();
+        }
     }
 
     #[test]

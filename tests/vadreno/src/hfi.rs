@@ -167,7 +167,7 @@ impl Queue {
             .map(|n| read(device, self.at(self.read + n)))
             .collect::<Result<_, _>>()?;
         self.read = (self.read + count.next_multiple_of(align)) % self.size;
-        write(device, self.header + Self::READ, self.read)?;
+        write(device, self.header.wrapping_add(Self::READ), self.read)?;
         Ok(Some(message))
     }
 
@@ -181,7 +181,8 @@ impl Queue {
             write(device, self.at(self.write + n), *word)?;
         }
         self.write = (self.write + count) % self.size;
-        Ok(write(device, self.header + Self::WRITE, self.write)?)
+        let at = self.header.wrapping_add(Self::WRITE);
+        Ok(write(device, at, self.write)?)
     }
 }
 

@@ -57,12 +57,12 @@ pub fn switch(cp: &Cp<'_>, save: u64, rptr: u32) -> Result<(u32, u64), Stop> {
         let ring = [cp.reg(gpu::CP_RB_CNTL), rptr, cp.reg(gpu::CP_RB_WPTR)];
         cp.write_as(
             PRIVILEGED,
-            save + RING,
+            save.wrapping_add(RING),
             &ring.map(u32::to_le_bytes).concat(),
         )?;
         let addresses = [cp.reg64(gpu::CP_RB_RPTR_ADDR), cp.reg64(gpu::CP_RB_BASE)];
         let addresses = addresses.map(u64::to_le_bytes).concat();
-        cp.write_as(PRIVILEGED, save + ADDRESSES, &addresses)?;
+        cp.write_as(PRIVILEGED, save.wrapping_add(ADDRESSES), &addresses)?;
     }
     let mut record = [0; 48];
     cp.read_as(PRIVILEGED, restore, &mut record)?;
