@@ -24,6 +24,7 @@ pub const MSM_PIPE_3D0: u32 = 0x10;
 
 pub const MSM_PARAM_GPU_ID: u32 = 0x01;
 pub const MSM_PARAM_CHIP_ID: u32 = 0x03;
+pub const MSM_PARAM_PRIORITIES: u32 = 0x07;
 pub const MSM_PARAM_FAULTS: u32 = 0x09;
 pub const MSM_PARAM_SUSPENDS: u32 = 0x0a;
 pub const MSM_PARAM_COMM: u32 = 0x0c;
