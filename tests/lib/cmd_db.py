@@ -31,14 +31,12 @@ def blob():
     for number, resources in RESOURCES.items():
         entries, data = b"", b""
         for name, address, value in resources:
-            entries += struct.pack(
-                "<8s2IIHH", name.encode(), 0, 0, address, len(value), len(data)
-            )
+            entry = (name.encode(), 0, 0, address, len(value), len(data))
+            entries += struct.pack("<8s3I2H", *entry)
             data += value
         at = len(body)
-        headers += struct.pack(
-            "<5H6x", number, at, at + len(entries), len(resources), 0x100
-        )
+        header = (number, at, at + len(entries), len(resources), 0x100)
+        headers += struct.pack("<5H6x", *header)
         body += entries + data
     headers = headers.ljust(16 * ACCELERATORS, b"\0")
     # version, magic; checksum and a reserved word
@@ -51,16 +49,17 @@ def arguments(qemu, path):
     dump = [*qemu[:machine], f"{qemu[machine]},dumpdtb={path('dtb')}", *qemu[machine + 1 :]]
     subprocess.run(dump, stdin=subprocess.DEVNULL, capture_output=True, check=True)
 
-    def put(node, name, *values):
-        subprocess.run(["fdtput", "-p", *values[:1], path("dtb"), node, name, *values[1:]], check=True)
+    def put(node, name, kind, *values):
+        command = ["fdtput", "-p", f"-t{kind}", path("dtb"), node, name, *values]
+        subprocess.run(command, check=True)
 
     memory, node = "/reserved-memory", f"/reserved-memory/cmd-db@{ADDRESS:x}"
-    put(memory, "#address-cells", "-tu", "2")
-    put(memory, "#size-cells", "-tu", "2")
-    put(memory, "ranges", "-tbx")
-    put(node, "compatible", "-ts", "qcom,cmd-db")
-    put(node, "reg", "-tx", "0", f"{ADDRESS:x}", "0", f"{SIZE:x}")
-    put(node, "no-map", "-tbx")
+    put(memory, "#address-cells", "u", "2")
+    put(memory, "#size-cells", "u", "2")
+    put(memory, "ranges", "bx")
+    put(node, "compatible", "s", "qcom,cmd-db")
+    put(node, "reg", "x", "0", f"{ADDRESS:x}", "0", f"{SIZE:x}")
+    put(node, "no-map", "bx")
     with open(path("cmd-db"), "wb") as file:
         file.write(blob().ljust(SIZE, b"\0"))
     loader = f"loader,file={path('cmd-db')},addr={ADDRESS:#x},force-raw=on"

@@ -596,7 +596,8 @@ def main():
 
     # the slowest first
     tasks = [(sequence, groups[key]) for key in sorted(groups, key=lambda key: key[0] != "debug")]
-    if wanted("kunit") and not args.host and not args.gpu and args.kernel in (None, "debug") and args.module != "stock":
+    kunit_wanted = wanted("kunit") and not args.host and not args.gpu
+    if kunit_wanted and args.kernel in (None, "debug") and args.module != "stock":
         tasks.insert(1, (kunit,))
     if everything and not args.no_host:
         tasks.insert(1, (hosts, [entry for entry in suite["host"] if wanted(entry["name"])]))
