@@ -519,7 +519,10 @@ class Guest:
             qemu += ["-icount", "shift=0,sleep=on"]
         if args.gpu != "a702":
             # It has a GMU.
-            qemu += cmd_db.arguments(qemu, self.path)
+            try:
+                qemu += cmd_db.arguments(qemu, self.path)
+            except (OSError, subprocess.CalledProcessError) as error:
+                raise Broken(f"the device tree: {error}") from error
         # On a busy machine an answer may take long. Without one a read gives all ones.
         vfio = {
             "driver": "vfio-user-pci",
