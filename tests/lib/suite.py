@@ -89,6 +89,19 @@ class Report:
         self.lock = threading.Lock()
         self.passed = self.failed = self.skipped = self.defects = 0
         self.failures = []
+        self.here = threading.local()
+
+    def counted(self):
+        """What this thread has counted since it asked last: passed, failed."""
+        counts = getattr(self.here, "counts", (0, 0))
+        self.here.counts = (0, 0)
+        return counts
+
+    def count(self, passed, failed):
+        self.passed += passed
+        self.failed += failed
+        before = getattr(self.here, "counts", (0, 0))
+        self.here.counts = (before[0] + passed, before[1] + failed)
 
     def line(self, verdict, seconds, where, name, why=""):
         with self.lock:
@@ -99,12 +112,12 @@ class Report:
 
     def ok(self, seconds, where, name, why=""):
         with self.lock:
-            self.passed += 1
+            self.count(1, 0)
         self.line("ok", seconds, where, name, why)
 
     def fail(self, seconds, where, name, why="", detail=""):
         with self.lock:
-            self.failed += 1
+            self.count(0, 1)
             self.failures.append(f"{where} {name}")
         self.line("FAIL", seconds, where, name, why)
         if detail:
@@ -125,6 +138,38 @@ class Report:
 
 
 report = Report()
+
+
+class Progress:
+    """The file of --resume: what has passed, with how many sub-tests. What has failed runs again.
+
+    A program counts as done when the one after it has ended in the same guest, or the guest: a
+    splat takes some seconds to end one.
+    """
+
+    def __init__(self):
+        self.path = None
+        self.done = {}
+
+    def read(self, path):
+        self.path = Path(path)
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                passed, key = line.split(" ", 1)
+                self.done[key] = int(passed)
+
+    @staticmethod
+    def key(test):
+        return f"{test.where} {test.name}"
+
+    def write(self, test, counts):
+        passed, failed = counts
+        if self.path and not failed:
+            with report.lock, open(self.path, "a", encoding="utf-8") as file:
+                file.write(f"{passed} {self.key(test)}\n")
+
+
+progress = Progress()
 
 
 def run(argv, log, take=None):
@@ -189,6 +234,7 @@ class Boot:
         self.since = time.monotonic()
         self.results = {i: [] for i in range(len(tests))}
         self.ended = {}
+        self.last = None  # the test that has ended, and its counts
         with Boot.lock:
             Boot.count += 1
             first = tests[0]
@@ -205,6 +251,9 @@ class Boot:
         elif match := END.match(line):
             self.ended[int(match[1])] = int(match[2])
             self.current = None
+            if self.last:
+                progress.write(*self.last)
+            self.last = (self.tests[int(match[1])], report.counted())
         elif (match := RESULT.match(line)) and self.current is not None:
             test = self.tests[self.current]
             result = (match[1], match[2], match[3] or "", now - self.since)
@@ -216,7 +265,16 @@ class Boot:
                 )
 
     def run(self):
-        """Runs and reports; returns the tests that still have to run."""
+        """Runs, reports and remembers; returns the tests that still have to run."""
+        report.counted()
+        left = self.run_and_report()
+        passed, failed = report.counted()
+        test, before = self.last or (self.tests[0], (0, 0))
+        progress.write(test, (before[0] + passed, before[1] + failed))
+        return left
+
+    def run_and_report(self):
+        """As run, but doesn't remember."""
         first = self.tests[0]
         start = time.monotonic()
         argv = [str(TOP / "tests/vm"), "--module", first.module, "--kernel", first.kernel]
@@ -527,6 +585,9 @@ def main():
     parser.add_argument(
         "--gpu", metavar="NAME", help="on this GPU instead of the default one: see tests/vm --help"
     )
+    parser.add_argument(
+        "--resume", metavar="FILE", help="leave out what has passed by that file, and go on with it"
+    )
     parser.add_argument("--list", action="store_true", help="list the tests")
     args = parser.parse_args()
     suite = load()
@@ -536,6 +597,9 @@ def main():
     if args.list:
         print("\n".join(sorted(known)))
         return 0
+
+    if args.resume:
+        progress.read(args.resume)
 
     def wanted(name):
         return not args.names or name in args.names
@@ -588,6 +652,9 @@ def main():
                     complains=entry.get("complains", ""),
                 )
                 if args.gpu and not on_gpu(args.gpu, suite["gpu"], test):
+                    continue
+                if (passed := progress.done.get(progress.key(test))) is not None:
+                    report.count(passed, 0)
                     continue
                 if test.alone:
                     apart.append([test])
