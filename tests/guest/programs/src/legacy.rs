@@ -33,6 +33,13 @@ impl Legacy {
         })
     }
 
+    /// As [`Self::new`], with a VM: the kernel makes that with the first address it gives out.
+    pub fn with_vm() -> harness::Result<Self> {
+        let gpu = Self::new()?;
+        gpu.cmds.iova().context("GET_IOVA")?;
+        Ok(gpu)
+    }
+
     /// A BO whose dwords are [`pattern`]s.
     pub fn bo(&self, tag: u32, size: u64) -> harness::Result<Bo> {
         let bo = Bo::new(&self.device, size).context("GEM_NEW")?;

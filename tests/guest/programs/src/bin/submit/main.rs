@@ -21,8 +21,9 @@ use request::{
 use running::{from_many_threads, kinds_of_commands, tracepoint, unmap_when_the_fence_signals};
 use std::{fs, process::ExitCode};
 use table::{
-    commands_in_a_table, defect_13_offset_in_a_table, defect_18_private_and_shared, random_bytes,
-    table_fields, table_that_cannot_be_placed, table_that_would_do,
+    commands_in_a_table, defect_13_offset_in_a_table, defect_18_private_and_shared,
+    defect_53_submit_before_anything, random_bytes, table_fields, table_that_cannot_be_placed,
+    table_that_would_do,
 };
 
 /// What the commands of a request write, if they run.
@@ -63,5 +64,6 @@ fn main() -> ExitCode {
         defect_13_offset_in_a_table,
         defect_18_private_and_shared,
         defect_21_fence_number_out_of_range,
+        defect_53_submit_before_anything,
     ])
 }

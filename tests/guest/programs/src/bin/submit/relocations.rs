@@ -248,7 +248,7 @@ pub(crate) fn relocation_fields(_: &mut Test) -> Outcome {
 
 /// Somebody else's buffer can't be written to by the kernel.
 pub(crate) fn relocations_in_a_foreign_buffer(_: &mut Test) -> Outcome {
-    let gpu = Legacy::new()?;
+    let gpu = Legacy::with_vm()?;
     let _allowed = module::Relocations::allow().context("the glue module")?;
     let buffer = Buffer::new(PAGE).context("vgem")?;
     buffer.fill(PAGE, |i| pattern(3, i))?;

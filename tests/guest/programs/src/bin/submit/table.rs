@@ -230,7 +230,7 @@ pub(crate) fn defect_18_private_and_shared(_: &mut Test) -> Outcome {
 
 /// A BO that can't be placed is refused, and those before it in the table are free again.
 pub(crate) fn table_that_cannot_be_placed(_: &mut Test) -> Outcome {
-    let gpu = Legacy::new()?;
+    let gpu = Legacy::with_vm()?;
     let before = Census::now()?;
     {
         let (a, b) = (gpu.bo(1, 4 * PAGE)?, gpu.bo(2, 4 * PAGE)?);
@@ -298,5 +298,16 @@ pub(crate) fn random_bytes(test: &mut Test) -> Outcome {
         .context("SUBMIT after all")?
         .wait(PATIENCE)?;
     ensure_eq!(t.bo.map()?.read(0), RAN, "the commands after all");
+    Ok(())
+}
+
+/// A SUBMIT is the first thing that a context does: there is no VM yet.
+pub(crate) fn defect_53_submit_before_anything(_: &mut Test) -> Outcome {
+    let gpu = Legacy::new()?;
+    Submit::new(&gpu.queue)
+        .bo(&gpu.cmds, READ)
+        .send()
+        .context("SUBMIT")?
+        .wait(PATIENCE)?;
     Ok(())
 }
