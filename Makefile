@@ -110,16 +110,19 @@ series:
 #:   make orders           all orders of up to six events around a bind that waits, on both kernels; make test plays a share
 #:                           of them, which SEED=N chooses. tests/orders/run --help for more
 #:   make matrix           msm.ko for each of Debian's kernels that make kernels lists, and on each what make test runs on the stock kernel,
-#:                         with both modules: a table, for README.md. KVER=RELEASE for one of them
+#:                         with both modules: a table, for README.md. KVER=RELEASE for one of them, GO_ON=1 after a run that was interrupted
 #:   make test-gpus        what make test runs on the stock kernel, on other virtual GPUs: one with a GMU, one without page tables for each
 #:                         process; both modules. GPUS="a618" for some of them
 #:   make boot             the packages' way back with Debian's kmod, in a guest for each case
+#:   make dkms             the packages, and what DKMS builds, on this machine
+#:   make installed        the packages on a device, from boot to boot: a Debian with systemd and initramfs-tools, an upgrade of its kernel, what is
+#:                         damaged, removal; build/installed/transcript.txt. FROM=N goes on with the Nth boot
 #:   make soak             random programs on and on, with signals, failing allocations, sleep, kills, faults and hangs of others,
 #:                           on the debug kernel (KERNEL=stock for Debian's) from SEED=N on; MINUTES=N or PROGRAMS=N for an end
 #:   make properties       the pure modules' properties, each in a million cases, and the planner's with a million ops; CASES=N
 #:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
 #:   make mutants          breaks the module on purpose, in one way after another, and says which test notices
-.PHONY: run test host-test defects fuzz golden public-dumps differential orders soak properties coverage mutants matrix test-gpus
+.PHONY: run test host-test defects fuzz golden public-dumps differential orders soak properties coverage mutants matrix test-gpus boot dkms installed
 run:
 	@tests/run
 
@@ -148,13 +151,19 @@ orders:
 	@tests/orders/run
 
 matrix:
-	@tests/matrix/run $(KVER)
+	@tests/matrix/run $(if $(GO_ON),--go-on) $(KVER)
 
 test-gpus:
 	@tests/gpus/run $(GPUS)
 
 boot:
 	@tests/boot/run
+
+dkms:
+	@tests/dkms/run
+
+installed:
+	@tests/installed/run $(if $(FROM),--from $(FROM))
 
 soak: KERNEL = debug
 soak:

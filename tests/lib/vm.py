@@ -107,6 +107,13 @@ def arguments():
         metavar="DIR",
         help="run CMD with this directory as its root; writes are kept in memory",
     )
+    add("--disk", metavar="FILE", help="the image of a disk, /dev/vda")
+    add(
+        "--boot",
+        metavar="DIR",
+        help="boot DIR/vmlinuz with DIR/initrd.img from --disk, as a device does; what runs CMD "
+        "there is tests/installed/agent",
+    )
     add("--timeout", type=float, default=120, metavar="S", help="seconds for CMD (default: 120)")
     add(
         "--silence",
@@ -215,7 +222,9 @@ def arguments():
     if args.shared and args.module == "stock":
         # once, for a GPU of this generation
         args.expect_splat.append("WARNING: .* at msm_iommu_pagetable_create")
-    for name in ("share", "rootfs"):
+    if args.boot and not args.disk:
+        parser.error("--boot: there is nothing to boot from without --disk")
+    for name in ("share", "rootfs", "boot"):
         if getattr(args, name) and not Path(getattr(args, name)).is_dir():
             parser.error(f"--{name} {getattr(args, name)}: no such directory")
     return args
@@ -481,12 +490,19 @@ class Guest:
             shares["share"] = args.share
         if args.rootfs:
             shares["rootfs"] = args.rootfs
-        Path(self.path("initrd")).write_bytes(initrd(args, shares))
-
+        ramdisk = self.path("initrd")
         # The kernel's parameters come before those of init ("--").
-        words = ["console=ttyAMA0", "loglevel=8", "panic=-1", "rdinit=/init"]
+        words = ["console=ttyAMA0", "loglevel=8", "panic=-1"]
+        if args.boot:
+            ramdisk = f"{args.boot}/initrd.img"
+            words += ["root=/dev/vda", "rw"]
+        else:
+            Path(ramdisk).write_bytes(initrd(args, shares))
+            words += ["rdinit=/init"]
         words += ["sysctl.kernel.hung_task_timeout_secs=30"]
-        if args.kernel == "debug":
+        if args.boot:
+            image = Path(args.boot) / "vmlinuz"
+        elif args.kernel == "debug":
             words += ["page_poison=1", "page_owner=on", "kunit.enable=0"]
             words += ["kmemleak=on" if args.kmemleak else "kmemleak=off"]
             image = CACHE / "debug/Image"
@@ -545,11 +561,17 @@ class Guest:
             readonly = ",readonly=on" if tag != "share" else ""
             fsdev = f"local,id={tag},path={quoted},security_model=none,multidevs=remap{readonly}"
             qemu += ["-fsdev", fsdev, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+        if args.disk:
+            disk = args.disk.replace(",", ",,")
+            qemu += ["-drive", f"if=virtio,format=raw,cache=unsafe,file={disk}"]
+        if args.boot:
+            Path(self.path("command")).write_text(f"{shlex.join(args.command)}\n")
+            qemu += ["-fw_cfg", f"name=opt/msm_rs/command,file={self.path('command')}"]
         qemu += [
             "-kernel",
             str(image),
             "-initrd",
-            self.path("initrd"),
+            ramdisk,
             "-append",
             " ".join(filter(None, words)),
         ]
@@ -641,7 +663,7 @@ class Guest:
     def run(self):
         """Returns the exit status."""
         self.start()
-        boot = 300 if self.args.kernel == "debug" else 180
+        boot = 300 if self.args.kernel == "debug" or self.args.boot else 180
         if self.args.icount:
             boot = max(4 * boot, self.args.timeout)
         running = True
