@@ -632,7 +632,8 @@ impl PageTables {
     }
 
     /// The next run of memory that isn't empty, as its address and number of pages.
-    #[inline]
+    // Called twice, and once per page at worst.
+    #[inline(always)]
     fn next_run(
         &self,
         pages: &mut impl Iterator<Item = (u64, u64)>,
