@@ -108,6 +108,26 @@ pub(crate) fn with_pages<R>(bo: &Bo, f: impl FnOnce(&BoLocked<'_>) -> Result<R>)
     }
 }
 
+/// As [`with_pages`], if nothing has to be waited for: neither the lock nor memory. Otherwise
+/// returns `None`.
+///
+/// # Errors
+///
+/// As [`ensure`], those of `f`.
+pub(crate) fn with_pages_now<R>(
+    bo: &Bo,
+    f: impl FnOnce(&BoLocked<'_>) -> Result<R>,
+) -> Result<Option<R>> {
+    let effort = Effort::begin(false)?;
+    let Some(locked) = bo.try_lock() else {
+        return Ok(None);
+    };
+    match ensure(&locked, Madv::WillNeed, &effort) {
+        Ok(()) => f(&locked).map(Some),
+        Err(e) => effort.again(e).map(|_| None),
+    }
+}
+
 /// Gets the pages and pins them.
 ///
 /// # Errors

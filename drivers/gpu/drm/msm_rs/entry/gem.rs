@@ -33,7 +33,6 @@ use crate::{
             Madv, //
         },
         debug,
-        effort::Effort,
         holders::Holders,
         mappings::Unmapped,
         vm::AnyVm, //
@@ -484,14 +483,8 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t
         Ok(unsafe { bindings::msm_rs_fault_insert(vmf, page.as_ptr()) })
     };
     let access = || {
-        {
-            let effort = Effort::begin(false)?;
-            if let Some(locked) = bo.try_lock() {
-                match backing::ensure(&locked, Madv::WillNeed, &effort) {
-                    Ok(()) => return insert(&locked),
-                    Err(e) => drop(effort.again(e)?),
-                }
-            }
+        if let Some(done) = backing::with_pages_now(bo, insert)? {
+            return Ok(done);
         }
         // Something has to be waited for, which may take long: not with mmap_lock, if possible.
         // SAFETY: Has no preconditions.
@@ -536,10 +529,7 @@ unsafe extern "C" fn huge_fault(
     let obj = unsafe { bindings::msm_rs_fault_object(vmf) };
     // SAFETY: The mapping holds a reference.
     let bo = unsafe { Bo::from_raw(obj) };
-    let access = || -> Result<_> {
-        let effort = Effort::begin(false)?;
-        let locked = bo.try_lock().ok_or(EBUSY)?;
-        backing::ensure(&locked, Madv::WillNeed, &effort)?;
+    let insert = |locked: &BoLocked<'_>| {
         // SAFETY: As above.
         let index = unsafe { bindings::msm_rs_fault_index(vmf) };
         let page = locked.page(index).ok_or(EINVAL)?;
@@ -547,7 +537,10 @@ unsafe extern "C" fn huge_fault(
         Ok(unsafe { bindings::msm_rs_fault_insert_large(vmf, page.as_ptr()) })
     };
     // `fault()` waits, and says what is wrong.
-    access().unwrap_or_else(|_: Error| by_small_pages())
+    match backing::with_pages_now(bo, insert) {
+        Ok(Some(done)) => done,
+        Ok(None) | Err(_) => by_small_pages(),
+    }
 }
 
 /// # Safety
