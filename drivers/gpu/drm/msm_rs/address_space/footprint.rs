@@ -80,8 +80,7 @@ pub(crate) fn footprint(
 }
 
 /// What a mapping of `at` to the pages of a BO does to the tables, from byte `offset`. Memory in
-/// small pieces
-/// isn't looked at piece by piece.
+/// small pieces isn't looked at piece by piece.
 ///
 /// # Errors
 ///

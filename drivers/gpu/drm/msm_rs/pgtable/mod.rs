@@ -558,20 +558,16 @@ impl PageTables {
                     let (address, count) = self.next_run(&mut pages)?;
                     (entry, left) = (prot.page(address), count);
                 }
-                let block = pte::block_of(entry);
                 let whole = span.end.wrapping_sub(span.first) == ENTRIES && left >= ENTRIES;
-                match (child, block) {
-                    (Child::Shared, _) => return Err(Error::Live),
-                    (Child::Block, block) if !whole || block != Some(old) => {
-                        return Err(Error::Live);
-                    }
-                    (Child::Absent, Some(block)) if whole => {
+                match (child, pte::block_of(entry).filter(|_| whole)) {
+                    (Child::Absent, Some(block)) => {
                         let mut run = Run::new(parent);
                         run.set(&above, place, old, block);
                         run.finish(mem);
                     }
-                    (Child::Absent, _) => return Err(Error::Unreserved),
-                    _ => {}
+                    (Child::Absent, None) => return Err(Error::Unreserved),
+                    (_, block) if block == Some(old) => {}
+                    _ => return Err(Error::Live),
                 }
                 entry = entry.wrapping_add(BLOCK_SIZE);
                 left = left.wrapping_sub(ENTRIES);
