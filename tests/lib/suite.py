@@ -118,13 +118,21 @@ class Report:
     def fail(self, seconds, where, name, why="", detail=""):
         with self.lock:
             self.count(0, 1)
-            self.failures.append(f"{where} {name}")
+            self.failures.append((f"{where} {name}{': ' + why if why else ''}", detail))
         self.line("FAIL", seconds, where, name, why)
-        if detail:
-            with self.lock:
-                print(
-                    "\n".join(f"       | {line}" for line in detail.splitlines()[-80:]), flush=True
-                )
+        with self.lock:
+            self.quote(detail, 80)
+
+    @staticmethod
+    def quote(detail, lines):
+        for line in detail.splitlines()[-lines:]:
+            print(f"       | {line}", flush=True)
+
+    def repeat_failures(self):
+        """For who sees the end of the output alone."""
+        for name, detail in self.failures:
+            print(f"failed: {name}")
+            self.quote(detail, 12)
 
     def skip(self, where, name, why):
         with self.lock:
@@ -682,8 +690,7 @@ def main():
         for task in tasks:
             pool.submit(guarded, *task)
 
-    for name in report.failures:
-        print(f"failed: {name}")
+    report.repeat_failures()
     if args.defects:
         print(f"known defects of the C code were shown {report.defects} times")
     print(f"{time.monotonic() - start:.0f} s, logs in {LOGS.relative_to(TOP)}")
