@@ -4,17 +4,25 @@
 
 use crate::{Gpu, PATIENCE};
 use harness::{ensure, Context};
+use std::{
+    thread::sleep,
+    time::{Duration, SystemTime},
+};
 use uapi::{
-    devcoredump::{fault_iova, Devcoredump},
+    devcoredump::{fault_iova, taken, Devcoredump},
     Pm4,
 };
+
+/// A dump that is older isn't relied on: the kernel frees it when it is five minutes old.
+const OLD: Duration = Duration::from_secs(100);
+/// How long the driver lets nothing stall after a fault: half a second, and some.
+const COOLDOWN: Duration = Duration::from_millis(600);
 
 /// While this lives, a GPU access that faults reads 0 or is dropped, and the GPU goes on.
 ///
 /// The driver lets the SMMU stall on a fault only when it could take a crash dump, and it keeps one
 /// dump at a time (`adreno_check_and_reenable_stall`). So a context of its own faults once, and its
-/// dump stays: for the next user of this type, until somebody frees it or the kernel does, after
-/// five minutes.
+/// dump stays, for the next user of this type too, unless it is [`OLD`].
 #[derive(Debug)]
 pub struct Tolerance(());
 
@@ -22,10 +30,16 @@ impl Tolerance {
     /// Makes the GPU forgive, from now on.
     pub fn new() -> harness::Result<Self> {
         if let Some(old) = Devcoredump::present().context("devcoredump")? {
-            if fault_iova(&old.read()?).is_some() {
+            let text = old.head()?;
+            let age = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)?
+                .checked_sub(taken(&text).context("the dump doesn't say when it was taken")?);
+            if fault_iova(&text).is_some() && age.is_some_and(|age| age < OLD) {
                 return Ok(Self(()));
             }
             old.free().context("freeing an old devcoredump")?;
+            // The last fault may have been just now.
+            sleep(COOLDOWN);
         }
         let victim = Gpu::new()?;
         let fault = Pm4::new()

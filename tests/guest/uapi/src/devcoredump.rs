@@ -111,6 +111,12 @@ fn until(timeout: Duration, otherwise: &str, done: impl Fn() -> bool) -> io::Res
     Ok(())
 }
 
+/// When the dump was taken, since 1970, from a dump's text.
+pub fn taken(text: &str) -> Option<Duration> {
+    let seconds = text.lines().find_map(|line| line.strip_prefix("time: "))?;
+    Duration::try_from_secs_f64(seconds.parse().ok()?).ok()
+}
+
 /// The lines of a top-level section of a dump's text, without its heading.
 pub fn section<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
     let mut lines = text.lines();
