@@ -62,11 +62,12 @@ pub struct Hardware<'a> {
 pub struct Freed {
     /// Where the guest puts its lists.
     pub list: u64,
-    /// Tables may be freed while a table leads there, if no leaf is below them.
+    /// Tables may be freed while a table leads there, if no leaf is below them, and a root while it
+    /// is loaded.
     pub lenient: bool,
     /// Pages that were asked about.
     pub checked: u64,
-    /// Roots without entries that were freed while they were loaded.
+    /// Roots that were freed while they were loaded.
     pub dead_roots: u64,
     /// Tables that were let pass since [`Self::lenient`].
     pub bare_tables: u64,
@@ -161,7 +162,7 @@ impl Freed {
                     page,
                     ..Finding::default()
                 };
-                self.root_freed(memory, watch, hardware, &mut regimes, &mut finding);
+                self.root_freed(watch, hardware, &mut regimes, &mut finding);
                 self.look_in_tables(memory, &regimes, &mut finding);
                 if let Some(tlb) = hardware.tlb {
                     if hardware.client_on {
@@ -191,12 +192,11 @@ impl Freed {
         std::mem::take(&mut self.left)
     }
 
-    /// If the page is a root, its tables end. While it is loaded, a walker can still enter it. That
-    /// happens when a context ends and the GPU has had no other one since: the root is then to be
-    /// without entries. It may not be loaded again.
+    /// If the page is a root, its tables end. While it is loaded, a walker can still enter it. The
+    /// stock module does that when a context ends and the GPU has had no other one since. It may
+    /// not be loaded again.
     fn root_freed(
         &mut self,
-        memory: &impl Tables,
         watch: &mut Watch,
         hardware: &Hardware<'_>,
         regimes: &mut Vec<Regime>,
@@ -211,10 +211,7 @@ impl Freed {
             finding.how |= IS_TABLE;
             finding.ttbr0 = regime.ttbr;
         } else if hardware.loaded.iter().any(is_root) {
-            let empty = (page..page + 4096)
-                .step_by(8)
-                .all(|at| memory.descriptor(at).is_none_or(|desc| desc & 1 == 0));
-            if regime.upper || !(empty || self.lenient) {
+            if regime.upper || !self.lenient {
                 finding.how |= IS_TABLE;
                 finding.ttbr0 = regime.ttbr;
             } else {
@@ -524,9 +521,8 @@ mod tests {
         world.loaded = vec![regime(ROOT)];
         let found = world.free(ROOT).unwrap();
         assert_eq!((found.how, found.ttbr0), (IS_TABLE, ROOT));
-        let mut world = World::new();
-        world.loaded = vec![regime(ROOT)];
-        world.memory.0[512] = 0;
+        world.freed.lenient = true;
+        world.freed.load(regime(ROOT));
         assert_eq!(world.free(ROOT), None);
         assert_eq!(world.freed.dead_roots, 1);
     }

@@ -36,4 +36,21 @@ mod cases {
         assert_eq!(device.smmu_calls(), 2);
         assert_eq!(device.free(), 0);
     }
+
+    /// The GPU can load the root of a context that has ended: TTBR0 has it, and so does the record
+    /// of a ring that was preempted. So TTBR0 is set up once, and what belongs to it stays until
+    /// the GPU goes, also when there is no VM.
+    #[test]
+    fn roots_outlive_all_vms() {
+        let device = Device::new();
+        for _ in 0..2 {
+            let vm = device.new_bind_vm(0x1000..0x10_0000, false);
+            close::close(&Closing::without_file(&vm));
+            drop(vm);
+            assert_eq!(device.smmu_calls(), 1);
+        }
+        device.take_gpu_away();
+        assert_eq!(device.smmu_calls(), 2);
+        assert_eq!(device.free(), 0);
+    }
 }

@@ -37,8 +37,9 @@ use crate::pgtable::{
     NullTables, //
 };
 
-/// What the per-process page tables of a domain share. It is in [`DOMAINS`] while there are any,
-/// and TTBR0 is in use.
+/// What the per-process page tables of a domain share. It is in [`DOMAINS`] from the first of them
+/// on, until the domain is gone and the last of them, too. The SMMU uses TTBR0 until the domain
+/// goes.
 struct DomainTables {
     next: Option<KBox<DomainTables>>,
     /// Gone when the domain is: a VM may end long after its GPU was taken away, when the fence of a
@@ -56,7 +57,8 @@ struct DomainTables {
     gate: Arc<Gate>,
     /// Empty roots, for VMs to come. A VM's root is given back to them and not freed when the VM
     /// ends: TTBR0 keeps the address until the GPU switches to another context, and walkers may go
-    /// there.
+    /// there. A ring that was preempted has the address of its last context too, which the CP
+    /// loads when it goes on with that ring. So roots are freed when no GPU can load any.
     roots: TableList,
     /// Keeps the tables.
     _tables: TableList,
@@ -87,6 +89,7 @@ pub(crate) fn domain_gone(domain: NonNull<bindings::msm_mmu>) {
         shared.off();
         shared.domain = None;
     }
+    list.drop_unused();
 }
 
 /// Before anything else of the module runs.
@@ -110,7 +113,7 @@ impl DomainTables {
         // `NullTables::new()` publishes its tables again, once they are filled.
         let mut take = || -> Result<Table> {
             let table = pool.take_published().ok_or(ENOMEM)?;
-            // SAFETY: Just taken out. The list is dropped when TTBR0 is off.
+            // SAFETY: Just taken out. The list is dropped after the domain has gone.
             unsafe { tables.give_back(table) };
             Ok(table)
         };
@@ -236,27 +239,30 @@ impl Domains {
         shared.next = self.first.take();
         self.first = Some(shared);
     }
+
+    /// Drops what belongs to domains that are gone, and to no page tables.
+    fn drop_unused(&mut self) {
+        let mut rest = self.first.take();
+        while let Some(mut shared) = rest {
+            rest = shared.next.take();
+            if shared.domain.is_some() || shared.users > 0 {
+                shared.next = self.first.take();
+                self.first = Some(shared);
+            }
+        }
+    }
 }
 
 impl Drop for DomainRef {
     fn drop(&mut self) {
         let mut list = DOMAINS.lock();
-        let mut rest = list.first.take();
-        while let Some(mut shared) = rest {
-            rest = shared.next.take();
-            if shared.id == self.id {
-                // SAFETY: Taken out by `join()`, for this share alone. The list is dropped with the
-                // last share.
-                unsafe { shared.roots.give_back(self.root) };
-                shared.users -= 1;
-                if shared.users == 0 {
-                    shared.off();
-                    continue;
-                }
-            }
-            shared.next = list.first.take();
-            list.first = Some(shared);
+        if let Some(shared) = list.find(|shared| shared.id == self.id) {
+            // SAFETY: Taken out by `join()`, for this share alone. The list is dropped when the
+            // domain is gone, and with it all that could load the root.
+            unsafe { shared.roots.give_back(self.root) };
+            shared.users -= 1;
         }
+        list.drop_unused();
     }
 }
 
