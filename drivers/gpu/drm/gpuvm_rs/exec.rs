@@ -177,6 +177,15 @@ impl Attempt<'_> {
         })
     }
 
+    /// Locks every object mapped in `vm` that has lost its pages, as [`Locked::validate`] wants it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`]; `EINVAL` for a VM without `DRM_GPUVM_RESV_PROTECTED`.
+    pub fn lock_evicted<T: Driver>(&self, vm: &VmLocked<'_, T>) -> Result {
+        vm.try_for_each_evicted(|obj| self.lock(obj))
+    }
+
     /// Locks every object mapped in `vm` that isn't private to it. Errors as [`Self::lock`].
     pub fn lock_extobjs<T: Driver>(&self, vm: &VmLocked<'_, T>) -> Result {
         // SAFETY: The token says that the VM is locked, which is what keeps the list still.
@@ -223,8 +232,8 @@ impl<'e> Locked<'e> {
     /// Makes the evicted VMAs of `vm` usable again (`Driver::validate()`, which gets `how`), in no
     /// particular order.
     ///
-    /// Everything mapped in `vm` is to be locked, see [`Attempt::lock_extobjs`], and no fence of
-    /// the work that needs it attached: what was evicted has nobody who would signal it yet.
+    /// What was evicted is to be locked, see [`Attempt::lock_evicted`], and no fence of the work
+    /// that needs it attached: what was evicted has nobody who would signal it yet.
     ///
     /// # Errors
     ///
@@ -297,7 +306,9 @@ pub struct Prepared<'e> {
 }
 
 impl Prepared<'_> {
-    /// Attaches `fence` to every locked resv for bookkeeping.
+    /// Attaches `fence` to every locked resv for bookkeeping. The fence of work that uses all that
+    /// is mapped in a VM is needed in the VM's resv alone, if who takes an object's pages away asks
+    /// the VMs that map it, too.
     ///
     /// Bookkeeping fences keep the pages where they are (the shrinker asks for all fences) without
     /// making implicit synchronisation wait for them.

@@ -101,9 +101,12 @@ impl Fence {
         unsafe { bindings::dma_fence_wait(self.as_raw(), false) };
     }
 
-    /// As [`Self::wait`], for `jiffies` at most.
-    pub fn wait_timeout(&self, jiffies: usize) {
+    /// As [`Self::wait`], for `jiffies` at most. Returns how many are left; 0 if the fence isn't
+    /// signalled.
+    pub fn wait_timeout(&self, jiffies: usize) -> usize {
+        let (fence, jiffies) = (self.as_raw(), jiffies as isize);
         // SAFETY: By the type invariant the fence is initialised.
-        unsafe { bindings::dma_fence_wait_timeout(self.as_raw(), false, jiffies as isize) };
+        let left = unsafe { bindings::dma_fence_wait_timeout(fence, false, jiffies) };
+        usize::try_from(left).unwrap_or(0)
     }
 }

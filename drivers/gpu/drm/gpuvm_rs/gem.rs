@@ -126,6 +126,15 @@ impl GemObject {
         unsafe { Fence::from_owned(fence) }
     }
 
+    /// As [`Self::busy`], of the fences that don't belong to jobs of the scheduler `sched`, which
+    /// isn't looked at.
+    pub fn busy_but(&self, sched: *const bindings::drm_gpu_scheduler) -> Option<ARef<Fence>> {
+        // SAFETY: `self` keeps the object, and so its resv, alive.
+        let fence = unsafe { bindings::gpuvm_rs_resv_busy_but(self.resv(), sched) };
+        // SAFETY: The call returns a reference or NULL.
+        unsafe { Fence::from_owned(fence) }
+    }
+
     /// Waits for the fences that the object has now, but for those of the scheduler `sched`, which
     /// isn't looked at.
     ///
@@ -178,7 +187,8 @@ impl GemObject {
     }
 
     /// Waits up to `jiffies`, not interruptibly, until all of the object's fences are signalled.
-    /// Returns how many jiffies are left; 0 if the fences are not signalled.
+    /// Returns how many jiffies are left, or 1 if none were given; 0 if the fences are not
+    /// signalled.
     pub fn wait_idle_timeout(&self, jiffies: usize) -> usize {
         // SAFETY: `self` keeps the object, and so its resv, alive.
         let left = unsafe {
@@ -251,13 +261,6 @@ impl<'l> ObjLocked<'l> {
         unsafe { Self::new(self.obj) }
     }
 
-    /// Says in all VMs that map the object that it has no pages: those of VM_BIND bring it back
-    /// before their next submit.
-    pub fn set_evicted(&self) {
-        // SAFETY: Alive, since it is borrowed, and locked, by the type invariant.
-        unsafe { bindings::drm_gpuvm_bo_gem_evict(self.as_raw(), true) };
-    }
-
     /// Whether any VM maps the object.
     pub fn is_mapped(&self) -> bool {
         self.vm_bos().next().is_some()
@@ -279,6 +282,18 @@ impl<'l> ObjLocked<'l> {
             // SAFETY: Alive while the object is locked.
             core::ptr::eq(unsafe { (*vm_bo.as_ptr()).vm }, vm)
         })
+    }
+
+    /// Calls `f` for each VM that maps the object, or is about to. They are alive for the call, and
+    /// not locked.
+    pub fn for_each_vm(&self, mut f: impl FnMut(NonNull<bindings::drm_gpuvm>)) {
+        for vm_bo in self.vm_bos() {
+            // SAFETY: Alive while the object is locked, and it keeps its VM alive.
+            let vm = unsafe { (*vm_bo.as_ptr()).vm };
+            if let Some(vm) = NonNull::new(vm) {
+                f(vm);
+            }
+        }
     }
 
     /// Calls `f` for each VMA of the object, in whichever VM. They are alive for the call.

@@ -240,6 +240,26 @@ GPUVM_RS_HELPER(struct dma_fence *, gpuvm_rs_helper_gpuvm_rs_resv_busy, struct d
 	return fence;
 }
 
+/* As above, of those that don't belong to jobs of a scheduler. */
+GPUVM_RS_HELPER(struct dma_fence *, gpuvm_rs_helper_gpuvm_rs_resv_busy_but, struct dma_resv *resv,
+		const struct drm_gpu_scheduler *sched)
+{
+	struct dma_resv_iter cursor;
+	struct dma_fence *fence;
+
+	dma_resv_iter_begin(&cursor, resv, DMA_RESV_USAGE_BOOKKEEP);
+	dma_resv_for_each_fence_unlocked(&cursor, fence) {
+		struct drm_sched_fence *job = to_drm_sched_fence(fence);
+
+		if (!job || job->sched != sched) {
+			dma_fence_get(fence);
+			break;
+		}
+	}
+	dma_resv_iter_end(&cursor);
+	return fence;
+}
+
 /* As above, of those that belong to jobs of a DRM client. */
 GPUVM_RS_HELPER(struct dma_fence *, gpuvm_rs_helper_gpuvm_rs_resv_busy_of, struct dma_resv *resv,
 		u64 client)
@@ -295,15 +315,23 @@ GPUVM_RS_HELPER(int, gpuvm_rs_helper_gpuvm_rs_resv_wait_for_all_but, struct dma_
 	return ret;
 }
 
+/*
+ * Says that the pages are gone. The VM is locked, so that an external object can go on the list of
+ * what is to be validated where drm_gpuvm_bo_evict() leaves that to who walks along all of them.
+ */
+GPUVM_RS_HELPER(void, gpuvm_rs_helper_gpuvm_rs_bo_evict, struct drm_gpuvm_bo *vm_bo)
+{
+	struct drm_gpuvm *vm = vm_bo->vm;
+
+	drm_gpuvm_resv_assert_held(vm);
+	drm_gpuvm_bo_evict(vm_bo, true);
+	if (drm_gpuvm_resv_protected(vm) && list_empty(&vm_bo->list.entry.evict))
+		list_add_tail(&vm_bo->list.entry.evict, &vm->evict.list);
+}
+
 GPUVM_RS_HELPER(bool, gpuvm_rs_helper_drm_gem_is_imported, struct drm_gem_object *obj)
 {
 	return drm_gem_is_imported(obj);
-}
-
-GPUVM_RS_HELPER(void, gpuvm_rs_helper_drm_gpuvm_bo_gem_evict, struct drm_gem_object *obj,
-		bool evict)
-{
-	drm_gpuvm_bo_gem_evict(obj, evict);
 }
 
 #if IS_ENABLED(CONFIG_KUNIT)

@@ -71,9 +71,10 @@ unsafe impl Driver for TestDriver {
     fn validate(
         _vm: &VmLocked<'_, Self>,
         _obj: &ObjLocked<'_>,
-        _vm_bo: &VmBo<'_, Self>,
+        vm_bo: &VmBo<'_, Self>,
         _how: &(),
     ) -> Result {
+        vm_bo.set_resident();
         Ok(())
     }
 
@@ -125,7 +126,7 @@ impl TestVm {
             bindings::drm_gpuvm_init(
                 vm,
                 c"test".as_char_ptr().cast(),
-                0,
+                bindings::drm_gpuvm_flags_DRM_GPUVM_RESV_PROTECTED,
                 dev,
                 private.as_raw(),
                 START,

@@ -34,6 +34,7 @@ mod cases {
             START,
             VMAS, //
         },
+        trylock::AllLocked,
         txn::{
             Committed,
             Transaction, //
@@ -282,6 +283,36 @@ mod cases {
         }
         assert_eq!(list[..], [(0, 8), (2, 2), (2, 1)]);
         drop(steps.retire(()));
+        Ok(())
+    }
+
+    /// An object that isn't private to the VM is found when its pages were taken, and locked.
+    #[test]
+    fn evicted_objects_are_locked_and_no_others() -> Result {
+        let vm = TestVm::new()?;
+        vm.change(&[
+            Op::Map(0, 8, Obj::Extobj, 0),
+            Op::Map(8, 8, Obj::Private, 0),
+        ])?;
+        let locks_extobj = || -> Result<bool> {
+            pin_init::stack_pin_init!(let exec = Exec::interruptible(0));
+            let locked = exec.lock_all(|a| {
+                let vm = a.lock_vm(vm.vm())?;
+                a.lock_evicted(&vm)
+            })?;
+            let found = locked.obj(vm.extobj()).is_some();
+            let vm = locked.vm(vm.vm()).ok_or(EDEADLK)?;
+            locked.validate(&vm, &())?;
+            Ok(found)
+        };
+        assert!(!locks_extobj()?);
+        for _ in 0..2 {
+            let obj = vm.extobj().try_lock().ok_or(EBUSY)?;
+            AllLocked::try_lock(&obj).ok_or(EBUSY)?.set_evicted();
+        }
+        assert!(locks_extobj()?);
+        // It has its pages again.
+        assert!(!locks_extobj()?);
         Ok(())
     }
 

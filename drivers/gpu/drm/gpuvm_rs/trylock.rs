@@ -41,6 +41,17 @@ impl<'l> AllLocked<'l> {
     }
 }
 
+impl AllLocked<'_> {
+    /// Says in all VMs that map the object that it has no pages: those of VM_BIND bring it back
+    /// before their next submit ([`Attempt::lock_evicted`](super::exec::Attempt::lock_evicted)).
+    pub fn set_evicted(&self) {
+        for vm_bo in self.obj.vm_bos() {
+            // SAFETY: Alive, since its object is locked, and so is its VM, by the type invariant.
+            unsafe { bindings::gpuvm_rs_bo_evict(vm_bo.as_ptr()) };
+        }
+    }
+}
+
 impl Drop for AllLocked<'_> {
     fn drop(&mut self) {
         for resv in vm_resvs(self.obj).take(self.locked) {

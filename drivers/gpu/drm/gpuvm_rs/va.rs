@@ -216,11 +216,11 @@ impl<T: Driver> GpuVaRemoved<T> {
     ///
     /// # Safety
     ///
-    /// The VMA's object is locked.
+    /// The VMA's object is locked, and so is the VM.
     pub(super) unsafe fn release_vm_bo(&mut self) {
         let vm_bo = self.take_vm_bo();
-        // SAFETY: A reference that was ours, or NULL, which is ignored. The object is locked, by
-        // the caller's promise.
+        // SAFETY: A reference that was ours, or NULL, which is ignored. Object and VM are
+        // locked, by the caller's promise.
         unsafe { bindings::drm_gpuvm_bo_put(vm_bo) };
     }
 
@@ -252,7 +252,7 @@ impl<T: Driver> GpuVaRemoved<T> {
                 *kept = obj.as_raw();
             }
         }
-        // SAFETY: `locked` has the object's lock.
+        // SAFETY: `locked` has the object's lock, and `vm` is the VM's.
         unsafe { self.release_vm_bo() };
     }
 
@@ -302,7 +302,7 @@ impl<T: Driver> Drop for GpuVaRemoved<T> {
         // SAFETY: The box that `GpuVaAlloc::insert()` gave away, which isn't looked at any more.
         drop(unsafe { KBox::from_raw(self.va.as_ptr()) });
         // SAFETY: NULL, which is ignored, or a reference that was ours: only on the undo path,
-        // where the transaction has the object's lock.
+        // where the transaction has the locks of object and VM.
         unsafe { bindings::drm_gpuvm_bo_put(vm_bo) };
         // SAFETY: NULL, which is ignored, or the reference that was ours.
         unsafe { bindings::drm_gem_object_put(obj) };

@@ -328,6 +328,34 @@ impl<'l, T: Driver> VmLocked<'l, T> {
         })
     }
 
+    /// Calls `f` with each object that is mapped here and has lost its pages since the last
+    /// [`validate`](super::exec::Locked::validate), until it returns an error.
+    ///
+    /// # Errors
+    ///
+    /// What it returns. `EINVAL` for a VM whose lists the VM's lock doesn't guard
+    /// (`DRM_GPUVM_RESV_PROTECTED`).
+    pub(super) fn try_for_each_evicted(&self, f: impl Fn(&GemObject) -> Result) -> Result {
+        let vm = self.vm.as_raw();
+        // SAFETY: The VM is borrowed, hence alive. Its flags never change.
+        let flags = unsafe { (*vm).flags };
+        if flags & bindings::drm_gpuvm_flags_DRM_GPUVM_RESV_PROTECTED == 0 {
+            return Err(EINVAL);
+        }
+        // SAFETY: As above.
+        let head = unsafe { &raw mut (*vm).evict.list };
+        let offset = offset_of!(bindings::drm_gpuvm_bo, list.entry.evict);
+        // SAFETY: drm_gpuvm's list of vm_bos. The VM's lock guards it, as just seen, and is held;
+        // `f` gets nothing with which to change it.
+        for vm_bo in unsafe { Entries::<bindings::drm_gpuvm_bo>::of(head, offset) } {
+            // SAFETY: On the list, hence in memory. Its object never changes.
+            let obj = unsafe { (*vm_bo.as_ptr()).obj };
+            // SAFETY: The vm_bo has a reference to it until it leaves the list.
+            f(unsafe { GemObject::from_raw(obj) })?;
+        }
+        Ok(())
+    }
+
     /// Runs the split steps for unmapping `range`. Errors as [`Self::sm_map`].
     pub fn sm_unmap<S: sm::Steps<T>>(&self, range: VaRange, steps: &mut S) -> Result {
         let mut steps: &mut dyn sm::Steps<T> = steps;
@@ -388,7 +416,8 @@ impl<'l, T: Driver> VaCursor<'l, T> {
 /// A reference to a vm_bo: one object in one VM, with the list of its VMAs.
 ///
 /// Its life is bounded by the object's lock, since dropping the last reference takes it out of the
-/// object's list.
+/// object's list; and by the VM's, if that guards the VM's lists (`DRM_GPUVM_RESV_PROTECTED`): it
+/// is made with the VM locked, or from one of the VM's VMAs, which needs that as well.
 pub struct VmBo<'l, T: Driver> {
     ptr: NonNull<bindings::drm_gpuvm_bo>,
     _locked: PhantomData<(&'l (), T)>,
@@ -400,7 +429,7 @@ impl<'l, T: Driver> VmBo<'l, T> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn obtain(vm: &VmLocked<'_, T>, obj: &'l ObjLocked<'_>) -> Result<Self> {
+    pub fn obtain(vm: &'l VmLocked<'_, T>, obj: &'l ObjLocked<'_>) -> Result<Self> {
         // SAFETY: VM and object are borrowed, hence alive; the object's list is guarded by its
         // resv, which `obj` proves to be held.
         let ptr = unsafe { bindings::drm_gpuvm_bo_obtain_locked(vm.as_raw(), obj.as_raw()) };
@@ -412,7 +441,7 @@ impl<'l, T: Driver> VmBo<'l, T> {
     }
 
     /// Finds the vm_bo of `obj` in `vm`.
-    pub fn find(vm: &VmLocked<'_, T>, obj: &'l ObjLocked<'_>) -> Option<Self> {
+    pub fn find(vm: &'l VmLocked<'_, T>, obj: &'l ObjLocked<'_>) -> Option<Self> {
         // SAFETY: Both are borrowed, hence alive; the object's list is guarded by its resv, which
         // `obj` proves to be held. The call returns a reference or NULL.
         let ptr = unsafe { bindings::drm_gpuvm_bo_find(vm.as_raw(), obj.as_raw()) };
@@ -551,7 +580,8 @@ impl<'l, T: Driver> VmBo<'l, T> {
 
 impl<T: Driver> Drop for VmBo<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: `self` owns a reference, and the object is locked for `'l`.
+        // SAFETY: `self` owns a reference, and the object is locked for `'l`; for the VM see the
+        // type's description.
         unsafe { bindings::drm_gpuvm_bo_put(self.as_raw()) };
     }
 }

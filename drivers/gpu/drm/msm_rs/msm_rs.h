@@ -13,6 +13,7 @@ struct drm_printer;
 struct msm_gem_submit;
 struct msm_gpu;
 struct msm_mmu;
+struct msm_rd_state;
 struct msm_rs_vm_log;
 struct seq_file;
 
@@ -24,6 +25,9 @@ void msm_rs_exit(void);
 
 /* debugfs' gpuvas: a show() of struct drm_info_list. */
 int msm_rs_gpuvas_show(struct seq_file *m, void *arg);
+
+/* Whether somebody reads the debugfs file: submits are recorded. Defined by msm_rd.c. */
+bool msm_rd_is_read(const struct msm_rd_state *rd);
 
 /* Before the device has BOs: those of 2 MiB and more may have large pages. */
 void msm_rs_use_large_pages(struct drm_device *dev);

@@ -5,7 +5,10 @@
 //! The mechanism is [`gpuvm_rs::shrinker`](crate::gpuvm_rs::shrinker)'s; here is what is the
 //! driver's own.
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
 
 use crate::{
     ffi::{
@@ -17,9 +20,13 @@ use crate::{
             self,
             Lrus, //
         },
-        mappings::AllMappings, //
+        mappings::{
+            self,
+            AllMappings, //
+        },
     },
     gpuvm_rs::{
+        fence::Fence,
         gem::ObjLocked,
         lru::{
             Lru,
@@ -55,6 +62,10 @@ impl shrinker::Driver for Lrus {
 
     fn fate(&self, obj: &ObjLocked<'_>, lru: &LruLocked<'_>) -> Option<Fate> {
         fate(obj, lru)
+    }
+
+    fn busy(&self, obj: &ObjLocked<'_>) -> Option<ARef<Fence>> {
+        mappings::busy(&BoLocked::of_object(obj)?)
     }
 
     fn evict(&self, obj: &AllLocked<'_>, fate: Fate) -> Result {

@@ -75,6 +75,11 @@ pub fn set_hangcheck_period(period: Duration) -> io::Result<()> {
     fs::write(file, period.as_millis().to_string())
 }
 
+/// Each submit from now on, with what is to be dumped of what is mapped. One at a time may have it.
+pub fn rd() -> io::Result<File> {
+    File::open(directory()?.join("rd"))
+}
+
 /// The list of all BOs.
 pub fn gem() -> io::Result<String> {
     fs::read_to_string(directory()?.join("gem"))

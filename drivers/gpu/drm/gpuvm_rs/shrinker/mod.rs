@@ -27,7 +27,8 @@ use kernel::{
     ffi::c_ulong,
     page::PAGE_SHIFT,
     prelude::*,
-    str::CStr, //
+    str::CStr,
+    sync::aref::ARef, //
 };
 
 use self::stages::{
@@ -39,6 +40,7 @@ use self::stages::{
     STAGES, //
 };
 use super::{
+    fence::Fence,
     gem::{
         GemObject,
         ObjLocked, //
@@ -70,6 +72,14 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// Called before anything is done, since much may have changed from when the object was found
     /// in its LRU.
     fn fate(&self, obj: &ObjLocked<'_>, lru: &LruLocked<'_>) -> Option<Fate>;
+
+    /// The fence of somebody who uses `obj` that isn't signalled, if there is any. It is called
+    /// with the VMs that map it locked, too, before the pages are taken.
+    ///
+    /// Without work whose fence is elsewhere, all fences are in the object's own resv.
+    fn busy(&self, obj: &ObjLocked<'_>) -> Option<ARef<Fence>> {
+        obj.busy()
+    }
 
     /// Takes `obj`'s pages away: first whatever reaches them (page tables of every VM, CPU
     /// mappings), then the pages, and their content if the fate is to be purged. The object is
@@ -195,11 +205,8 @@ impl<D: Driver> Shrinker<D> {
             let Some(obj) = walk.as_mut().next() else {
                 break;
             };
-            if stage.waits {
-                *patience = obj.wait_idle_timeout(*patience);
-                if *patience == 0 {
-                    break;
-                }
+            if stage.waits && !self.wait_idle(&obj, patience) {
+                break;
             }
             if pages(&obj) <= room && self.evict(&obj, stage.fate) {
                 freed += pages(&obj);
@@ -209,17 +216,40 @@ impl<D: Driver> Shrinker<D> {
         freed
     }
 
+    /// Waits until nobody uses `obj`, for `patience` jiffies at most, and uses them up. No lock is
+    /// held meanwhile. Returns whether it came to that.
+    fn wait_idle(&self, obj: &GemObject, patience: &mut usize) -> bool {
+        loop {
+            let Some(locked) = obj.try_lock() else {
+                // Its own fences are to be seen without the lock.
+                let left = obj.wait_idle_timeout(*patience);
+                *patience = left.min(*patience);
+                return left > 0;
+            };
+            let Some(fence) = self.driver.busy(&locked) else {
+                return true;
+            };
+            drop(locked);
+            *patience = fence.wait_timeout(*patience);
+            if *patience == 0 {
+                return false;
+            }
+        }
+    }
+
     /// Evicts `obj` if that is its fate, it is idle, and nobody has one of the locks.
     fn evict(&self, obj: &GemObject, fate: Fate) -> bool {
         let Some(obj) = obj.try_lock() else {
             return false;
         };
-        // From here on nobody can begin to use the object: whoever does attaches a fence, under
-        // this lock.
         if !obj.is_idle() || self.driver.fate(&obj, &obj.lock_lru()) != Some(fate) {
             return false;
         }
-        AllLocked::try_lock(&obj).is_some_and(|obj| self.driver.evict(&obj, fate).is_ok())
+        AllLocked::try_lock(&obj).is_some_and(|obj| {
+            // From here on nobody can begin to use the object: whoever does attaches a fence, under
+            // the object's lock or that of a VM which maps it.
+            self.driver.busy(&obj).is_none() && self.driver.evict(&obj, fate).is_ok()
+        })
     }
 }
 

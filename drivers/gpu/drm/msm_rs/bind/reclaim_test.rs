@@ -21,10 +21,15 @@ mod cases {
             op::BindOp,
             plan::Plan, //
         },
-        entry::test_device::Device,
+        entry::test_device::{
+            new_fence,
+            signal,
+            Device, //
+        },
         ffi::{
             bo::Bo,
             effort::Effort,
+            mappings,
             vm::{
                 Bind,
                 Closing, //
@@ -164,6 +169,34 @@ mod cases {
                 close::close(&Closing::without_file(vm));
             }
             drop(jobs);
+        }
+        assert_eq!(device.free(), 0);
+        Ok(())
+    }
+
+    /// A SUBMIT's fence is on the VM's resv alone. BOs that aren't private to the VM are in use for
+    /// as long, if they are mapped there.
+    #[test]
+    fn a_submit_uses_all_that_is_mapped() -> Result {
+        let device = Device::new();
+        {
+            let new_vm = || device.new_bind_vm(START..START + SIZE, false);
+            let (vm, other) = (new_vm(), new_vm());
+            let shared = device.sized_bo(SIZE as usize, None);
+            let private = device.sized_bo(SIZE as usize, Some(&vm));
+            let busy = || mappings::busy(&shared.lock()).is_some();
+            let jobs = [map(&other, &shared)?];
+            let fence = new_fence(&private);
+            assert!(!busy());
+            let more = map(&vm, &shared)?;
+            assert!(busy());
+            assert!(shared.gem().is_idle());
+            signal(&fence);
+            assert!(!busy());
+            for vm in [&vm, &other] {
+                close::close(&Closing::without_file(vm));
+            }
+            drop((jobs, more));
         }
         assert_eq!(device.free(), 0);
         Ok(())

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Sees to it that the BO has its pages. They stay while the lock is held, and after that while the
-/// BO is pinned or its resv has a fence that isn't signalled.
+/// BO is pinned or somebody uses it ([`busy`](crate::ffi::mappings::busy)).
 ///
 /// A BO that userspace needs less than `at_most` gets none.
 ///
@@ -58,7 +58,6 @@ fn get(bo: &BoLocked<'_>, at_most: Madv, effort: &Effort) -> Result {
 /// Nothing may reach them any more: page tables, as `unmapped` says, and CPU mappings.
 pub(crate) fn release(unmapped: Unmapped<'_>) {
     let bo = unmapped.bo();
-    bo.obj().set_evicted();
     if release_last(unmapped) {
         bo.with_lru(pin::update);
     }
@@ -78,8 +77,7 @@ pub(crate) fn release_last(unmapped: Unmapped<'_>) -> bool {
 
 /// The BO's pages, allocated or brought back from swap if need be.
 ///
-/// They stay while the lock is held, and after that while the BO's resv has a fence that isn't
-/// signalled, or the BO is pinned.
+/// They stay while the lock is held, and after that as with [`ensure`].
 ///
 /// # Errors
 ///

@@ -9,6 +9,7 @@ use crate::ffi::{
         Bo,
         Madv, //
     },
+    mappings,
     seq::{
         Seq,
         Stats, //
@@ -21,7 +22,7 @@ pub(crate) fn describe(bo: &Bo, out: &Seq, stats: &mut Stats) {
         return;
     };
     let size = bo.gem().size();
-    let active = bo.is_active();
+    let active = bo.is_pinned() || mappings::busy(&bo).is_some();
     stats.all.add(size);
     if active {
         stats.active.add(size);

@@ -445,11 +445,6 @@ impl<'l> BoLocked<'l> {
         unsafe { self.pin_count_place().read_volatile() != 0 }
     }
 
-    /// Whether the GPU or anything else may be using it.
-    pub(crate) fn is_active(&self) -> bool {
-        self.is_pinned() || !self.gem().is_idle()
-    }
-
     /// How many users the kernel mapping has.
     pub(crate) fn vmap_count(&self) -> u8 {
         // SAFETY: `self` is the lock that guards it.

@@ -4,7 +4,10 @@
 
 use core::ops::Deref;
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
 
 use super::{
     bo::BoLocked,
@@ -15,18 +18,22 @@ use super::{
     },
 };
 use crate::gpuvm_rs::{
+    fence::Fence,
     trylock::AllLocked,
     va::GpuVa,
     vm::VmLocked, //
 };
 
 /// Proof that a BO and all VMs that map it are locked for `'l`.
-pub(crate) struct AllMappings<'l>(BoLocked<'l>);
+pub(crate) struct AllMappings<'l> {
+    bo: BoLocked<'l>,
+    all: &'l AllLocked<'l>,
+}
 
 impl<'l> AllMappings<'l> {
     /// `None` if the object isn't a BO of the driver.
-    pub(crate) fn of(obj: &'l AllLocked<'_>) -> Option<Self> {
-        BoLocked::of_object(obj).map(Self)
+    pub(crate) fn of(all: &'l AllLocked<'l>) -> Option<Self> {
+        BoLocked::of_object(all).map(|bo| Self { bo, all })
     }
 
     /// Calls `managed` or `bind` with each VMA, whichever its VM is, until one returns an error.
@@ -73,8 +80,8 @@ impl<'l> AllMappings<'l> {
         self.each(|_, _| Ok(()), |vm, _| f(vm))
     }
 
-    /// Calls `managed` or `bind` with each VMA, whichever its VM is, until one returns an error:
-    /// then all VMAs count as evicted, and whoever uses them next looks whether they are.
+    /// Calls `managed` or `bind` with each VMA, whichever its VM is, until one returns an error.
+    /// After that all VMAs count as evicted, and whoever uses them next looks whether they are.
     ///
     /// # Errors
     ///
@@ -94,12 +101,10 @@ impl<'l> AllMappings<'l> {
                 is_gone(va.data().mapped().get(vm))
             },
         );
-        if let Err(e) = result {
-            self.obj().set_evicted();
-            return Err(e);
-        }
+        self.all.set_evicted();
+        result?;
         // INVARIANT: All were visited and none is mapped.
-        Ok(Unmapped(&self.0))
+        Ok(Unmapped(&self.bo))
     }
 }
 
@@ -133,6 +138,21 @@ impl<'l> Deref for AllMappings<'l> {
     type Target = BoLocked<'l>;
 
     fn deref(&self) -> &BoLocked<'l> {
-        &self.0
+        &self.bo
     }
+}
+
+/// The fence of somebody who uses the BO that isn't signalled, if there is any.
+///
+/// A SUBMIT of a VM_BIND context uses all that is mapped in its VM, and has its fence on the VM's
+/// resv alone. A bind has it on those of the BOs that it is about, too.
+pub(crate) fn busy(bo: &BoLocked<'_>) -> Option<ARef<Fence>> {
+    let mut busy = bo.gem().busy();
+    bo.obj().for_each_vm(|vm| {
+        // SAFETY: Alive for the call.
+        if let (None, AnyVm::Bind(vm)) = (&busy, unsafe { AnyVm::from_raw(vm.as_ptr()) }) {
+            busy = vm.busy();
+        }
+    });
+    busy
 }

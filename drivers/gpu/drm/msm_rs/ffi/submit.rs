@@ -349,7 +349,14 @@ impl Submit {
         }
     }
 
-    /// Writes the submit into the debugfs file `rd`, if somebody reads it. VM and BOs are locked.
+    /// Whether somebody reads the debugfs file `rd`, for [`Self::dump`].
+    pub(crate) fn is_recorded(&self) -> bool {
+        // SAFETY: Filled in, as far as it looks at it.
+        unsafe { bindings::msm_rs_rd_wanted(self.raw()) }
+    }
+
+    /// Writes the submit into the debugfs file `rd`, if somebody reads it. The VM is locked, and so
+    /// are the BOs that the GPU can reach.
     pub(crate) fn dump(&self) {
         // SAFETY: Filled in.
         unsafe { bindings::msm_rs_rd_dump(self.raw()) };

@@ -270,11 +270,19 @@ impl GpuVm<Bind> {
     ///
     /// As [`GemObject::wait_for_all_but`].
     pub(crate) fn wait_for_submits(&self) -> Result {
+        self.resv_obj().wait_for_all_but(self.binds())
+    }
+
+    /// The fence of a SUBMIT that was sent and hasn't ended, if there is any.
+    pub(crate) fn busy(&self) -> Option<ARef<Fence>> {
+        self.resv_obj().busy_but(self.binds())
+    }
+
+    /// The scheduler of the VM's binds. All other fences of the VM's own resv are SUBMITs'.
+    fn binds(&self) -> *const bindings::drm_gpu_scheduler {
         let vm: *const bindings::msm_gem_vm = self.as_raw().cast();
         // SAFETY: Within the VM, which `self` keeps alive.
-        let binds = unsafe { &raw const (*vm).sched };
-        // All that the VM's own resv has is of SUBMITs and of binds.
-        self.resv_obj().wait_for_all_but(binds)
+        unsafe { &raw const (*vm).sched }
     }
 
     /// The fence of a submit that the GPU has begun and not ended, if there is any. The file is
@@ -483,6 +491,11 @@ pub(crate) unsafe fn create<K: VmKind, I: PinInit<K::State>>(
         unsafe { bindings::drm_gem_object_put(resv_obj) }
     })?;
 
+    // A submit with a table gives its vm_bos up when it retires, without the VM's lock.
+    let flags = match K::MANAGED {
+        true => 0,
+        false => bindings::drm_gpuvm_flags_DRM_GPUVM_RESV_PROTECTED,
+    };
     // SAFETY: Within the allocation.
     let base = unsafe { &raw mut (*c).base };
     // SAFETY: Zeroed. Device and name outlive the VM, by the invariant of `config`.
@@ -490,7 +503,7 @@ pub(crate) unsafe fn create<K: VmKind, I: PinInit<K::State>>(
         bindings::drm_gpuvm_init(
             base,
             config.name,
-            0,
+            flags,
             config.drm,
             resv_obj,
             config.start,

@@ -9,7 +9,8 @@
 //! fail, so that no fence is ever attached that nobody signals.
 //!
 //! A VM_BIND context says with VM_BIND what the GPU may reach; its submits list no BOs, and all
-//! that is mapped stays while they run. In other contexts a submit lists what it uses.
+//! that is mapped stays while they run: their fences are on the VM's resv, which reclaim asks. In
+//! other contexts a submit lists what it uses.
 
 mod commands;
 mod table;
@@ -189,6 +190,8 @@ fn with_all_mapped(
     answer: Answer<'_>,
 ) -> Result {
     let queue_locked = queue.lock()?;
+    // Asked once: who begins to read after that gets the next one.
+    let recorded = submit.is_recorded();
     let mut again = false;
     loop {
         vm.space().submits.wait()?;
@@ -197,7 +200,10 @@ fn with_all_mapped(
         let locked = exec
             .lock_all(|attempt| {
                 let vm = attempt.lock_vm(vm)?;
-                attempt.lock_extobjs(&vm)
+                if recorded {
+                    attempt.lock_extobjs(&vm)?;
+                }
+                attempt.lock_evicted(&vm)
             })?
             .reserve_fences(Slots::One)?;
         if vm.is_unusable() {
@@ -215,9 +221,12 @@ fn with_all_mapped(
         submit.reserve_fence_id(caller, answer.number.wanted, &queue_locked)?;
 
         // Nothing below can fail.
-        submit.dump();
+        if recorded {
+            submit.dump();
+        }
         let armed = submit.arm(&queue_locked);
         let fence = armed.finished();
+        // The VM's resv has it for all that is mapped there, see `ffi::mappings::busy()`.
         locked.attach_bookkeep(&fence);
         let number = armed.push(&queue_locked);
         answer.tell(fence, number);

@@ -18,7 +18,7 @@ use uapi::{
     debugfs, module,
     swap::Swap,
     vadreno::{Translation, Vadreno},
-    Bo, Errno, HeldFence, Mapping, Pm4, Tracepoint, PAGE,
+    Bo, Errno, HeldFence, Mapping, Pm4, Submitted, Tracepoint, PAGE,
 };
 
 const PAGES: u64 = 64;
@@ -159,23 +159,103 @@ fn busy_ones_stay(_: &mut Test) -> Outcome {
     check(&gpu, gpu.iova(0), 1, "after the job")
 }
 
-/// Reclaim that may wait gets what becomes idle soon.
+/// A submit uses all that is mapped in its VM, as long as it waits, too. BOs that other VMs map,
+/// where nothing runs, stay as well, whatever their fate is.
+fn mapped_ones_stay_while_a_submit_waits(_: &mut Test) -> Outcome {
+    let _swap = Swap::new(SWAP).context("swap")?;
+    let vadreno = Vadreno::open().context("virtual Adreno")?;
+    let (gpu, idle) = (Gpu::new()?, Gpu::new()?);
+    let bos = [gpu.bo(1, SIZE)?, gpu.bo(2, SIZE)?];
+    let mut imported = Vec::new();
+    for (index, bo) in bos.iter().enumerate() {
+        let iova = gpu.iova(index as u64 * SIZE);
+        gpu.map(bo, iova)?;
+        let other = Bo::import(&idle.device, bo.export()?.as_fd(), SIZE)?;
+        idle.map(&other, idle.iova(index as u64 * SIZE))?;
+        imported.push(other);
+    }
+    let held = HeldFence::new().context("held fence")?;
+    let commands = Pm4::new()
+        .mem_to_mem(gpu.result_iova(0), gpu.iova(4))
+        .mem_to_mem(gpu.result_iova(1), gpu.iova(SIZE + 4))
+        .barrier();
+    let submitted = gpu
+        .start(&commands, |submit| submit.after(held.file()))
+        .context("SUBMIT that waits")?;
+    bos[1].madvise(MSM_MADV_DONTNEED)?;
+    shrink()?;
+    fs::write("/proc/sys/vm/drop_caches", "2").context("drop_caches")?;
+    held.signal().context("the fence was held")?;
+    submitted.wait(PATIENCE).context("SUBMIT")?;
+    for (index, tag) in [(0, 1), (1, 2)] {
+        ensure_eq!(
+            gpu.result(index),
+            pattern(tag, 1),
+            "what was copied from BO {tag}"
+        );
+    }
+    // Nothing but the submit has kept them.
+    shrink()?;
+    ensure!(!bos[1].madvise(MSM_MADV_WILLNEED)?, "not purged when idle");
+    ensure_eq!(
+        vadreno.translate(gpu.iova(0))?,
+        Translation::Unmapped,
+        "the BO that was swapped out"
+    );
+    gpu.unmap(gpu.iova(SIZE), SIZE)?;
+    idle.unmap(idle.iova(SIZE), SIZE)?;
+    check(&gpu, gpu.iova(0), 1, "through the first VM")?;
+    check(&idle, idle.iova(0), 1, "through the other")
+}
+
+/// Reclaim that may wait gets what becomes idle soon: a job ends that maps it.
 fn busy_ones_are_waited_for(_: &mut Test) -> Outcome {
+    waited_for(|gpu, bo| Waiting::send(gpu.bind().map(bo, 0, gpu.iova(0), SIZE)).map(User::Bind))
+}
+
+/// … or a submit in whose VM it is mapped.
+fn mapped_ones_are_waited_for(_: &mut Test) -> Outcome {
+    waited_for(|gpu, bo| {
+        gpu.map(bo, gpu.iova(0))?;
+        let held = HeldFence::new().context("held fence")?;
+        let submitted = gpu
+            .start(&Pm4::new().barrier(), |submit| submit.after(held.file()))
+            .context("SUBMIT that waits")?;
+        Ok(User::Submit(held, submitted))
+    })
+}
+
+/// Who uses a BO, and waits.
+enum User {
+    Bind(Waiting),
+    Submit(HeldFence, Submitted),
+}
+
+/// Has `begin` use a BO, and ends that while reclaim looks for memory.
+fn waited_for(begin: impl Fn(&Gpu, &Bo) -> harness::Result<User>) -> Outcome {
     let gpu = Gpu::new()?;
     let trace = Tracepoint::new("msm_gem_shrink").context("tracing")?;
     // On a slow machine the job may have ended before the scan begins, or after it has given up.
     for _ in 0..40 {
         let bo = gpu.bo(1, SIZE)?;
-        let waiting = Waiting::send(gpu.bind().map(&bo, 0, gpu.iova(0), SIZE))?;
+        let user = begin(&gpu, &bo)?;
         bo.madvise(MSM_MADV_DONTNEED)?;
-        let job = thread::scope(|scope| {
+        thread::scope(|scope| {
             let reclaim = scope.spawn(|| fs::write("/proc/sys/vm/drop_caches", "2"));
             thread::sleep(Duration::from_millis(15));
-            let job = waiting.let_go()?;
-            reclaim.join().expect("a thread").context("drop_caches")?;
-            Ok::<_, harness::Error>(job)
+            match user {
+                User::Bind(waiting) => {
+                    let job = waiting.let_go()?;
+                    reclaim.join().expect("a thread").context("drop_caches")?;
+                    job.wait(PATIENCE).context("MAP")
+                }
+                User::Submit(held, submitted) => {
+                    held.signal().context("the fence was held")?;
+                    reclaim.join().expect("a thread").context("drop_caches")?;
+                    submitted.wait(PATIENCE).context("SUBMIT")
+                }
+            }
         })?;
-        job.wait(PATIENCE).context("MAP")?;
         let purged = !bo.madvise(MSM_MADV_WILLNEED)?;
         gpu.unmap(gpu.iova(0), SIZE)?;
         let waited = trace
@@ -517,7 +597,9 @@ fn main() -> ExitCode {
         unneeded_first,
         nothing_is_swapped_without_swap_or_leave,
         busy_ones_stay,
+        mapped_ones_stay_while_a_submit_waits,
         busy_ones_are_waited_for,
+        mapped_ones_are_waited_for,
         madvise_against_a_model,
         cpu_access_races_with_swapping_out,
         cpu_access_races_with_purge,

@@ -66,6 +66,18 @@ HELPER(void, msm_rs_helper_msm_rs_trace_submit, struct msm_gem_submit *submit, u
 	trace_msm_gpu_submit(pid_nr(submit->pid), submit->ring->id, submit->ident, nr_bos, nr_cmds);
 }
 
+/* Whether msm_rs_rd_dump() has something to do. */
+HELPER(bool, msm_rs_helper_msm_rs_rd_wanted, struct msm_gem_submit *submit)
+{
+#ifdef CONFIG_DEBUG_FS
+	struct msm_drm_private *priv = submit->dev->dev_private;
+
+	return msm_rd_is_read(priv->rd);
+#else
+	return false;
+#endif
+}
+
 HELPER(void, msm_rs_helper_msm_rs_rd_dump, struct msm_gem_submit *submit)
 {
 	struct msm_drm_private *priv = submit->dev->dev_private;
