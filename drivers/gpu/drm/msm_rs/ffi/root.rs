@@ -146,12 +146,17 @@ impl DomainTables {
         // its use: see `off()`.
         kernel::error::to_result(unsafe {
             bindings::msm_rs_ttbr0_on(domain, self.idle.address())
-        })?;
-        if let Some((page, _)) = &self.null {
-            // SAFETY: As above.
-            unsafe { bindings::msm_rs_prr_set(domain, page.address()) };
+        })
+    }
+
+    /// Says where the PRR page is, whenever there is a first VM: the SMMU's driver doesn't when the
+    /// SMMU resumes.
+    fn set_prr(&self) {
+        if let (Some(domain), Some((page, _))) = (self.domain, &self.null) {
+            // SAFETY: `domain_gone()` has not been called yet, so that it is alive. The page
+            // outlives its use: see `off()`.
+            unsafe { bindings::msm_rs_prr_set(domain.as_ptr(), page.address()) };
         }
-        Ok(())
     }
 
     /// Undoes [`Self::on`], unless the domain is gone.
@@ -197,7 +202,8 @@ impl DomainRef {
             let shared = DomainTables::new(domain, smmu, new_gate()?)?;
             let mut list = DOMAINS.lock();
             if list.find(|shared| shared.domain == Some(domain)).is_none() {
-                shared.on()?;
+                // The SMMU's driver may have noted the root, and fail to wake the SMMU then.
+                shared.on().inspect_err(|_| shared.off())?;
                 list.add(shared);
             }
         }
@@ -211,6 +217,9 @@ impl DomainRef {
             .roots
             .take_published()
             .or_else(|| pool.take_published())?;
+        if shared.users == 0 {
+            shared.set_prr();
+        }
         shared.users += 1;
         Some(Self {
             id: shared.id,
