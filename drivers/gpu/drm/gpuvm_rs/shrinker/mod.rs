@@ -242,7 +242,10 @@ impl<D: Driver> Shrinker<D> {
         let Some(obj) = obj.try_lock() else {
             return false;
         };
-        if !obj.is_idle() || self.driver.fate(&obj, &obj.lock_lru()) != Some(fate) {
+        // Before others have to wait for the locks of its VMs.
+        if self.driver.busy(&obj).is_some()
+            || self.driver.fate(&obj, &obj.lock_lru()) != Some(fate)
+        {
             return false;
         }
         AllLocked::try_lock(&obj).is_some_and(|obj| {
