@@ -382,6 +382,8 @@ struct Machine {
     shared: [Table; 3],
     prr: Table,
     map: Map,
+    /// The tables by which something is mapped, or was.
+    used: BTreeSet<Table>,
     pending: VecDeque<Job>,
     /// A job unmaps whatever it changes before it maps.
     first_unmap: bool,
@@ -401,6 +403,7 @@ impl Machine {
             shared: [a, b, c],
             prr,
             map: Map::default(),
+            used: BTreeSet::new(),
             pending: VecDeque::new(),
             first_unmap,
             ram,
@@ -443,6 +446,7 @@ impl Machine {
         let reserved = self.tables.reserve(&self.ram, &mut spare, &footprint);
         prop_assert!(reserved.is_ok(), "what is needed was not enough");
         prop_assert_eq!(spare.available(), 0, "more than was needed");
+        self.note_used(self.tables.root(), self.tables.geometry().start_level());
         self.pending.push_back(Job { ops, footprint });
         self.check()
     }
@@ -487,6 +491,7 @@ impl Machine {
                 _ => self.map_op(op, &mut report),
             };
             prop_assert_eq!(result, Ok(()), "{:?}", op);
+            self.note_used(self.tables.root(), self.tables.geometry().start_level());
             self.map.apply(op);
             for (start, end, _) in before.overlapping(&op.range()) {
                 met = true;
@@ -504,7 +509,14 @@ impl Machine {
         if self.first_unmap && job.ops.iter().enumerate().all(|(n, op)| apart(n, op)) {
             prop_assert!(report.invalidations <= 1, "one does for all operations");
         }
-        self.tables.release(&self.ram, &job.footprint, &mut report);
+        let before = report.tables.len();
+        let in_vain = self.tables.release(&self.ram, &job.footprint, &mut report);
+        let released = report.tables.iter().skip(before);
+        prop_assert_eq!(
+            in_vain as usize,
+            released.filter(|&table| !self.used.contains(table)).count(),
+            "tables that nothing was ever mapped by"
+        );
         report.invalidate(&self.ram);
         prop_assert!(
             self.ram.removed.borrow().is_empty(),
@@ -516,9 +528,26 @@ impl Machine {
         );
         prop_assert!(met || !report.removed_live, "nothing was there to remove");
         for table in report.tables {
+            self.used.remove(&table);
             prop_assert!(self.ram.free(table.address()), "given back twice");
         }
         self.check()
+    }
+
+    /// Notes which of `table`, of that level, and those below it something is mapped by. Returns
+    /// whether anything is.
+    fn note_used(&mut self, table: Table, level: u32) -> bool {
+        let entries: Vec<_> = self.ram.page(table).entries.iter().map(Cell::get).collect();
+        let mut used = false;
+        for entry in entries.into_iter().filter(|&entry| entry != 0) {
+            let child = table_at(entry & ADDRESS);
+            let below = level < LEAF && entry & 3 == 3 && !self.shared.contains(&child);
+            used |= !below || self.note_used(child, level + 1);
+        }
+        if used {
+            self.used.insert(table);
+        }
+        used
     }
 
     /// A MAP or MAP_NULL, as a job does it: what is in its way is unmapped, and never is anything

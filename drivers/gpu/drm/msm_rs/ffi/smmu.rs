@@ -29,6 +29,9 @@ const _: () = assert!(
     "msm_rs needs a kernel with pages of 4 KiB"
 );
 
+/// The bit for [`Counts::spare`] between the other two in the word for [`Counts`].
+const SPARE: u32 = 16;
+
 /// How tables are allocated and made visible.
 #[derive(Clone, Copy)]
 pub(crate) struct Smmu(bindings::msm_rs_smmu);
@@ -92,12 +95,15 @@ impl Memory for Smmu {
         let word = unsafe { *self.word(table) };
         Counts {
             live: word as u16,
+            spare: word >> SPARE & 1 != 0,
             pins: (word >> 32) as u32,
         }
     }
 
     fn set_counts(&self, table: Table, counts: Counts) {
-        let word = u64::from(counts.live) | u64::from(counts.pins) << 32;
+        let word = u64::from(counts.live)
+            | u64::from(counts.spare) << SPARE
+            | u64::from(counts.pins) << 32;
         // SAFETY: As in `counts()`.
         unsafe { *self.word(table) = word };
     }

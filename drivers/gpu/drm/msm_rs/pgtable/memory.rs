@@ -68,6 +68,9 @@ pub struct Counts {
     /// How many footprints hold it ([`super::PageTables::reserve`]). A count that reached
     /// `u32::MAX` stays there, and the table with it until teardown.
     pub pins: u32,
+    /// Whether it was linked for a reservation, and nothing has been mapped by it since. Of a table
+    /// that others are below it is right once those are unlinked.
+    pub spare: bool,
 }
 
 impl Counts {

@@ -189,6 +189,13 @@ impl Run {
     /// Syncs and counts; returns the counts.
     #[inline]
     fn finish<M: Memory>(self, mem: &M) -> Counts {
+        self.finish_with(mem, false)
+    }
+
+    /// The same where only tables were linked or unlinked that nothing was mapped by, if `spare`:
+    /// then nothing is mapped by this one because of it.
+    #[inline]
+    fn finish_with<M: Memory>(self, mem: &M, spare: bool) -> Counts {
         let mut counts = mem.counts(self.table);
         if let Some((first, end)) = self.dirty {
             mem.sync(self.table, first, end.wrapping_sub(first));
@@ -196,6 +203,7 @@ impl Run {
                 .live
                 .wrapping_add(self.added)
                 .wrapping_sub(self.removed);
+            counts.spare &= spare;
             mem.set_counts(self.table, counts);
         }
         counts
@@ -311,7 +319,11 @@ impl PageTables {
             mem.publish(table);
             // CAST: 512.
             let live = ENTRIES as u16;
-            mem.set_counts(table, Counts { live, pins: 0 });
+            let counts = Counts {
+                live,
+                ..Counts::default()
+            };
+            mem.set_counts(table, counts);
             run.set(view, at, block, pte::unlinked(table));
         });
         if split == 0 {
@@ -444,6 +456,7 @@ impl PageTables {
         };
         let view = mem.entries(parent);
         let mut run = Run::new(parent);
+        let mut spare = true;
         for at in span.first..span.end {
             let old = view.get(at);
             let child = self.child(old, level);
@@ -454,47 +467,56 @@ impl PageTables {
             let Some(table) = pool.take() else {
                 break;
             };
-            let mut counts = Counts { live: 0, pins: 1 };
+            let mut counts = Counts {
+                live: 0,
+                pins: 1,
+                spare: true,
+            };
             if let (Child::Shared, Some(null)) = (child, &self.null) {
                 let from = mem.entries(null.table(level));
                 let to = mem.entries(table);
                 (0..ENTRIES).for_each(|at| to.set(at, from.get(at)));
                 // CAST: 512.
                 counts.live = ENTRIES as u16;
+                counts.spare = false;
             }
             // A walker that sees the descriptor mustn't find what was in this memory before.
             mem.publish(table);
             mem.set_counts(table, counts);
+            spare &= counts.spare;
             run.set(&view, at, old, pte::table(table));
         }
-        run.finish(mem);
+        run.finish_with(mem, spare);
     }
 
     /// Undoes [`Self::reserve`]: unpins the tables of the footprint, and unlinks those that nothing
-    /// uses any more.
+    /// uses any more. Returns how many of these nothing was ever mapped by: they were reserved in
+    /// vain, by this or by an earlier reservation.
     pub fn release<M: Memory, G: Gather, B: ReachBuf>(
         &self,
         mem: &M,
         footprint: &Footprint<B>,
         gather: &mut G,
-    ) {
+    ) -> u64 {
         let mut unused = false;
         self.each(mem, footprint, |table| {
             unused |= unpin(mem, table).unused();
         });
         if unused {
-            self.unlink_unused(mem, footprint, gather);
+            return self.unlink_unused(mem, footprint, gather);
         }
+        0
     }
 
-    /// Unlinks the tables of the footprint that nothing uses.
+    /// Unlinks the tables of the footprint that nothing uses. Returns as [`Self::release`].
     #[cold]
     fn unlink_unused<M: Memory, G: Gather, B: ReachBuf>(
         &self,
         mem: &M,
         footprint: &Footprint<B>,
         gather: &mut G,
-    ) {
+    ) -> u64 {
+        let mut in_vain = 0u64;
         // From the bottom, so that a parent is judged when its children are gone.
         for level in (self.geometry.start_level().wrapping_add(1)..=LEAF).rev() {
             let reaches = footprint.reaches().iter();
@@ -505,22 +527,27 @@ impl PageTables {
                     };
                     let view = mem.entries(parent);
                     let mut run = Run::new(parent);
+                    let mut spare = true;
                     for at in span.first..span.end {
                         let old = view.get(at);
                         let Child::Own(table) = self.child(old, level) else {
                             continue;
                         };
-                        if mem.counts(table).unused() {
+                        let counts = mem.counts(table);
+                        if counts.unused() {
                             run.set(&view, at, old, 0);
                             gather.table(Unlinked::new(table));
+                            spare &= counts.spare;
+                            in_vain = in_vain.saturating_add(u64::from(counts.spare));
                         }
                     }
                     if run.removed > 0 {
-                        run.finish(mem);
+                        run.finish_with(mem, spare);
                     }
                 }
             }
         }
+        in_vain
     }
 
     /// Maps `range` to the memory that `pages` gives: (physical address, bytes), in order, whole
