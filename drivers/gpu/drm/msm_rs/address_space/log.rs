@@ -6,6 +6,8 @@
 //! asked for and gets its time of application when the page tables have changed and the TLB has
 //! been invalidated.
 
+use core::ffi::CStr;
+
 use kernel::{
     alloc::KVVec,
     fmt,
@@ -52,17 +54,18 @@ pub(crate) enum LogOp {
 }
 
 impl LogOp {
-    fn name(self) -> &'static str {
+    /// The word for it, in the log and in traces.
+    pub(super) fn name(self) -> &'static CStr {
         match self {
-            Self::Map => "map",
-            Self::MapNull => "map_null",
-            Self::Unmap => "unmap",
-            Self::Replace => "replace",
-            Self::Keep => "keep",
-            Self::Restore => "restore",
-            Self::Evict => "evict",
-            Self::Purge => "purge",
-            Self::Close => "close",
+            Self::Map => c"map",
+            Self::MapNull => c"map_null",
+            Self::Unmap => c"unmap",
+            Self::Replace => c"replace",
+            Self::Keep => c"keep",
+            Self::Restore => c"restore",
+            Self::Evict => c"evict",
+            Self::Purge => c"purge",
+            Self::Close => c"close",
         }
     }
 }
@@ -119,7 +122,7 @@ impl LogEntry {
     }
 }
 
-/// Bytes of a BO's name up to the first NUL, with what isn't plain text replaced.
+/// The bytes of a name up to the first NUL, with what isn't plain text replaced.
 struct Name<'a>(&'a [u8]);
 
 impl core::fmt::Display for Name<'_> {
@@ -143,7 +146,7 @@ impl fmt::Display for LogEntry {
         write!(
             f,
             "  - {}:{}: 0x{:016x}-0x{:016x} asked={} applied=",
-            self.op.name(),
+            Name(self.op.name().to_bytes()),
             self.queue,
             self.range.0,
             self.range.1,

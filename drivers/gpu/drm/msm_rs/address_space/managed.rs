@@ -12,6 +12,7 @@ use kernel::{
 
 use super::{
     footprint,
+    log::LogOp,
     tables::VmTables, //
 };
 use crate::{
@@ -81,19 +82,19 @@ impl ManagedTables {
         };
         let mut change = tables.change();
         let result = change
-            .map(range, Some(pages), offset)
-            .or_else(|e| change.unmap(range).and(Err(e)));
+            .map(range, Some(pages), offset, LogOp::Map)
+            .or_else(|e| change.unmap(range, LogOp::Unmap).and(Err(e)));
         change.release(&footprint);
         result
     }
 
-    /// Removes the entries of `range` and invalidates the TLB.
-    pub(crate) fn unmap(&self, range: VaRange) {
+    /// Removes the entries of `range`, because of `why`, and invalidates the TLB.
+    pub(crate) fn unmap(&self, range: VaRange, why: LogOp) {
         match self {
             Self::Domain(mmu) => mmu.unmap(range),
             Self::Own(tables) => {
                 // Nothing here maps NULL, so that no table is needed.
-                let result = tables.lock().change().unmap(range);
+                let result = tables.lock().change().unmap(range, why);
                 debug_assert!(result.is_ok());
             }
         }

@@ -49,6 +49,8 @@ use throttle::Throttle;
 pub(crate) struct AddressSpace {
     /// The sizes of the address space.
     pub(crate) geometry: Geometry,
+    /// The root of the tables, as TTBR0 has it.
+    pub(crate) ttbr0: u64,
     /// How tables are allocated.
     pub(crate) smmu: Smmu,
     /// Whether the log keeps anything.
@@ -70,12 +72,13 @@ impl AddressSpace {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(tables: VmTables, log: VmLog) -> Result<Arc<Self>> {
-        let (geometry, smmu) = (tables.geometry(), tables.smmu());
+        let (geometry, ttbr0, smmu) = (tables.geometry(), tables.ttbr0(), tables.smmu());
         let has_log = log.enabled();
         let throttle = Arc::pin_init(Throttle::new(tables.gate()), GFP_KERNEL)?;
         Arc::pin_init(
             pin_init!(Self {
                 geometry,
+                ttbr0,
                 smmu,
                 has_log,
                 throttle,

@@ -25,7 +25,8 @@ use super::{
 use crate::{
     ffi::{
         not_killed,
-        smmu::TableList, //
+        smmu::TableList,
+        trace, //
     },
     pgtable::{
         footprint::Touch,
@@ -85,6 +86,8 @@ pub(crate) struct Reservation {
     space: Arc<AddressSpace>,
     /// Gone once it is released.
     footprint: Option<JobFootprint>,
+    /// Tables that weren't there.
+    allocated: u32,
     /// Counts the job, and its tables if it waits, as in flight.
     _ticket: Option<Ticket>,
 }
@@ -106,9 +109,11 @@ impl Reservation {
     ) -> Result<Self, NotReserved> {
         let footprint = footprint::footprint(&space.geometry, ops)?;
         let mut pool = TableList::new(space.smmu);
+        let mut there;
         // Another job's end may remove tables while we allocate: then all over again.
         while let Err(refused) = {
             let pt = space.page_tables.lock();
+            there = pool.available();
             pt.tables.reserve(&footprint, &mut pool)
         } {
             let missing = match refused {
@@ -127,6 +132,7 @@ impl Reservation {
         Ok(Self {
             space: space.clone(),
             footprint: Some(footprint),
+            allocated: u32::try_from(there - pool.available()).unwrap_or(u32::MAX),
             _ticket: ticket,
         })
     }
@@ -139,7 +145,8 @@ impl Reservation {
     /// Ends the reservation as a part of `change`.
     pub(crate) fn release(&mut self, change: &mut Change<'_>) {
         if let Some(footprint) = self.footprint.take() {
-            change.release(&footprint);
+            let in_vain = change.release(&footprint);
+            trace::prealloc_cleanup(self.allocated, in_vain);
         }
     }
 }
@@ -148,10 +155,13 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(footprint) = self.footprint.take() {
             let mut pt = self.space.page_tables.lock();
-            // A closed VM has no tables any more.
-            if pt.stage != Stage::Closed {
-                pt.tables.change().release(&footprint);
-            }
+            let in_vain = match pt.stage {
+                // There are no tables any more.
+                Stage::Closed => u64::from(self.allocated),
+                _ => pt.tables.change().release(&footprint),
+            };
+            drop(pt);
+            trace::prealloc_cleanup(self.allocated, in_vain);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 //! A step of a job: one change of page tables.
 
+use super::log::LogOp;
 use crate::{
     ffi::pages::Pages,
     gpuvm_rs::vm::VaRange, //
@@ -26,4 +27,14 @@ pub(crate) enum StepKind {
     },
     /// Remove entries.
     Unmap,
+}
+
+impl StepKind {
+    /// Why the step removes what was mapped.
+    pub(crate) fn removes_for(&self) -> LogOp {
+        match self {
+            Self::Map { .. } => LogOp::Replace,
+            Self::Unmap => LogOp::Unmap,
+        }
+    }
 }

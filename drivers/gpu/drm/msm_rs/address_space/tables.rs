@@ -10,7 +10,8 @@ use kernel::{
 
 use super::{
     footprint::JobFootprint,
-    idle::GpuIdle, //
+    idle::GpuIdle,
+    log::LogOp, //
 };
 use crate::{
     ffi::{
@@ -21,6 +22,7 @@ use crate::{
             Smmu,
             TableList, //
         },
+        trace,
     },
     gpuvm_rs::range::VaRange,
     pgtable::{
@@ -80,6 +82,11 @@ impl VmTables {
         }
     }
 
+    /// The root, as TTBR0 has it.
+    pub(crate) fn ttbr0(&self) -> u64 {
+        self.root.table.address()
+    }
+
     /// The sizes of the address space.
     pub(crate) fn geometry(&self) -> Geometry {
         *self.tables.geometry()
@@ -126,9 +133,15 @@ impl VmTables {
             .split(&self.root.smmu, pool, footprint, invalidate)
     }
 
-    /// Starts a change.
+    /// Starts a change that no job makes.
     pub(crate) fn change(&mut self) -> Change<'_> {
+        self.change_for(0)
+    }
+
+    /// Starts the change that job `job` makes.
+    pub(crate) fn change_for(&mut self, job: u32) -> Change<'_> {
         Change {
+            job,
             freed: Some(Freed {
                 tables: TableList::new(self.smmu()),
                 invalidate: false,
@@ -142,6 +155,13 @@ impl VmTables {
         // Then the last change has left nothing, and has invalidated the TLB.
         if self.root.smmu.counts(self.root.table).live == 0 {
             return TornDown(());
+        }
+        if let Some(all) = VaRange::between(0, self.geometry().end()) {
+            trace::unmap(all, || trace::Change {
+                ttbr0: self.ttbr0(),
+                why: LogOp::Close.name(),
+                job: 0,
+            });
         }
         let mut freed = Freed {
             tables: TableList::new(self.smmu()),
@@ -228,30 +248,42 @@ impl Gather for Teardown<'_> {
 /// maps the first. The end of the change invalidates if anything was removed since.
 pub(crate) struct Change<'a> {
     vm: &'a mut VmTables,
+    /// For traces.
+    job: u32,
     /// There until the end.
     freed: Option<Freed>,
 }
 
 impl Change<'_> {
-    /// Maps `at` to the pages of a BO from byte `offset`, or to the PRR page. The tables are
-    /// reserved.
+    /// Maps `at` to the pages of a BO from byte `offset`, or to the PRR page: because of `why`. The
+    /// tables are reserved.
     ///
     /// Something else that is mapped there is unmapped, which takes an invalidation of its own.
     ///
     /// # Errors
     ///
     /// `EINVAL` if they aren't, or for a range that the BO or the address space doesn't have.
-    pub(crate) fn map(&mut self, at: VaRange, pages: Option<&Pages>, offset: u64) -> Result {
+    pub(crate) fn map(
+        &mut self,
+        at: VaRange,
+        pages: Option<&Pages>,
+        offset: u64,
+        why: LogOp,
+    ) -> Result {
         self.invalidate();
-        if self.write(at, pages, offset)? == Written::All {
-            return Ok(());
+        if self.write(at, pages, offset)? == Written::MetLive {
+            self.unmap(at, LogOp::Replace)?;
+            self.invalidate();
+            if self.write(at, pages, offset)? == Written::MetLive {
+                return Err(EINVAL);
+            }
         }
-        self.unmap(at)?;
-        self.invalidate();
-        match self.write(at, pages, offset)? {
-            Written::All => Ok(()),
-            Written::MetLive => Err(EINVAL),
-        }
+        trace::map(at, pages, offset, || trace::Change {
+            ttbr0: self.vm.ttbr0(),
+            why: why.name(),
+            job: self.job,
+        });
+        Ok(())
     }
 
     /// Writes entries where there are none.
@@ -277,23 +309,34 @@ impl Change<'_> {
         }
     }
 
-    /// Removes what is mapped in `at`. Tables that a NULL mapping shares are reserved.
+    /// Removes what is mapped in `at`, because of `why`. Tables that a NULL mapping shares are
+    /// reserved.
     ///
     /// # Errors
     ///
     /// `EINVAL` if they aren't, or for a range that the address space doesn't have.
-    pub(crate) fn unmap(&mut self, at: VaRange) -> Result {
+    pub(crate) fn unmap(&mut self, at: VaRange, why: LogOp) -> Result {
         let freed = self.freed.as_mut().ok_or(EINVAL)?;
-        self.vm
-            .tables
-            .unmap(&self.vm.root.smmu, at, freed)
-            .map_err(|_| EINVAL)
+        let before = core::mem::take(&mut freed.invalidate);
+        let result = self.vm.tables.unmap(&self.vm.root.smmu, at, freed);
+        if freed.invalidate {
+            let change = || trace::Change {
+                ttbr0: self.vm.ttbr0(),
+                why: why.name(),
+                job: self.job,
+            };
+            trace::unmap(at, change);
+        }
+        freed.invalidate |= before;
+        result.map_err(|_| EINVAL)
     }
 
-    /// Ends a reservation: tables that nothing uses any more go.
-    pub(crate) fn release(&mut self, footprint: &JobFootprint) {
-        if let Some(freed) = self.freed.as_mut() {
-            self.vm.tables.release(&self.vm.root.smmu, footprint, freed);
+    /// Ends a reservation: tables that nothing uses any more go. Returns how many of them nothing
+    /// was ever mapped by.
+    pub(crate) fn release(&mut self, footprint: &JobFootprint) -> u64 {
+        match self.freed.as_mut() {
+            Some(freed) => self.vm.tables.release(&self.vm.root.smmu, footprint, freed),
+            None => 0,
         }
     }
 

@@ -46,6 +46,10 @@ use crate::{
             Pending, //
         },
         not_killed,
+        trace::{
+            self,
+            BindEvent, //
+        },
         vm::Bind,
         vm_bind_request::VmBindRequest, //
     },
@@ -170,6 +174,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         caller,
         vm,
         queue_id,
+        flags,
         ops,
         fences,
     } = request;
@@ -194,6 +199,15 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         let after = order::turn(queue.timeline(), &mut pending, &mut ranges, |_| Ok(()))?;
         turn = turn.max(after);
     }
+    let nr_ops = ops.len();
+    let event = |job| BindEvent {
+        client_id: caller.client_id(),
+        ttbr0: vm.space().ttbr0,
+        queue: queue.id(),
+        job,
+        flags,
+        ops: nr_ops,
+    };
     // What was removed leaves the loop, and with it the locks but for the queue's: the queue's
     // fences get into a syncobj in their order.
     let mut again = false;
@@ -268,7 +282,8 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
             let (steps, log_entries) = plan.commit_locked(&mut page_tables);
             pending.seqno = seqno;
             drop(pending);
-            let work = Work::new(steps, log_entries, reservation);
+            trace::bind(None, || event(seqno));
+            let work = Work::new(steps, seqno, log_entries, reservation);
             let removed = run_now(&vm_locked, work, page_tables);
             break (Fence::signaled(), removed, queue_locked);
         };
@@ -276,9 +291,10 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         // Nothing below can fail.
         let (steps, log_entries) = plan.commit(vm);
         pending.seqno = seqno;
-        let work = Work::new(steps, log_entries, reservation);
+        let work = Work::new(steps, seqno, log_entries, reservation);
         let armed = job.arm(work);
         let fence = armed.finished();
+        trace::bind(Some(&fence), || event(seqno));
         let _ = pending.jobs.push_within_capacity(PendingJob {
             timeline: fence.timeline(),
             fence: fence.clone(),

@@ -140,7 +140,7 @@ mod cases {
         let mut page_tables = vm.space().page_tables.lock();
         let (steps, log_entries) = plan.commit_locked(&mut page_tables);
         between(&mut page_tables);
-        let work = Work::new(steps, log_entries, reservation);
+        let work = Work::new(steps, 1, log_entries, reservation);
         Ok(run_now(&vm_locked, work, page_tables))
     }
 

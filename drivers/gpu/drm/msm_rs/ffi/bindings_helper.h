@@ -41,6 +41,7 @@
 #include "msm_mmu.h"
 #include "msm_syncobj.h"
 #include "../msm_rs.h"
+#include "msm_rs_trace.h"
 
 /* What makes an object a BO of this driver; it is in Rust. */
 extern const struct drm_gem_object_funcs msm_rs_gem_funcs;

@@ -29,4 +29,5 @@
 #include "helpers/smmu.c"
 #include "helpers/seq.c"
 #include "helpers/debugfs.c"
+#include "helpers/trace.c"
 #include "helpers/test_device.c"

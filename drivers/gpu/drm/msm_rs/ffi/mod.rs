@@ -18,7 +18,7 @@
 //! - [`line`]: tasks that wait for their turn. [`gate`]: a limit that keeps their order.
 //! - [`lrus`]: the device's LRUs.
 //! - [`module`]: where things are dropped late, and where bind jobs run.
-//! - [`debug`]: lines for the drm debug log. [`seq`] is debugfs.
+//! - [`debug`]: lines for the drm debug log. [`trace`]: tracepoints. [`seq`] is debugfs.
 
 pub(crate) mod backing;
 pub(crate) mod bo;
@@ -44,6 +44,7 @@ pub(crate) mod seq;
 pub(crate) mod smmu;
 pub(crate) mod submit;
 pub(crate) mod submit_request;
+pub(crate) mod trace;
 pub(crate) mod user_array;
 pub(crate) mod vm;
 pub(crate) mod vm_bind_request;
@@ -67,6 +68,8 @@ pub(crate) mod vma;
     unsafe_op_in_unsafe_fn
 )]
 pub(crate) mod bindings {
+    #[cfg(CONFIG_TRACEPOINTS)]
+    use kernel::bindings::tracepoint;
     use kernel::ffi;
     use pin_init::MaybeZeroable;
 

@@ -68,6 +68,8 @@ pub(crate) struct VmBindRequest<'a> {
     pub(crate) vm: &'a GpuVm<Bind>,
     /// The id of the queue that it is for.
     pub(crate) queue_id: u32,
+    /// `MSM_VM_BIND_x` flags, which are known.
+    pub(crate) flags: u32,
     /// What to do.
     pub(crate) ops: RawOps,
     /// What to wait for, and what gets the job's fence.
@@ -115,6 +117,7 @@ impl<'a> VmBindRequest<'a> {
             caller,
             vm,
             queue_id: args.queue_id,
+            flags: args.flags,
             ops,
             fences: Fences {
                 in_fence: has(bindings::MSM_VM_BIND_FENCE_FD_IN).then_some(args.fence_fd),

@@ -9,6 +9,7 @@
 use kernel::prelude::*;
 
 use crate::{
+    address_space::log::LogOp,
     bo::backing,
     ffi::{
         bo::{
@@ -170,7 +171,7 @@ pub(crate) fn close(vm: &VmLocked<'_, Managed>, bo: &BoLocked<'_>) {
         return;
     };
     while let Some(va) = vm_bo.first_va(vm) {
-        unmap_managed(vm, va.va());
+        unmap_managed(vm, va.va(), LogOp::Close);
         // The object is the VMA's own, so that this succeeds.
         if va.remove(Some(bo.obj())).is_err() {
             break;
@@ -241,10 +242,10 @@ fn write_managed(vm: &VmLocked<'_, Managed>, va: &GpuVa<Managed>, bo: &BoLocked<
     Ok(())
 }
 
-/// Removes the page table entries of a kernel-managed VMA, if there are any.
-pub(crate) fn unmap_managed(vm: &VmLocked<'_, Managed>, va: &GpuVa<Managed>) {
+/// Removes the page table entries of a kernel-managed VMA, if there are any, because of `why`.
+pub(crate) fn unmap_managed(vm: &VmLocked<'_, Managed>, va: &GpuVa<Managed>, why: LogOp) {
     if va.data().mapped().get(vm) {
-        vm.space().unmap(va.range());
+        vm.space().unmap(va.range(), why);
         va.data().mapped().set(false, vm);
     }
 }

@@ -19,7 +19,8 @@ use crate::{
             BoLru,
             Madv, //
         },
-        mappings::AllMappings, //
+        mappings::AllMappings,
+        trace, //
     },
     gpuvm_rs::shrinker::stages::Fate, //
 };
@@ -48,6 +49,7 @@ pub(crate) fn purge(bo: &AllMappings<'_>) -> Result {
     take_away(bo, Fate::Purge, LogOp::Purge)?;
     bo.with_lru(|lru| lru.set_madv(Madv::Purged));
     bo.forget_content();
+    trace::purge(bo);
     Ok(())
 }
 
@@ -60,7 +62,9 @@ pub(crate) fn purge(bo: &AllMappings<'_>) -> Result {
 /// GPU hasn't ended what it does for that, or if that isn't its fate. It has its pages and all of
 /// its content.
 pub(crate) fn evict(bo: &AllMappings<'_>) -> Result {
-    take_away(bo, Fate::Swap, LogOp::Evict)
+    take_away(bo, Fate::Swap, LogOp::Evict)?;
+    trace::evict(bo);
+    Ok(())
 }
 
 /// Unmaps a BO everywhere and gives its pages back. Errors as [`evict`].
@@ -73,7 +77,7 @@ fn take_away(bo: &AllMappings<'_>, expected: Fate, op: LogOp) -> Result {
     }
     let unmapped = bo.unmap_each(
         |vm, va| {
-            managed::unmap_managed(vm, va);
+            managed::unmap_managed(vm, va, op);
             Ok(())
         },
         |vm, va| vm_bind::unmap_bind(vm, va, op),

@@ -57,7 +57,7 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
     let mut guard = vm.space().page_tables.lock();
     let pt = &mut *guard;
     let mut change = pt.tables.change();
-    let result = change.map(va.range(), Some(pages), va.offset());
+    let result = change.map(va.range(), Some(pages), va.offset(), LogOp::Restore);
     reservation.release(&mut change);
     drop(change);
     pt.log_now(|| MappingInfo::new(va).log_entry(LogOp::Restore), result);
@@ -101,7 +101,7 @@ pub(crate) fn unmap_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, op: LogOp) -
     let mut guard = vm.space().page_tables.try_lock().ok_or(EBUSY)?;
     let pt = &mut *guard;
     let mut change = pt.tables.change();
-    let result = change.unmap(va.range());
+    let result = change.unmap(va.range(), op);
     drop(change);
     pt.log_now(|| MappingInfo::new(va).log_entry(op), result);
     result?;

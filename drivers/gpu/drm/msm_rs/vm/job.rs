@@ -40,6 +40,7 @@ use kernel::{
 
 use crate::{
     address_space::{
+        log::LogOp,
         reservation::Reservation,
         step::StepKind,
         tables::{
@@ -71,6 +72,8 @@ pub(crate) struct Work {
     queue: Option<Queue>,
     /// Dropping this while page tables lead to what was removed would leak that, with a warning.
     steps: Committed<Bind>,
+    /// Its sequence number.
+    job: u32,
     /// The numbers of its entries in the VM log.
     log_entries: Range<u64>,
     reservation: Reservation,
@@ -93,12 +96,14 @@ impl Work {
     /// What a request does that can't fail any more.
     pub(crate) fn new(
         steps: Committed<Bind>,
+        job: u32,
         log_entries: Range<u64>,
         reservation: Reservation,
     ) -> Self {
         Self {
             queue: None,
             steps,
+            job,
             log_entries,
             reservation,
             freed: None,
@@ -128,11 +133,12 @@ impl Work {
             Ok(())
         };
         let mut removed = Ok(());
-        let mut change = pt.tables.change();
+        let mut change = pt.tables.change_for(self.job);
         // All that goes, in every state, before the first that comes: one invalidation in between
         // does for all of them.
         for step in self.steps.steps().filter(|step| step.removes) {
-            removed = removed.and(change.unmap(step.range));
+            let why = step.kind.removes_for();
+            removed = removed.and(change.unmap(step.range, why));
         }
         // In the order of the ops: what one maps another may take away.
         let mut mapped = false;
@@ -140,14 +146,19 @@ impl Work {
             if let StepKind::Map { pages, offset } = &step.kind {
                 mapped = true;
                 if written.is_ok() {
-                    written = change.map(step.range, pages.as_ref(), *offset);
+                    let why = match pages {
+                        Some(_) => LogOp::Map,
+                        None => LogOp::MapNull,
+                    };
+                    written = change.map(step.range, pages.as_ref(), *offset, why);
                 }
                 if written.is_ok() {
                     continue;
                 }
             }
             if mapped {
-                removed = removed.and(change.unmap(step.range));
+                let why = step.kind.removes_for();
+                removed = removed.and(change.unmap(step.range, why));
             }
         }
         self.reservation.release(&mut change);
