@@ -30,7 +30,7 @@ mod queue;
 mod submit;
 pub mod swap;
 mod sync;
-mod tracepoint;
+pub mod tracepoint;
 pub mod vadreno;
 pub mod vgem;
 
@@ -44,7 +44,7 @@ pub use pm4::Pm4;
 pub use queue::SubmitQueue;
 pub use submit::{Submit, Submitted};
 pub use sync::{deadline, SyncFile, Syncobj};
-pub use tracepoint::Tracepoint;
+pub use tracepoint::{Trace, Tracepoint};
 pub use vadreno_ctl;
 
 /// The granule of every iova, offset and range that VM_BIND takes, in bytes.
