@@ -12,8 +12,13 @@ use std::{
     process::ExitCode,
 };
 use uapi::{
-    abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED, MSM_SUBMIT_BO_WRITE as WRITE},
-    debugfs, module, Bo, Device, HeldFence, Pm4, Submit, PAGE,
+    abi::{
+        MSM_BO_NO_SHARE, MSM_BO_WC, MSM_MADV_DONTNEED, MSM_MADV_WILLNEED,
+        MSM_SUBMIT_BO_WRITE as WRITE,
+    },
+    debugfs, module,
+    swap::Swap,
+    Bo, Device, HeldFence, Pm4, Submit, SubmitQueue, VmBind, PAGE,
 };
 
 const MIB: u64 = 1 << 20;
@@ -119,6 +124,9 @@ fn memory(_: &mut Test) -> Outcome {
     let strangers = Memory::new(&other.device)?;
     let bo = Bo::new(&gpu.device, SIZE)?;
     ensure_eq!(memory.more()?, [SIZE, 0, 0, 0, 0], "a new BO");
+    bo.madvise(MSM_MADV_DONTNEED)?;
+    ensure_eq!(memory.more()?, [SIZE, 0, 0, 0, 0], "no pages to be purged");
+    bo.madvise(MSM_MADV_WILLNEED)?;
     bo.map()?.write(0, 1);
     ensure_eq!(memory.more()?, [SIZE, 0, SIZE, 0, 0], "with pages");
     gpu.map(&bo, gpu.iova(0))?;
@@ -128,6 +136,18 @@ fn memory(_: &mut Test) -> Outcome {
     gpu.unmap(gpu.iova(1 << 30), SIZE)?;
     bo.madvise(MSM_MADV_DONTNEED)?;
     ensure_eq!(memory.more()?, [SIZE, 0, SIZE, SIZE, 0], "not needed");
+    ensure!(bo.madvise(MSM_MADV_WILLNEED)?, "it was purged");
+    ensure_eq!(memory.more()?, [SIZE, 0, SIZE, 0, 0], "needed again");
+    bo.madvise(MSM_MADV_DONTNEED)?;
+    // It counts beside others.
+    let other = Bo::new(&gpu.device, MIB)?;
+    other.map()?.write(0, 1);
+    ensure_eq!(
+        memory.more()?,
+        [SIZE + MIB, 0, SIZE + MIB, SIZE, 0],
+        "beside one that is needed"
+    );
+    drop(other);
     eventually("the BO to be purged", || {
         debugfs::shrink(1 << 20)?;
         Ok(memory.more()?[2] == 0)
@@ -140,6 +160,41 @@ fn memory(_: &mut Test) -> Outcome {
     Ok(())
 }
 
+/// What is swapped out is neither resident nor purgeable, and is resident again when it is back:
+/// for a CPU, or for the GPU.
+fn swapped_out(_: &mut Test) -> Outcome {
+    const SIZE: u64 = 2 * MIB + 3 * PAGE;
+    let _swap = Swap::new(64 * MIB).context("swap")?;
+    let device = Device::open_vm_bind()?;
+    let memory = Memory::new(&device)?;
+    let bo = Bo::new(&device, SIZE)?;
+    bo.map()?.write(0, 1);
+    let gone = || {
+        eventually("the BO to be swapped out", || {
+            debugfs::shrink(1 << 20)?;
+            Ok(memory.more()?[2] == 0)
+        })
+    };
+    for round in 0..2 {
+        ensure_eq!(memory.more()?, [SIZE, 0, SIZE, 0, 0], "in round {round}");
+        gone()?;
+        ensure_eq!(memory.more()?, [SIZE, 0, 0, 0, 0], "swapped out");
+        bo.madvise(MSM_MADV_DONTNEED)?;
+        ensure_eq!(memory.more()?, [SIZE, 0, 0, 0, 0], "and not needed");
+        bo.madvise(MSM_MADV_WILLNEED)?;
+        ensure_eq!(bo.map()?.read(0), 1, "its content");
+    }
+    gone()?;
+    let binds = SubmitQueue::new_vm_bind(&device).context("VM_BIND queue")?;
+    let iova = device.va_range().context("VA range")?.start;
+    VmBind::new(&binds)
+        .map(&bo, 0, iova, SIZE)
+        .send_and_wait()
+        .context("MAP")?;
+    ensure_eq!(memory.more()?, [SIZE, 0, SIZE, 0, 0], "after a MAP");
+    Ok(())
+}
+
 /// Shared: with a dma-buf, or a handle in another file.
 fn shared(_: &mut Test) -> Outcome {
     let (one, other) = (Device::open()?, Device::open()?);
@@ -149,10 +204,42 @@ fn shared(_: &mut Test) -> Outcome {
     let imported = Bo::import(&other, exported.as_fd(), MIB)?;
     ensure_eq!(here.more()?[..2], [MIB, MIB], "the exporter's");
     ensure_eq!(there.more()?[..2], [MIB, MIB], "the importer's");
+    bo.map()?.write(0, 1);
+    for (files, memory) in [("exporter", &here), ("importer", &there)] {
+        ensure_eq!(
+            memory.more()?,
+            [MIB, MIB, MIB, 0, 0],
+            "in the {files}'s, with pages"
+        );
+    }
     drop(imported);
     ensure_eq!(there.more()?, NONE, "the importer's, closed");
     drop(bo);
     ensure_eq!(here.more()?, NONE, "the exporter's, closed");
+    Ok(())
+}
+
+/// What isn't needed is purgeable for everybody who shares it: it is one BO.
+fn defect_28_purgeable_for_both(_: &mut Test) -> Outcome {
+    let (one, other) = (Device::open()?, Device::open()?);
+    let (here, there) = (Memory::new(&one)?, Memory::new(&other)?);
+    let bo = Bo::new(&one, MIB)?;
+    bo.map()?.write(0, 1);
+    let imported = Bo::import(&other, bo.export()?.as_fd(), MIB)?;
+    for (by, asked, madv, purgeable) in [
+        ("importer", &imported, MSM_MADV_DONTNEED, MIB),
+        ("exporter", &bo, MSM_MADV_WILLNEED, 0),
+        ("exporter", &bo, MSM_MADV_DONTNEED, MIB),
+    ] {
+        asked.madvise(madv)?;
+        for (files, memory) in [("exporter", &here), ("importer", &there)] {
+            ensure_eq!(
+                memory.more()?,
+                [MIB, MIB, MIB, purgeable, 0],
+                "in the {files}'s, once the {by} has said so"
+            );
+        }
+    }
     Ok(())
 }
 
@@ -174,6 +261,36 @@ fn active(_: &mut Test) -> Outcome {
     held.signal().context("the fence was held")?;
     submitted.wait(PATIENCE)?;
     ensure_eq!(memory.more()?, NONE, "afterwards");
+    Ok(())
+}
+
+/// A SUBMIT of a VM_BIND context may use all that is mapped, and leaves implicit fences on none of
+/// it: nothing counts as active.
+fn active_in_vm_bind(_: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    let memory = Memory::new(&gpu.device)?;
+    let shared = gpu.bo(1, MIB)?;
+    let private = Bo::with_flags(&gpu.device, MIB, MSM_BO_WC | MSM_BO_NO_SHARE)?;
+    private.map()?.write(0, 1);
+    gpu.map(&shared, gpu.iova(0))?;
+    gpu.map(&private, gpu.iova(MIB))?;
+    let held = HeldFence::new().context("held fence")?;
+    let submitted = gpu
+        .start(&Pm4::new().nop(1).barrier(), |s| s.after(held.file()))
+        .context("SUBMIT")?;
+    let binds = gpu
+        .bind()
+        .unmap(gpu.iova(0), MIB)
+        .after(held.file())
+        .send()?;
+    ensure_eq!(
+        memory.more()?,
+        [2 * MIB, 0, 2 * MIB, 0, 0],
+        "while a SUBMIT and a bind wait"
+    );
+    held.signal().context("the fence was held")?;
+    submitted.wait(PATIENCE)?;
+    binds.wait(PATIENCE)?;
     Ok(())
 }
 
@@ -260,6 +377,14 @@ fn gpuvas(_: &mut Test) -> Outcome {
 
 fn main() -> ExitCode {
     harness::main(harness::cases![
-        client, memory, shared, active, engine, gpuvas
+        client,
+        memory,
+        swapped_out,
+        shared,
+        defect_28_purgeable_for_both,
+        active,
+        active_in_vm_bind,
+        engine,
+        gpuvas
     ])
 }
