@@ -4,7 +4,7 @@
 //! kernel's.
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
-use programs::{pattern, Gpu, PATIENCE};
+use programs::{pattern, Gpu, Legacy, PATIENCE};
 use std::{
     fs,
     process::ExitCode,
@@ -12,7 +12,10 @@ use std::{
     thread::{self, sleep},
     time::{Duration, Instant},
 };
-use uapi::{memory, Bo, Device, Errno, HeldFence, SubmitQueue, VmBind, PAGE};
+use uapi::{
+    abi::MSM_SUBMIT_BO_READ as READ, debugfs, memory, swap::Swap, Bo, Device, Errno, HeldFence,
+    Pm4, SubmitQueue, VmBind, PAGE,
+};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -241,6 +244,75 @@ fn defect_47_charged_to_the_group(_: &mut Test) -> Outcome {
     })
 }
 
+/// They are whoever's who asks, when the tables are reserved: not whose file it is, nor who lets
+/// the job run. So are those for what a SUBMIT brings back from swap, and of a VM that the kernel
+/// manages.
+fn defect_47_charged_to_whoever_asks(_: &mut Test) -> Outcome {
+    // No more may be reserved for what waits in a VM of the smallest guest.
+    const TABLES: u64 = 800;
+    let (asking, other) = (memory::Group::new("asking")?, memory::Group::new("other")?);
+    let kernel = || -> harness::Result<[u64; 2]> { Ok([asking.kernel()?, other.kernel()?]) };
+    let charged = |what: &str, before: [u64; 2], tables: u64| -> Outcome {
+        let after = kernel()?;
+        let [asked, others] = [0, 1].map(|i| after[i].saturating_sub(before[i]));
+        println!(
+            "# {what}: {} KiB, and {} KiB to the other, for {tables} tables",
+            asked >> 10,
+            others >> 10
+        );
+        ensure!(
+            asked >= tables * PAGE,
+            "{what}: {asked} bytes are charged for {tables} tables"
+        );
+        ensure!(
+            others < tables * PAGE / 4,
+            "{what}: {others} bytes are charged to somebody else"
+        );
+        Ok(())
+    };
+    let _swap = Swap::new(64 * MIB).context("swap")?;
+    let client = other.run(Client::new)??;
+    let place = client.place();
+
+    let before = kernel()?;
+    let held = HeldFence::new().context("held fence")?;
+    let jobs = asking.run(|| -> harness::Result<Vec<_>> {
+        let jobs = (0..TABLES / 400).map(|n| place.wide(n, 400).after(held.file()).send());
+        Ok(jobs.collect::<Result<_, _>>()?)
+    })??;
+    charged("reserved while jobs wait", before, TABLES)?;
+    other.run(|| -> Outcome {
+        held.signal().context("the fence was held")?;
+        Ok(jobs.iter().try_for_each(|job| job.wait(PATIENCE))?)
+    })??;
+    charged("once they have run", before, TABLES)?;
+
+    // Without the BO's pages, its tables aren't there, either.
+    programs::eventually("the BO to be swapped out", || {
+        debugfs::shrink(1 << 20)?;
+        Ok(kernel()?[0] < before[0] + TABLES * PAGE / 4)
+    })?;
+    asking.run(|| client.gpu.peek(&[place.iova(0, 0)]))??;
+    charged("brought back by a SUBMIT", before, TABLES)?;
+    drop(client);
+
+    // Each has a table of its own.
+    const BOS: u64 = 300;
+    let legacy = other.run(Legacy::with_vm)??;
+    let base = legacy.cmds.iova()?.next_multiple_of(2 * MIB);
+    let bos = (0..BOS)
+        .map(|n| {
+            let bo = legacy.bo(n as u32, PAGE)?;
+            bo.set_iova(base + (n + 1) * 2 * MIB).context("SET_IOVA")?;
+            Ok(bo)
+        })
+        .collect::<harness::Result<Vec<_>>>()?;
+    let table: Vec<_> = bos.iter().map(|bo| (bo, READ)).collect();
+    let before = kernel()?;
+    asking.run(|| legacy.run(&Pm4::new().nop(1).barrier(), &table))??;
+    charged("of a kernel-managed VM", before, BOS)
+}
+
 /// A VM has so many jobs waiting, and no more: the next call waits.
 fn defect_46_jobs_without_number(_: &mut Test) -> Outcome {
     const EACH: u64 = 2500;
@@ -396,6 +468,7 @@ fn main() -> ExitCode {
         defect_46_jobs_without_number,
         defect_47_many_contexts,
         defect_47_charged_to_the_group,
+        defect_47_charged_to_whoever_asks,
         defect_46_as_many_tables_as_it_needs,
         defect_46_not_held_up_by_what_waits,
         defect_10_closed_contexts_hold_no_thread,
