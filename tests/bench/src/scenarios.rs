@@ -327,8 +327,8 @@ fn among(count: u64, map: bool) -> Result<()> {
 /// Page tables that jobs of 1024 scattered ops of 4 KiB reserve in all, and those that are there in
 /// the end.
 ///
-/// A job that waits for a fence has reserved its tables. The C driver keeps them aside, and says
-/// how many they were once the job is over; ours are linked already.
+/// A job that waits for a fence has reserved its tables, and says how many they were once it is
+/// over. Ours are linked already: then both have to be right.
 fn tables_reserved(mib: u64) -> Result<()> {
     let (gpu, meter) = (Gpu::new()?, Meter::new()?);
     let bo = Bo::new(&gpu.device, mib * MIB).context("GEM_NEW")?;
@@ -355,10 +355,12 @@ fn tables_reserved(mib: u64) -> Result<()> {
     }
     // Jobs are freed, and the tracepoint passed, behind their fence.
     at_rest()?;
-    figure(
-        "reserved",
-        trace.reserved()?.map_or(waiting as f64, |n| n as f64),
+    let reserved = trace.reserved()?.context("nothing was reserved")?;
+    ensure!(
+        waiting == 0 || waiting == reserved,
+        "{reserved} tables were reserved, it says, but {waiting} were linked"
     );
+    figure("reserved", reserved as f64);
     figure("used", (there - before) as f64);
     Ok(())
 }

@@ -10,8 +10,7 @@ const TRACING: &str = "/sys/kernel/debug/tracing";
 /// The tracepoint at the end of a bind job, which says how many page tables were allocated in
 /// advance. Off again when dropped.
 ///
-/// The C driver fires it once per job that reserved any. Ours reserves tables by linking them, and
-/// doesn't have it.
+/// It comes once per job for which any were.
 pub struct PreallocCleanup;
 
 impl PreallocCleanup {
