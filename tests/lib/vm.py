@@ -109,6 +109,12 @@ def arguments():
     )
     add("--disk", metavar="FILE", help="the image of a disk, /dev/vda")
     add(
+        "--slow-disk",
+        metavar="MIB:N",
+        help="an empty disk of that size, /dev/vda without --disk, of which N reads are done a second; "
+        "writes aren't held up",
+    )
+    add(
         "--boot",
         metavar="DIR",
         help="boot DIR/vmlinuz with DIR/initrd.img from --disk, as a device does; what runs CMD "
@@ -222,6 +228,8 @@ def arguments():
     if args.shared and args.module == "stock":
         # once, for a GPU of this generation
         args.expect_splat.append("WARNING: .* at msm_iommu_pagetable_create")
+    if args.slow_disk and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", args.slow_disk):
+        parser.error(f"--slow-disk {args.slow_disk}: MIB:N, as 320:100")
     if args.boot and not args.disk:
         parser.error("--boot: there is nothing to boot from without --disk")
     for name in ("share", "rootfs", "boot"):
@@ -564,6 +572,13 @@ class Guest:
         if args.disk:
             disk = args.disk.replace(",", ",,")
             qemu += ["-drive", f"if=virtio,format=raw,cache=unsafe,file={disk}"]
+        if args.slow_disk:
+            size, reads = map(int, args.slow_disk.split(":"))
+            with open(self.path("slow-disk"), "wb") as disk:
+                disk.truncate(size << 20)
+            slow = f"throttling.iops-read={reads},throttling.iops-read-max={reads}"
+            drive = f"if=virtio,format=raw,cache=unsafe,file={self.path('slow-disk')},{slow}"
+            qemu += ["-drive", drive]
         if args.boot:
             Path(self.path("command")).write_text(f"{shlex.join(args.command)}\n")
             qemu += ["-fw_cfg", f"name=opt/msm_rs/command,file={self.path('command')}"]

@@ -34,6 +34,12 @@ pub fn shmem() -> io::Result<u64> {
     meminfo("Shmem")
 }
 
+/// Has the kernel add up what each processor has counted for itself, for [`meminfo`] and the like
+/// to be exact.
+pub fn settle_counters() -> io::Result<()> {
+    fs::read("/proc/sys/vm/stat_refresh").map(drop)
+}
+
 /// Gives back what the kernel only caches, so that two readings of [`free`] can be compared.
 pub fn drop_caches() -> io::Result<()> {
     fs::write("/proc/sys/vm/drop_caches", "3")
@@ -48,14 +54,19 @@ pub struct Hoard {
 impl Hoard {
     /// Takes all but about `bytes` of what is available; nothing if there isn't more.
     pub fn leaving(bytes: u64) -> io::Result<Option<Self>> {
-        let len = meminfo("MemAvailable")?.saturating_sub(bytes) as usize;
+        let len = meminfo("MemAvailable")?.saturating_sub(bytes);
         if len == 0 {
             return Ok(None);
         }
-        let map = MmapMut::map_anon(len)?;
+        Self::of(len).map(Some)
+    }
+
+    /// Takes `bytes`, for which others have to give theirs back if so much isn't free.
+    pub fn of(bytes: u64) -> io::Result<Self> {
+        let map = MmapMut::map_anon(bytes as usize)?;
         map.advise(Advice::DontFork)?;
         map.lock()?;
-        Ok(Some(Self { _map: map }))
+        Ok(Self { _map: map })
     }
 }
 
@@ -65,14 +76,28 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 #[derive(Debug)]
 pub struct Group(PathBuf);
 
+/// The group of all that is in no other one.
+fn root() -> io::Result<PathBuf> {
+    let root = PathBuf::from(CGROUPS);
+    if !root.join("cgroup.procs").exists() {
+        let none = None::<&str>;
+        mount(none, &root, Some("cgroup2"), MsFlags::empty(), none)?;
+    }
+    Ok(root)
+}
+
+/// Has the kernel reclaim `bytes`, whosever they are.
+///
+/// # Errors
+/// `EAGAIN` if it was less.
+pub fn reclaim(bytes: u64) -> io::Result<()> {
+    fs::write(root()?.join("memory.reclaim"), bytes.to_string())
+}
+
 impl Group {
     /// A group of that name, without processes.
     pub fn new(name: &str) -> io::Result<Self> {
-        let root = PathBuf::from(CGROUPS);
-        if !root.join("cgroup.procs").exists() {
-            let none = None::<&str>;
-            mount(none, &root, Some("cgroup2"), MsFlags::empty(), none)?;
-        }
+        let root = root()?;
         fs::write(root.join("cgroup.subtree_control"), "+memory")?;
         let group = Self(root.join(name));
         fs::create_dir(&group.0)?;
@@ -100,6 +125,19 @@ impl Group {
     pub fn swapped(&self) -> io::Result<u64> {
         let text = fs::read_to_string(self.0.join("memory.swap.current"))?;
         text.trim().parse().map_err(io::Error::other)
+    }
+
+    /// Lets the group have so many bytes at most, without what is in swap.
+    pub fn limit(&self, bytes: u64) -> io::Result<()> {
+        fs::write(self.0.join("memory.max"), bytes.to_string())
+    }
+
+    /// How many of the group's processes were killed because of its limit.
+    pub fn killed(&self) -> io::Result<u64> {
+        let text = fs::read_to_string(self.0.join("memory.events"))?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+            .ok_or_else(|| io::Error::other("no oom_kill in memory.events"))
     }
 
     /// Has the kernel reclaim `bytes` of the group's.

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Swap in compressed memory, and what the kernel says of memory shortage.
+//! Swap in compressed memory, or on a disk, and what the kernel says of memory shortage.
 
 use crate::module;
 use std::{fs, io, path::Path, process::Command, thread::sleep, time::Duration};
 
 const DEVICE: &str = "/dev/zram0";
 const SYSFS: &str = "/sys/block/zram0";
+/// What `tests/vm --slow-disk` makes.
+const DISK: &str = "/dev/vda";
 
-/// While this lives, there is swap on a zram device.
+/// While this lives, there is swap on a zram device, or a disk.
 #[derive(Debug)]
-pub struct Swap(());
+pub struct Swap(&'static str);
 
 impl Swap {
     /// Swap for `bytes` of content, which take memory only when they are there, and less than they
@@ -24,9 +26,30 @@ impl Swap {
         }
         fs::write(format!("{SYSFS}/reset"), "1")?;
         fs::write(format!("{SYSFS}/disksize"), bytes.to_string())?;
-        run("mkswap")?;
-        run("swapon")?;
-        Ok(Self(()))
+        Self::on(DEVICE)
+    }
+
+    /// Swap on all of the guest's disk, of which nothing else is used.
+    ///
+    /// # Errors
+    /// What went wrong, or that there is no disk; there is no swap then.
+    pub fn on_disk() -> io::Result<Self> {
+        if !Path::new(DISK).exists() {
+            module::load("virtio_blk", &[])?;
+        }
+        for _ in 0..100 {
+            if Path::new(DISK).exists() {
+                break;
+            }
+            sleep(Duration::from_millis(50));
+        }
+        Self::on(DISK)
+    }
+
+    fn on(device: &'static str) -> io::Result<Self> {
+        run("mkswap", device)?;
+        run("swapon", device)?;
+        Ok(Self(device))
     }
 }
 
@@ -35,8 +58,10 @@ impl Drop for Swap {
         // Content that still belongs to somebody has to fit into memory; memory of processes that
         // have just ended may take a moment to be free.
         for _ in 0..50 {
-            if run("swapoff").is_ok() {
-                let _ = fs::write(format!("{SYSFS}/reset"), "1");
+            if run("swapoff", self.0).is_ok() {
+                if self.0 == DEVICE {
+                    let _ = fs::write(format!("{SYSFS}/reset"), "1");
+                }
                 return;
             }
             sleep(Duration::from_millis(100));
@@ -44,9 +69,9 @@ impl Drop for Swap {
     }
 }
 
-/// Runs busybox's command of that name on the device.
-fn run(command: &str) -> io::Result<()> {
-    let output = Command::new(command).arg(DEVICE).output()?;
+/// Runs busybox's command of that name on a device.
+fn run(command: &str, device: &str) -> io::Result<()> {
+    let output = Command::new(command).arg(device).output()?;
     if output.status.success() {
         Ok(())
     } else {

@@ -14,6 +14,7 @@ use programs::{
     Census, Gpu, PATIENCE,
 };
 use std::{
+    env,
     ops::Range,
     os::fd::{AsFd, OwnedFd},
     process::ExitCode,
@@ -44,6 +45,11 @@ const STEPS: Range<u64> = 10..20;
 /// A kernel that doesn't check all that is done with a page gets so many times as much memory and
 /// work.
 const FAST: u64 = 4;
+
+/// What all processes' BOs take of memory.
+fn percent() -> u64 {
+    env::var("PERCENT").map_or(125, |percent| percent.parse().expect("PERCENT=NUMBER"))
+}
 
 /// A mapped BO with that version in it.
 fn new(gpu: &Gpu, slot: usize, version: u32) -> harness::Result<Known> {
@@ -179,9 +185,17 @@ fn more_bos_than_memory(test: &mut Test) -> Outcome {
     };
     let _hoard = memory::Hoard::leaving(scale * MEMORY).context("hoarding memory")?;
     let available = memory::meminfo("MemAvailable")?;
-    let contexts = (available * 5 / 4 / PROCESSES).div_ceil(CONTEXT) as usize;
+    let contexts = (available * percent() / 100 / PROCESSES).div_ceil(CONTEXT) as usize;
     let _swap = Swap::new(3 * available).context("swap")?;
-    let before = [vmstat("pswpout")?, vmstat("pswpin")?, vmstat("oom_kill")?];
+    let counters = || -> harness::Result<_> {
+        let keys = ["pswpout", "pswpin", "oom_kill", "workingset_refault_anon"];
+        let mut values = [0; 4];
+        for (value, key) in values.iter_mut().zip(keys) {
+            *value = vmstat(key)?;
+        }
+        Ok(values)
+    };
+    let before = counters()?;
     let start = Instant::now();
     let limit = start + 8 * PATIENCE;
 
@@ -222,15 +236,16 @@ fn more_bos_than_memory(test: &mut Test) -> Outcome {
     }
     let end = Instant::now();
 
-    let after = [vmstat("pswpout")?, vmstat("pswpin")?, vmstat("oom_kill")?];
+    let after = counters()?;
     println!(
         "# {PROCESSES} processes with {} BOs of {} KiB, {} MiB available: {} pages out, {} in, \
-         {steps} steps, {killed} killed, {:.1} s",
+         {} refaults, {steps} steps, {killed} killed, {:.1} s",
         contexts * BOS,
         BO_SIZE / 1024,
         available / MIB,
         after[0] - before[0],
         after[1] - before[1],
+        after[3] - before[3],
         (end - start).as_secs_f64()
     );
     ensure_eq!(after[2], before[2], "processes killed for want of memory");
