@@ -3,7 +3,7 @@
 //! The shrinker's stages and its surplus.
 
 use proptest::{collection::vec, prelude::*};
-use pure::stages::{Fate, Freed, Request, Surplus, STAGES};
+use pure::stages::{Fate, Freed, Horizon, LastUse, Request, Surplus, PASSES, STAGES};
 
 #[test]
 fn cheap_before_expensive() {
@@ -51,5 +51,55 @@ proptest! {
             prop_assert!(swapped >= asked);
             prop_assert!(swapped < asked + object);
         }
+    }
+
+    /// What was used longest ago goes first, and passes end: with everything if need be.
+    #[test]
+    fn oldest_first(mut used in vec(0u64..1000, 1..60), limit in 0u64..1000, wanted in 1usize..60) {
+        const NOW: u64 = 1000;
+        let mut horizon = Horizon::new(LastUse(limit));
+        // How late a pass may take what was used.
+        let (mut latest, mut taken, mut passes) = (limit, 0, 0);
+        loop {
+            passes += 1;
+            let mut left = Vec::new();
+            for time in used.drain(..) {
+                if taken < wanted && !horizon.leaves(LastUse(time)) {
+                    prop_assert!(time <= latest, "{} in pass {}", time, passes);
+                    taken += 1;
+                } else {
+                    left.push(time);
+                }
+            }
+            used = left;
+            let Some(next) = (taken < wanted).then(|| horizon.next(LastUse(NOW))).flatten() else {
+                break;
+            };
+            horizon = next;
+            let oldest = used.iter().copied().min().unwrap();
+            latest = match passes {
+                1 => oldest,
+                2 => oldest + (NOW - oldest) / 2,
+                _ => NOW,
+            };
+        }
+        prop_assert!(passes <= PASSES);
+        prop_assert!(taken == wanted || used.is_empty());
+    }
+
+    /// What a pass for anything took says nothing of when the rest was used.
+    #[test]
+    fn no_limit_of_a_pass_for_anything(used in 1u64..1000) {
+        prop_assert_eq!(Horizon::none().limit(), None);
+        prop_assert!(!Horizon::none().leaves(LastUse(used)));
+        let mut horizon = Horizon::new(LastUse(0));
+        for _ in 1..PASSES {
+            horizon.leaves(LastUse(used));
+            horizon = match horizon.next(LastUse(1000)) {
+                Some(next) => next,
+                None => break,
+            };
+        }
+        prop_assert!(horizon.next(LastUse(1000)).is_none());
     }
 }

@@ -16,6 +16,7 @@ use crate::{
             BoLocked,
             BoLru, //
         },
+        jiffies,
         lrus::{
             self,
             Lrus, //
@@ -37,6 +38,7 @@ use crate::{
             stages::{
                 Fate,
                 Freed,
+                LastUse,
                 Request, //
             },
         },
@@ -66,6 +68,14 @@ impl shrinker::Driver for Lrus {
 
     fn busy(&self, obj: &ObjLocked<'_>) -> Option<ARef<Fence>> {
         mappings::busy(&BoLocked::of_object(obj)?)
+    }
+
+    fn last_use(&self, obj: &ObjLocked<'_>) -> LastUse {
+        LastUse(BoLocked::of_object(obj).map_or(0, |bo| reclaim::last_use(&bo)))
+    }
+
+    fn now(&self) -> LastUse {
+        LastUse(jiffies())
     }
 
     fn evict(&self, obj: &AllLocked<'_>, fate: Fate) -> Result {

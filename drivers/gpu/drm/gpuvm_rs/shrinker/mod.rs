@@ -21,7 +21,13 @@ pub mod stages;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 
-use core::ptr::NonNull;
+use core::{
+    ptr::NonNull,
+    sync::atomic::{
+        AtomicU64,
+        Ordering, //
+    },
+};
 
 use kernel::{
     ffi::c_ulong,
@@ -34,6 +40,8 @@ use kernel::{
 use self::stages::{
     Fate,
     Freed,
+    Horizon,
+    LastUse,
     Request,
     Stage,
     Surplus,
@@ -81,6 +89,17 @@ pub trait Driver: Sized + Send + Sync + 'static {
         obj.busy()
     }
 
+    /// When `obj` was used last, or a VM that maps it. What was used earlier is swapped out first.
+    /// By default that is what comes earlier in the LRU.
+    fn last_use(&self, _obj: &ObjLocked<'_>) -> LastUse {
+        LastUse::default()
+    }
+
+    /// The time by which [`Self::last_use`] goes.
+    fn now(&self) -> LastUse {
+        LastUse::default()
+    }
+
     /// Takes `obj`'s pages away: first whatever reaches them (page tables of every VM, CPU
     /// mappings), then the pages, and their content if the fate is to be purged. The object is
     /// idle, and [`Self::fate`] has just returned `fate`.
@@ -106,6 +125,8 @@ fn pages(obj: &GemObject) -> u64 {
 pub struct Shrinker<D: Driver> {
     driver: D,
     surplus: Surplus,
+    /// The [`LastUse`] up to which objects were swapped out: most of what is left was used later.
+    oldest: AtomicU64,
     #[pin]
     graveyard: Graveyard,
 }
@@ -120,6 +141,7 @@ impl<D: Driver> Shrinker<D> {
         pin_init!(Self {
             driver,
             surplus: Surplus::new(),
+            oldest: AtomicU64::new(0),
             // SAFETY: The caller's promise.
             graveyard <- unsafe { Graveyard::new(dev) },
         })
@@ -176,9 +198,17 @@ impl<D: Driver> Shrinker<D> {
             if wanted == 0 {
                 break;
             }
-            let pages = self.scan_stage(stage, wanted, &mut patience);
+            let pages = if stage.fate == Fate::Swap && !stage.waits {
+                self.scan_by_age(stage, wanted, surplus.is_some())
+            } else {
+                self.scan_stage(stage, wanted, &mut patience, &mut Horizon::none())
+            };
             if let Some(slot) = freed.0.get_mut(index) {
                 *slot = pages;
+            }
+            if surplus.is_some() && stage.fate == Fate::Swap && pages > 0 {
+                // Reclaim asks again. What is in use waits until nothing that is idle is left.
+                break;
             }
         }
         // Purged pages are free now. Those that were swapped out count when reclaim, which has them
@@ -192,9 +222,38 @@ impl<D: Driver> Shrinker<D> {
         (freed, paid)
     }
 
-    /// Frees at least `wanted` pages, if there are; returns how many. A stage that waits uses up
-    /// `patience`, in jiffies.
-    fn scan_stage(&self, stage: Stage, wanted: u64, patience: &mut usize) -> u64 {
+    /// As [`Self::scan_stage`], for a stage that doesn't wait: what was used longest ago goes
+    /// first. With `less_will_do`, a pass that gets something is the last: reclaim asks again.
+    fn scan_by_age(&self, stage: Stage, wanted: u64, less_will_do: bool) -> u64 {
+        let mut freed = 0;
+        let mut patience = 0;
+        let mut horizon = Horizon::new(LastUse(self.oldest.load(Ordering::Relaxed)));
+        loop {
+            freed += self.scan_stage(stage, wanted - freed, &mut patience, &mut horizon);
+            if freed >= wanted || (less_will_do && freed > 0) {
+                break;
+            }
+            let Some(next) = horizon.next(self.driver.now()) else {
+                break;
+            };
+            horizon = next;
+            if let Some(limit) = horizon.limit() {
+                // Time only goes on: what another scan has stored is as true.
+                self.oldest.fetch_max(limit.0, Ordering::Relaxed);
+            }
+        }
+        freed
+    }
+
+    /// Frees at least `wanted` pages, if there are in `horizon`; returns how many. A stage that
+    /// waits uses up `patience`, in jiffies.
+    fn scan_stage(
+        &self,
+        stage: Stage,
+        wanted: u64,
+        patience: &mut usize,
+        horizon: &mut Horizon,
+    ) -> u64 {
         let mut room = match stage.fate {
             Fate::Purge => u64::MAX,
             Fate::Swap => self.driver.swap_room(),
@@ -208,7 +267,7 @@ impl<D: Driver> Shrinker<D> {
             if stage.waits && !self.wait_idle(&obj, patience) {
                 break;
             }
-            if pages(&obj) <= room && self.evict(&obj, stage.fate) {
+            if pages(&obj) <= room && self.evict(&obj, stage.fate, horizon) {
                 freed += pages(&obj);
                 room -= pages(&obj);
             }
@@ -237,16 +296,26 @@ impl<D: Driver> Shrinker<D> {
         }
     }
 
-    /// Evicts `obj` if that is its fate, it is idle, and nobody has one of the locks.
-    fn evict(&self, obj: &GemObject, fate: Fate) -> bool {
+    /// Evicts `obj` if that is its fate, it is idle, and nobody has one of the locks; and if
+    /// `horizon` doesn't leave it.
+    fn evict(&self, obj: &GemObject, fate: Fate, horizon: &mut Horizon) -> bool {
         let Some(obj) = obj.try_lock() else {
             return false;
         };
         // Before others have to wait for the locks of its VMs.
-        if self.driver.busy(&obj).is_some()
-            || self.driver.fate(&obj, &obj.lock_lru()) != Some(fate)
-        {
+        if self.driver.busy(&obj).is_some() {
             return false;
+        }
+        {
+            let lru = obj.lock_lru();
+            if self.driver.fate(&obj, &lru) != Some(fate) {
+                return false;
+            }
+            if horizon.leaves(self.driver.last_use(&obj)) {
+                // Other scans are to see it: else they would take younger ones.
+                self.driver.lru(fate).move_tail(&obj, &lru);
+                return false;
+            }
         }
         AllLocked::try_lock(&obj).is_some_and(|obj| {
             // From here on nobody can begin to use the object: whoever does attaches a fence, under

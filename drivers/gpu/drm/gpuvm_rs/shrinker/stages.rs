@@ -84,6 +84,78 @@ impl Freed {
     }
 }
 
+/// When something was used last, in a driver's own measure, of which more is later. 0 is before
+/// all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct LastUse(pub u64);
+
+/// How often a scan looks through an LRU for what may be swapped out, at most.
+pub const PASSES: u32 = 4;
+
+/// Which objects a pass over an LRU leaves for a later one: those that were used too lately.
+///
+/// An LRU alone doesn't know how lately: it has the order in which objects got their pages, and a
+/// VM's use moves none of its objects. So the first pass takes what was unused for as long as what
+/// earlier scans took, and sees when the oldest of the rest was used. The second takes that, the
+/// third what has half its age, and the last one anything.
+#[derive(Debug)]
+pub struct Horizon {
+    limit: LastUse,
+    /// When the oldest of what was left was used; `None` if nothing was left.
+    left: Option<LastUse>,
+    pass: u32,
+}
+
+impl Horizon {
+    /// For the first pass, which takes what was used at `limit` at the latest.
+    pub const fn new(limit: LastUse) -> Self {
+        Self {
+            limit,
+            left: None,
+            pass: 1,
+        }
+    }
+
+    /// For a single pass that takes anything.
+    pub const fn none() -> Self {
+        Self {
+            limit: LastUse(u64::MAX),
+            left: None,
+            pass: PASSES,
+        }
+    }
+
+    /// Whether an object is to be left that was used last at `used`.
+    pub fn leaves(&mut self, used: LastUse) -> bool {
+        let leaves = used > self.limit;
+        if leaves {
+            self.left = Some(self.left.map_or(used, |left| left.min(used)));
+        }
+        leaves
+    }
+
+    /// For another pass at the time `now`, if there is any use in one.
+    pub fn next(&self, now: LastUse) -> Option<Self> {
+        let left = self.left?;
+        let limit = match self.pass {
+            1 => left,
+            2 => LastUse(left.0 + now.0.saturating_sub(left.0) / 2),
+            3 => LastUse(u64::MAX),
+            _ => return None,
+        };
+        Some(Self {
+            limit,
+            left: None,
+            pass: self.pass + 1,
+        })
+    }
+
+    /// What a later scan may begin with, if this isn't for anything.
+    pub fn limit(&self) -> Option<LastUse> {
+        (self.limit.0 != u64::MAX).then_some(self.limit)
+    }
+}
+
 /// Pages that were swapped out though nobody asked for them: objects go whole, and reclaim asks for
 /// a few pages at a time, from several tasks at once.
 ///

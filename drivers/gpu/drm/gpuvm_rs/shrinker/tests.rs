@@ -43,6 +43,7 @@ mod cases {
                 stages::{
                     Fate,
                     Freed,
+                    LastUse,
                     Request, //
                 },
                 Driver,
@@ -73,6 +74,8 @@ mod cases {
         #[pin]
         alive: Opaque<bindings::atomic_t>,
         room: AtomicU64,
+        now: AtomicU64,
+        by_tag: AtomicBool,
         evict_fails: AtomicBool,
     }
 
@@ -111,6 +114,18 @@ mod cases {
             // SAFETY: Alive and locked.
             let toy = unsafe { &*raw(obj) };
             (!toy.pages.is_null()).then_some(if toy.needed { Fate::Swap } else { Fate::Purge })
+        }
+
+        fn last_use(&self, obj: &ObjLocked<'_>) -> LastUse {
+            if self.state().by_tag.load(Ordering::Relaxed) {
+                LastUse(word(obj, 0).get() >> 32)
+            } else {
+                LastUse::default()
+            }
+        }
+
+        fn now(&self) -> LastUse {
+            LastUse(self.state().now.load(Ordering::Relaxed))
         }
 
         fn evict(&self, obj: &AllLocked<'_>, _fate: Fate) -> Result {
@@ -175,6 +190,8 @@ mod cases {
                         unsafe { slot.write_bytes(0, 1) }
                     }),
                     room: AtomicU64::new(u64::MAX),
+                    now: AtomicU64::new(0),
+                    by_tag: AtomicBool::new(false),
                     evict_fails: AtomicBool::new(false),
                 }),
                 GFP_KERNEL,
@@ -369,6 +386,41 @@ mod cases {
             .iter()
             .map(|obj| is_resident(obj))
             .eq([false, false, true]));
+        Ok(())
+    }
+
+    /// Whatever the LRU's order is, those go first that were used longest ago: here it is their tag
+    /// that says when.
+    #[test]
+    fn unused_longest_first() -> Result {
+        let dev = Device::new()?;
+        dev.state.by_tag.store(true, Ordering::Relaxed);
+        dev.state.now.store(100, Ordering::Relaxed);
+        let objs = [
+            dev.object(90, Fate::Swap)?,
+            dev.object(10, Fate::Swap)?,
+            dev.object(80, Fate::Swap)?,
+            dev.object(20, Fate::Swap)?,
+            dev.object(10, Fate::Swap)?,
+        ];
+        let resident = || objs.iter().map(|obj| is_resident(obj));
+        assert_eq!(dev.reclaim(1), 1);
+        assert!(resident().eq([true, false, true, true, true]));
+        // 15 of what was asked for are there already. Less than asked for will do.
+        assert_eq!(dev.reclaim(15 + 2 * PAGES), 15 + PAGES);
+        assert!(resident().eq([true, false, true, true, false]));
+        assert_eq!(dev.reclaim(1), 1);
+        assert!(resident().eq([true, false, true, false, false]));
+        // All that is asked for, whenever it was used.
+        assert_eq!(
+            dev.scan(&Request {
+                pages: 2 * PAGES,
+                ..IDLE
+            })
+            .total(),
+            2 * PAGES
+        );
+        assert!(resident().all(|resident| !resident));
         Ok(())
     }
 

@@ -18,6 +18,11 @@ pub(crate) mod step;
 pub(crate) mod tables;
 pub(crate) mod throttle;
 
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering, //
+};
+
 use kernel::{
     new_mutex,
     prelude::*,
@@ -57,6 +62,8 @@ pub(crate) struct AddressSpace {
     pub(crate) has_log: bool,
     /// How many tables may be allocated in advance.
     pub(crate) throttle: Arc<Throttle>,
+    /// When a SUBMIT or VM_BIND was sent last, in jiffies. It stands for all that is mapped.
+    last_use: AtomicU64,
     /// Whether SUBMITs are let in.
     #[pin]
     pub(crate) submits: SubmitGate,
@@ -82,6 +89,7 @@ impl AddressSpace {
                 smmu,
                 has_log,
                 throttle,
+                last_use: AtomicU64::new(0),
                 submits <- SubmitGate::new(),
                 page_tables <- new_mutex!(
                     LoggedTables {
@@ -94,6 +102,17 @@ impl AddressSpace {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Says that the VM is used now. One store, whatever is mapped.
+    #[inline]
+    pub(crate) fn use_now(&self) {
+        self.last_use.store(ffi::jiffies(), Ordering::Relaxed);
+    }
+
+    /// When that was, in jiffies; 0 if never.
+    pub(crate) fn last_use(&self) -> u64 {
+        self.last_use.load(Ordering::Relaxed)
     }
 }
 

@@ -271,6 +271,7 @@ pub(crate) fn vm_bind(request: VmBindRequest<'_>) -> Result {
         let seqno = pending.seqno.wrapping_add(1).max(1);
 
         let plan = Plan::of_ops(&mut ops, &vm_locked, &locked, queue.id(), seqno)?;
+        vm.space().use_now();
 
         let Some((job, slot)) = job else {
             // Somebody may have the page tables for long, and others wait for what is locked here.

@@ -16,7 +16,11 @@ use core::{
     marker::PhantomData,
     mem::offset_of,
     ops::Deref,
-    ptr::NonNull, //
+    ptr::NonNull,
+    sync::atomic::{
+        AtomicU64,
+        Ordering, //
+    },
 };
 
 use kernel::{
@@ -117,6 +121,8 @@ pub(crate) struct BoMemory {
     pub(crate) holders: Holders,
     /// How often the VMA of the kms VM is pinned. Guarded by the BO's resv.
     scanout_pins: UnsafeCell<u32>,
+    /// When it was last put into an LRU, in jiffies.
+    placed: AtomicU64,
 }
 
 const _: () = {
@@ -310,6 +316,16 @@ impl Bo {
     /// VM and BO after that.
     pub(crate) fn has_handle_in<T: Driver>(&self, vm: &GpuVm<T>) -> bool {
         self.holders().any_in(vm)
+    }
+
+    fn placed_place(&self) -> &AtomicU64 {
+        // SAFETY: A BO is in a `BoMemory`, by the type invariant, which lives as long as it does.
+        unsafe { &(*self.raw().cast::<BoMemory>()).placed }
+    }
+
+    /// When it was last put into an LRU, in jiffies.
+    pub(crate) fn placed(&self) -> u64 {
+        self.placed_place().load(Ordering::Relaxed)
     }
 
     fn scanout_refs(&self) -> &Atomic<i32> {
@@ -618,6 +634,8 @@ impl LruState<'_> {
 
     /// Makes it the newest of `lru`.
     pub(crate) fn move_to(&self, lru: Lru) {
+        let now = super::jiffies();
+        self.bo.placed_place().store(now, Ordering::Relaxed);
         let offset = match lru {
             Lru::Unbacked => offset_of!(bindings::msm_drm_private, lru.unbacked),
             Lru::Pinned => offset_of!(bindings::msm_drm_private, lru.pinned),

@@ -21,7 +21,10 @@ use crate::gpuvm_rs::{
     fence::Fence,
     trylock::AllLocked,
     va::GpuVa,
-    vm::VmLocked, //
+    vm::{
+        GpuVm,
+        VmLocked, //
+    },
 };
 
 /// Proof that a BO and all VMs that map it are locked for `'l`.
@@ -108,6 +111,18 @@ impl<'l> AllMappings<'l> {
     }
 }
 
+impl BoLocked<'_> {
+    /// Calls `f` with each VM_BIND VM that maps the BO. They needn't be locked.
+    pub(crate) fn each_bind_vm(&self, mut f: impl FnMut(&GpuVm<Bind>)) {
+        self.obj().for_each_vm(|vm| {
+            // SAFETY: Alive for the call. The driver's BOs are mapped in its VMs alone.
+            if let AnyVm::Bind(vm) = unsafe { AnyVm::from_raw(vm.as_ptr()) } {
+                f(vm);
+            }
+        });
+    }
+}
+
 fn is_gone(mapped: bool) -> Result {
     if mapped {
         return Err(EBUSY);
@@ -148,9 +163,8 @@ impl<'l> Deref for AllMappings<'l> {
 /// resv alone. A bind has it on those of the BOs that it is about, too.
 pub(crate) fn busy(bo: &BoLocked<'_>) -> Option<ARef<Fence>> {
     let mut busy = bo.gem().busy();
-    bo.obj().for_each_vm(|vm| {
-        // SAFETY: Alive for the call.
-        if let (None, AnyVm::Bind(vm)) = (&busy, unsafe { AnyVm::from_raw(vm.as_ptr()) }) {
+    bo.each_bind_vm(|vm| {
+        if busy.is_none() {
             busy = vm.busy();
         }
     });

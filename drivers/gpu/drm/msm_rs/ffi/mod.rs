@@ -99,6 +99,13 @@ pub(crate) fn now_ns() -> u64 {
     unsafe { bindings::ktime_get_ns() }
 }
 
+/// The time by which memory is taken from those who haven't used theirs, in jiffies.
+#[inline]
+pub(crate) fn jiffies() -> u64 {
+    // SAFETY: Reads a counter.
+    unsafe { bindings::msm_rs_jiffies() }
+}
+
 /// The calling process, as a thread group id in the initial namespace; 0 for kernel threads.
 pub(crate) fn current_tgid() -> i32 {
     // SAFETY: Reads the current task.

@@ -16,6 +16,7 @@ use crate::{
     bo::backing,
     ffi::{
         bo::{
+            BoLocked,
             BoLru,
             Madv, //
         },
@@ -37,6 +38,14 @@ pub(crate) fn fate(lru: &BoLru<'_>) -> Option<Fate> {
         Madv::DontNeed => Some(Fate::Purge),
         Madv::Purged => None,
     }
+}
+
+/// When the BO was used last, in jiffies. In VM_BIND VMs a SUBMIT uses all that is mapped; what
+/// else uses a BO puts it into an LRU anew: a SUBMIT that lists it, whoever brings its pages back.
+pub(crate) fn last_use(bo: &BoLocked<'_>) -> u64 {
+    let mut last = bo.placed();
+    bo.each_bind_vm(|vm| last = last.max(vm.space().last_use()));
+    last
 }
 
 /// Throws the content of a BO away that may be, and is idle. A kernel mapping that nobody uses

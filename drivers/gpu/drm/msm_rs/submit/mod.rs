@@ -221,6 +221,7 @@ fn with_all_mapped(
         submit.reserve_fence_id(caller, answer.number.wanted, &queue_locked)?;
 
         // Nothing below can fail.
+        vm.space().use_now();
         if recorded {
             submit.dump();
         }

@@ -30,6 +30,11 @@ HELPER(u64, msm_rs_helper_ktime_get_ns, void)
 	return ktime_get_ns();
 }
 
+HELPER(u64, msm_rs_helper_msm_rs_jiffies, void)
+{
+	return get_jiffies_64();
+}
+
 HELPER(int, msm_rs_helper_msm_rs_current_tgid, void)
 {
 	return current->flags & PF_KTHREAD ? 0 : task_tgid_nr(current);
