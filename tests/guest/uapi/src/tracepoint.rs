@@ -51,6 +51,19 @@ impl Tracepoint {
             .exists())
     }
 
+    /// As [`Self::of`], of those events of which `filter` is true, in the kernel's words.
+    pub fn of_those(group: &'static str, name: &'static str, filter: &str) -> io::Result<Self> {
+        let this = Self::of(group, name)?;
+        this.filter(filter)?;
+        fs::write(format!("{ROOT}/trace"), "")?;
+        Ok(this)
+    }
+
+    fn filter(&self, filter: &str) -> io::Result<()> {
+        let file = format!("{ROOT}/events/{}/{}/filter", self.group, self.name);
+        fs::write(file, filter)
+    }
+
     fn switch(&self, value: &str) -> io::Result<()> {
         fs::write(
             format!("{ROOT}/events/{}/{}/enable", self.group, self.name),
@@ -89,6 +102,7 @@ impl Tracepoint {
 impl Drop for Tracepoint {
     fn drop(&mut self) {
         let _ = self.switch("0");
+        let _ = self.filter("0");
     }
 }
 
