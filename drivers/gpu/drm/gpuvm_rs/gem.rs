@@ -175,17 +175,6 @@ impl GemObject {
         unsafe { bindings::dma_resv_set_deadline(self.resv(), usage, when) };
     }
 
-    /// Whether all of the object's fences are signalled.
-    pub fn is_idle(&self) -> bool {
-        // SAFETY: `self` keeps the object, and so its resv, alive.
-        unsafe {
-            bindings::dma_resv_test_signaled(
-                self.resv(),
-                bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
-            )
-        }
-    }
-
     /// Waits up to `jiffies`, not interruptibly, until all of the object's fences are signalled.
     /// Returns how many jiffies are left, or 1 if none were given; 0 if the fences are not
     /// signalled.

@@ -331,7 +331,7 @@ mod cases {
             .attach_bookkeep(&fence);
         }
         for obj in [vm.private(), vm.extobj()] {
-            assert!(obj.is_idle());
+            assert!(obj.busy().is_none());
         }
         Ok(())
     }

@@ -7,5 +7,5 @@ use crate::gpuvm_rs::gem::GemObject;
 pub(super) fn disposable(obj: &GemObject) -> Option<u64> {
     // Unlocked when `locked` goes.
     let locked = obj.try_lock()?;
-    (locked.is_idle() && !locked.is_mapped()).then(|| locked.size())
+    (locked.busy().is_none() && !locked.is_mapped()).then(|| locked.size())
 }

@@ -34,7 +34,7 @@ impl WhenIdle for Tell {
     }
 
     fn run(self) -> Option<Self> {
-        if !self.obj.is_idle() {
+        if self.obj.busy().is_some() {
             return Some(self);
         }
         let Self { obj, done } = self;

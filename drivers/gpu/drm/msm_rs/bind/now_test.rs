@@ -181,7 +181,7 @@ mod cases {
             }
             assert_eq!(device.smmu_calls(), calls);
             assert_eq!(applied(&vm, 0), (1, 0));
-            assert!(bos[0].gem().is_idle());
+            assert!(bos[0].gem().busy().is_none());
 
             // One BO over the other, and a table that becomes empty.
             let [first, second] = bos;

@@ -190,7 +190,7 @@ mod cases {
             assert!(!busy());
             let more = map(&vm, &shared)?;
             assert!(busy());
-            assert!(shared.gem().is_idle());
+            assert!(shared.gem().busy().is_none());
             signal(&fence);
             assert!(!busy());
             for vm in [&vm, &other] {

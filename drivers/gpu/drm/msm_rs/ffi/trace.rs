@@ -11,6 +11,8 @@
 
 use core::ffi::CStr;
 
+use kernel::prelude::*;
+
 use super::{
     bindings,
     bo::Bo,
@@ -116,7 +118,7 @@ pub(crate) fn map(
                 obj,
                 offset,
                 prot,
-                change.why.as_ptr().cast(),
+                change.why.as_char_ptr().cast(),
                 change.job,
             )
         };
@@ -137,7 +139,7 @@ pub(crate) fn unmap(at: VaRange, change: impl FnOnce() -> Change) {
                 change.ttbr0,
                 at.addr(),
                 at.end(),
-                change.why.as_ptr().cast(),
+                change.why.as_char_ptr().cast(),
                 change.job,
             )
         };
