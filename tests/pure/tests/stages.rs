@@ -78,7 +78,7 @@ proptest! {
             horizon = next;
             let oldest = used.iter().copied().min().unwrap();
             latest = match passes {
-                1 => oldest,
+                1 => oldest + (NOW - oldest) / 8,
                 2 => oldest + (NOW - oldest) / 2,
                 _ => NOW,
             };

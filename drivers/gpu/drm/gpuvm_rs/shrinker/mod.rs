@@ -223,24 +223,27 @@ impl<D: Driver> Shrinker<D> {
     }
 
     /// As [`Self::scan_stage`], for a stage that doesn't wait: what was used longest ago goes
-    /// first. With `less_will_do`, a pass that gets something is the last: reclaim asks again.
+    /// first. With `less_will_do`, what was used lately stays if there was anything else: reclaim
+    /// asks again.
     fn scan_by_age(&self, stage: Stage, wanted: u64, less_will_do: bool) -> u64 {
         let mut freed = 0;
         let mut patience = 0;
         let mut horizon = Horizon::new(LastUse(self.oldest.load(Ordering::Relaxed)));
         loop {
             freed += self.scan_stage(stage, wanted - freed, &mut patience, &mut horizon);
-            if freed >= wanted || (less_will_do && freed > 0) {
+            if freed >= wanted {
                 break;
             }
             let Some(next) = horizon.next(self.driver.now()) else {
                 break;
             };
-            horizon = next;
-            if let Some(limit) = horizon.limit() {
+            match next.limit() {
                 // Time only goes on: what another scan has stored is as true.
-                self.oldest.fetch_max(limit.0, Ordering::Relaxed);
-            }
+                Some(limit) => self.oldest.fetch_max(limit.0, Ordering::Relaxed),
+                None if less_will_do && freed > 0 => break,
+                None => 0,
+            };
+            horizon = next;
         }
         freed
     }
@@ -306,12 +309,13 @@ impl<D: Driver> Shrinker<D> {
         if self.driver.busy(&obj).is_some() {
             return false;
         }
+        let used = self.driver.last_use(&obj);
         {
             let lru = obj.lock_lru();
             if self.driver.fate(&obj, &lru) != Some(fate) {
                 return false;
             }
-            if horizon.leaves(self.driver.last_use(&obj)) {
+            if horizon.leaves(used) {
                 // Other scans are to see it: else they would take younger ones.
                 self.driver.lru(fate).move_tail(&obj, &lru);
                 return false;

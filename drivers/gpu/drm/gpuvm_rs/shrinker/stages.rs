@@ -96,8 +96,9 @@ pub const PASSES: u32 = 4;
 ///
 /// An LRU alone doesn't know how lately: it has the order in which objects got their pages, and a
 /// VM's use moves none of its objects. So the first pass takes what was unused for as long as what
-/// earlier scans took, and sees when the oldest of the rest was used. The second takes that, the
-/// third what has half its age, and the last one anything.
+/// earlier scans took, and sees when the oldest of the rest was used. The second takes what is
+/// about as old, the third what has half that age, and the last one anything. Ages go down by a
+/// factor, so that few scans look at everything, however many different ages there are.
 #[derive(Debug)]
 pub struct Horizon {
     limit: LastUse,
@@ -137,9 +138,10 @@ impl Horizon {
     /// For another pass at the time `now`, if there is any use in one.
     pub fn next(&self, now: LastUse) -> Option<Self> {
         let left = self.left?;
+        let age = now.0.saturating_sub(left.0);
         let limit = match self.pass {
-            1 => left,
-            2 => LastUse(left.0 + now.0.saturating_sub(left.0) / 2),
+            1 => LastUse(left.0 + age / 8),
+            2 => LastUse(left.0 + age / 2),
             3 => LastUse(u64::MAX),
             _ => return None,
         };

@@ -402,23 +402,25 @@ mod cases {
             dev.object(80, Fate::Swap)?,
             dev.object(20, Fate::Swap)?,
             dev.object(10, Fate::Swap)?,
+            dev.object(99, Fate::Swap)?,
         ];
         let resident = || objs.iter().map(|obj| is_resident(obj));
         assert_eq!(dev.reclaim(1), 1);
-        assert!(resident().eq([true, false, true, true, true]));
-        // 15 of what was asked for are there already. Less than asked for will do.
-        assert_eq!(dev.reclaim(15 + 2 * PAGES), 15 + PAGES);
-        assert!(resident().eq([true, false, true, true, false]));
-        assert_eq!(dev.reclaim(1), 1);
-        assert!(resident().eq([true, false, true, false, false]));
+        assert!(resident().eq([true, false, true, true, true, true]));
+        // 15 of what was asked for are there already.
+        assert_eq!(dev.reclaim(15 + 2 * PAGES), 15 + 2 * PAGES);
+        assert!(resident().eq([true, false, true, false, false, true]));
+        // What was used lately stays: reclaim asks again if it has to.
+        assert_eq!(dev.reclaim(3 * PAGES), 2 * PAGES);
+        assert!(resident().eq([false, false, false, false, false, true]));
         // All that is asked for, whenever it was used.
         assert_eq!(
             dev.scan(&Request {
-                pages: 2 * PAGES,
+                pages: PAGES,
                 ..IDLE
             })
             .total(),
-            2 * PAGES
+            PAGES
         );
         assert!(resident().all(|resident| !resident));
         Ok(())

@@ -69,7 +69,7 @@ TRACE_EVENT(msm_vm_map,
 			     __field(u64, end)
 			     __field(u64, offset)
 			     __field(void *, bo)
-			     __array(char, name, sizeof_field(struct msm_gem_object, name))
+			     __array(char, name, 32)
 			     __string(why, why)
 			     __field(int, prot)
 			     __field(u32, job)
@@ -93,7 +93,7 @@ TRACE_EVENT(msm_vm_map,
 
 /*
  * Entries of a VM's page tables were cleared: all between the two addresses, of which there was one
- * at least. The TLB is invalidated later: by the end of the job, and before something is mapped in
+ * at least, or a table where a VM is closed. The TLB is invalidated later: by the end of the job, and before something is mapped in
  * their place.
  */
 TRACE_EVENT(msm_vm_unmap,
@@ -120,7 +120,7 @@ DECLARE_EVENT_CLASS(msm_gem_reclaim,
 		    TP_ARGS(obj),
 		    TP_STRUCT__entry(__field(u64, size)
 				     __field(void *, bo)
-				     __array(char, name, sizeof_field(struct msm_gem_object, name))
+				     __array(char, name, 32)
 				     ),
 		    TP_fast_assign(__entry->size = obj->size;
 				   __entry->bo = obj;

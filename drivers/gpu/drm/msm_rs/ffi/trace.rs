@@ -166,11 +166,12 @@ pub(crate) fn purge(bo: &Bo) {
 }
 
 /// The reservation of tables for a job ended. `count` of them were allocated for it; `remaining`
-/// are given back since nothing was ever mapped by them.
+/// are given back since nothing was ever mapped by them. Those that an earlier reservation has
+/// allocated count only as far as there aren't more of them than of its own.
 #[inline(always)]
 pub(crate) fn prealloc_cleanup(count: u32, remaining: u64) {
     if enabled!(__tracepoint_msm_mmu_prealloc_cleanup) && count != 0 {
-        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
+        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX).min(count);
         // SAFETY: Has no preconditions.
         unsafe { bindings::trace_msm_mmu_prealloc_cleanup(count, remaining) };
     }
