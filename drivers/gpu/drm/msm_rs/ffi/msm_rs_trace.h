@@ -93,8 +93,8 @@ TRACE_EVENT(msm_vm_map,
 
 /*
  * Entries of a VM's page tables were cleared: all between the two addresses, of which there was one
- * at least, or a table where a VM is closed. The TLB is invalidated later: by the end of the job, and before something is mapped in
- * their place.
+ * at least, or a table where a VM is closed. The TLB is invalidated later: by the end of the job,
+ * and before something is mapped in their place.
  */
 TRACE_EVENT(msm_vm_unmap,
 	    TP_PROTO(u64 ttbr0, u64 start, u64 end, const char *why, u32 job),
