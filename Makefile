@@ -119,7 +119,7 @@ series:
 #:                         damaged, removal; build/installed/transcript.txt. FROM=N goes on with the Nth boot
 #:   make soak             random programs on and on, with signals, failing allocations, sleep, kills, faults and hangs of others,
 #:                           on the debug kernel (KERNEL=stock for Debian's) from SEED=N on; MINUTES=N or PROGRAMS=N for an end.
-#:                           Before that what takes long of reclaim: 256 MiB from a slow swap, BOs that are twice as large as memory
+#:                           Before that what takes long of reclaim, on Debian's: 256 MiB from a slow swap, BOs twice as large as memory
 #:   make properties       the pure modules' properties, each in a million cases, and the planner's with a million ops; CASES=N
 #:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
 #:   make mutants          breaks the module on purpose, in one way after another, and says which test notices
@@ -168,8 +168,8 @@ installed:
 
 soak: KERNEL = debug
 soak:
-	@tests/vm --kernel $(KERNEL) --slow-disk=640:200 --timeout 1200 -- env MIB=256 slow-swap --timeout 600
-	@tests/vm --kernel $(KERNEL) --mem=640M --timeout 1200 -- env PERCENT=200 pressure --timeout 1100
+	@tests/vm --kernel stock --slow-disk=640:200 --timeout 1200 -- env MIB=256 slow-swap --timeout 600
+	@tests/vm --kernel stock --mem=640M --timeout 1200 -- env PERCENT=200 pressure --timeout 1100
 	@tests/differential/run --soak --kernel $(KERNEL) --from $(or $(SEED),$(shell date +%s)) --cpus 1 --jobs $(or $(MSM_RS_JOBS),$(shell nproc)) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(PROGRAMS),--programs $(PROGRAMS))
 
