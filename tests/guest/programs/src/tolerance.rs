@@ -9,14 +9,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 use uapi::{
+    debugfs,
     devcoredump::{fault_iova, taken, Devcoredump},
     Pm4,
 };
 
 /// A dump that is older isn't relied on: the kernel frees it when it is five minutes old.
 const OLD: Duration = Duration::from_secs(100);
-/// How long the driver lets nothing stall after a fault: half a second, and some.
-const COOLDOWN: Duration = Duration::from_millis(600);
 
 /// While this lives, a GPU access that faults reads 0 or is dropped, and the GPU goes on.
 ///
@@ -38,8 +37,14 @@ impl Tolerance {
                 return Ok(Self(()));
             }
             old.free().context("freeing an old devcoredump")?;
-            // The last fault may have been just now.
-            sleep(COOLDOWN);
+        }
+        // Somebody may have had a fault just now, and freed its dump.
+        loop {
+            let left = debugfs::stall_reenable_time().context("stall_reenable_time_us")?;
+            if left.is_zero() {
+                break;
+            }
+            sleep(left);
         }
         let victim = Gpu::new()?;
         let fault = Pm4::new()
