@@ -9,7 +9,11 @@ impl Model {
     /// Whether the shrinker has to take the first BO's pages when it is asked to.
     pub fn shrinkable(&self) -> Answer {
         let bind_holds = self.bind == Bind::Waits && (self.private || self.kind != Kind::MapNew);
-        let held = |submit| self.works[submit as usize].holds_first && self.surely_flies(submit);
+        let held = |submit| {
+            self.works[submit as usize].holds_first
+                && (submit == Submit::Other || self.is_held(Cell::First))
+                && self.surely_flies(submit)
+        };
         if self.pages != Pages::Resident || bind_holds || self.in_flight().any(held) {
             Answer::No
         } else if self.in_flight().next().is_some()
@@ -20,6 +24,12 @@ impl Model {
         } else {
             Answer::Yes
         }
+    }
+
+    /// Whether submits of the context hold a BO that they found mapped. Their fences are with the VM:
+    /// once the BO isn't mapped there any more, they hold its pages only if it is the VM's own.
+    fn is_held(&self, cell: Cell) -> bool {
+        self.private || Self::has(&self.tree, cell)
     }
 
     /// Whether a submit that is in flight keeps its fence unsignalled for certain.
@@ -35,9 +45,11 @@ impl Model {
     /// in it: a submit that was sent before the bind has none.
     pub fn second_is_held(&self) -> bool {
         (self.bind == Bind::Waits && (self.private || self.kind.maps()))
-            || self
-                .in_flight()
-                .any(|submit| self.works[submit as usize].holds_second && self.surely_flies(submit))
+            || self.in_flight().any(|submit| {
+                self.works[submit as usize].holds_second
+                    && self.is_held(Cell::Second)
+                    && self.surely_flies(submit)
+            })
     }
 
     /// Whether the first BO is there.
