@@ -91,6 +91,9 @@ pub trait Driver: Sized + Send + Sync + 'static {
 
     /// When `obj` was used last, or a VM that maps it. What was used earlier is swapped out first.
     /// By default that is what comes earlier in the LRU.
+    ///
+    /// It is asked before [`Self::fate`], so that no lock is held for it but the object's: there
+    /// may be no pages.
     fn last_use(&self, _obj: &ObjLocked<'_>) -> LastUse {
         LastUse::default()
     }

@@ -117,7 +117,9 @@ mod cases {
         }
 
         fn last_use(&self, obj: &ObjLocked<'_>) -> LastUse {
-            if self.state().by_tag.load(Ordering::Relaxed) {
+            // SAFETY: Alive and locked.
+            let is_backed = unsafe { !(*raw(obj)).pages.is_null() };
+            if is_backed && self.state().by_tag.load(Ordering::Relaxed) {
                 LastUse(word(obj, 0).get() >> 32)
             } else {
                 LastUse::default()
