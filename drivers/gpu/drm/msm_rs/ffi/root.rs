@@ -144,9 +144,7 @@ impl DomainTables {
         let domain = self.domain.ok_or(ENODEV)?.as_ptr();
         // SAFETY: `domain_gone()` has not been called yet, so that it is alive. The table outlives
         // its use: see `off()`.
-        kernel::error::to_result(unsafe {
-            bindings::msm_rs_ttbr0_on(domain, self.idle.address())
-        })
+        kernel::error::to_result(unsafe { bindings::msm_rs_ttbr0_on(domain, self.idle.address()) })
     }
 
     /// Says where the PRR page is, whenever there is a first VM: the SMMU's driver doesn't when the
