@@ -76,7 +76,7 @@ proptest! {
                 break;
             };
             horizon = next;
-            let oldest = used.iter().copied().min().unwrap();
+            let oldest = used.iter().copied().min().expect("a next pass is for what is left");
             latest = match passes {
                 1 => oldest + (NOW - oldest) / 8,
                 2 => oldest + (NOW - oldest) / 2,
