@@ -21,9 +21,9 @@ MODULES = ("stock", "rust")
 # than SPREAD are counted.
 TOLERANCE, SPREAD = 0.05, 0.02
 # What else the table shows of a scenario that says it.
-EXTRAS = ("runs", "bytes", "used", "unmaps", "reads")
+EXTRAS = ("runs", "bytes", "used", "unmaps", "items", "reads")
 # Words for the guest's kernel: what would run beside the scenario, or differ from run to run.
-QUIET = "cryptomgr.notests=1 nokaslr norandmaps"
+QUIET = "cryptomgr.notests=1 nokaslr norandmaps arm64.nomops"
 
 
 def newest_input():
@@ -176,7 +176,12 @@ def judge(scenario, row):
     if row["ratio"] is not None:
         most("ratio", round(row["ratio"], 2), "of stock's")
     most("most", row["ours"], "")
-    for key, words in (("tlbi", "TLBI"), ("unmaps", "unmaps"), ("bytes", "bytes per VMA")):
+    for key, words in (
+        ("tlbi", "TLBI"),
+        ("unmaps", "unmaps"),
+        ("items", "work items"),
+        ("bytes", "bytes per VMA"),
+    ):
         if key in scenario:
             most(key, row[f"ours_{key}"], words)
     if "of_used" in scenario:

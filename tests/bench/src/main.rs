@@ -19,6 +19,7 @@
 //! - `tlbi`, TLB invalidations that the SMMUs saw, and `registers`, accesses to registers of GPU,
 //!   display and SMMUs; in all, or per flip;
 //! - `unmaps`, ranges that the SMMU's driver was told to unmap, per flip;
+//! - `items`, work items that workers have run, per the scenario's unit;
 //! - `runs`, physically contiguous runs of memory that the BO has;
 //! - `bytes`, unreclaimable kernel memory per VMA;
 //! - `reserved`, `used`, `left`, `tables`: page tables, see the scenarios;

@@ -17,6 +17,9 @@ use uapi::{
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
+/// What one page table of the last level maps.
+const REGION: u64 = 2 * MIB;
+
 /// Ops that are measured in each case of scattered binding; of single ones a quarter.
 const SAMPLE: usize = 4096;
 
@@ -30,6 +33,9 @@ pub const ALL: &[(&str, fn(u64) -> Result<()>)] = &[
     ("unmap-4k", |_| single(false, false)),
     ("map-4k-syncobj", |_| single(true, true)),
     ("unmap-4k-syncobj", |_| single(false, true)),
+    ("map-4k-empty", |_| in_empty_region(true)),
+    ("unmap-4k-empty", |_| in_empty_region(false)),
+    ("bo-made-and-freed", bo_made_and_freed),
     ("scatter-jobs", |batch| {
         with_fragments(SCATTERED, |target| scatter(target, batch))
     }),
@@ -139,6 +145,58 @@ fn single(map: bool, with_syncobj: bool) -> Result<()> {
         samples.push(measure(gpu.bind().unmap(iova(n), PAGE))?);
     }
     report(1, median(&samples));
+    Ok(())
+}
+
+/// 4 KiB mapped, or unmapped, where there is nothing else in the 2 MiB around it.
+fn in_empty_region(map: bool) -> Result<()> {
+    let (gpu, meter) = (Gpu::new()?, Meter::new()?);
+    let bo = gpu.bo(1, PAGE)?;
+    gpu.map(&bo, gpu.iova(0))?;
+    at_rest()?;
+    let iova = gpu.iova(REGION);
+    let mut samples = Vec::new();
+    for _ in 0..64 {
+        let mapped = meter.bind(&gpu.device, &gpu.bind().map(&bo, 0, iova, PAGE))?;
+        let unmapped = meter.bind(&gpu.device, &gpu.bind().unmap(iova, PAGE))?;
+        samples.push(if map { mapped } else { unmapped });
+    }
+    report(1, median(&samples));
+    Ok(())
+}
+
+/// BOs that are made, mapped, unmapped and closed as turnip does it, with a timeline point for each
+/// bind; per BO. Counts the work items of the driver and of its scheduler that workers have run.
+fn bo_made_and_freed(count: u64) -> Result<()> {
+    let (gpu, meter) = (Gpu::new()?, Meter::new()?);
+    let timeline = Syncobj::new(&gpu.device).context("syncobj")?;
+    let kept = gpu.bo(1, PAGE)?;
+    gpu.map(&kept, gpu.iova(0))?;
+    at_rest()?;
+    let run = Tracepoint::of("workqueue", "workqueue_execute_start").context("tracing")?;
+    let flags = abi::MSM_BO_WC | abi::MSM_BO_NO_SHARE;
+    let cost = meter.to_the_end(|| {
+        for n in 0..count {
+            let bo = Bo::with_flags(&gpu.device, 16 * PAGE, flags).context("GEM_NEW")?;
+            let iova = gpu.iova((16 + 16 * (n % 16)) * PAGE);
+            let map = gpu.bind().map(&bo, 0, iova, bo.size());
+            let unmap = gpu.bind().unmap(iova, bo.size());
+            for (bind, point) in [(map, 2 * n + 1), (unmap, 2 * n + 2)] {
+                bind.signal(&timeline, point)
+                    .send_only()
+                    .context("VM_BIND")?;
+            }
+        }
+        Ok(())
+    })?;
+    let events = run.events().context("tracing")?;
+    let of_driver = |event: &&String| event.contains("drm_sched_") || event.contains("[msm]");
+    let per_bo = |all: u64| all as f64 / count as f64;
+    let items = events.iter().filter(of_driver).count();
+    figure("items", per_bo(items as u64));
+    figure("work", per_bo(cost.work));
+    figure("tlbi", per_bo(cost.tlbi));
+    figure("registers", cost.registers as f64);
     Ok(())
 }
 
