@@ -27,9 +27,10 @@ impl Model {
     }
 
     /// Whether submits of the context hold a BO that they found mapped. Their fences are with the VM:
-    /// once the BO isn't mapped there any more, they hold its pages only if it is the VM's own.
+    /// once the BO isn't mapped there any more, they hold its pages only if it is the VM's own, or if
+    /// the page tables still lead to it, as they do in place of a bind that was cancelled.
     fn is_held(&self, cell: Cell) -> bool {
-        self.private || Self::has(&self.tree, cell)
+        self.private || Self::has(&self.tree, cell) || Self::has(&self.tables, cell)
     }
 
     /// Whether a submit that is in flight keeps its fence unsignalled for certain.
