@@ -313,8 +313,9 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// `ENODEV` for an SMMU without per-process page tables or of a geometry that ours don't have;
-    /// `ENOMEM`; what the SMMU's driver says.
+    /// `ENODEV` for an SMMU without per-process page tables or of a geometry that ours don't have,
+    /// which is so for all that are asked for or for none: `EIO`, `ENOMEM`, `ERESTARTSYS` if the
+    /// caller was killed, or what else the SMMU's driver says otherwise.
     ///
     /// # Safety
     ///
@@ -326,7 +327,11 @@ impl Root {
         // SAFETY: The caller's promise.
         let smmu = unsafe { Smmu::of(domain.as_ptr()) }.ok_or(ENODEV)?;
         let geometry = smmu.geometry().ok_or(ENODEV)?;
-        let share = DomainRef::new(domain, smmu, new_gate)?;
+        let share = DomainRef::new(domain, smmu, new_gate).map_err(|e| match e {
+            // C gives the context the GPU's own VM then, which it may do for all or none.
+            ENODEV => EIO,
+            e => e,
+        })?;
         let base = bindings::msm_mmu {
             funcs: &FUNCS,
             // SAFETY: The caller's promise; the device never changes.

@@ -6,7 +6,7 @@ use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
 use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use programs::{model::Model, Census, Gpu, Tolerance, PATIENCE};
 use std::{process::ExitCode, thread::sleep, time::Duration};
-use uapi::{Bo, Errno, HeldFence, PAGE};
+use uapi::{Bo, Device, Errno, HeldFence, PAGE};
 
 extern "C" fn nothing(_: i32) {}
 
@@ -107,10 +107,32 @@ fn killed_at_any_moment(test: &mut Test) -> Outcome {
     before.restored()
 }
 
+/// A process is killed while the kernel makes the VM of a file that another process has, too: the
+/// other one gets a VM of its own all the same, and not the one that the GPU's rings are in.
+fn killed_while_its_vm_is_made(test: &mut Test) -> Outcome {
+    let before = Census::new()?;
+    for round in 0..300 {
+        let device = Device::open().context("opening the GPU")?;
+        let child = Process::start(|| {
+            device.va_range().context("the first ioctl")?;
+            loop {
+                sleep(Process::LONG);
+            }
+        })?;
+        sleep(Duration::from_micros(test.rng.u64(0..3000)));
+        child.kill(Process::LONG)?;
+        device
+            .va_range()
+            .with_context(|| format!("VA_START in round {round}"))?;
+    }
+    before.restored()
+}
+
 fn main() -> ExitCode {
     harness::main(harness::cases![
         each_answer_is_true,
         waiting_is_interrupted,
         killed_at_any_moment,
+        killed_while_its_vm_is_made,
     ])
 }
