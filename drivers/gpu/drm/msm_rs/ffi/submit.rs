@@ -263,6 +263,20 @@ impl Submit {
         unsafe { table(self.raw()) }
     }
 
+    /// Has the scheduler run it when there is room in the ring for all of it. All commands have been
+    /// added.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there never is.
+    pub(crate) fn reserve_ring(&mut self, caller: &Caller<'_>) -> Result {
+        // SAFETY: Ours alone, and not armed; its ring is the queue's.
+        let result = unsafe { bindings::msm_ringbuffer_reserve(self.raw()) };
+        kernel::error::to_result(result).inspect_err(|_| {
+            caller.note(fmt!("too many commands for the ring"));
+        })
+    }
+
     /// The scheduler's part.
     fn job(&self) -> *mut bindings::drm_sched_job {
         // SAFETY: Ours, by the type invariant.

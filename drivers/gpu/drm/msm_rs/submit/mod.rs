@@ -84,6 +84,7 @@ pub(crate) fn submit(request: SubmitRequest<'_>) -> Result {
     };
     submit.list_bos(&caller, &bos)?;
     let relocations = commands::parse(&caller, &cmds, &mut submit)?;
+    submit.reserve_ring(&caller)?;
 
     match caller.any_vm() {
         AnyVm::Managed(vm) => {

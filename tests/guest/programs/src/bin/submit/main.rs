@@ -18,7 +18,10 @@ use relocations::{
 use request::{
     command_fields, defect_13_command_addresses, no_commands, request_fields, sudo, what_would_do,
 };
-use running::{from_many_threads, kinds_of_commands, tracepoint, unmap_when_the_fence_signals};
+use running::{
+    as_many_commands_as_fit, defect_54_more_commands_than_the_ring_holds, from_many_threads,
+    kinds_of_commands, large_submits_in_flight, tracepoint, unmap_when_the_fence_signals,
+};
 use std::{fs, process::ExitCode};
 use table::{
     commands_in_a_table, defect_13_offset_in_a_table, defect_18_private_and_shared,
@@ -50,6 +53,9 @@ fn main() -> ExitCode {
         from_many_threads,
         unmap_when_the_fence_signals,
         tracepoint,
+        as_many_commands_as_fit,
+        large_submits_in_flight,
+        defect_54_more_commands_than_the_ring_holds,
         table_that_would_do,
         table_fields,
         commands_in_a_table,

@@ -4,12 +4,12 @@
 
 use crate::RAN;
 use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
-use programs::{Census, Gpu, PATIENCE};
+use programs::{pattern, Census, Gpu, PATIENCE};
 use std::{fs, io::Write};
 use uapi::{
     abi::{self, drm_msm_gem_submit_cmd},
     vadreno::Awake,
-    Pm4, Submit, SubmitQueue, Syncobj, PAGE,
+    Errno, Pm4, Submit, SubmitQueue, Syncobj, PAGE,
 };
 
 /// Commands that others call, and commands for when another context was active.
@@ -192,4 +192,83 @@ pub(crate) fn tracepoint(_: &mut Test) -> Outcome {
     enable("msm_gpu_submit", "0")?;
     enable("msm_gpu_submit_retired", "0")?;
     found
+}
+
+/// A command, `count` times that does nothing, and another one.
+fn many<'a>(gpu: &'a Gpu, first: &Pm4, count: usize, last: &Pm4) -> Submit<'a> {
+    let nothing = Pm4::new().nop(1);
+    let at = gpu.place(&nothing);
+    let mut submit = Submit::new(&gpu.queue).cmd_at(gpu.place(first), first.size());
+    for _ in 0..count {
+        submit = submit.cmd_at(at, nothing.size());
+    }
+    submit.cmd_at(gpu.place(last), last.size())
+}
+
+/// The ring has 8,191 dwords for them, and a command takes four.
+pub(crate) fn as_many_commands_as_fit(_: &mut Test) -> Outcome {
+    let gpus = [Gpu::new()?, Gpu::new()?];
+    for (round, gpu) in gpus.iter().cycle().take(4).enumerate() {
+        let value = RAN + round as u32;
+        let write = |index| Pm4::new().mem_write(gpu.result_iova(index), &[value]);
+        let submit = many(gpu, &write(0), 1900, &write(1).barrier());
+        submit.send().context("SUBMIT")?.wait(PATIENCE)?;
+        ensure_eq!([gpu.result(0), gpu.result(1)], [value; 2], "round {round}");
+    }
+    Ok(())
+}
+
+/// More than fit into the ring at a time, of two contexts: each waits until there is room for it.
+pub(crate) fn large_submits_in_flight(_: &mut Test) -> Outcome {
+    const EACH: usize = 12;
+    let gpus = [Gpu::new()?, Gpu::new()?];
+    let mut sent = Vec::new();
+    for n in 0..2 * EACH {
+        let (gpu, index) = (&gpus[n % 2], n / 2);
+        gpu.set_result(index, 0);
+        let write = Pm4::new().mem_write(gpu.result_iova(index), &[RAN + n as u32]);
+        let submit = many(gpu, &Pm4::new().nop(1), 300 + 100 * index, &write.barrier());
+        sent.push(submit.send().context("SUBMIT")?);
+    }
+    for (n, submitted) in sent.iter().enumerate() {
+        submitted
+            .wait(PATIENCE)
+            .with_context(|| format!("SUBMIT {n}"))?;
+        ensure_eq!(gpus[n % 2].result(n / 2), RAN + n as u32, "SUBMIT {n}");
+    }
+    Ok(())
+}
+
+/// What doesn't fit into the ring is refused, or else runs in its own context whole: its end must
+/// not run with the page tables of the context that came before.
+pub(crate) fn defect_54_more_commands_than_the_ring_holds(_: &mut Test) -> Outcome {
+    let gpus = [Gpu::new()?, Gpu::new()?];
+    let mut bos = Vec::new();
+    for (tag, gpu) in gpus.iter().enumerate() {
+        let bo = gpu.bo(tag as u32, PAGE)?;
+        gpu.map(&bo, gpu.iova(0))?;
+        bos.push(bo.map().context("mmap")?);
+    }
+    let [before, mine] = &gpus;
+    for count in [2050, 4000, 60_000] {
+        before.run(&Pm4::new().nop(1))?;
+        let write = Pm4::new().mem_write(mine.iova(0), &[RAN]).barrier();
+        match many(mine, &Pm4::new().nop(1), count, &write).send() {
+            Ok(submitted) => {
+                submitted.wait(PATIENCE).context("the SUBMIT")?;
+                ensure_eq!(bos[1].read(0), RAN, "its own BO, {count} commands");
+                bos[1].write(0, pattern(1, 0));
+            }
+            Err(Errno::ENOMEM) => {}
+            Err(e) => bail!("{count} commands: {e}"),
+        }
+        ensure_eq!(
+            bos[0].read(0),
+            pattern(0, 0),
+            "the other's BO, {count} commands"
+        );
+    }
+    mine.run(&Pm4::new().mem_write(mine.iova(0), &[RAN]).barrier())?;
+    ensure_eq!(bos[1].read(0), RAN, "its own BO, in the end");
+    Ok(())
 }
