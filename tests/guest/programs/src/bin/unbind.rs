@@ -10,10 +10,10 @@ use programs::{
     console::Console,
     eventually,
     screen::{Panel, Screen},
-    works, Census,
+    works, Census, Gpu, PATIENCE,
 };
-use std::{fs, path::Path, process::ExitCode};
-use uapi::vadreno_ctl::display as registers;
+use std::{fs, path::Path, process::ExitCode, thread::sleep, time::Duration};
+use uapi::{devcoredump::Devcoredump, vadreno_ctl::display as registers, Pm4};
 
 const DRIVER: &str = "/sys/bus/platform/drivers/mdp4";
 
@@ -50,12 +50,17 @@ impl Device {
     }
 }
 
+/// Whether the GPU is a DRM device of its own.
+fn gpu_stays() -> bool {
+    fs::read_to_string("/sys/module/msm/parameters/separate_gpu_kms")
+        .is_ok_and(|separate| separate.trim() == "Y")
+}
+
 /// The console is on, as it is when nobody uses the display.
 fn defect_51_console_on(_: &mut Test) -> Outcome {
     let panel = Panel::open()?;
     let device = Device::find()?;
-    let gpu_stays = fs::read_to_string("/sys/module/msm/parameters/separate_gpu_kms")
-        .is_ok_and(|separate| separate.trim() == "Y");
+    let gpu_stays = gpu_stays();
     for tag in 1..4 {
         let mut console = Console::open()?;
         console.write(tag)?;
@@ -99,9 +104,40 @@ fn defect_51_after_a_picture(_: &mut Test) -> Outcome {
     panel.done()
 }
 
+/// A crash dump that nobody has read yet goes with the GPU, which it is read through.
+fn defect_55_with_a_crash_dump(_: &mut Test) -> Outcome {
+    let panel = Panel::open()?;
+    let device = Device::find()?;
+    for round in 1..3 {
+        let gpu = Gpu::new()?;
+        let submitted = gpu
+            .start(
+                &Pm4::new().mem_to_mem(gpu.result_iova(0), gpu.iova(0)),
+                |s| s,
+            )
+            .context("SUBMIT that faults")?;
+        let dump = Devcoredump::wait(PATIENCE).context("devcoredump")?;
+        submitted.wait(PATIENCE).context("recovery")?;
+        drop(gpu);
+        device.unbind(&panel)?;
+        // What is open stays, and has an end.
+        let _ = dump.read();
+        if !gpu_stays() {
+            ensure!(Devcoredump::present()?.is_none(), "the dump is still there");
+        } else if let Some(dump) = Devcoredump::present()? {
+            dump.free().context("freeing the dump")?;
+        }
+        device.tell("bind")?;
+        sleep(Duration::from_millis(600));
+        works(round)?;
+    }
+    panel.done()
+}
+
 fn main() -> ExitCode {
     harness::main(harness::cases![
         defect_51_console_on,
         defect_51_after_a_picture,
+        defect_55_with_a_crash_dump,
     ])
 }
