@@ -81,9 +81,7 @@ impl ManagedTables {
             }
         };
         let mut change = tables.change();
-        let result = change
-            .map(range, Some(pages), offset, LogOp::Map)
-            .or_else(|e| change.unmap(range, LogOp::Unmap).and(Err(e)));
+        let result = change.map(range, Some(pages), offset, LogOp::Map);
         change.release(&footprint);
         result
     }

@@ -5,7 +5,8 @@
 
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    warn_on, //
 };
 
 use super::{
@@ -262,7 +263,8 @@ impl Change<'_> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if they aren't, or for a range that the BO or the address space doesn't have.
+    /// `EINVAL` if they aren't, for a range that the BO or the address space doesn't have, or for
+    /// memory that the SMMU can't reach. Then nothing is mapped there.
     pub(crate) fn map(
         &mut self,
         at: VaRange,
@@ -271,6 +273,21 @@ impl Change<'_> {
         why: LogOp,
     ) -> Result {
         self.invalidate();
+        if let Err(e) = self.replace(at, pages, offset) {
+            // What is written of it belongs to nobody: the caller takes it for not mapped.
+            warn_on!(self.unmap(at, why).is_err());
+            return Err(e);
+        }
+        trace::map(at, pages, offset, || trace::Change {
+            ttbr0: self.vm.ttbr0(),
+            why: why.name(),
+            job: self.job,
+        });
+        Ok(())
+    }
+
+    /// Writes entries, whatever there are.
+    fn replace(&mut self, at: VaRange, pages: Option<&Pages>, offset: u64) -> Result {
         if self.write(at, pages, offset)? == Written::MetLive {
             self.unmap(at, LogOp::Replace)?;
             self.invalidate();
@@ -278,11 +295,6 @@ impl Change<'_> {
                 return Err(EINVAL);
             }
         }
-        trace::map(at, pages, offset, || trace::Change {
-            ttbr0: self.vm.ttbr0(),
-            why: why.name(),
-            job: self.job,
-        });
         Ok(())
     }
 
