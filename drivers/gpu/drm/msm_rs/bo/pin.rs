@@ -77,9 +77,9 @@ fn count_down(bo: &LruState<'_>) {
     }
 }
 
-/// For a BO with pages.
+/// For a BO with pages. Those of an imported one are its exporter's: reclaim needn't look at it.
 fn place(bo: &LruState<'_>) {
-    bo.move_to(if bo.pin_count() > 0 {
+    bo.move_to(if bo.pin_count() > 0 || bo.is_imported() {
         Lru::Pinned
     } else if bo.madv() == Madv::WillNeed {
         Lru::WillNeed

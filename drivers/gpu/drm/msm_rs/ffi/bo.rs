@@ -626,6 +626,11 @@ impl LruState<'_> {
         unsafe { self.bo.pin_count_place().write_volatile(count) };
     }
 
+    /// Whether the pages are somebody else's.
+    pub(crate) fn is_imported(&self) -> bool {
+        self.bo.gem().is_imported()
+    }
+
     /// The madvise state.
     pub(crate) fn madv(&self) -> Madv {
         // SAFETY: It is written with both locks held, of which `self` is one.

@@ -421,6 +421,12 @@ HELPER(int, msm_rs_helper_msm_rs_test_import, struct msm_rs_test_device *test,
 	obj = msm_gem_import(test->drm, &attachment, &sgt);
 	ret = PTR_ERR_OR_ZERO(obj);
 	if (!ret) {
+		struct msm_drm_private *priv = test->drm->dev_private;
+
+		/* Reclaim has nothing to do with its pages, whatever is said of them */
+		msm_gem_madvise(obj, MSM_MADV_DONTNEED);
+		if (obj->lru != &priv->lru.pinned)
+			ret = -EBADF;
 		/* Attachment and table are ours: it doesn't end them. */
 		to_msm_bo(obj)->sgt = NULL;
 		drm_gem_object_put(obj);
