@@ -12,7 +12,8 @@ use core::ffi::c_int;
 use crate::{
     ffi::{
         module,
-        root, //
+        root,
+        submit, //
     },
     gpuvm_rs::from_result, //
 };
@@ -31,5 +32,7 @@ unsafe extern "C" fn msm_rs_exit() {
 
 #[no_mangle]
 unsafe extern "C" fn msm_rs_flush() {
+    // They would find their scheduler gone, and what they end is dropped on the reaper.
+    submit::wait_for_all();
     module::flush();
 }

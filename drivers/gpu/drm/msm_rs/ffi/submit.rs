@@ -552,6 +552,15 @@ pub(crate) unsafe fn destroy(submit: *mut bindings::msm_gem_submit) {
     // SAFETY: What it referred to was given up; its memory isn't used any more.
     unsafe { bindings::msm_rs_submit_free(submit) };
     drop(queue);
+    // SAFETY: It was counted when it was made, and this is called once for each.
+    unsafe { bindings::msm_rs_submit_gone() };
     // SAFETY: `Submit::new()` has left one, and this is called once for each.
     drop(unsafe { InUse::take_back() });
+}
+
+/// Waits until no submit is left, of whichever file: until what they wait for has signalled, and
+/// the GPU is done with them. No lock is held.
+pub(crate) fn wait_for_all() {
+    // SAFETY: Has no preconditions.
+    unsafe { bindings::msm_rs_submits_wait() };
 }

@@ -5,7 +5,7 @@
 //! Where the GPU is a component of the display's DRM device it goes along. No file is open then:
 //! the driver has nothing for those that are.
 
-use harness::{ensure, ensure_eq, Context, Outcome, Test};
+use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
 use programs::{
     console::Console,
     eventually,
@@ -13,7 +13,7 @@ use programs::{
     works, Census, Gpu, PATIENCE,
 };
 use std::{fs, path::Path, process::ExitCode, thread::sleep, time::Duration};
-use uapi::{devcoredump::Devcoredump, vadreno_ctl::display as registers, Pm4};
+use uapi::{devcoredump::Devcoredump, vadreno_ctl::display as registers, HeldFence, Pm4};
 
 const DRIVER: &str = "/sys/bus/platform/drivers/mdp4";
 
@@ -134,10 +134,31 @@ fn defect_55_with_a_crash_dump(_: &mut Test) -> Outcome {
     panel.done()
 }
 
+/// A SUBMIT of a file that was closed waits for a fence: the GPU goes when it has ended.
+fn defect_29_while_a_submit_waits(_: &mut Test) -> Outcome {
+    let panel = Panel::open()?;
+    let device = Device::find()?;
+    for round in 1..4 {
+        let held = HeldFence::new().context("a held fence")?;
+        let gpu = Gpu::new()?;
+        gpu.start(&Pm4::new().nop(1), |submit| submit.after(held.file()))
+            .context("SUBMIT that waits")?;
+        drop(gpu);
+        let unbinds = Process::start(|| device.tell("unbind"))?;
+        sleep(Duration::from_millis(300));
+        held.signal().context("the fence was held")?;
+        unbinds.succeeds(PATIENCE)?;
+        device.tell("bind")?;
+        works(round)?;
+    }
+    panel.done()
+}
+
 fn main() -> ExitCode {
     harness::main(harness::cases![
         defect_51_console_on,
         defect_51_after_a_picture,
         defect_55_with_a_crash_dump,
+        defect_29_while_a_submit_waits,
     ])
 }

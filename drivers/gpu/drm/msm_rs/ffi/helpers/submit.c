@@ -5,6 +5,9 @@
  * Part of ../helpers.c.
  */
 
+/* How many submits there are, of all GPUs */
+static atomic_t submits;
+
 /*
  * A submit with room for BOs and commands, its fence, its job and one reference. An errno if it
  * can't be made.
@@ -32,6 +35,7 @@ HELPER(struct msm_gem_submit *, msm_rs_helper_msm_rs_submit_alloc, u32 nr_bos, u
 	INIT_LIST_HEAD(&submit->node);
 	submit->cmd = (void *)&submit->bos[nr_bos];
 	submit->pid = get_pid(task_pid(current));
+	atomic_inc(&submits);
 	return submit;
 
 free_fence:
@@ -53,6 +57,19 @@ HELPER(void, msm_rs_helper_msm_rs_submit_free, struct msm_gem_submit *submit)
 		kfree(submit->hw_fence);
 	put_pid(submit->pid);
 	kfree(submit);
+}
+
+/* There is one less, and nothing is left of it. */
+HELPER(void, msm_rs_helper_msm_rs_submit_gone, void)
+{
+	if (atomic_dec_and_test(&submits))
+		wake_up_var(&submits);
+}
+
+/* Waits until there is none. */
+HELPER(void, msm_rs_helper_msm_rs_submits_wait, void)
+{
+	wait_var_event(&submits, !atomic_read(&submits));
 }
 
 HELPER(void, msm_rs_helper_msm_gem_submit_put, struct msm_gem_submit *submit)
