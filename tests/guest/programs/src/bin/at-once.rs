@@ -397,14 +397,15 @@ fn page_tables_are_busy(_: &mut Test) -> Outcome {
         let large = Bo::new(&gpu.device, LARGE).context("BO of 32 MiB")?;
         let bo = gpu.bo(1, PAGE)?;
         let short = |n: u64| gpu.iova(n % SHORT * PAGE);
-        let place = |n: u64| gpu.iova((n + 1) * LARGE);
+        // Not aligned as the memory is: each page gets an entry, which takes a while.
+        let place = |n: u64| gpu.iova((n + 1) * 2 * LARGE + PAGE);
         let stop = AtomicBool::new(false);
         // A thread of its own: the job may run where its ioctl did, and end before that goes on.
         let queue = &gpu.binds;
         let maps = (0..OPS).fold(VmBind::new(queue), |bind, n| {
             bind.map(&large, 0, place(n), LARGE)
         });
-        let unmap = VmBind::new(queue).unmap(place(0), OPS * LARGE);
+        let unmap = VmBind::new(queue).unmap(place(0), OPS * 2 * LARGE);
         let long_jobs = || -> Outcome {
             while !stop.load(Ordering::Relaxed) {
                 maps.send_and_wait().context("large MAPs")?;
