@@ -28,7 +28,7 @@ help:
 #:                           VARIANT=stock  with the C memory manager, for comparing
 #:                           KVER=RELEASE   for another of Debian's kernels, as `uname -r` says on the device: build/module-RELEASE/msm.ko;
 #:                                          make kernels lists them
-#:                           KDIR=DIR       for the kernel of that prepared object tree; its pages have to be of 4 KiB
+#:                           KDIR=DIR       for the kernel of that prepared object tree, which needs Rust and pages of 4 KiB: build/module-own/msm.ko
 #:                           CLIPPY=1       check the Rust code with clippy, warnings are errors
 #:                         V=1 shows what the compilers say, here and wherever something is built; otherwise it is in build/log
 .PHONY: setup module kernels
@@ -63,7 +63,7 @@ docs:
 #:   make install          msm.ko into DESTDIR/lib/modules/KVER/updates, and depmod
 #:                           DESTDIR=DIR    another system's root directory than this one's
 #:                           KVER=RELEASE   the kernel there (default: the one the module is for)
-#:   make uninstall        takes it out again: the distribution's msm.ko is back
+#:   make uninstall        takes it out again: the distribution's msm.ko is back. DESTDIR and KVER as above (default: the one kernel that has it)
 #:   make overlay KDIR=DIR         adds CONFIG_DRM_MSM_RS to a kernel source tree
 #:   make overlay-remove KDIR=DIR  takes it out again
 #:   make install-tool     tools/devcoredump, with manual pages, completions, the collector's unit and its udev rule; DESTDIR=DIR as above,
@@ -99,12 +99,12 @@ series:
 #:
 #: Trying and testing, on a virtual Adreno in QEMU
 #:   make run              the demonstration: a VM_BIND workload, a GPU fault, what its crash dump says
-#:   make test             all tests; TESTS="alias hostile" for some of them, tests/run-tests --help for more
+#:   make test             the test suite; TESTS="alias hostile" for some of them, tests/run-tests --help for more
 #:   make host-test        those that need no guest
 #:   make defects          what the kernel's own msm.ko does in the tests of its known defects
 #:   make fuzz             mutated crash dumps, command streams and kernel logs for tools/devcoredump, ten minutes of each
-#:   make golden           new dumps for its tests, from runs with both modules
-#:   make public-dumps     compares it with crashdec on the dumps in Mesa's source, which is fetched (some 50 MB)
+#:   make golden           new dumps for the tests of tools/devcoredump, from runs with both modules
+#:   make public-dumps     compares tools/devcoredump with crashdec on the dumps in Mesa's source, which is fetched (some 50 MB)
 #:   tests/vm -- CMD       a command of your own in a guest, see tests/vm --help
 #:   make differential     random programs of ioctls, on both modules; SEED=N for others than in make test, COUNT=N
 #:   make orders           all orders of up to six events around a bind that waits, on both kernels; make test plays a share
