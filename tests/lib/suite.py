@@ -456,6 +456,15 @@ def guarded(function, *args):
         report.fail(0, "", "tests/run-tests itself", repr(error))
 
 
+def kunit_suites():
+    """The names of all suites that there are in the source."""
+    return {
+        name
+        for file in (TOP / "drivers").rglob("*.rs")
+        for name in re.findall(r"^#\[kunit_tests\((\w+)\)\]", file.read_text(), re.MULTILINE)
+    }
+
+
 def kunit():
     """The tests that are compiled into the kernel and our module."""
     log = LOGS / "kunit"
@@ -478,7 +487,7 @@ def kunit():
         Path(f"{log}.kernel").read_text(errors="replace") if Path(f"{log}.kernel").exists() else ""
     )
     # KTAP: "1..N" says how many follow at that depth; cases are one below the suites
-    suite, cases, planned = "", 0, 0
+    suite, cases, planned, run_of = "", 0, 0, set()
     for line in text.splitlines():
         line = re.sub(r"^\[ *[\d.]+\](\[ *[CT]\d+\])? ?", "", line.rstrip())
         if match := re.match(r"\s+# Subtest: (.*)", line):
@@ -487,7 +496,10 @@ def kunit():
             planned += int(match[1])
         elif (match := KTAP.match(line)) and len(match[1]) == 4:
             cases += 1
+            run_of.add(suite)
             (report.fail if match[2] else report.ok)(0, "kunit", f"{suite} {match[4]}")
+    for missing in sorted(kunit_suites() - run_of):
+        report.fail(0, "kunit", missing, "it isn't compiled in, or wasn't run")
     seconds = time.monotonic() - start
     if not cases or cases != planned:
         report.fail(

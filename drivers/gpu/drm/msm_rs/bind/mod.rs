@@ -16,14 +16,14 @@
 //! Jobs that don't overlap don't wait for each other.
 
 mod blocks;
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+#[cfg(CONFIG_KUNIT = "y")]
 mod now_test;
 mod op;
 mod order;
 pub(crate) mod plan;
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+#[cfg(CONFIG_KUNIT = "y")]
 mod plan_test;
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+#[cfg(CONFIG_KUNIT = "y")]
 mod reclaim_test;
 
 use kernel::{

@@ -11,22 +11,21 @@
 //! - [`module`]: the module begins and ends.
 
 mod bo;
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+#[cfg(CONFIG_KUNIT = "y")]
 mod bo_test;
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+#[cfg(CONFIG_KUNIT = "y")]
 mod closed_test;
-// The display's stub is for kernels without one.
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+#[cfg(CONFIG_KUNIT = "y")]
 mod display_test;
 mod gem;
 mod ioctl;
 mod kinds;
 mod module;
 mod page_tables;
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+#[cfg(CONFIG_KUNIT = "y")]
 mod root_test;
 mod shrinker;
-#[cfg(all(CONFIG_KUNIT = "y", not(CONFIG_DRM_MSM_KMS)))]
+#[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod test_device;
 mod vm;
 mod vm_log;

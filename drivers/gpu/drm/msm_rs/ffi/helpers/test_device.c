@@ -5,7 +5,7 @@
  * Part of ../helpers.c.
  */
 
-#if !defined(CONFIG_DRM_MSM_KMS) && IS_ENABLED(CONFIG_KUNIT)
+#if IS_ENABLED(CONFIG_KUNIT)
 #include <linux/device/faux.h>
 #include <linux/dma-mapping.h>
 #include <linux/file.h>
