@@ -33,9 +33,9 @@ bool msm_rd_is_read(const struct msm_rd_state *rd);
 void msm_rs_use_large_pages(struct drm_device *dev);
 
 /*
- * The GPU is about to be taken away, and all files are closed: waits until no submit is left, and
- * nothing of the closed VMs uses it any more. What is left of VMs whose bind jobs wait for fences has no mappings, and
- * doesn't touch it.
+ * The GPU is about to be taken away, and all files are closed: waits until no submit is left,
+ * and nothing of the closed VMs uses it any more. What is left of VMs whose bind jobs wait for
+ * fences has no mappings, and doesn't touch it.
  */
 void msm_rs_flush(void);
 

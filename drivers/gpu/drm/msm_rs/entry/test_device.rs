@@ -190,8 +190,8 @@ impl Device {
         unsafe { bindings::msm_rs_test_dma_asked(self.0.as_ptr()) }.to_le_bytes()
     }
 
-    /// Imports a dma-buf by a table of `pages` pages, for a moment, in which its content is said not
-    /// to be needed: `EBADF` if reclaim could find it then.
+    /// Imports a dma-buf by a table of `pages` pages, for a moment, in which its content is said
+    /// not to be needed: `EBADF` if reclaim could find it then.
     pub(super) fn import(&self, dma_buf: *mut bindings::dma_buf, pages: u32) -> Result {
         // SAFETY: Both are alive.
         kernel::error::to_result(unsafe {

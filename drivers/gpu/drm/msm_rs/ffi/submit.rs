@@ -263,8 +263,8 @@ impl Submit {
         unsafe { table(self.raw()) }
     }
 
-    /// Has the scheduler run it when there is room in the ring for all of it. All commands have been
-    /// added.
+    /// Has the scheduler run it when there is room in the ring for all of it. All commands have
+    /// been added.
     ///
     /// # Errors
     ///
