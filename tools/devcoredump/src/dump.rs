@@ -31,8 +31,11 @@ fn hex_or_none<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::O
     }
 }
 
-fn hex_list<S: Serializer>(values: &[u64; 4], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(values.iter().map(|value| format!("{value:#x}")))
+fn hex_list<S: Serializer>(values: &Option<[u64; 4]>, serializer: S) -> Result<S::Ok, S::Error> {
+    match values {
+        Some(values) => serializer.collect_seq(values.iter().map(|value| format!("{value:#x}"))),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// What made a dump.
@@ -160,9 +163,9 @@ pub struct PageTable {
     pub ttbr0: u64,
     /// Its ASID.
     pub asid: i64,
-    /// The entries found on the way to the address.
+    /// The entries found on the way to the address, if the dump says them.
     #[serde(serialize_with = "hex_list")]
-    pub ptes: [u64; 4],
+    pub ptes: Option<[u64; 4]>,
 }
 
 impl PageTable {
@@ -171,9 +174,9 @@ impl PageTable {
         self.ttbr0 & TTBR_ADDRESS
     }
 
-    /// Where the walk ended.
-    pub fn walk(&self) -> Walk {
-        Walk::new(self.ptes)
+    /// Where the walk ended, if that is known.
+    pub fn walk(&self) -> Option<Walk> {
+        self.ptes.map(Walk::new)
     }
 }
 

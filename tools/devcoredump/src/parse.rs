@@ -454,16 +454,15 @@ impl Document {
             },
             Some(("ptes", value)) => {
                 let mut words = value.split_ascii_whitespace();
-                for pte in &mut table.ptes {
+                let mut ptes = [0; 4];
+                for pte in &mut ptes {
                     match words.next().and_then(hex_number) {
                         Some(n) => *pte = n,
                         None => bad = Some("ptes"),
                     }
                 }
-                if bad.is_some() {
-                    // Half a walk would be read as a walk that ends there.
-                    table.ptes = [0; 4];
-                }
+                // Half a walk would be read as a walk that ends there.
+                table.ptes = bad.is_none().then_some(ptes);
             }
             Some(_) => {}
             None => bad = Some("line"),

@@ -224,6 +224,10 @@ impl Entry {
             name: None,
         };
         entry.fields(extra)?;
+        // Who says when an op was asked for says whether it was applied: a part of the line is lost.
+        if entry.asked.is_some() && entry.applied == Applied::Yes {
+            return Err(FieldError::new("applied", "is missing"));
+        }
         Ok(entry)
     }
 
@@ -456,6 +460,7 @@ impl VmLog {
     /// wrapped.
     pub fn older_missing(&self) -> Missing {
         match &self.header {
+            Some(_) if self.incomplete() => Missing::Maybe,
             Some(header) if header.lost == Some(0) => Missing::No,
             Some(_) => Missing::Yes,
             None => match self.entries.len() {
@@ -469,10 +474,22 @@ impl VmLog {
     /// Whether the newest entry is missing: C leaves it out until its ring has wrapped.
     pub fn newest_missing(&self) -> Missing {
         match (&self.header, self.older_missing()) {
+            (Some(_), _) if self.incomplete() => Missing::Maybe,
             (Some(_), _) | (None, Missing::Yes) => Missing::No,
             (None, Missing::Maybe) => Missing::Maybe,
             (None, Missing::No) => Missing::Yes,
         }
+    }
+
+    /// Whether it has fewer entries than its header says: some couldn't be read, or the text was cut.
+    fn incomplete(&self) -> bool {
+        let announced = self.header.as_ref().and_then(|h| h.entries);
+        announced.is_some_and(|n| n > self.entries.len() as u64 + self.ignored)
+    }
+
+    /// Whether an op was asked for when the fault had happened.
+    pub fn asked_after_fault(&self, entry: &Entry) -> bool {
+        matches!((entry.asked, self.fault_time()), (Some(asked), Some(fault)) if asked > fault)
     }
 
     /// When the fault happened, as well as the log knows, CLOCK_MONOTONIC in ns.

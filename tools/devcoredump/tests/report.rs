@@ -317,3 +317,13 @@ fn it_goes_where_it_is_told_to() {
     let page = stdout(&["report", "-", "--html", "-"], other, 1);
     is_harmless(&page);
 }
+
+/// Times that can't be: the page has an end.
+#[test]
+fn times_of_centuries() {
+    let text = "module: msm\nfault-info:\n  - iova=1000\nvm-log:\n  # format=1 \
+                now=18446744073709551615 fault=18446744073709551615 entries=1 lost=0\n  \
+                - map:1: 0x0000000000001000-0x0000000000002000 asked=0 applied=0\nringbuffer:\n";
+    // The dump is cut short, and the exit status says so.
+    is_harmless(&stdout(&["report", "-", "--html", "-"], text, 1));
+}

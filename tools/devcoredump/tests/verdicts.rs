@@ -495,3 +495,78 @@ proptest! {
         everything(&bytes);
     }
 }
+
+/// What is made of a text in which something can't be read.
+fn judged(text: &str) -> Finding {
+    let dump = Parser::new(text.as_bytes()).next_dump(&mut CheckData);
+    judge(&dump.unwrap().unwrap(), &Contents::default())
+}
+
+/// An op that can't be read, or a part of whose line is lost, may be the one that explains the fault.
+#[test]
+fn an_unreadable_op_leaves_nothing_certain() {
+    let map = "  - map:3: 0x0000000100000000-0x0000000100004000 asked=10 applied=20 job=1\n";
+    let unmap = "  - unmap:3: 0x0000000100000000-0x0000000100004000 asked=30 applied=40 job=2\n";
+    let log = |entries: &str| {
+        let header = "  # format=1 now=9000 fault=5000 entries=2 lost=0\n";
+        let log = format!("{header}{entries}");
+        let make = Make {
+            log: Some(&log),
+            ..Make::default()
+        };
+        judged(&make.text())
+    };
+    let whole = log(&format!("{map}{unmap}"));
+    assert_eq!(
+        (whole.verdict, whole.sure),
+        (Verdict::UsedAfterUnmap, Sure::Certain)
+    );
+    for bad in [
+        unmap.replace("applied=40", "applied=4O"),
+        unmap.replace(" applied=40", "\napplied=40"),
+        String::new(),
+    ] {
+        let finding = log(&format!("{map}{bad}"));
+        assert_ne!(finding.sure, Sure::Certain, "{bad:?}: {finding:#?}");
+    }
+    // A waiting one whose line was wrapped isn't one that was applied.
+    let waits = map.replace(" applied=20", "\napplied=-");
+    let finding = log(&waits);
+    assert_ne!(finding.sure, Sure::Certain, "{finding:#?}");
+}
+
+/// Page tables of which nothing is known aren't empty ones.
+#[test]
+fn unreadable_tables_leave_nothing_certain() {
+    let log = ours("  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2 job=1\n");
+    let make = Make {
+        log: Some(&log),
+        ptes: [0; 4],
+        ..Make::default()
+    };
+    let text = make.text();
+    assert_eq!(judged(&text).sure, Sure::Certain);
+    let (before, after) = text.split_once("  - ptes: ").unwrap();
+    let (ptes, after) = after.split_once('\n').unwrap();
+    let wrapped = ptes.replacen(' ', "\n    ", 3).replacen("\n    ", " ", 2);
+    for line in ["".to_owned(), format!("  - ptes: {wrapped}\n")] {
+        let finding = judged(&format!("{before}{line}{after}"));
+        assert_ne!(finding.sure, Sure::Certain, "{finding:#?}");
+    }
+}
+
+/// What was asked for after the fault doesn't make a mapping late that was there before.
+#[test]
+fn mapped_before_and_again_after_the_fault() {
+    let log = ours(
+        "  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2 job=1\n  \
+         - replace:3: 0x0000000100000000-0x0000000100004000 asked=6000 applied=6100 job=2\n  \
+         - map:3: 0x0000000100000000-0x0000000100004000 asked=6000 applied=6100 job=2\n",
+    );
+    let make = Make {
+        log: Some(&log),
+        ..Make::default()
+    };
+    let finding = judge(&make.dump(), &Contents::default());
+    assert_ne!(finding.verdict, Verdict::BoundTooLate, "{finding:#?}");
+}

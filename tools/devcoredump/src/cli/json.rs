@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
                 Registers::new(dump).map(|registers| locate(registers, dump, contents).levels);
             let everything = Everything {
                 finding: judge(dump, contents),
-                walk: dump.page_table.as_ref().map(|table| table.walk()),
+                walk: dump.page_table.as_ref().and_then(|table| table.walk()),
                 regions: regions(dump),
                 positions: positions.unwrap_or_default(),
                 dump,

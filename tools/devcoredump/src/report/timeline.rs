@@ -142,7 +142,11 @@ pub fn picture(log: &VmLog, address: Option<u64>) -> Option<Document> {
             let label = label.replace(".000 ", " ");
             body = body.add(text(x - 20.0, height - 8.0, "dim", &label));
         }
-        ns *= 100;
+        // Times that a dump claims may be centuries apart.
+        let Some(next) = ns.checked_mul(100) else {
+            break;
+        };
+        ns = next;
     }
     for entry in entries {
         let Some((from, to)) = times(entry) else {

@@ -74,7 +74,9 @@ impl<'a> Case<'a> {
         });
         let late = log.and_then(|log| {
             let mut maps = log.entries.iter().enumerate().filter(|(_, e)| e.op.maps());
-            maps.find(|(_, e)| e.covers(addr) && e.err.is_none() && !log.in_effect(e))
+            // Where something was mapped before, what was asked for after the fault explains nothing.
+            let after = |e: &Entry| last.is_some() && log.asked_after_fault(e);
+            maps.find(|(_, e)| e.covers(addr) && e.err.is_none() && !log.in_effect(e) && !after(e))
         });
         let bo = dump
             .bos
@@ -85,7 +87,7 @@ impl<'a> Case<'a> {
             .page_table
             .as_ref()
             .filter(|table| table.table() != 0)
-            .map(PageTable::walk);
+            .and_then(PageTable::walk);
         Case {
             dump,
             fault,
