@@ -73,6 +73,16 @@ class Dkms(unittest.TestCase):
         status, said = self.run_build()
         self.assertEqual((status, said), (99, "unpacking\n"))
 
+    def test_version_of_what_is_unpacked(self):
+        self.build.write_text(BUILD.read_text().replace("/usr/src", str(self.dir)))
+        (self.dir / "linux-source-7.3.tar.xz").touch()
+        script = 'for p; do :; done; case $p in linux-source-*) echo "unpacked 7.3.5-1" ;; '
+        for status in ("half-configured", "unpacked", "installed"):
+            self.program("dpkg-query", script + f'*) echo "{status} 7.3.4-1" ;; esac')
+            code, said = self.run_build("--check", MSM_RS_LINUX_SOURCE="")
+            self.assertEqual(code, 1)
+            self.assertIn("linux 7.3.4-1, and linux-source-7.3 is of 7.3.5-1", said)
+
     def test_says_all_that_is_missing(self):
         (self.bin / "bindgen").unlink()
         (self.bin / "gcc-14").unlink()
