@@ -51,6 +51,7 @@ BEGIN, END, RESULT = (
     re.compile(r"(ok|FAIL) ([\w-]+)(?:: (.*))?"),
 )
 DEFECT = re.compile(r"defect_(\d+)")
+NONE = re.compile(r"^@none (\d+)$")
 KTAP = re.compile(r"^(\s*)(not )?ok (\d+) (.+)$")
 
 
@@ -215,10 +216,12 @@ def script(tests):
             lines.append(f"{argv} --only {test.defect}")
         elif (left_out := left_out_of(test)) and "--only" not in test.args:
             lines.append("set --")
-            lines.append(f"for t in $({argv} --list); do")
+            lines.append(f"if list=$({argv} --list); then")
+            lines.append("for t in $list; do")
             lines.append(f'case $t in {"|".join(left_out)}) ;; *) set -- "$@" --only "$t";; esac')
             lines.append("done")
-            lines.append(f'if [ $# != 0 ]; then {argv} "$@"; else true; fi')
+            lines.append(f'if [ $# != 0 ]; then {argv} "$@"; else echo @none {i}; fi')
+            lines.append("else false; fi")
         else:
             lines.append(argv)
         lines.append(f"s=$?; echo @end {i} $s; [ $s = 0 ] || exit 0")
@@ -242,6 +245,7 @@ class Boot:
         self.since = time.monotonic()
         self.results = {i: [] for i in range(len(tests))}
         self.ended = {}
+        self.without = set()  # those of which all sub-tests are left out
         self.last = None  # the test that has ended, and its counts
         with Boot.lock:
             Boot.count += 1
@@ -256,6 +260,8 @@ class Boot:
         if match := BEGIN.match(line):
             self.current = int(match[1])
             self.since = now
+        elif match := NONE.match(line):
+            self.without.add(int(match[1]))
         elif match := END.match(line):
             self.ended[int(match[1])] = int(match[2])
             self.current = None
@@ -333,6 +339,8 @@ class Boot:
             # a status that its lines don't explain
             if (test_status != 0) != ("FAIL" in verdicts):
                 report.fail(0, first.where, self.tests[i].name, f"exit status {test_status}")
+            elif not verdicts and i not in self.without:
+                report.fail(0, first.where, self.tests[i].name, "no sub-test was run")
         if status == 0 or (status == 1 and done):
             report.ok(
                 seconds,
@@ -496,8 +504,11 @@ def kunit():
             planned += int(match[1])
         elif (match := KTAP.match(line)) and len(match[1]) == 4:
             cases += 1
-            run_of.add(suite)
-            (report.fail if match[2] else report.ok)(0, "kunit", f"{suite} {match[4]}")
+            skipped = "# SKIP" in match[4]
+            if not skipped:
+                run_of.add(suite)
+            bad = match[2] or skipped
+            (report.fail if bad else report.ok)(0, "kunit", f"{suite} {match[4]}")
     for missing in sorted(kunit_suites() - run_of):
         report.fail(0, "kunit", missing, "it isn't compiled in, or wasn't run")
     seconds = time.monotonic() - start
@@ -523,8 +534,11 @@ def script_of_its_own(entry):
             seconds, "guests", entry["name"], f"see {log}", "\n".join(lines[-40:]) + "\n" + errors
         )
     else:
-        counted = next((line for line in lines if re.search(entry["counts"], line)), "")
-        report.ok(seconds, "guests", entry["name"], counted)
+        counted = next((line for line in lines if re.search(entry["counts"], line)), None)
+        if counted is None:
+            report.fail(seconds, "guests", entry["name"], f"it doesn't say what it did: see {log}")
+        else:
+            report.ok(seconds, "guests", entry["name"], counted)
 
 
 def host(entry):
@@ -541,7 +555,10 @@ def host(entry):
         # as cargo, Python's unittest and node say it
         counts = re.findall(r"\d+(?= passed)|(?<=Ran )\d+|(?<=# pass )\d+", "\n".join(lines))
         passed = sum(int(n) for n in counts)
-        report.ok(seconds, "host", entry["name"], f"{passed} tests")
+        if passed:
+            report.ok(seconds, "host", entry["name"], f"{passed} tests")
+        else:
+            report.fail(seconds, "host", entry["name"], f"no test was run: see {log}")
 
 
 def hosts(entries):
@@ -711,4 +728,5 @@ def main():
     return 1 if report.failed or not (report.passed or report.defects) else 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -367,7 +367,7 @@ COMPLAINT = re.compile(
     r"|ODEBUG: "
     r"|pagealloc: |usercopy: |list_(add|del) corruption|slab .*corruption|.*scheduling while atomic"
     r"|.*memory manager during takedown|.*\[drm\] \*ERROR\* .*(leaked|not clean)"
-    r"|DEBUG_LOCKS_WARN_ON"
+    r"|DEBUG_LOCKS_WARN_ON|.*Failure not reported to KUnit"
     r"|.*sleeping function called|\S+: Bad page|page dumped because|.*possible (circular|recursive"
     r"|irq|deadlock)"
 )
