@@ -4,7 +4,7 @@
 
 use crate::{
     fragment::{runs, Fragmented},
-    meter::{at_rest, figure, median, report, Meter},
+    meter::{at_rest, figure, median, report, Cost, Meter},
     trace::PreallocCleanup,
 };
 use harness::{ensure, Context, Result};
@@ -148,6 +148,13 @@ fn single(map: bool, with_syncobj: bool) -> Result<()> {
     Ok(())
 }
 
+/// What it costs to map a page of `bo`, or else to unmap it; both are done.
+fn map_or_unmap(gpu: &Gpu, meter: &Meter, bo: &Bo, iova: u64, map: bool) -> Result<Cost> {
+    let mapped = meter.bind(&gpu.device, &gpu.bind().map(bo, 0, iova, PAGE))?;
+    let unmapped = meter.bind(&gpu.device, &gpu.bind().unmap(iova, PAGE))?;
+    Ok(if map { mapped } else { unmapped })
+}
+
 /// 4 KiB mapped, or unmapped, where there is nothing else in the 2 MiB around it.
 fn in_empty_region(map: bool) -> Result<()> {
     let (gpu, meter) = (Gpu::new()?, Meter::new()?);
@@ -157,9 +164,7 @@ fn in_empty_region(map: bool) -> Result<()> {
     let iova = gpu.iova(REGION);
     let mut samples = Vec::new();
     for _ in 0..64 {
-        let mapped = meter.bind(&gpu.device, &gpu.bind().map(&bo, 0, iova, PAGE))?;
-        let unmapped = meter.bind(&gpu.device, &gpu.bind().unmap(iova, PAGE))?;
-        samples.push(if map { mapped } else { unmapped });
+        samples.push(map_or_unmap(&gpu, &meter, &bo, iova, map)?);
     }
     report(1, median(&samples));
     Ok(())
@@ -374,9 +379,7 @@ fn among(count: u64, map: bool) -> Result<()> {
     for n in 0..32 {
         // Between those that are there.
         let iova = gpu.iova((2 * (n * (count / 32)) + 1) * PAGE);
-        let mapped = meter.bind(&gpu.device, &gpu.bind().map(&bo, 0, iova, PAGE))?;
-        let unmapped = meter.bind(&gpu.device, &gpu.bind().unmap(iova, PAGE))?;
-        samples.push(if map { mapped } else { unmapped });
+        samples.push(map_or_unmap(&gpu, &meter, &bo, iova, map)?);
     }
     report(1, median(&samples));
     Ok(())
