@@ -681,9 +681,7 @@ def main():
                     timeout=entry.get("timeout", 300) * (4 if kernel == "debug" else 1),
                     args=entry.get("args", []),
                     vm=[os.path.expandvars(word) for word in entry.get("vm", [])],
-                    alone=any(
-                        entry.get(key) for key in ("alone", "vm", "fails", "complains", "after")
-                    ),
+                    alone=any(entry.get(key) for key in ("alone", "fails", "complains", "after")),
                     after=entry.get("after", ""),
                     fails=entry.get("fails", False),
                     complains=entry.get("complains", ""),
