@@ -5,7 +5,7 @@
 use crate::{Gpu, PATIENCE};
 use harness::Context;
 use std::{thread::sleep, time::Duration};
-use uapi::{devcoredump::Devcoredump, module, Pm4, Submit};
+use uapi::{debugfs, devcoredump::Devcoredump, module, Pm4, Submit};
 
 /// Runs commands that fault, waits for recovery, and returns the crash dump's text. The context is
 /// unusable afterwards.
@@ -34,6 +34,18 @@ pub fn provoke_by(
     provoke_submit(gpu, commands, |submit| submit, meanwhile)
 }
 
+/// Waits until the SMMU stalls on a fault again, as it must for a dump: for half a second after a
+/// fault the driver doesn't let it.
+pub fn wait_until_it_may_stall() -> harness::Outcome {
+    loop {
+        let left = debugfs::stall_reenable_time().context("stall_reenable_time_us")?;
+        if left.is_zero() {
+            return Ok(());
+        }
+        sleep(left);
+    }
+}
+
 fn provoke_submit<'a>(
     gpu: &'a Gpu,
     commands: &Pm4,
@@ -42,8 +54,8 @@ fn provoke_submit<'a>(
 ) -> harness::Result<String> {
     if let Some(old) = Devcoredump::present().context("devcoredump")? {
         old.free().context("freeing an old devcoredump")?;
-        sleep(Duration::from_millis(600));
     }
+    wait_until_it_may_stall()?;
     let submitted = gpu.start(commands, more).context("SUBMIT that faults")?;
     meanwhile()?;
     let dump = Devcoredump::wait(PATIENCE).context("waiting for the devcoredump")?;

@@ -2,14 +2,10 @@
 
 //! Looking at unmapped addresses without consequences.
 
-use crate::{Gpu, PATIENCE};
+use crate::{fault, Gpu, PATIENCE};
 use harness::{ensure, Context};
-use std::{
-    thread::sleep,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 use uapi::{
-    debugfs,
     devcoredump::{fault_iova, taken, Devcoredump},
     Pm4,
 };
@@ -39,19 +35,13 @@ impl Tolerance {
             old.free().context("freeing an old devcoredump")?;
         }
         // Somebody may have had a fault just now, and freed its dump.
-        loop {
-            let left = debugfs::stall_reenable_time().context("stall_reenable_time_us")?;
-            if left.is_zero() {
-                break;
-            }
-            sleep(left);
-        }
+        fault::wait_until_it_may_stall()?;
         let victim = Gpu::new()?;
-        let fault = Pm4::new()
+        let faulting = Pm4::new()
             .mem_to_mem(victim.result_iova(0), victim.iova(0))
             .barrier();
         let submitted = victim
-            .start(&fault, |submit| submit)
+            .start(&faulting, |submit| submit)
             .context("SUBMIT that faults")?;
         Devcoredump::wait(PATIENCE).context("dump of the first fault")?;
         submitted
