@@ -210,7 +210,7 @@ def script(tests):
         # with its path: `alias` is also a word of the shell
         program = f"/guest/{test.program}"
         slow = 4 if test.kernel == "debug" else 1
-        argv = shlex.join([program, "--timeout", str(60 * slow), *test.args])
+        argv = shlex.join([program, "--timeout", str(60 * slow), "--part", str(slow), *test.args])
         lines.append(f"echo @begin {i}")
         if test.defect:
             lines.append(f"{argv} --only {test.defect}")

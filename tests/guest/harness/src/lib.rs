@@ -24,6 +24,7 @@ use nix::sys::signal::Signal;
 use std::{
     fs::File,
     io::{Read, Write},
+    num::NonZeroUsize,
     panic::{catch_unwind, AssertUnwindSafe},
     process::ExitCode,
     time::Duration,
@@ -37,6 +38,14 @@ pub type Outcome = anyhow::Result<()>;
 pub struct Test {
     /// Randomness that `--seed` repeats.
     pub rng: Rng,
+    part: usize,
+}
+
+impl Test {
+    /// Which of `count` rounds to run: all, or with `--part N` each Nth, others each time.
+    pub fn rounds(&mut self, count: usize) -> impl Iterator<Item = usize> {
+        (self.rng.usize(..self.part)..count).step_by(self.part)
+    }
 }
 
 /// A named sub-test.
@@ -82,15 +91,17 @@ struct Options {
     list: bool,
     in_process: bool,
     only: Vec<String>,
+    part: NonZeroUsize,
     seed: u64,
     timeout: Duration,
 }
 
 fn usage(program: &str) -> String {
     format!(
-        "usage: {program} [--list] [--only NAME]… [--seed N] [--timeout SECONDS] [--in-process]\n\
+        "usage: {program} [--list] [--only NAME]… [--part N] [--seed N] [--timeout SECONDS] [--in-process]\n\
          \n\
          --only NAME    run this sub-test alone; a * at the end stands for any ending\n\
+         --part N       run each Nth round of what goes on for long, for a slow kernel\n\
          --seed N       repeat a run's randomness\n\
          --timeout S    give a sub-test so long (default 120)\n\
          --in-process   run in this process, for a debugger"
@@ -103,6 +114,7 @@ fn parse() -> Result<Option<Options>, lexopt::Error> {
         list: false,
         in_process: false,
         only: Vec::new(),
+        part: NonZeroUsize::MIN,
         seed: fastrand::u64(..1 << 32),
         timeout: Duration::from_secs(120),
     };
@@ -112,6 +124,7 @@ fn parse() -> Result<Option<Options>, lexopt::Error> {
             Long("list") => options.list = true,
             Long("in-process") => options.in_process = true,
             Long("only") => options.only.push(parser.value()?.string()?),
+            Long("part") => options.part = parser.value()?.parse()?,
             Long("seed") => options.seed = parser.value()?.parse()?,
             Long("timeout") => options.timeout = Duration::from_secs(parser.value()?.parse()?),
             Short('h') | Long("help") => return Ok(None),
@@ -161,6 +174,7 @@ pub fn main(cases: &[Case]) -> ExitCode {
     for (name, function) in chosen {
         let mut test = Test {
             rng: Rng::with_seed(options.seed),
+            part: options.part.get(),
         };
         let result = if options.in_process {
             run(&mut test, *function)

@@ -411,10 +411,10 @@ const STEPS: [Step; 7] = [
 ];
 
 /// Every order of three steps. That the other context's handle is of the same BO is what it takes.
-fn defect_28_every_order(_: &mut Test) -> Outcome {
+fn defect_28_every_order(test: &mut Test) -> Outcome {
     let gpus = [Gpu::new()?, Gpu::new()?];
     let before = Census::now()?;
-    for n in 0..STEPS.len().pow(3) {
+    for n in test.rounds(STEPS.len().pow(3)) {
         let steps = [n / 49, n / 7 % 7, n % 7].map(|i| STEPS[i]);
         let run = || {
             let mut pair = Pair::new(&gpus)?;

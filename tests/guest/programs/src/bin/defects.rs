@@ -163,7 +163,7 @@ fn defect_17_table_count_wraps(_: &mut Test) -> Outcome {
 
 /// Page tables that map nothing any more are given back.
 fn defect_19_empty_tables_are_freed(_: &mut Test) -> Outcome {
-    const MAPS: u64 = 20_000;
+    const MAPS: u64 = 8_000;
     let gpu = Gpu::new()?;
     let bo = gpu.bo(1, PAGE)?;
     let map_and_unmap = |first: u64| -> Outcome {

@@ -270,8 +270,9 @@ fn defect_11_backing_pages(_: &mut Test) -> Outcome {
     bail!("{ENDLESS} allocations and no end")
 }
 
-/// The first context's page tables, with all that contexts share: they are there whole or not at
-/// all, and the context never gets the GPU's own VM instead.
+/// A context's page tables are there whole or not at all, and the context never gets the GPU's own
+/// VM instead. What contexts share, their roots included, is made once and stays until the GPU
+/// goes: only the first context after boot needs allocations for that.
 fn defect_11_first_context(_: &mut Test) -> Outcome {
     fault_injection::set_up().context("failslab")?;
     for open in [Device::open, Device::open_vm_bind] {
@@ -300,7 +301,7 @@ fn defect_11_first_context(_: &mut Test) -> Outcome {
             ensure_eq!(gpu.read(gpu.iova(PAGE), 1)?, [0], "without the first");
             Ok(Attempt { failed, refused })
         })?;
-        ensure!(refused > 5, "only {refused} allocations were needed");
+        ensure!(refused >= 3, "only {refused} allocations were needed");
     }
     Ok(())
 }

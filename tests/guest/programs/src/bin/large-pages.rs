@@ -553,7 +553,8 @@ fn managed(_: &mut Test) -> Outcome {
 fn random(test: &mut Test) -> Outcome {
     const BLOCKS: u64 = 4;
     const TOTAL: u64 = BLOCKS * PAGES;
-    let ops: u64 = env::var("OPS").map_or(Ok(4000), |ops| ops.parse())?;
+    let ops: usize = env::var("OPS").map_or(Ok(4000), |ops| ops.parse())?;
+    let ops = test.rounds(ops).count() as u64;
     let mut window = Window::new(BLOCKS)?;
     let bos: Vec<Bo> = (1..4)
         .map(|tag| window.gpu.bo(tag, BLOCKS * BLOCK))

@@ -216,7 +216,7 @@ fn more_bos_than_memory(test: &mut Test) -> Outcome {
         if steps < due {
             continue;
         }
-        if killed == scale * KILLS {
+        if killed == KILLS {
             break;
         }
         workers.kill(&mut test.rng)?;

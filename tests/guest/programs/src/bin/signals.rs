@@ -42,7 +42,7 @@ fn each_answer_is_true(test: &mut Test) -> Outcome {
         .map(|tag| gpu.bo(tag, PAGES as u64 * PAGE))
         .collect::<harness::Result<_>>()?;
     let mut model = Model::new(gpu.iova(0), PAGES);
-    for round in 0..6 {
+    for round in test.rounds(6) {
         rain(Duration::from_micros(700))?;
         for _ in 0..200 {
             let count = test.rng.usize(1..=8);
@@ -111,7 +111,7 @@ fn killed_at_any_moment(test: &mut Test) -> Outcome {
 /// other one gets a VM of its own all the same, and not the one that the GPU's rings are in.
 fn killed_while_its_vm_is_made(test: &mut Test) -> Outcome {
     let before = Census::new()?;
-    for round in 0..300 {
+    for round in test.rounds(300) {
         let device = Device::open().context("opening the GPU")?;
         let child = Process::start(|| {
             device.va_range().context("the first ioctl")?;
