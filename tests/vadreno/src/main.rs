@@ -8,6 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::os::unix::net::UnixStream;
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::sync::atomic::Ordering::Relaxed;
@@ -162,6 +163,12 @@ fn finish(device: &Device, args: &Args) {
 
 fn main() -> Result<()> {
     let args = Arc::new(Args::parse());
+    // The guest goes on without a thread that has ended so; tests/vm looks for these lines.
+    let explain = panic::take_hook();
+    panic::set_hook(Box::new(move |what| {
+        eprintln!("BUG: vadreno: {what}");
+        explain(what);
+    }));
     // Blocked before any thread starts, so that only the thread below takes them.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     signals.thread_block()?;

@@ -160,8 +160,12 @@ pub fn main(cases: &[Case]) -> ExitCode {
         .iter()
         .filter(|(name, _)| selected(name, &options.only))
         .collect();
-    if chosen.is_empty() {
-        eprintln!("no sub-test is called {}", options.only.join(" or "));
+    let unknown = |wanted: &&String| {
+        let wanted = std::slice::from_ref(*wanted);
+        !cases.iter().any(|(name, _)| selected(name, wanted))
+    };
+    if let Some(wanted) = options.only.iter().find(unknown) {
+        eprintln!("no sub-test is called {wanted}");
         return ExitCode::from(2);
     }
     if options.list {
