@@ -5,8 +5,8 @@
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
 use programs::{fault, hang, pattern, works, Gpu, PATIENCE};
-use std::{fs, process::ExitCode};
-use uapi::{devcoredump::Devcoredump, vadreno::Awake, Errno, HeldFence, Pm4, PAGE};
+use std::{process::ExitCode, thread::sleep, time::Duration};
+use uapi::{devcoredump::Devcoredump, vadreno::Awake, Errno, HeldFence, Pm4, Submit, PAGE};
 
 fn fault_of(gpu: &Gpu) -> Pm4 {
     Pm4::new()
@@ -42,8 +42,36 @@ fn after_three_faults(_: &mut Test) -> Outcome {
     Ok(())
 }
 
-/// Recovery may not count on the GPU's being suspended. With a GMU it still does: suspending the
-/// GPU is the reset there.
+/// The thread that has sent what faults has exited by then.
+fn defect_57_its_thread_has_exited(_: &mut Test) -> Outcome {
+    free_dump()?;
+    fault::wait_until_it_may_stall()?;
+    let gpu = Gpu::new()?;
+    let faulting = fault_of(&gpu);
+    let held = HeldFence::new().context("held fence")?;
+    let (queue, iova) = (&gpu.queue, gpu.place(&faulting));
+    let submitted = std::thread::scope(|scope| {
+        let send = || {
+            Submit::new(queue)
+                .cmd_at(iova, faulting.size())
+                .after(held.file())
+                .send()
+        };
+        scope.spawn(send).join().expect("no panic")
+    })
+    .context("SUBMIT that faults")?;
+    sleep(Duration::from_millis(100));
+    held.signal().context("the fence was held")?;
+    submitted.wait(PATIENCE).context("recovery")?;
+    ensure_errno!(
+        gpu.start(&Pm4::new().nop(1), |s| s),
+        Errno::EPIPE,
+        "SUBMIT in the context that faulted"
+    );
+    works(1)
+}
+
+/// Recovery may not count on the GPU's being suspended.
 fn defect_56_kept_awake(_: &mut Test) -> Outcome {
     let _awake = Awake::new().context("power/control")?;
     for round in 1..3 {
@@ -127,26 +155,14 @@ fn bind_waits_in_a_dead_context(_: &mut Test) -> Outcome {
     works(4)
 }
 
-/// Whether the GPU has a GMU, which sees to its power.
-fn has_gmu() -> bool {
-    let devices = fs::read_dir("/sys/bus/platform/devices");
-    devices.into_iter().flatten().flatten().any(|device| {
-        fs::read(device.path().join("of_node/compatible"))
-            .is_ok_and(|names| names.ends_with(b"\0qcom,adreno-gmu\0"))
-    })
-}
-
 fn main() -> ExitCode {
-    let mut cases = harness::cases![
+    harness::main(harness::cases![
         after_a_fault,
         after_three_faults,
         after_a_hang,
         work_behind_a_hang,
         bind_waits_in_a_dead_context,
-    ]
-    .to_vec();
-    if !has_gmu() {
-        cases.extend(harness::cases![defect_56_kept_awake]);
-    }
-    harness::main(&cases)
+        defect_56_kept_awake,
+        defect_57_its_thread_has_exited,
+    ])
 }
