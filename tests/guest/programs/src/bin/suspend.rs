@@ -9,7 +9,7 @@
 use harness::{bail, ensure, ensure_eq, Context, Outcome, Test};
 use programs::{
     asleep::{self, check_written, remap_and_write},
-    eventually, pattern, Census, Gpu, PATIENCE,
+    eventually, fault, pattern, works, Census, Gpu, PATIENCE,
 };
 use std::{
     fs, io,
@@ -18,7 +18,12 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
-use uapi::{vadreno::Vadreno, vadreno_ctl::counter, Bo, HeldFence, Pm4, SyncFile, PAGE};
+use uapi::{
+    devcoredump::Devcoredump,
+    vadreno::{Awake, Vadreno},
+    vadreno_ctl::counter,
+    Bo, HeldFence, Pm4, SyncFile, PAGE,
+};
 
 /// A file of the virtual SoC's bus, by which it is told how to sleep.
 fn bus_file(name: &str) -> harness::Result<PathBuf> {
@@ -315,6 +320,43 @@ fn closed_asleep(_: &mut Test) -> Outcome {
     bos.restored()
 }
 
+/// While the GPU is recovered the system doesn't sleep: what waits behind the fault is run again.
+fn defect_58_while_recovering(_: &mut Test) -> Outcome {
+    // As the PM core does, for as long as a suspend lasts.
+    let _awake = Awake::new().context("power/control")?;
+    for round in 1..4 {
+        if let Some(old) = Devcoredump::present().context("devcoredump")? {
+            old.free().context("freeing an old devcoredump")?;
+        }
+        fault::wait_until_it_may_stall()?;
+        let (culprit, other) = (Gpu::new()?, Gpu::new()?);
+        let faulting = Pm4::new()
+            .mem_to_mem(culprit.result_iova(0), culprit.iova(0))
+            .barrier();
+        let submitted = culprit
+            .start(&faulting, |s| s)
+            .context("SUBMIT that faults")?;
+        other.set_result(0, 0);
+        let write = Pm4::new().mem_write(other.result_iova(0), &[round]);
+        let behind = other.start(&write, |s| s).context("SUBMIT behind it")?;
+        let dump = Devcoredump::wait(PATIENCE).context("devcoredump")?;
+        let end = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < end {
+            // It refuses while the GPU is at work.
+            match Asleep::new() {
+                Ok(asleep) => asleep.wake().context("waking up")?,
+                Err(_) => sleep(Duration::from_millis(10)),
+            }
+        }
+        submitted.wait(PATIENCE).context("recovery")?;
+        behind.wait(PATIENCE).context("what was behind it")?;
+        ensure_eq!(other.result(0), round, "what was behind it");
+        dump.free().context("freeing the devcoredump")?;
+        works(round)?;
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     harness::main(harness::cases![
         mappings_survive,
@@ -324,5 +366,6 @@ fn main() -> ExitCode {
         defect_30_binds_sent_asleep,
         defect_42_bind_runs_before_the_clock_is_back,
         suspend_is_called_off,
+        defect_58_while_recovering,
     ])
 }
