@@ -150,7 +150,7 @@ impl NewBo {
 ///
 /// # Errors
 ///
-/// `ENOMEM`, `ENOSPC`; freeing the BO undoes what was done.
+/// `ENOMEM`, `ENOSPC`; nobody has seen the BO then.
 fn announce(bo: &Bo) -> Result {
     // SAFETY: Borrowed, hence alive, and initialised.
     kernel::error::to_result(unsafe { bindings::msm_rs_announce_bo(bo.gem().as_raw()) })

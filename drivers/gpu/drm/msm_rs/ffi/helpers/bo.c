@@ -20,17 +20,24 @@ HELPER(void, msm_rs_helper_msm_rs_list_init, struct list_head *list)
 	INIT_LIST_HEAD(list);
 }
 
-/* Lists a BO that is initialised, and gives it a place at which userspace can map it. */
+/*
+ * Gives a BO that is initialised a place at which userspace can map it, and lists it. That comes
+ * last: whoever finds it there may outlive what made it, and with an import that fails the dma-buf
+ * whose resv it uses.
+ */
 HELPER(int, msm_rs_helper_msm_rs_announce_bo, struct drm_gem_object *obj)
 {
 	struct msm_drm_private *priv = obj->dev->dev_private;
+	int ret = drm_gem_create_mmap_offset(obj);
 
+	if (ret)
+		return ret;
 	drm_gem_lru_move_tail(drm_gem_is_imported(obj) ? &priv->lru.pinned : &priv->lru.unbacked,
 			      obj);
 	mutex_lock(&priv->obj_lock);
 	list_add_tail(&to_msm_bo(obj)->node, &priv->objects);
 	mutex_unlock(&priv->obj_lock);
-	return drm_gem_create_mmap_offset(obj);
+	return 0;
 }
 
 /* It may never have been listed. */
