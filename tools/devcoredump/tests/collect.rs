@@ -450,8 +450,8 @@ fn what_a_dead_collector_left_is_removed() {
         ".partial-devcd7",
         ".partial-devcd7.json",
         ".partial-devcd7.log",
-        "orphan.json",
-        "orphan.log",
+        "2023-11-14T22-13-20.000000001Z_hang_app.json",
+        "2023-11-14T22-13-20.000000001Z_hang_app.log",
     ] {
         fs::write(place.kept().join(name), "x").unwrap();
     }

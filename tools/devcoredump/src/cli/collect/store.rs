@@ -172,7 +172,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Takes stock. Removes what isn't whole.
+    /// Takes stock. Removes what isn't whole; files that have no name of ours are left alone.
     fn tidy(&mut self) -> io::Result<()> {
         let mut dumps = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -180,14 +180,18 @@ impl Store {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
-            if name.starts_with(PARTIAL) {
+            if is_partial(&name) {
                 fs::remove_file(entry.path())?;
-            } else if let Some(stem) = name.strip_suffix(DUMP) {
+                continue;
+            }
+            let stem = |extension: &&str| name.strip_suffix(*extension);
+            let Some(stem) = PARTS.iter().find_map(stem).filter(|stem| is_stem(stem)) else {
+                continue;
+            };
+            if name.ends_with(DUMP) {
                 dumps.push(stem.to_owned());
-            } else if let Some(stem) = BESIDE.iter().find_map(|e| name.strip_suffix(e)) {
-                if !self.path.join(stem.to_owned() + DUMP).exists() {
-                    fs::remove_file(entry.path())?;
-                }
+            } else if self.is_free(stem) {
+                fs::remove_file(entry.path())?;
             }
         }
         // Names begin with the time.
@@ -225,13 +229,19 @@ impl Store {
         Ok(true)
     }
 
+    /// Makes a file, in place of one that was left; nothing is followed that somebody else put
+    /// there.
     fn create(&self, name: &str) -> io::Result<File> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
         OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
-            .open(self.path.join(name))
+            .open(path)
     }
 
     /// Saves a dump. When this returns, it is on the disk.
@@ -405,6 +415,21 @@ fn is_full(e: &io::Error) -> bool {
         .any(|full| e.raw_os_error() == Some(full.raw_os_error()))
 }
 
+/// Whether a name is one that [`stem`] makes: it begins with the time.
+fn is_stem(name: &str) -> bool {
+    const TIME: &str = "0000-00-00T00-00-00.000000000Z";
+    let fits = |(c, like): (u8, u8)| c == like || like == b'0' && c.is_ascii_digit();
+    name.split_once('_').is_some_and(|(time, _)| {
+        time.len() == TIME.len() && time.bytes().zip(TIME.bytes()).all(fits)
+    })
+}
+
+/// Whether a name is that of something that wasn't finished.
+fn is_partial(name: &str) -> bool {
+    name.strip_prefix(PARTIAL)
+        .is_some_and(|dump| dump.starts_with("devcd"))
+}
+
 /// The name of a dump: when, what, who.
 fn stem(dump: &Dump, verdict: Verdict) -> String {
     /// The year 10000, which the calendar doesn't have.
@@ -533,5 +558,39 @@ mod tests {
         names.sort();
         let stem = saved.file.trim_end_matches(DUMP);
         assert_eq!(names, [stem.to_owned() + ABOUT, stem.to_owned() + DUMP]);
+    }
+
+    #[test]
+    fn what_others_keep_there_stays() {
+        let place = tempfile::TempDir::new().unwrap();
+        let file = |name: &str| place.path().join(name);
+        let time = "2023-11-14T22-13-20.000000001Z";
+        let ours = [format!("{time}_hang.json"), ".partial-devcd7.json".into()];
+        let others = [
+            "package.json",
+            "build.log",
+            "backup.zst",
+            ".partial-download",
+            "2023-11-14_notes.log",
+        ];
+        for name in ours.iter().map(String::as_str).chain(others) {
+            fs::write(file(name), "text").unwrap();
+        }
+        std::os::unix::fs::symlink(file("build.log"), file(".partial-devcd1")).unwrap();
+        let limits = Limits {
+            total: LEAST,
+            dump: LEAST,
+        };
+        let mut store = Store::open(place.path(), &file("kmsg"), limits).unwrap();
+        assert!(ours.iter().all(|name| !file(name).exists()));
+        assert!(store.dumps.is_empty());
+        std::os::unix::fs::symlink(file("build.log"), file(".partial-devcd1")).unwrap();
+        let text: &[u8] = b"---\nkernel: 7.3.4\nmodule: msm\n";
+        let data = Data::new(Box::new(Freed(io::Cursor::new(text.to_vec()))));
+        let saved = store.save(data.unwrap().unwrap(), "devcd1", None).unwrap();
+        assert!(is_stem(saved.file.trim_end_matches(DUMP)));
+        for name in others {
+            assert_eq!(fs::read(file(name)).unwrap(), b"text", "{name}");
+        }
     }
 }
