@@ -99,7 +99,9 @@ series:
 #:
 #: Trying and testing, on a virtual Adreno in QEMU
 #:   make run              the demonstration: a VM_BIND workload, a GPU fault, what its crash dump says
-#:   make test             the test suite; TESTS="alias hostile" for some of them, tests/run-tests --help for more
+#:   make test             the test suite; TESTS="alias hostile" for some of them, tests/run-tests --help for more. What takes long and finds
+#:                           little comes each second or third time: TURN=N says when
+#:   make test-all         all of it
 #:   make host-test        those that need no guest
 #:   make defects          what the kernel's own msm.ko does in the tests of its known defects
 #:   make fuzz             mutated crash dumps, command streams and kernel logs for tools/devcoredump, ten minutes of each
@@ -123,12 +125,15 @@ series:
 #:   make properties       the pure modules' properties, each in a million cases, and the planner's with a million ops; CASES=N
 #:   make coverage         which lines of the pure modules the host tests run, and whether it has become less
 #:   make mutants          breaks the module on purpose, in one way after another, and says which test notices
-.PHONY: run test host-test defects fuzz golden public-dumps differential orders soak properties coverage mutants matrix test-gpus boot dkms installed
+.PHONY: run test test-all host-test defects fuzz golden public-dumps differential orders soak properties coverage mutants matrix test-gpus boot dkms installed
 run:
 	@tests/run
 
 test:
 	@tests/run-tests $(TESTS)
+
+test-all:
+	@tests/run-tests --all
 
 host-test:
 	@tests/run-tests --host

@@ -25,9 +25,15 @@ LOGS = TOP / "build/test"
 # What commands of this machine begin with.
 HOST = ["env", f"CARGO_TARGET_DIR={TOP}/build/cargo-host"]
 
+# Of what takes long and finds little, a run has a part: which, this number says.
+TURN = int(os.environ.get("TURN") or time.time())
+# With the kernel's own module, of which the tests are to be true, each program runs each third
+# time; on the debug kernel, each second time in guests that are special.
+STOCK_TURNS, DEBUG_TURNS = 3, 2
+
 KEYS = {
-    "host": {"name", "command"},
-    "script": {"name", "command", "counts"},
+    "host": {"name", "command", "turns"},
+    "script": {"name", "command", "counts", "turns", "jobs"},
     "guest": {
         "name",
         "program",
@@ -35,6 +41,7 @@ KEYS = {
         "kernels",
         "modules",
         "timeout",
+        "turns",
         "alone",
         "vm",
         "fails",
@@ -601,7 +608,106 @@ def on_gpu(gpu, entries, test):
     return True
 
 
-def main():
+class Plan:
+    """What a run does, by its arguments and whose turn it is."""
+
+    def __init__(self, args, suite):
+        self.args, self.suite = args, suite
+        # of all kinds
+        self.whole = not (args.kernel or args.module or args.defects or args.gpu)
+        self.all_turns = bool(args.all or args.names or not self.whole)
+        self.scripts = self.entries("script") if self.whole and not args.host else []
+
+    def wanted(self, name):
+        return not self.args.names or name in self.args.names
+
+    def in_turn(self, number, turns):
+        """Whether what comes each `turns`th time, and is the `number`th of its kind, comes now."""
+        return self.all_turns or (TURN + number) % turns == 0
+
+    def entries(self, kind):
+        return [
+            entry
+            for number, entry in enumerate(self.suite[kind])
+            if self.wanted(entry["name"]) and self.in_turn(number, entry.get("turns", 1))
+        ]
+
+    def tests(self):
+        """Those in guests, one by one."""
+        args = self.args
+        for number, entry in enumerate([] if args.host else self.suite["guest"]):
+            if not self.wanted(entry["name"]):
+                continue
+            control = entry.get("fails") or entry.get("complains")
+            for module in entry.get("modules", ["rust", "stock"]):
+                turns = entry.get("turns", 1)
+                if module == "stock" and not control:
+                    turns = max(turns, STOCK_TURNS)
+                kernels = entry.get("kernels", KERNELS)
+                if guests.is_release(args.kernel) and "stock" in kernels:
+                    kernels = [args.kernel]
+                for kernel in kernels:
+                    if (module, kernel) == ("stock", "debug") or not self.in_turn(number, turns):
+                        continue
+                    if args.module not in (None, module) or args.kernel not in (None, kernel):
+                        continue
+                    test = Test(
+                        name=entry["name"],
+                        program=entry.get("program", entry["name"]),
+                        kernel=kernel,
+                        module=module,
+                        timeout=entry.get("timeout", 300) * (4 if kernel == "debug" else 1),
+                        args=entry.get("args", []),
+                        vm=[os.path.expandvars(word) for word in entry.get("vm", [])],
+                        alone=any(
+                            entry.get(key) for key in ("alone", "fails", "complains", "after")
+                        ),
+                        after=entry.get("after", ""),
+                        fails=entry.get("fails", False),
+                        complains=entry.get("complains", ""),
+                    )
+                    if args.gpu and not on_gpu(args.gpu, self.suite["gpu"], test):
+                        continue
+                    if (passed := progress.done.get(progress.key(test))) is not None:
+                        report.count(passed, 0)
+                        continue
+                    yield test
+
+    def tasks(self):
+        """What runs side by side: functions and their arguments, the slowest first."""
+        args, groups, apart = self.args, {}, []
+        for test in self.tests():
+            if test.alone:
+                apart.append([test])
+            else:
+                groups.setdefault((test.kernel, test.module, *test.vm), []).append(test)
+        if args.defects:
+            stock = [
+                test
+                for tests in [*groups.values(), *apart]
+                for test in tests
+                if test.module == "stock" and not (test.fails or test.complains)
+            ]
+            return [(sequence, [test]) for test in with_defects(stock)]
+
+        # guests with a display, another GPU, less memory, in which several programs run
+        special = [key for key in groups if key[0] == "debug" and len(key) > 2]
+        for number, key in enumerate(special):
+            if not self.in_turn(number, DEBUG_TURNS):
+                del groups[key]
+
+        keys = sorted(groups, key=lambda key: key[0] != "debug")
+        tasks = [(sequence, groups[key]) for key in keys]
+        kunit_wanted = self.wanted("kunit") and not args.host and not args.gpu
+        if kunit_wanted and args.kernel in (None, "debug") and args.module != "stock":
+            tasks.insert(1, (kunit,))
+        if self.whole and not args.no_host:
+            tasks.insert(1, (hosts, self.entries("host")))
+        tasks += [(script_of_its_own, e) for e in self.scripts if e.get("jobs") == 1]
+        return tasks + [(sequence, tests) for tests in apart]
+
+
+def arguments():
     parser = guests.parser("tests/run-tests", "Runs the tests of tests/suite.toml.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (also: kunit)")
     parser.add_argument("--module", choices=["rust", "stock"], help="only with this msm.ko")
@@ -626,6 +732,19 @@ def main():
         "--resume", metavar="FILE", help="leave out what has passed by that file, and go on with it"
     )
     parser.add_argument("--list", action="store_true", help="list the tests")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="those, too, whose turn it isn't (so with NAME, --kernel, --module, --gpu)",
+    )
+    parser.add_argument(
+        "--in-turn", metavar="SCRIPT", help="only say, by the status, whether it would be run"
+    )
+    return parser
+
+
+def main():
+    parser = arguments()
     args = parser.parse_args()
     suite = load()
     known = {e["name"] for kind in KEYS if kind != "gpu" for e in suite[kind]} | {"kunit"}
@@ -637,9 +756,9 @@ def main():
 
     if args.resume:
         progress.read(args.resume)
-
-    def wanted(name):
-        return not args.names or name in args.names
+    plan = Plan(args, suite)
+    if args.in_turn:
+        return 0 if any(entry["name"] == args.in_turn for entry in plan.scripts) else 1
 
     guests.end_with_children()
 
@@ -653,68 +772,14 @@ def main():
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     start = time.monotonic()
 
-    everything = not (args.kernel or args.module or args.defects or args.gpu)
+    if not plan.all_turns:
+        print(f"turn {TURN}: TURN={TURN} make test runs the same, make test-all everything")
     # these use all processors by themselves
-    if everything and not args.host:
-        for entry in suite["script"]:
-            if wanted(entry["name"]):
-                guarded(script_of_its_own, entry)
-
-    groups, apart = {}, []
-    for entry in suite["guest"]:
-        if args.host or not wanted(entry["name"]):
-            continue
-        for module in entry.get("modules", ["rust", "stock"]):
-            kernels = entry.get("kernels", KERNELS)
-            if guests.is_release(args.kernel) and "stock" in kernels:
-                kernels = [args.kernel]
-            for kernel in kernels:
-                if (module, kernel) == ("stock", "debug"):
-                    continue
-                if args.module not in (None, module) or args.kernel not in (None, kernel):
-                    continue
-                test = Test(
-                    name=entry["name"],
-                    program=entry.get("program", entry["name"]),
-                    kernel=kernel,
-                    module=module,
-                    timeout=entry.get("timeout", 300) * (4 if kernel == "debug" else 1),
-                    args=entry.get("args", []),
-                    vm=[os.path.expandvars(word) for word in entry.get("vm", [])],
-                    alone=any(entry.get(key) for key in ("alone", "fails", "complains", "after")),
-                    after=entry.get("after", ""),
-                    fails=entry.get("fails", False),
-                    complains=entry.get("complains", ""),
-                )
-                if args.gpu and not on_gpu(args.gpu, suite["gpu"], test):
-                    continue
-                if (passed := progress.done.get(progress.key(test))) is not None:
-                    report.count(passed, 0)
-                    continue
-                if test.alone:
-                    apart.append([test])
-                else:
-                    groups.setdefault((kernel, module, *test.vm), []).append(test)
-
-    # the slowest first
-    tasks = [(sequence, groups[key]) for key in sorted(groups, key=lambda key: key[0] != "debug")]
-    kunit_wanted = wanted("kunit") and not args.host and not args.gpu
-    if kunit_wanted and args.kernel in (None, "debug") and args.module != "stock":
-        tasks.insert(1, (kunit,))
-    if everything and not args.no_host:
-        tasks.insert(1, (hosts, [entry for entry in suite["host"] if wanted(entry["name"])]))
-    tasks += [(sequence, tests) for tests in apart]
-    if args.defects:
-        stock = [
-            test
-            for tests in [*groups.values(), *apart]
-            for test in tests
-            if test.module == "stock" and not (test.fails or test.complains)
-        ]
-        tasks = [(sequence, [test]) for test in with_defects(stock)]
-
+    for entry in plan.scripts:
+        if entry.get("jobs") != 1:
+            guarded(script_of_its_own, entry)
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        for task in tasks:
+        for task in plan.tasks():
             pool.submit(guarded, *task)
 
     report.repeat_failures()

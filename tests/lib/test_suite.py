@@ -110,6 +110,29 @@ class Suite(unittest.TestCase):
             done = self.counts(lambda: suite.script_of_its_own(entry), 0, lines)
             self.assertEqual(done, counts)
 
+    @staticmethod
+    def planned(turn, *argv):
+        """What a run of that turn would run."""
+        planned = set()
+        with mock.patch.object(suite, "TURN", turn):
+            plan = suite.Plan(suite.arguments().parse_args(argv), suite.load())
+            for function, *args in plan.tasks():
+                if function is suite.sequence:
+                    planned.update((test.module, test.kernel, test.name) for test in args[0])
+                elif function is suite.hosts:
+                    planned.update(("host", entry["name"]) for entry in args[0])
+        return planned | {("script", entry["name"]) for entry in plan.scripts}
+
+    def test_turns(self):
+        everything = self.planned(0, "--all")
+        turns = [self.planned(turn) for turn in range(6)]
+        self.assertEqual(set.union(*turns), everything)
+        ours = {test for test in everything if test[:2] == ("rust", "stock")}
+        for planned in turns:
+            self.assertLess(planned, everything)
+            self.assertLessEqual(ours, planned)
+        self.assertEqual(self.planned(0, "kernels"), self.planned(1, "kernels"))
+
 
 if __name__ == "__main__":
     unittest.main(testRunner=unittest.TextTestRunner(stream=sys.stdout))
