@@ -2,9 +2,7 @@
 //! The command line: exit status, colours, readers that go away, input in all its forms,
 //! completions and manual pages.
 
-mod common;
-
-use common::{
+use crate::common::{
     run,
     stdout,
     tool,

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `collect`, on a directory that looks like the kernel's.
 
-mod common;
-
-use common::{
+use crate::common::{
     tool,
     DUMP, //
 };

@@ -2,9 +2,7 @@
 //! Real dumps (tests/golden) that end too early, as those do that a collector saved on a full disk
 //! or a person pasted. What is missing may make a verdict less sure, but not another one.
 
-mod common;
-
-use common::{
+use crate::common::{
     golden_dumps,
     read,
     DUMP, //

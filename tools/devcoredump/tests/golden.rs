@@ -6,9 +6,7 @@
 //! `UPDATE_GOLDEN=1 cargo test --test golden` writes what the tool says now, also into the
 //! documentation.
 
-mod common;
-
-use common::{
+use crate::common::{
     golden_files,
     tool, //
 };

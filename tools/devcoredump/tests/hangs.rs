@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Hangs, on dumps made by hand for the registers of each generation.
 
-mod common;
-
-use common::read;
+use crate::common::read;
 use msm_devcoredump::ascii85;
 use msm_devcoredump::pm4::Generation;
 use msm_devcoredump::verdict::{

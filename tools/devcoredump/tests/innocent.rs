@@ -2,9 +2,7 @@
 //! Who isn't to blame: the task that a dump names when the GPU was off, when the access was the
 //! kernel's, or when another dump came just before.
 
-mod common;
-
-use common::{
+use crate::common::{
     make::{
         Make,
         TABLE, //
@@ -214,7 +212,7 @@ fn what_follows_a_dump_is_its_consequence() {
     assert_eq!(verdicts(&output), [expected[2], expected[2]]);
     // And in one stream.
     let text: String = three().iter().map(|(_, make)| make.text()).collect();
-    let output = common::run(&["explain"], &text);
+    let output = crate::common::run(&["explain"], &text);
     assert_eq!(verdicts(&output), expected);
 }
 
@@ -234,7 +232,7 @@ fn a_fault_that_is_certain_by_itself_is_no_consequence() {
     let files = three();
     let kernel = files[0].1.text().replace("kernel: 7.3.4", "kernel: 6.6.0");
     let both = kernel + &files[1].1.text();
-    let output = common::run(&["explain"], &both);
+    let output = crate::common::run(&["explain"], &both);
     assert_eq!(verdicts(&output)[1], "NULL pointer (likely)");
 }
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What `map` draws of a small dump.
 
-mod common;
-
-use common::{
+use crate::common::{
     run,
     stdout,
     DUMP, //

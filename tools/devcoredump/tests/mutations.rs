@@ -2,9 +2,7 @@
 //! Real dumps (tests/golden), cut and changed at random: nothing panics, and what a cut leaves is
 //! judged as before.
 
-mod common;
-
-use common::golden_dumps;
+use crate::common::golden_dumps;
 use msm_devcoredump::contents::Contents;
 use msm_devcoredump::dump::Dump;
 use msm_devcoredump::map::Map;

@@ -2,9 +2,7 @@
 //! `report`: that the page holds what it should, needs nothing, and that nothing of the dump
 //! becomes more than text in it. `tests/browser` looks at it with Chromium.
 
-mod common;
-
-use common::{
+use crate::common::{
     golden_files,
     run,
     stdout,

@@ -2,9 +2,7 @@
 //! One hand-made dump for each verdict, in the form that the kernel prints, and what the library
 //! makes of it; and that no input, whole or cut anywhere, makes it panic.
 
-mod common;
-
-use common::make::{
+use crate::common::make::{
     Make,
     HOLE,
     OURS,

@@ -586,7 +586,7 @@ mod tests {
         assert!(store.dumps.is_empty());
         std::os::unix::fs::symlink(file("build.log"), file(".partial-devcd1")).unwrap();
         let text: &[u8] = b"---\nkernel: 7.3.4\nmodule: msm\n";
-        let data = Data::new(Box::new(Freed(io::Cursor::new(text.to_vec()))));
+        let data = Data::new(Box::new(io::Cursor::new(text)));
         let saved = store.save(data.unwrap().unwrap(), "devcd1", None).unwrap();
         assert!(is_stem(saved.file.trim_end_matches(DUMP)));
         for name in others {
