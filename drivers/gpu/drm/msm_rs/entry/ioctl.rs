@@ -59,6 +59,12 @@ unsafe extern "C" fn msm_submit_retire(submit: *mut bindings::msm_gem_submit) {
 }
 
 #[no_mangle]
+unsafe extern "C" fn msm_rs_retire_rest(submit: *mut bindings::msm_gem_submit) {
+    // SAFETY: `retire()` has queued the work that calls this, and once.
+    unsafe { ffi_submit::retire_rest(submit) };
+}
+
+#[no_mangle]
 unsafe extern "C" fn __msm_gem_submit_destroy(kref: *mut bindings::kref) {
     let submit = container_of!(kref, bindings::msm_gem_submit, ref_);
     // SAFETY: C calls this when it drops the last reference to a submit, in which `kref` is.

@@ -95,6 +95,11 @@ pub(crate) fn reaper() -> &'static Queue {
     REAPER.queue()
 }
 
+/// As [`reaper`], for C.
+pub(super) fn reaper_for_c() -> *mut bindings::workqueue_struct {
+    REAPER.0.load(Ordering::Acquire)
+}
+
 /// The queue for the schedulers of all VM_BIND VMs. What runs there is on the fence-signalling
 /// path: it waits for nothing else that runs there, nor for memory, so that the one worker that
 /// there always is gets all of it done.

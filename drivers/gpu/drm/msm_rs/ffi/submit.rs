@@ -29,7 +29,10 @@ use super::{
         Fences,
         OutFences, //
     },
-    module::InUse,
+    module::{
+        self,
+        InUse, //
+    },
     queue::{
         Queue,
         QueueLocked, //
@@ -68,6 +71,33 @@ impl Entry {
         let obj = unsafe { self.get().__bindgen_anon_1.obj };
         // SAFETY: A BO of which the entry owns a reference, by the type invariant.
         unsafe { Bo::from_raw(obj) }
+    }
+
+    /// Gives back what the entry owns, without waiting. Otherwise it is still an entry, perhaps
+    /// without a vm_bo.
+    ///
+    /// # Safety
+    ///
+    /// If this returns true, it isn't looked at any more.
+    unsafe fn try_give_back(&self) -> bool {
+        let obj = self.bo().gem().as_raw();
+        let vm_bo = self.get().vm_bo;
+        if !vm_bo.is_null() {
+            // SAFETY: The entry owns a reference.
+            if !unsafe { bindings::gpuvm_rs_obj_trylock(obj) } {
+                return false;
+            }
+            // SAFETY: The reference that the entry owns. The object's lock guards the vm_bo's
+            // lists.
+            unsafe { bindings::drm_gpuvm_bo_put(vm_bo) };
+            // SAFETY: Locked above.
+            unsafe { bindings::msm_gem_unlock(obj) };
+            // SAFETY: Nobody else looks at it, by the type invariant, nor has borrowed it.
+            unsafe { (*self.0.get()).vm_bo = core::ptr::null_mut() };
+        }
+        // SAFETY: The reference that the entry owns. The last one is kept: to free a BO may take
+        // locks, an exporter's among them.
+        unsafe { bindings::msm_rs_obj_put_unless_last(obj) }
     }
 
     fn get(&self) -> &RawEntry {
@@ -504,17 +534,46 @@ unsafe fn table<'a>(submit: *mut bindings::msm_gem_submit) -> &'a [Entry] {
 
 /// The GPU is done with `submit`, or it never got to run: gives back the BOs of its table.
 ///
+/// Whoever calls this signals the GPU's fences, for which others may wait with a BO's lock. So
+/// nothing is waited for here: at the first BO that somebody has locked, or that may go now, the
+/// rest is left to the reaper, see [`retire_rest`].
+///
 /// # Safety
 ///
 /// Called once, for a submit that was filled in.
 pub(crate) unsafe fn retire(submit: *mut bindings::msm_gem_submit) {
     // SAFETY: Filled in, by the caller's promise, and alive. Nobody else looks at the table any
     // more.
+    let table = unsafe { table(submit) };
+    let mut left = table;
+    while let Some((last, others)) = left.split_last() {
+        // SAFETY: It isn't looked at any more if that succeeds.
+        if !unsafe { last.try_give_back() } {
+            break;
+        }
+        left = others;
+    }
+    // SAFETY: As above.
+    unsafe { (*submit).nr_bos = left.len() as u32 };
+    if !left.is_empty() {
+        // SAFETY: The queue is there as long as the module is. The work has a reference.
+        unsafe { bindings::msm_rs_retire_later(module::reaper_for_c(), submit) };
+    }
+}
+
+/// Gives back what [`retire`] has left, and waits for it as long as it takes.
+///
+/// # Safety
+///
+/// Called once after [`retire`] if that has left anything, on the reaper.
+pub(crate) unsafe fn retire_rest(submit: *mut bindings::msm_gem_submit) {
+    // SAFETY: What is left there was filled in, and is alive. Nobody else looks at it.
     for entry in unsafe { table(submit) } {
         let obj = entry.bo().gem().as_raw();
         // SAFETY: The entry owns a reference.
         unsafe { bindings::msm_gem_lock(obj) };
-        // SAFETY: The reference that the entry owns. The object's lock guards the vm_bo's lists.
+        // SAFETY: The reference that the entry owns, or NULL, which is ignored. The object's lock
+        // guards the vm_bo's lists.
         unsafe { bindings::drm_gpuvm_bo_put(entry.get().vm_bo) };
         // SAFETY: Locked above.
         unsafe { bindings::msm_gem_unlock(obj) };

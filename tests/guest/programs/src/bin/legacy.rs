@@ -2,14 +2,18 @@
 
 //! VMs that the kernel manages: iovas from GET_IOVA and SET_IOVA, and SUBMITs with a BO table.
 
-use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
+use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Process, Test};
 use programs::{pattern, Census, Legacy, PATIENCE};
 use std::{
     os::fd::{AsFd, FromRawFd, OwnedFd},
     process::ExitCode,
+    thread::sleep,
+    time::Duration,
 };
 use uapi::{
-    abi::{self, MSM_SUBMIT_BO_READ as READ, MSM_SUBMIT_BO_WRITE as WRITE},
+    abi::{
+        self, MSM_SUBMIT_BO_DUMP as DUMP, MSM_SUBMIT_BO_READ as READ, MSM_SUBMIT_BO_WRITE as WRITE,
+    },
     debugfs, Bo, Device, Errno, HeldFence, HeldPage, Pm4, Submit, PAGE,
 };
 
@@ -376,6 +380,43 @@ fn defect_18_no_share_in_bo_table(_: &mut Test) -> Outcome {
     Ok(())
 }
 
+/// Somebody keeps a BO locked that a SUBMIT is to give back: the fences of others signal meanwhile.
+fn defect_59_a_bo_stays_locked(_: &mut Test) -> Outcome {
+    let before = Census::new()?;
+    {
+        let (gpu, other) = (Legacy::with_vm()?, Legacy::with_vm()?);
+        let bo = gpu.bo(1, 64 * PAGE)?;
+        let commands = Pm4::new().nop(4).barrier();
+        let (held, held_too) = (HeldFence::new()?, HeldFence::new()?);
+        let first = gpu.start(&commands, &[(&bo, READ)], Some(held.file()))?;
+        let others = other.start(&commands, &[], Some(held_too.file()))?;
+        // A SUBMIT that is recorded keeps the locks until somebody has read it: not the process
+        // that sends it, which has no file of that.
+        let go = HeldFence::new()?;
+        let mut recorded = Process::start(|| {
+            go.file().wait(PATIENCE).context("the start")?;
+            gpu.run(&commands, &[(&bo, READ | DUMP)])
+        })?;
+        let rd = debugfs::rd().context("debugfs rd")?;
+        go.signal().context("the fence was held")?;
+        sleep(Duration::from_millis(500));
+        held.signal().context("the fence was held")?;
+        first.wait(PATIENCE).context("the first SUBMIT")?;
+        sleep(Duration::from_millis(100));
+        held_too.signal().context("the fence was held")?;
+        others
+            .wait(Duration::from_secs(10))
+            .context("another SUBMIT")?;
+        ensure!(
+            recorded.wait(Duration::ZERO)?.is_none(),
+            "nothing was locked"
+        );
+        drop(rd);
+        recorded.succeeds(PATIENCE)?;
+    }
+    before.restored()
+}
+
 fn main() -> ExitCode {
     harness::main(harness::cases![
         get_iova,
@@ -391,5 +432,6 @@ fn main() -> ExitCode {
         defect_38_close_while_others_are_busy,
         defect_35_submit_races_close,
         defect_35_get_iova_races_close,
+        defect_59_a_bo_stays_locked,
     ])
 }

@@ -72,6 +72,29 @@ HELPER(void, msm_rs_helper_msm_rs_submits_wait, void)
 	wait_var_event(&submits, !atomic_read(&submits));
 }
 
+static void msm_rs_retire_work(struct work_struct *work)
+{
+	struct msm_gem_submit *submit = container_of(work, struct msm_gem_submit, retire_work);
+
+	msm_rs_retire_rest(submit);
+	msm_gem_submit_put(submit);
+}
+
+/* Has msm_rs_retire_rest() called on @wq. */
+HELPER(void, msm_rs_helper_msm_rs_retire_later, struct workqueue_struct *wq,
+       struct msm_gem_submit *submit)
+{
+	msm_gem_submit_get(submit);
+	INIT_WORK(&submit->retire_work, msm_rs_retire_work);
+	queue_work(wq, &submit->retire_work);
+}
+
+/* Puts a reference, if it isn't the last one. */
+HELPER(bool, msm_rs_helper_msm_rs_obj_put_unless_last, struct drm_gem_object *obj)
+{
+	return refcount_dec_not_one(&obj->refcount.refcount);
+}
+
 HELPER(void, msm_rs_helper_msm_gem_submit_put, struct msm_gem_submit *submit)
 {
 	msm_gem_submit_put(submit);
