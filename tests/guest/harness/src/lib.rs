@@ -98,7 +98,8 @@ struct Options {
 
 fn usage(program: &str) -> String {
     format!(
-        "usage: {program} [--list] [--only NAME]… [--part N] [--seed N] [--timeout SECONDS] [--in-process]\n\
+        "usage: {program} [--list] [--only NAME]… [--part N] [--seed N] [--timeout SECONDS]\n\
+         \x20              [--in-process]\n\
          \n\
          --only NAME    run this sub-test alone; a * at the end stands for any ending\n\
          --part N       run each Nth round of what goes on for long, for a slow kernel\n\
