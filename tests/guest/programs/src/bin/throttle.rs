@@ -5,7 +5,11 @@
 use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
 use nix::sys::signal::Signal;
 use programs::{Gpu, PATIENCE};
-use std::{process::ExitCode, thread::sleep, time::Duration};
+use std::{
+    process::ExitCode,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 use uapi::{memory, Bo, Errno, HeldFence, SyncFile, VmBind};
 
 const MIB: u64 = 1 << 20;
@@ -103,6 +107,23 @@ fn blocked_child(fence: &SyncFile, after: fn(&Gpu, u64) -> Outcome) -> harness::
     })
 }
 
+/// Waits until a process has done nothing for a second.
+fn until_it_waits(child: &mut Process) -> Outcome {
+    let end = Instant::now() + 2 * PATIENCE;
+    let mut asleep = 0;
+    while asleep < 20 {
+        sleep(Duration::from_millis(50));
+        ensure_eq!(child.status()?, None, "the process, which should wait");
+        ensure!(Instant::now() < end, "the process doesn't wait");
+        asleep = if child.state().starts_with("state S") {
+            asleep + 1
+        } else {
+            0
+        };
+    }
+    Ok(())
+}
+
 extern "C" fn nothing(_: i32) {}
 
 fn interruptible() -> Outcome {
@@ -126,8 +147,7 @@ fn waits_and_is_interrupted(_: &mut Test) -> Outcome {
         // Interrupted: the VM is unchanged, so the address is free; and the context still works.
         gpu.unmap(gpu.iova(0x1_0000), 0x1000)
     })?;
-    sleep(Duration::from_secs(2));
-    ensure_eq!(child.status()?, None, "the process, which should wait");
+    until_it_waits(&mut child)?;
     child.signal(Signal::SIGUSR1)?;
     // Its last call is a bind behind those that wait.
     sleep(Duration::from_millis(300));
@@ -140,8 +160,7 @@ fn killed_while_it_waits(_: &mut Test) -> Outcome {
     let (ended, taken) = taken(|| {
         let held = HeldFence::new().context("held fence")?;
         let mut child = blocked_child(held.file(), |_, _| Ok(()))?;
-        sleep(Duration::from_secs(2));
-        ensure_eq!(child.status()?, None, "the process, which should wait");
+        until_it_waits(&mut child)?;
         child.signal(Signal::SIGKILL)?;
         // Jobs that wait are the kernel's affair; let them go before looking at memory.
         held.signal().context("the fence was held")?;
@@ -181,10 +200,9 @@ fn defect_09_interrupted_again_and_again(_: &mut Test) -> Outcome {
         ensure!(taken < ALLOWED, "{} MiB went meanwhile", taken / MIB);
         Ok(())
     })?;
-    sleep(Duration::from_secs(2));
-    ensure_eq!(child.status()?, None, "the process, which should wait");
+    until_it_waits(&mut child)?;
     child.signal(Signal::SIGUSR1)?;
-    child.wait(Duration::from_secs(6))?;
+    child.wait(PATIENCE)?;
     let late = held.signal();
     child.succeeds(Process::LONG)?;
     late.context("the fence was held")?;
