@@ -45,7 +45,7 @@ void msm_rs_flush(void);
  */
 void msm_rs_domain_gone(struct msm_mmu *domain);
 
-/* What msm_submit_retire() has left of a submit's BOs. Called by helpers.c, on the reaper. */
+/* What msm_submit_retire() has left of a submit's BOs. Called by a work item of helpers.c. */
 void msm_rs_retire_rest(struct msm_gem_submit *submit);
 
 /* The file of a VM_BIND context is being closed: bind jobs that wait for a fence never run. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! The module's own workqueues: one on which finished jobs and closed VMs are dropped, one on which
-//! bind jobs run.
+//! BOs of submits are given back, one on which bind jobs run.
 
 use core::sync::atomic::{
     AtomicPtr,
@@ -63,14 +63,19 @@ impl Wq {
 }
 
 static REAPER: Wq = Wq::new();
+static RETIRED: Wq = Wq::new();
 static BINDS: Wq = Wq::new();
 
 /// Makes the queues; before anything else of the module runs.
 pub(crate) fn init() -> Result {
-    REAPER.make(c"msm_rs", false)?;
-    BINDS
-        .make(c"msm_rs_binds", true)
-        .inspect_err(|_| REAPER.destroy())
+    REAPER
+        .make(c"msm_rs", false)
+        .and_then(|()| RETIRED.make(c"msm_rs_retired", false))
+        .and_then(|()| BINDS.make(c"msm_rs_binds", true))
+        .inspect_err(|_| {
+            RETIRED.destroy();
+            REAPER.destroy();
+        })
 }
 
 /// Waits for what is queued and destroys the queues; after everything else of the module ended.
@@ -80,12 +85,15 @@ pub(crate) fn init() -> Result {
 ///
 /// Nothing queues anything any more, and nobody has a queue that [`reaper`] or [`binds`] returned.
 pub(crate) unsafe fn exit() {
+    // What it drops may end on the reaper.
+    RETIRED.destroy();
     REAPER.destroy();
     BINDS.destroy();
 }
 
 /// Waits for what is to be dropped now. What waits for a fence isn't queued.
 pub(crate) fn flush() {
+    RETIRED.flush();
     REAPER.flush();
 }
 
@@ -95,9 +103,10 @@ pub(crate) fn reaper() -> &'static Queue {
     REAPER.queue()
 }
 
-/// As [`reaper`], for C.
-pub(super) fn reaper_for_c() -> *mut bindings::workqueue_struct {
-    REAPER.0.load(Ordering::Acquire)
+/// The queue for submits that BOs have to be locked for to give them back, each for as long as that
+/// takes: any number may wait there, and the reaper goes on.
+pub(super) fn retired() -> *mut bindings::workqueue_struct {
+    RETIRED.0.load(Ordering::Acquire)
 }
 
 /// The queue for the schedulers of all VM_BIND VMs. What runs there is on the fence-signalling

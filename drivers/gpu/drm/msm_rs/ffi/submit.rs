@@ -536,7 +536,7 @@ unsafe fn table<'a>(submit: *mut bindings::msm_gem_submit) -> &'a [Entry] {
 ///
 /// Whoever calls this signals the GPU's fences, for which others may wait with a BO's lock. So
 /// nothing is waited for here: at the first BO that somebody has locked, or that may go now, the
-/// rest is left to the reaper, see [`retire_rest`].
+/// rest is left to a work item, see [`retire_rest`].
 ///
 /// # Safety
 ///
@@ -557,7 +557,7 @@ pub(crate) unsafe fn retire(submit: *mut bindings::msm_gem_submit) {
     unsafe { (*submit).nr_bos = left.len() as u32 };
     if !left.is_empty() {
         // SAFETY: The queue is there as long as the module is. The work has a reference.
-        unsafe { bindings::msm_rs_retire_later(module::reaper_for_c(), submit) };
+        unsafe { bindings::msm_rs_retire_later(module::retired(), submit) };
     }
 }
 
@@ -565,7 +565,7 @@ pub(crate) unsafe fn retire(submit: *mut bindings::msm_gem_submit) {
 ///
 /// # Safety
 ///
-/// Called once after [`retire`] if that has left anything, on the reaper.
+/// Called once after [`retire`] if that has left anything, on [`module::retired`].
 pub(crate) unsafe fn retire_rest(submit: *mut bindings::msm_gem_submit) {
     // SAFETY: What is left there was filled in, and is alive. Nobody else looks at it.
     for entry in unsafe { table(submit) } {
