@@ -449,7 +449,10 @@ mod tests {
 
     #[test]
     fn counters_have_one_name_each() {
-        assert_eq!(counter::BASE + 8 * (counter::COUNT - 1), counter::FINITE_READS);
+        assert_eq!(
+            counter::BASE + 8 * (counter::COUNT - 1),
+            counter::FINITE_READS
+        );
         for (i, name) in counter::NAMES.iter().enumerate() {
             assert!(!counter::NAMES[..i].contains(name), "{name} twice");
         }
