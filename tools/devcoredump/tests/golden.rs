@@ -3,7 +3,7 @@
 //! by the sub-tests of the guest program `verdicts` (tests/guest) with our msm.ko and with
 //! Debian's; tests/golden/update makes them anew. NAME.txt is the output of `explain`.
 //!
-//! `UPDATE_GOLDEN=1 cargo test --test golden` writes what the tool says now, also into the
+//! `UPDATE_GOLDEN=1 cargo test --test all golden::` writes what the tool says now, also into the
 //! documentation.
 
 use crate::common::{
