@@ -6,6 +6,7 @@ import concurrent.futures
 import copy
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -452,7 +453,8 @@ def main():
     )
     args = parser.parse_args()
     if args.share:
-        args.start, args.count = int(time.time()) % (10000 // SHARE) * SHARE, SHARE
+        turn = int(os.environ.get("TURN") or time.time())
+        args.start, args.count = turn % (10000 // SHARE) * SHARE, SHARE
     args.modules = [args.module] if args.module else ["rust"] if args.soak else ["rust", "stock"]
     args.host_cpus = guests.HostCpus(max(args.jobs, len(args.modules)))
     if args.soak:

@@ -108,9 +108,9 @@ def main():
     parser.add_argument(
         "--seed",
         type=int,
-        default=os.environ.get("SEED") or None,
+        default=os.environ.get("SEED") or os.environ.get("TURN") or None,
         metavar="N",
-        help="which share (default: $SEED, or another each second)",
+        help="which share (default: $SEED, or make test's $TURN, or another each second)",
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="this sequence; repeatable"
