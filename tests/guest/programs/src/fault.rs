@@ -46,16 +46,21 @@ pub fn wait_until_it_may_stall() -> harness::Outcome {
     }
 }
 
+/// Frees an old dump, and waits until a fault gives another one.
+pub fn make_room() -> harness::Outcome {
+    if let Some(old) = Devcoredump::present().context("devcoredump")? {
+        old.free().context("freeing an old devcoredump")?;
+    }
+    wait_until_it_may_stall()
+}
+
 fn provoke_submit<'a>(
     gpu: &'a Gpu,
     commands: &Pm4,
     more: impl FnOnce(Submit<'a>) -> Submit<'a>,
     meanwhile: impl FnOnce() -> harness::Outcome,
 ) -> harness::Result<String> {
-    if let Some(old) = Devcoredump::present().context("devcoredump")? {
-        old.free().context("freeing an old devcoredump")?;
-    }
-    wait_until_it_may_stall()?;
+    make_room()?;
     let submitted = gpu.start(commands, more).context("SUBMIT that faults")?;
     meanwhile()?;
     let dump = Devcoredump::wait(PATIENCE).context("waiting for the devcoredump")?;

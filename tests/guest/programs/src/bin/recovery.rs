@@ -44,8 +44,7 @@ fn after_three_faults(_: &mut Test) -> Outcome {
 
 /// The thread that has sent what faults has exited by then.
 fn defect_57_its_thread_has_exited(_: &mut Test) -> Outcome {
-    free_dump()?;
-    fault::wait_until_it_may_stall()?;
+    fault::make_room()?;
     let gpu = Gpu::new()?;
     let faulting = fault_of(&gpu);
     let held = HeldFence::new().context("held fence")?;

@@ -325,10 +325,7 @@ fn defect_58_while_recovering(_: &mut Test) -> Outcome {
     // As the PM core does, for as long as a suspend lasts.
     let _awake = Awake::new().context("power/control")?;
     for round in 1..4 {
-        if let Some(old) = Devcoredump::present().context("devcoredump")? {
-            old.free().context("freeing an old devcoredump")?;
-        }
-        fault::wait_until_it_may_stall()?;
+        fault::make_room()?;
         let (culprit, other) = (Gpu::new()?, Gpu::new()?);
         let faulting = Pm4::new()
             .mem_to_mem(culprit.result_iova(0), culprit.iova(0))
