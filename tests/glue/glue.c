@@ -32,6 +32,7 @@
 #include <linux/wait.h>
 #include <linux/soc/qcom/ubwc.h>
 
+#include "fence.h"
 #include "msm_gpu.h"
 #include "watch.h"
 
@@ -785,9 +786,12 @@ static int __init vadreno_init(void)
 	int ret;
 
 	vadreno_keep_guest_awake();
-	ret = platform_driver_register(&vadreno_bus_driver);
+	ret = vadreno_fence_register();
 	if (ret)
 		return ret;
+	ret = platform_driver_register(&vadreno_bus_driver);
+	if (ret)
+		goto no_bus;
 	ret = platform_driver_register(&vadreno_nothing_driver);
 	if (ret)
 		goto no_nothing;
@@ -800,6 +804,8 @@ no_pci:
 	platform_driver_unregister(&vadreno_nothing_driver);
 no_nothing:
 	platform_driver_unregister(&vadreno_bus_driver);
+no_bus:
+	vadreno_fence_unregister();
 	return ret;
 }
 module_init(vadreno_init);

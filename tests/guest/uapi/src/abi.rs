@@ -90,8 +90,6 @@ pub const DRM_SYNCOBJ_QUERY_FLAGS_LAST_SUBMITTED: u32 = 1;
 pub const DRM_SYNCOBJ_HANDLE_TO_FD_FLAGS_EXPORT_SYNC_FILE: u32 = 1;
 pub const DRM_SYNCOBJ_WAIT_FLAGS_WAIT_ALL: u32 = 1;
 pub const DRM_SYNCOBJ_WAIT_FLAGS_WAIT_FOR_SUBMIT: u32 = 2;
-pub const VGEM_FENCE_WRITE: u32 = 1;
-pub const DMA_BUF_SYNC_RW: u32 = 3;
 
 plain! {
     drm_version = 64 {
@@ -147,9 +145,6 @@ plain! {
     drm_msm_submitqueue = 12 { flags: u32, prio: u32, id: u32 }
     drm_msm_submitqueue_query = 24 { data: u64, id: u32, param: u32, len: u32, pad: u32 }
 
-    drm_vgem_fence_attach = 16 { handle: u32, flags: u32, out_fence: u32, pad: u32 }
-    drm_vgem_fence_signal = 8 { fence: u32, flags: u32 }
-    dma_buf_export_sync_file = 8 { flags: u32, fd: i32 }
     sync_file_info = 56 {
         name: [u8; 32], status: i32, flags: u32, num_fences: u32, pad: u32, sync_fence_info: u64,
     }
@@ -342,15 +337,10 @@ pub mod ioctl {
         ioctl_write_ptr msm_submitqueue_query 0x4c drm_msm_submitqueue_query;
         ioctl_readwrite msm_vm_bind 0x4d drm_msm_vm_bind;
 
-        ioctl_readwrite vgem_fence_attach 0x41 drm_vgem_fence_attach;
-        ioctl_write_ptr vgem_fence_signal 0x42 drm_vgem_fence_signal;
     }
 
-    nix::ioctl_readwrite!(
-        dma_buf_export_sync_file,
-        b'b',
-        2,
-        super::dma_buf_export_sync_file
-    );
     nix::ioctl_readwrite!(sync_file_info, b'>', 4, super::sync_file_info);
+    // tests/glue/fence.c
+    nix::ioctl_none!(vadreno_fence_sync_file, b'v', 0);
+    nix::ioctl_none!(vadreno_fence_signal, b'v', 1);
 }

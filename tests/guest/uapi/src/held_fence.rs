@@ -2,56 +2,37 @@
 
 //! A fence that signals when the test says so.
 
-use crate::{abi, vgem::Buffer, Errno, Result, SyncFile};
+use crate::{abi, Errno, Result, SyncFile};
 use std::{
     fs::File,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    time::Duration,
 };
 
-/// A fence of the stock `vgem` driver, as a sync file.
+/// A fence of the testbed's own driver (`tests/glue/fence.c`), as a sync file.
 ///
-/// vgem signals it by itself after [`LIMIT`](Self::LIMIT), and when this is dropped.
+/// The driver signals it by itself after [`LIMIT`](Self::LIMIT), and when this is dropped.
 /// [`signal`](Self::signal) tells when that happened, since a test that went on would then have
 /// tested nothing.
 #[derive(Debug)]
 pub struct HeldFence {
-    vgem: File,
-    fence: u32,
+    fence: File,
     file: SyncFile,
 }
 
 impl HeldFence {
-    /// How long vgem holds a fence (`VGEM_FENCE_TIMEOUT`).
-    pub const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
+    /// How long it is held (`VADRENO_FENCE_LIMIT`).
+    pub const LIMIT: Duration = Duration::from_secs(100);
 
-    /// A new fence. Loads `vgem` when it isn't there.
+    /// A new fence.
     pub fn new() -> Result<Self> {
-        let Buffer {
-            vgem,
-            handle,
-            dma_buf,
-        } = Buffer::new(crate::PAGE)?;
-        let fd = vgem.as_raw_fd();
-        let mut attach = abi::drm_vgem_fence_attach {
-            handle,
-            flags: abi::VGEM_FENCE_WRITE,
-            ..Default::default()
-        };
-        // SAFETY: the argument is valid for the call.
-        unsafe { abi::ioctl::vgem_fence_attach(fd, &mut attach) }?;
-        let mut export = abi::dma_buf_export_sync_file {
-            flags: abi::DMA_BUF_SYNC_RW,
-            fd: -1,
-        };
-        // SAFETY: the argument is valid for the call.
-        unsafe { abi::ioctl::dma_buf_export_sync_file(dma_buf.as_raw_fd(), &mut export) }?;
+        let fence = File::open("/dev/vadreno-fence")
+            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+        // SAFETY: the ioctl has no argument.
+        let fd = unsafe { abi::ioctl::vadreno_fence_sync_file(fence.as_raw_fd()) }?;
         // SAFETY: the kernel just installed this descriptor for us.
-        let file = SyncFile::from(unsafe { OwnedFd::from_raw_fd(export.fd) });
-        Ok(Self {
-            vgem,
-            fence: attach.out_fence,
-            file,
-        })
+        let file = SyncFile::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Self { fence, file })
     }
 
     /// The fence, to wait for.
@@ -59,7 +40,7 @@ impl HeldFence {
         &self.file
     }
 
-    /// Whether vgem has signalled it by itself.
+    /// Whether it has signalled by itself.
     pub fn has_expired(&self) -> Result<bool> {
         self.file.is_signaled()
     }
@@ -67,18 +48,14 @@ impl HeldFence {
     /// Signals the fence.
     ///
     /// # Errors
-    /// `ETIMEDOUT`: vgem had already done so.
+    /// `ETIMEDOUT`: it had already signalled by itself.
     pub fn signal(self) -> Result<()> {
-        let arg = abi::drm_vgem_fence_signal {
-            fence: self.fence,
-            flags: 0,
-        };
-        // SAFETY: the argument is valid for the call.
-        unsafe { abi::ioctl::vgem_fence_signal(self.vgem.as_raw_fd(), &arg) }?;
+        // SAFETY: the ioctl has no argument.
+        unsafe { abi::ioctl::vadreno_fence_signal(self.fence.as_raw_fd()) }?;
         Ok(())
     }
 
-    /// Checks that vgem hasn't given up yet.
+    /// Checks that it hasn't signalled by itself.
     ///
     /// # Errors
     /// `ETIMEDOUT`: it has.

@@ -20,9 +20,7 @@ fn open() -> Result<File> {
 /// A buffer, exported.
 #[derive(Debug)]
 pub struct Buffer {
-    pub(crate) vgem: File,
-    pub(crate) handle: u32,
-    pub(crate) dma_buf: OwnedFd,
+    dma_buf: OwnedFd,
 }
 
 impl Buffer {
@@ -46,8 +44,6 @@ impl Buffer {
         // SAFETY: as above.
         unsafe { abi::ioctl::prime_handle_to_fd(fd, &mut prime) }?;
         Ok(Self {
-            vgem,
-            handle: dumb.handle,
             // SAFETY: the kernel just installed this descriptor for us.
             dma_buf: unsafe { OwnedFd::from_raw_fd(prime.fd) },
         })
