@@ -216,8 +216,8 @@ def script(tests):
     for i, test in enumerate(tests):
         # with its path: `alias` is also a word of the shell
         program = f"/guest/{test.program}"
-        slow = 4 if test.kernel == "debug" else 1
-        argv = shlex.join([program, "--timeout", str(60 * slow), "--part", str(slow), *test.args])
+        slow, limit = (4, 240) if test.kernel == "debug" else (1, 150)
+        argv = shlex.join([program, "--timeout", str(limit), "--part", str(slow), *test.args])
         lines.append(f"echo @begin {i}")
         if test.defect:
             lines.append(f"{argv} --only {test.defect}")
@@ -489,7 +489,7 @@ def kunit():
         "--kernel",
         "debug",
         "--timeout",
-        "600",
+        "1800",
         "--log",
         f"{log}.kernel",
     ]

@@ -487,7 +487,7 @@ class Guest:
             device += ["--screenshot", args.screenshot]
         with open(self.path("device.log"), "wb") as log:
             self.device = self.spawn([*device, *args.device_arg], stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not os.path.exists(self.path("device")):
             if self.device.poll() is not None or time.monotonic() > deadline:
                 raise Broken("the virtual Adreno doesn't start")
@@ -507,7 +507,7 @@ class Guest:
         else:
             Path(ramdisk).write_bytes(initrd(args, shares))
             words += ["rdinit=/init"]
-        words += ["sysctl.kernel.hung_task_timeout_secs=30"]
+        words += ["sysctl.kernel.hung_task_timeout_secs=120"]
         # A processor that this machine doesn't run for 20 s isn't locked up. With 30, it is said
         # after 60 s.
         words += ["sysctl.kernel.watchdog_thresh=30", "rcupdate.rcu_cpu_stall_timeout=60"]
@@ -599,7 +599,7 @@ class Guest:
             listeners[name] = socket.socket(socket.AF_UNIX)
             listeners[name].bind(self.path(name))
             listeners[name].listen(1)
-            listeners[name].settimeout(20)
+            listeners[name].settimeout(120)
         with open(self.path("qemu.log"), "wb") as log:
             self.qemu = self.spawn(qemu, stdout=log, stderr=log)
         for name, listener in listeners.items():
@@ -681,7 +681,7 @@ class Guest:
     def run(self):
         """Returns the exit status."""
         self.start()
-        boot = 300 if self.args.kernel == "debug" or self.args.boot else 180
+        boot = 900 if self.args.kernel == "debug" or self.args.boot else 600
         if self.args.icount:
             boot = max(4 * boot, self.args.timeout)
         running = True

@@ -2,12 +2,9 @@
 
 //! Whether BOs are left that nobody can free any more.
 
-use crate::Gpu;
+use crate::{eventually, Gpu};
 use harness::{bail, Outcome, Result};
-use std::{
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{thread::sleep, time::Duration};
 use uapi::debugfs;
 
 /// How many BOs there were, and their bytes, while no file came or went.
@@ -38,15 +35,10 @@ impl Census {
     /// Waits until there aren't more BOs than before. (A file that was closed before may have ended
     /// since.)
     pub fn restored(self) -> Outcome {
-        let end = Instant::now() + Duration::from_secs(10);
         let more = |(bos, bytes)| bos > self.0 .0 || bytes > self.0 .1;
-        while more(debugfs::gem_total()?) {
-            if Instant::now() > end {
-                let listing = debugfs::gem()?;
-                bail!("BOs: {:?} before, 10 s afterwards:\n{listing}", self.0);
-            }
-            sleep(Duration::from_millis(5));
-        }
-        Ok(())
+        eventually("BOs to go", || Ok(!more(debugfs::gem_total()?))).or_else(|_| {
+            let listing = debugfs::gem()?;
+            bail!("BOs: {:?} before, now:\n{listing}", self.0)
+        })
     }
 }

@@ -22,7 +22,10 @@ pub use legacy::Legacy;
 pub use tolerance::Tolerance;
 pub use waiting::{purge, untouched, Mapped, Waiting};
 
+use harness::Context;
+use nix::{errno::Errno, unistd::Pid};
 use std::{
+    fs,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -32,7 +35,7 @@ use uapi::{
 };
 
 /// How long anything may take that isn't held back on purpose.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(100);
 
 /// A context that is made now can map, write and read; `tag` tells its BO from others.
 pub fn works(tag: u32) -> harness::Outcome {
@@ -57,12 +60,50 @@ pub fn check_unpinned(bo: &Bo) -> harness::Outcome {
     })
 }
 
-/// Waits until something that the kernel does when it has time for it has happened.
+/// Waits until something that the kernel does when it has time for it has happened. A busy machine
+/// may stop this one between two looks, so that it has had time only if there were many.
 pub fn eventually(what: &str, mut done: impl FnMut() -> harness::Result<bool>) -> harness::Outcome {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
+    let mut looks = 0;
     while !done()? {
-        harness::ensure!(Instant::now() < end, "waited 10 s for {what}");
+        looks += 1;
+        harness::ensure!(
+            looks < 50 || Instant::now() < end,
+            "waited {PATIENCE:?} for {what}"
+        );
         sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+/// Waits until a thread of this process has slept for a second: what it does waits for something.
+/// False if it has ended instead.
+pub fn falls_asleep(thread: Pid) -> harness::Result<bool> {
+    let path = format!("/proc/self/task/{thread}/stat");
+    let (mut asleep, mut ended) = (0, false);
+    eventually("a thread to sleep", || {
+        sleep(Duration::from_millis(45));
+        let stat = match fs::read_to_string(&path) {
+            Ok(stat) => stat,
+            Err(e) => {
+                ended = matches!(
+                    e.raw_os_error().map(Errno::from_raw),
+                    Some(Errno::ENOENT | Errno::ESRCH)
+                );
+                return if ended {
+                    Ok(true)
+                } else {
+                    Err(e).context("its state")
+                };
+            }
+        };
+        // Behind the name, which may have a parenthesis itself.
+        let sleeps = stat
+            .rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" S "));
+        asleep = if sleeps { asleep + 1 } else { 0 };
+        Ok(asleep == 20)
+    })?;
+    Ok(!ended)
 }

@@ -11,7 +11,7 @@ use uapi::{
 };
 
 /// A dump that is older isn't relied on: the kernel frees it when it is five minutes old.
-const OLD: Duration = Duration::from_secs(100);
+const OLD: Duration = Duration::from_secs(50);
 
 /// While this lives, a GPU access that faults reads 0 or is dropped, and the GPU goes on.
 ///

@@ -4,8 +4,10 @@
 //! the rest.
 
 use harness::{bail, cases, ensure, ensure_eq, Context, Outcome, Result, Rng, Test};
+use nix::unistd::gettid;
 use programs::{
-    eventually, hang, pattern, purge, works, Gpu, Legacy, Tolerance, Waiting, PATIENCE,
+    eventually, falls_asleep, hang, pattern, purge, works, Gpu, Legacy, Tolerance, Waiting,
+    PATIENCE,
 };
 use std::{
     env,
@@ -404,17 +406,6 @@ fn evicted_and_back(_: &mut Test) -> Outcome {
 /// The pages are looked at, then their MAP waits for tables; meanwhile they are swapped out, and come
 /// back elsewhere.
 fn evicted_while_its_map_waits(_: &mut Test) -> Outcome {
-    // A fence is held for ten seconds at most, which a busy machine may need for what comes before.
-    for _ in 0..5 {
-        if evicted_while_a_fence_is_held()? {
-            return Ok(());
-        }
-    }
-    bail!("the fence signalled by itself, each time")
-}
-
-/// Whether the fence was held for long enough.
-fn evicted_while_a_fence_is_held() -> Result<bool> {
     let mut window = Window::new(1)?;
     // No 2 MiB of it are free in one piece: a large page is split on its way out.
     let _swap = Swap::new(2 * BLOCK - 16 * PAGE).context("swap")?;
@@ -433,52 +424,48 @@ fn evicted_while_a_fence_is_held() -> Result<bool> {
     let start = window.iova(0);
     let far = move |n: u64, i: u64| start + ((n + 1) << 36) + i * BLOCK;
     let (bo, small, queues) = (&bo, &small, &queues);
-    let was_held = thread::scope(|scope| -> Result<bool> {
+    thread::scope(|scope| -> Outcome {
         // Jobs that each reserve some 400 tables, until no more may be.
         let (tell, told) = mpsc::channel();
         let filling = scope.spawn(move || -> Outcome {
             for n in 0..64 {
+                if tell.send(gettid()).is_err() {
+                    break;
+                }
                 let job = (0..400).fold(VmBind::new(&queues[0]), |job, i| {
                     job.map(small, 0, far(n, i), PAGE)
                 });
                 job.after(fence).send().context("a job that waits")?;
-                if tell.send(()).is_err() {
-                    break;
-                }
             }
             Ok(())
         });
-        while told.recv_timeout(Duration::from_secs(1)).is_ok() {}
+        falls_asleep(told.recv().context("the thread that fills")?)?;
         drop(told);
         let (tell, told) = mpsc::channel();
         let mapping = scope.spawn(move || -> Outcome {
+            let _ = tell.send(gettid());
             let map = VmBind::new(&queues[1]).map(bo, 0, start, BLOCK);
             let job = map.after(fence).send().context("MAP");
-            let _ = tell.send(());
+            let _ = tell.send(gettid());
             job?.wait(PATIENCE).context("the MAP's job")
         });
-        let waits = told.recv_timeout(Duration::from_millis(500)).is_err();
+        falls_asleep(told.recv().context("the thread that maps")?)?;
+        let waits = told.try_recv().is_err();
         eventually("the BO to be swapped out", || {
             debugfs::shrink(1 << 20)?;
             // EAGAIN: there is less.
             let _ = group.reclaim(BLOCK);
             Ok(group.swapped()? >= BLOCK)
         })?;
-        let was_held = match held.signal() {
-            Err(Errno::ETIMEDOUT) => false,
-            result => result.map(|()| true).context("the held fence")?,
-        };
+        held.signal().context("the held fence")?;
         filling.join().expect("no panic")?;
         mapping.join().expect("no panic")?;
         ensure!(
-            waits || !window.has_blocks || !was_held,
+            waits || !window.has_blocks,
             "the MAP hasn't waited for tables"
         );
-        Ok(was_held)
+        Ok(())
     })?;
-    if !was_held {
-        return Ok(false);
-    }
     for page in 0..PAGES {
         window.model[page as usize] = pattern(1, page as usize * 1024);
     }
@@ -488,7 +475,7 @@ fn evicted_while_a_fence_is_held() -> Result<bool> {
         [PAGE_LEVEL],
         "the level: its pages came back one by one"
     );
-    Ok(true)
+    Ok(())
 }
 
 /// Purged, the content is gone and the pages are free.
