@@ -125,6 +125,33 @@ impl Process {
         })
     }
 
+    /// Waits until it does nothing: until it is asleep whenever it is looked at, for half a second.
+    /// That isn't a matter of how fast the machine is: who has no processor yet isn't asleep. Says
+    /// no if it has ended instead.
+    ///
+    /// # Errors
+    /// Neither is so within `limit`.
+    pub fn waits(&mut self, limit: Duration) -> Result<bool> {
+        const LOOKS: u32 = 10;
+        let end = Instant::now() + limit;
+        let mut asleep = 0;
+        while asleep < LOOKS {
+            ensure!(
+                Instant::now() < end,
+                "the process doesn't wait, {}",
+                self.state()
+            );
+            sleep(Duration::from_millis(50));
+            if self.status()?.is_some() {
+                return Ok(false);
+            }
+            let state = self.state();
+            let sleeps = ["state S", "state D"].iter().any(|s| state.starts_with(s));
+            asleep = if sleeps { asleep + 1 } else { 0 };
+        }
+        Ok(true)
+    }
+
     /// It succeeds, within `limit`.
     pub fn succeeds(mut self, limit: Duration) -> Outcome {
         ensure_eq!(self.end(limit)?, Ended::With(0), "the process");

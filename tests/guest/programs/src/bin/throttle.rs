@@ -4,12 +4,8 @@
 
 use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
 use nix::sys::signal::Signal;
-use programs::{Gpu, PATIENCE};
-use std::{
-    process::ExitCode,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use programs::{eventually, Gpu, PATIENCE};
+use std::{process::ExitCode, time::Duration};
 use uapi::{memory, Bo, Errno, HeldFence, SyncFile, VmBind};
 
 const MIB: u64 = 1 << 20;
@@ -90,8 +86,8 @@ fn wide<'a>(gpu: &'a Gpu, bo: &Bo, n: u64) -> VmBind<'a> {
     })
 }
 
-/// A process that queues jobs of some 400 tables each behind a fence until one call has waited for
-/// a second, then is interrupted; `after` gets the process's context and goes on from there.
+/// A process that queues jobs of some 400 tables each behind a fence until one call waits and
+/// is interrupted; `after` gets the process's context and goes on from there.
 fn blocked_child(fence: &SyncFile, after: fn(&Gpu, u64) -> Outcome) -> harness::Result<Process> {
     Process::start(|| {
         let gpu = Gpu::new()?;
@@ -107,20 +103,12 @@ fn blocked_child(fence: &SyncFile, after: fn(&Gpu, u64) -> Outcome) -> harness::
     })
 }
 
-/// Waits until a process has done nothing for a second.
+/// Waits until a process is held back in a call.
 fn until_it_waits(child: &mut Process) -> Outcome {
-    let end = Instant::now() + 2 * PATIENCE;
-    let mut asleep = 0;
-    while asleep < 20 {
-        sleep(Duration::from_millis(50));
-        ensure_eq!(child.status()?, None, "the process, which should wait");
-        ensure!(Instant::now() < end, "the process doesn't wait");
-        asleep = if child.state().starts_with("state S") {
-            asleep + 1
-        } else {
-            0
-        };
-    }
+    ensure!(
+        child.waits(PATIENCE)?,
+        "the process, which should wait, has ended"
+    );
     Ok(())
 }
 
@@ -149,32 +137,30 @@ fn waits_and_is_interrupted(_: &mut Test) -> Outcome {
     })?;
     until_it_waits(&mut child)?;
     child.signal(Signal::SIGUSR1)?;
-    // Its last call is a bind behind those that wait.
-    sleep(Duration::from_millis(300));
+    // Its last call is a bind behind those that wait. Were it still to be interrupted, the fence
+    // would let it go on instead.
+    until_it_waits(&mut child)?;
     held.signal().context("the fence was held")?;
     child.succeeds(PATIENCE)
 }
 
 /// Killed while it waits for room: it ends at once, and what it had reserved comes back.
 fn killed_while_it_waits(_: &mut Test) -> Outcome {
-    let (ended, taken) = taken(|| {
-        let held = HeldFence::new().context("held fence")?;
-        let mut child = blocked_child(held.file(), |_, _| Ok(()))?;
-        until_it_waits(&mut child)?;
-        child.signal(Signal::SIGKILL)?;
-        // Jobs that wait are the kernel's affair; let them go before looking at memory.
-        held.signal().context("the fence was held")?;
-        child.end(Duration::from_secs(10))?;
-        sleep(Duration::from_millis(500));
-        Ok::<(), harness::Error>(())
-    })?;
-    ended?;
-    ensure!(
-        taken < 16 * MIB,
-        "{} MiB are missing afterwards",
-        taken / MIB
-    );
-    Ok(())
+    memory::drop_caches().context("drop_caches")?;
+    let before = memory::free()?;
+    let held = HeldFence::new().context("held fence")?;
+    let mut child = blocked_child(held.file(), |_, _| Ok(()))?;
+    until_it_waits(&mut child)?;
+    child.signal(Signal::SIGKILL)?;
+    // Jobs that wait are the kernel's affair; let them go before looking at memory.
+    held.signal().context("the fence was held")?;
+    child.end(Process::LONG)?;
+    let mut missing = 0;
+    eventually("the memory to come back", || {
+        missing = before.saturating_sub(memory::free()?);
+        Ok(missing < 16 * MIB)
+    })
+    .with_context(|| format!("{} MiB are missing afterwards", missing / MIB))
 }
 
 /// Being interrupted doesn't make room: again and again, and the limit still holds.
@@ -187,9 +173,6 @@ fn defect_09_interrupted_again_and_again(_: &mut Test) -> Outcome {
         let bo = gpu.bo(1, 4096)?;
         let before = memory::free()?;
         for n in 0..16 {
-            // Interrupts itself every 50 ms.
-            let end = nix::sys::time::TimeVal::new(0, 50_000);
-            let _timer = Timer::every(end)?;
             match wide(gpu, &bo, done + 1 + n).after(held.file()).send() {
                 Err(Errno::EINTR) => {}
                 Ok(_) => harness::bail!("job {n} got in after an interrupted one, while all wait"),
@@ -200,51 +183,14 @@ fn defect_09_interrupted_again_and_again(_: &mut Test) -> Outcome {
         ensure!(taken < ALLOWED, "{} MiB went meanwhile", taken / MIB);
         Ok(())
     })?;
-    until_it_waits(&mut child)?;
-    child.signal(Signal::SIGUSR1)?;
-    child.wait(PATIENCE)?;
+    // Each time when its call waits: one that is interrupted earlier hasn't asked for room yet.
+    while child.waits(PATIENCE)? {
+        child.signal(Signal::SIGUSR1)?;
+    }
     let late = held.signal();
     child.succeeds(Process::LONG)?;
     late.context("the fence was held")?;
     Ok(())
-}
-
-/// SIGUSR1 for this process in intervals, until dropped.
-struct Timer;
-
-impl Timer {
-    fn every(interval: nix::sys::time::TimeVal) -> harness::Result<Self> {
-        Self::set(*interval.as_ref())?;
-        Ok(Self)
-    }
-
-    fn set(interval: libc::timeval) -> harness::Result<()> {
-        use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet};
-        let action = SigAction::new(
-            SigHandler::Handler(nothing),
-            SaFlags::empty(),
-            SigSet::empty(),
-        );
-        // SAFETY: the handler does nothing.
-        unsafe { sigaction(Signal::SIGALRM, &action) }?;
-        let value = libc::itimerval {
-            it_interval: interval,
-            it_value: interval,
-        };
-        // SAFETY: the value is valid for the call.
-        let result = unsafe { libc::setitimer(libc::ITIMER_REAL, &value, std::ptr::null_mut()) };
-        Errno::result(result).context("setitimer")?;
-        Ok(())
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        let _ = Self::set(libc::timeval {
-            tv_sec: 0,
-            tv_usec: 0,
-        });
-    }
 }
 
 fn main() -> ExitCode {
