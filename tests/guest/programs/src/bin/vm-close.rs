@@ -5,10 +5,17 @@
 use harness::{ensure, ensure_eq, ensure_errno, Context, Ended, Outcome, Process, Test};
 use nix::{
     sys::signal::{kill, Signal},
-    unistd::getpid, //
+    unistd::{getpid, pipe, read, write},
 };
-use programs::{pattern, Census, Gpu, Legacy, Tolerance, PATIENCE};
-use std::{mem::forget, process::ExitCode, thread::sleep, time::Duration};
+use programs::{eventually, pattern, Census, Gpu, Legacy, Tolerance, PATIENCE};
+use std::{
+    mem::forget,
+    os::fd::{AsFd, OwnedFd},
+    process::ExitCode,
+    sync::mpsc,
+    thread::{self, sleep},
+    time::Duration,
+};
 use uapi::{
     abi::{MSM_SUBMIT_BO_READ, MSM_SUBMIT_BO_WRITE},
     devcoredump::Devcoredump,
@@ -74,6 +81,25 @@ fn full(_: &mut Test) -> Outcome {
     })
 }
 
+/// Closes, and then does what closing may wait for; if closing takes longer than `limit`, that is
+/// done meanwhile.
+fn close_and_then<T: Send>(
+    close: impl FnOnce(),
+    limit: Duration,
+    then: impl FnOnce() -> T + Send,
+) -> T {
+    let (closed, told) = mpsc::channel();
+    thread::scope(|scope| {
+        let then = scope.spawn(move || {
+            let _ = told.recv_timeout(limit);
+            then()
+        });
+        close();
+        let _ = closed.send(());
+        then.join().expect("no panic")
+    })
+}
+
 /// While a SUBMIT waits for a fence: it ends without having been run, as the driver does with work
 /// of closed files.
 fn submit_waits(_: &mut Test) -> Outcome {
@@ -83,18 +109,13 @@ fn submit_waits(_: &mut Test) -> Outcome {
         let held = HeldFence::new().context("held fence")?;
         let write = Pm4::new().mem_write(gpu.iova(0), &[0x77]).barrier();
         let submitted = gpu.start(&write, |s| s.after(held.file()))?;
-        // Closing may wait for the fence, so somebody else has to let go meanwhile.
-        let letting_go = std::thread::spawn(move || {
-            sleep(Duration::from_millis(300));
-            held.signal()
-        });
-        drop((bo, gpu));
+        // With the C code closing waits for the fence, but the file counts as closed by then.
+        let limit = Duration::from_secs(10);
+        close_and_then(|| drop((bo, gpu)), limit, || held.signal())
+            .context("the fence was held")?;
         submitted.wait(PATIENCE).context("SUBMIT")?;
         ensure_eq!(seen.map()?.read(0), pattern(1, 0), "what the SUBMIT left");
-        letting_go
-            .join()
-            .expect("no panic")
-            .context("the fence was held")
+        Ok(())
     })
 }
 
@@ -128,19 +149,19 @@ fn submit_runs(_: &mut Test) -> Outcome {
         let (bo, seen) = shared(&gpu, &witness)?;
         let map = seen.map()?;
         let spin = Pm4::new()
+            .mem_write(gpu.iova(4), &[1])
+            .barrier()
             .wait_mem_eq(gpu.iova(0), 1, !0)
             .mem_write(gpu.iova(8), &[0x77])
             .barrier();
         let submitted = gpu.start(&spin, |s| s)?;
-        let letting_go = std::thread::spawn(move || {
-            sleep(Duration::from_millis(200));
-            map.write(0, 1);
-        });
-        sleep(Duration::from_millis(50));
-        drop((bo, gpu));
+        // One that hasn't begun when the file is closed doesn't run.
+        eventually("the SUBMIT to begin", || Ok(map.read(1) == 1))?;
+        // With the C code closing waits for it. After some seconds it would count as hung.
+        let limit = Duration::from_secs(2);
+        close_and_then(|| drop((bo, gpu)), limit, || map.write(0, 1));
         submitted.wait(PATIENCE).context("SUBMIT")?;
         ensure_eq!(seen.map()?.read(2), 0x77, "what the SUBMIT wrote");
-        letting_go.join().expect("no panic");
         Ok(())
     })
 }
@@ -150,7 +171,7 @@ fn shared(gpu: &Gpu, witness: &Gpu) -> harness::Result<(Bo, Bo)> {
     let bo = gpu.bo(1, PAGE)?;
     gpu.map(&bo, gpu.iova(0))?;
     let dma_buf = bo.export()?;
-    let seen = Bo::import(&witness.device, std::os::fd::AsFd::as_fd(&dma_buf), PAGE)?;
+    let seen = Bo::import(&witness.device, dma_buf.as_fd(), PAGE)?;
     Ok((bo, seen))
 }
 
@@ -232,6 +253,14 @@ fn waiting_legacy_submit(held: &HeldFence) -> Outcome {
     Ok(())
 }
 
+/// Waits until a child has written a byte.
+fn hear(ready: &OwnedFd, tell: OwnedFd) -> Outcome {
+    // So that there is an end to be read if the child comes to one.
+    drop(tell);
+    ensure_eq!(read(ready, &mut [0])?, 1, "bytes from the process");
+    Ok(())
+}
+
 /// A process has ended, or tries to, while what it asked for waits for a fence: the driver can't be
 /// taken away. Afterwards it could be.
 fn driver_stays(busy: Busy) -> Outcome {
@@ -242,16 +271,22 @@ fn driver_stays(busy: Busy) -> Outcome {
         dump.free()?;
     }
     let before = module::users("msm")?;
-    let mut child = Process::start(|| busy(&held))?;
+    let (ready, tell) = pipe()?;
+    let mut child = Process::start(|| {
+        busy(&held)?;
+        write(&tell, &[1])?;
+        Ok(())
+    })?;
+    hear(&ready, tell)?;
     // With the C code it can't end while a SUBMIT waits.
-    child.wait(Duration::from_secs(2))?;
+    child.waits(PATIENCE)?;
     // Only now: if nobody used it, it would be gone.
     let users = module::users("msm")?;
     ensure!(users > before, "{users} users, {before} before");
     ensure_errno!(module::unload("msm"), Errno::EWOULDBLOCK, "unloading");
     held.signal().context("the fence was held")?;
     child.succeeds(Process::LONG)?;
-    programs::eventually("the driver's users to be gone", || {
+    eventually("the driver's users to be gone", || {
         Ok(module::users("msm")? == before)
     })?;
     bos.restored()
@@ -282,7 +317,7 @@ fn ends_while_something_waits(busy: Busy, how: Ended, at_once: bool) -> Outcome 
         Ok(())
     })?;
     // It may take its time on a busy machine, but it doesn't wait for the fence.
-    ensure_eq!(child.wait(2 * HeldFence::LIMIT)?, Some(how), "the process");
+    ensure_eq!(child.end(Process::LONG)?, how, "the process");
     held.still_held()
         .context("the fence that the process needn't wait for")?;
     if at_once {
@@ -292,7 +327,7 @@ fn ends_while_something_waits(busy: Busy, how: Ended, at_once: bool) -> Outcome 
     held.signal().context("the fence was held")?;
     bos.restored()?;
     // The kernel closes a BO's backing file a little later.
-    programs::eventually("the BOs' memory to come back", || {
+    eventually("the BOs' memory to come back", || {
         Ok(memory::shmem()?.saturating_sub(shmem) < 8 << 20)
     })?;
     // And the GPU is in order.
@@ -333,17 +368,22 @@ fn defect_29_killed_while_a_legacy_submit_waits(_: &mut Test) -> Outcome {
 fn defect_29_killed_in_gem_close(_: &mut Test) -> Outcome {
     let bos = Census::new()?;
     let held = HeldFence::new().context("held fence")?;
+    let (ready, tell) = pipe()?;
     let mut child = Process::start(|| {
         let gpu = Legacy::new()?;
         let bo = gpu.bo(1, PAGE)?;
-        let write = Pm4::new().mem_write(bo.iova()?, &[0x77]).barrier();
-        gpu.start(&write, &[(&bo, MSM_SUBMIT_BO_WRITE)], Some(held.file()))?;
+        let commands = Pm4::new().mem_write(bo.iova()?, &[0x77]).barrier();
+        let table = [(&bo, MSM_SUBMIT_BO_WRITE)];
+        gpu.start(&commands, &table, Some(held.file()))?;
+        write(&tell, &[1])?;
         drop(bo);
         Ok(())
     })?;
-    sleep(Duration::from_secs(1));
-    ensure_eq!(child.status()?, None, "while GEM_CLOSE waits");
-    child.kill(Duration::from_secs(4))?;
+    hear(&ready, tell)?;
+    ensure!(child.waits(PATIENCE)?, "GEM_CLOSE doesn't wait");
+    child.kill(Process::LONG)?;
+    held.still_held()
+        .context("the fence that the process needn't wait for")?;
     held.signal().context("the fence was held")?;
     bos.restored()
 }
