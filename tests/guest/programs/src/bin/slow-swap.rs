@@ -162,12 +162,12 @@ fn submits(gpu: &Gpu, time: Duration) -> harness::Result<(u32, Duration)> {
     Ok((count, longest))
 }
 
-/// Kills who brings BOs back by `by`. Meanwhile another process goes on.
-fn killed_by(by: By) -> Outcome {
+/// Kills who brings BOs back by `by`. Meanwhile another process goes on. Says what was slow, if
+/// anything was.
+fn kill_one(by: By, name: &str) -> harness::Result<Option<String>> {
     const TIME: Duration = Duration::from_millis(1500);
     let census = Census::new()?;
-    let _swap = Swap::on_disk().context("swap on a disk: tests/vm --slow-disk=320:200")?;
-    let group = memory::Group::new("slow-swap").context("cgroup")?;
+    let group = memory::Group::new(name).context("cgroup")?;
     let victim = Victim::new(&group, by)?;
     let mut controls = Vec::new();
     for _ in 0..3 {
@@ -183,10 +183,6 @@ fn killed_by(by: By) -> Outcome {
     victim.begins(64)?;
     let beside = submits(&gpu, TIME)?;
     let read = vmstat("pswpin")? - before;
-    ensure!(
-        read * PAGE < size() / 2,
-        "{read} pages came back: the disk is too fast"
-    );
     let took = kill(victim.process)?;
     println!(
         "# {by:?} of {} MiB, {} pages read: killed in {took:.1?}, somebody who sleeps in {control:.1?}; \
@@ -198,19 +194,37 @@ fn killed_by(by: By) -> Outcome {
         beside.0,
         beside.1
     );
-    ensure!(
-        took <= control + SOON,
-        "killed in {took:?}, somebody who sleeps in {control:?}"
-    );
-    if beside.0 * 4 < alone.0 {
-        bail!(
-            "{} SUBMITs of another process, {} before",
-            beside.0,
-            alone.0
-        );
-    }
     drop(gpu);
-    census.restored()
+    census.restored()?;
+    Ok(if read * PAGE >= size() / 2 {
+        Some(format!("{read} pages came back: the disk is too fast"))
+    } else if took > control + SOON {
+        Some(format!(
+            "killed in {took:?}, somebody who sleeps in {control:?}"
+        ))
+    } else if beside.0 * 4 < alone.0 {
+        Some(format!(
+            "{} SUBMITs of another process, {} before",
+            beside.0, alone.0
+        ))
+    } else {
+        None
+    })
+}
+
+/// One of a few that are killed ends soon, and holds nobody up. What else this machine has to do may
+/// make some of them slow; who can't be killed, or keeps the GPU, makes all of them so.
+fn killed_by(by: By) -> Outcome {
+    const TIMES: u32 = 5;
+    let _swap = Swap::on_disk().context("swap on a disk: tests/vm --slow-disk=320:200")?;
+    let mut slow = Vec::new();
+    for n in 0..TIMES {
+        match kill_one(by, &format!("slow-swap-{n}"))? {
+            None => return Ok(()),
+            Some(why) => slow.push(why),
+        }
+    }
+    bail!("each of {TIMES}: {}", slow.join("; "))
 }
 
 fn killed_in_a_submit(_: &mut Test) -> Outcome {
