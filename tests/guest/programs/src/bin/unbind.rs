@@ -5,7 +5,7 @@
 //! Where the GPU is a component of the display's DRM device it goes along. No file is open then:
 //! the driver has nothing for those that are.
 
-use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
+use harness::{ensure, Context, Outcome, Process, Test};
 use programs::{
     console::Console,
     eventually,
@@ -36,12 +36,13 @@ impl Device {
 
     fn unbind(&self, panel: &Panel) -> Outcome {
         self.tell("unbind")?;
-        ensure_eq!(
-            panel.vadreno.read(registers::STATE),
-            registers::OFF,
-            "the panel"
-        );
-        ensure_eq!(panel.vadreno.read(registers::BASE), 0, "what is shown");
+        // It goes off with a vsync, for which the driver waits no longer than 100 ms.
+        eventually("the panel to go off", || {
+            Ok(panel.vadreno.read(registers::STATE) == registers::OFF)
+        })?;
+        eventually("nothing to be shown", || {
+            Ok(panel.vadreno.read(registers::BASE) == 0)
+        })?;
         ensure!(
             !Path::new("/dev/fb0").exists(),
             "the console is still there"
@@ -144,8 +145,9 @@ fn defect_29_while_a_submit_waits(_: &mut Test) -> Outcome {
         gpu.start(&Pm4::new().nop(1), |submit| submit.after(held.file()))
             .context("SUBMIT that waits")?;
         drop(gpu);
-        let unbinds = Process::start(|| device.tell("unbind"))?;
-        sleep(Duration::from_millis(300));
+        let mut unbinds = Process::start(|| device.tell("unbind"))?;
+        // Where the GPU stays it ends at once.
+        unbinds.waits(PATIENCE)?;
         held.signal().context("the fence was held")?;
         unbinds.succeeds(PATIENCE)?;
         device.tell("bind")?;
