@@ -399,14 +399,15 @@ fn defect_59_a_bo_stays_locked(_: &mut Test) -> Outcome {
         })?;
         let rd = debugfs::rd().context("debugfs rd")?;
         go.signal().context("the fence was held")?;
-        sleep(Duration::from_millis(500));
+        ensure!(
+            recorded.waits(PATIENCE)?,
+            "nothing keeps what is recorded waiting"
+        );
         held.signal().context("the fence was held")?;
         first.wait(PATIENCE).context("the first SUBMIT")?;
         sleep(Duration::from_millis(100));
         held_too.signal().context("the fence was held")?;
-        others
-            .wait(Duration::from_secs(10))
-            .context("another SUBMIT")?;
+        others.wait(PATIENCE).context("another SUBMIT")?;
         ensure!(
             recorded.wait(Duration::ZERO)?.is_none(),
             "nothing was locked"
