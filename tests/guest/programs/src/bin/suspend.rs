@@ -15,6 +15,7 @@ use std::{
     fs, io,
     path::PathBuf,
     process::ExitCode,
+    sync::mpsc,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -41,10 +42,25 @@ struct Asleep(PathBuf);
 
 impl Asleep {
     fn new() -> harness::Result<Self> {
+        let mut asleep = None;
+        eventually("the GPU to fall asleep", || {
+            asleep = Self::try_new()?;
+            Ok(asleep.is_some())
+        })?;
+        asleep.context("falling asleep")
+    }
+
+    /// As long as the GPU is at work it refuses: for a second it waits until all that it has done
+    /// is seen to.
+    fn try_new() -> harness::Result<Option<Self>> {
         let file = bus_file("asleep")?;
-        // As long as the GPU is at work it refuses.
-        fs::write(&file, "1").context("falling asleep")?;
-        Ok(Self(file))
+        match fs::write(&file, "1") {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => Ok(None),
+            result => {
+                result.context("falling asleep")?;
+                Ok(Some(Self(file)))
+            }
+        }
     }
 
     /// Power is back, and the SMMU's driver is about to be told.
@@ -304,27 +320,29 @@ fn closed_asleep(_: &mut Test) -> Outcome {
         .send_only()?;
     gpu.start(&Pm4::new().nop(8), |s| s.after(held.file()))?;
     let asleep = Asleep::new()?;
+    let (closed, told) = mpsc::channel();
     let letting_go = std::thread::spawn(move || {
-        sleep(Duration::from_millis(300));
         // Where closing waits for the SUBMIT, it does so until the GPU is awake.
+        let _ = told.recv_timeout(Duration::from_secs(4));
         asleep.wake()?;
         held.signal().map_err(io::Error::from)
     });
-    let begin = Instant::now();
     drop((bo, gpu));
-    ensure!(
-        begin.elapsed() < Duration::from_secs(8),
-        "closing took long"
-    );
-    letting_go.join().expect("no panic")?;
+    let _ = closed.send(());
+    letting_go
+        .join()
+        .expect("no panic")
+        .context("waking up, while the fence was held")?;
     bos.restored()
 }
 
 /// While the GPU is recovered the system doesn't sleep: what waits behind the fault is run again.
 fn defect_58_while_recovering(_: &mut Test) -> Outcome {
+    const ROUNDS: u32 = 3;
     // As the PM core does, for as long as a suspend lasts.
     let _awake = Awake::new().context("power/control")?;
-    for round in 1..4 {
+    let mut met = 0;
+    for round in 1..=4 * ROUNDS {
         fault::make_room()?;
         let (culprit, other) = (Gpu::new()?, Gpu::new()?);
         let faulting = Pm4::new()
@@ -337,12 +355,18 @@ fn defect_58_while_recovering(_: &mut Test) -> Outcome {
         let write = Pm4::new().mem_write(other.result_iova(0), &[round]);
         let behind = other.start(&write, |s| s).context("SUBMIT behind it")?;
         let dump = Devcoredump::wait(PATIENCE).context("devcoredump")?;
-        let end = Instant::now() + Duration::from_secs(3);
-        while Instant::now() < end {
-            // It refuses while the GPU is at work.
-            match Asleep::new() {
-                Ok(asleep) => asleep.wake().context("waking up")?,
-                Err(_) => sleep(Duration::from_millis(10)),
+        let begin = Instant::now();
+        let mut early = 0;
+        loop {
+            let recovering = !behind.fence.is_signaled()?;
+            let limit = Duration::from_secs(if recovering { 20 } else { 3 });
+            if begin.elapsed() > limit {
+                break;
+            }
+            early += u32::from(recovering);
+            match Asleep::try_new() {
+                Ok(Some(asleep)) => asleep.wake().context("waking up")?,
+                _ => sleep(Duration::from_millis(10)),
             }
         }
         submitted.wait(PATIENCE).context("recovery")?;
@@ -350,8 +374,13 @@ fn defect_58_while_recovering(_: &mut Test) -> Outcome {
         ensure_eq!(other.result(0), round, "what was behind it");
         dump.free().context("freeing the devcoredump")?;
         works(round)?;
+        // On a slow machine the recovery may be over before this process has seen the dump.
+        met += u32::from(early > 0);
+        if met == ROUNDS {
+            return Ok(());
+        }
     }
-    Ok(())
+    bail!("the GPU was recovered before the system tried to sleep")
 }
 
 fn main() -> ExitCode {
