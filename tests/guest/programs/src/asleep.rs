@@ -4,7 +4,7 @@
 
 use crate::{pattern, Gpu, PATIENCE};
 use harness::{ensure, ensure_eq, Context, Outcome, Result};
-use std::fs;
+use std::{fs, io::ErrorKind};
 use uapi::{Bo, HeldFence, Pm4, Submitted, SyncFile, PAGE};
 
 const ALARM: &str = "/sys/class/rtc/rtc0/wakealarm";
@@ -15,13 +15,22 @@ fn sleeps() -> Result<u64> {
     Ok(text.trim().parse()?)
 }
 
-/// Sends the system to sleep for a second or two.
+/// Sends the system to sleep until an alarm. A slow machine needs some seconds to fall asleep, and
+/// nothing wakes it if the alarm comes in the midst of that.
 pub fn freeze() -> Outcome {
+    const TRIES: u32 = 5;
     let before = sleeps()?;
-    // What is left of an alarm that came too early.
-    fs::write(ALARM, "0").context(ALARM)?;
-    fs::write(ALARM, "+2").context(ALARM)?;
-    fs::write("/sys/power/state", "freeze").context("falling asleep")?;
+    let mut failed = 0;
+    loop {
+        // What is left of an alarm that came too early.
+        fs::write(ALARM, "0").context(ALARM)?;
+        let result = fs::write(ALARM, "+6").and_then(|()| fs::write("/sys/power/state", "freeze"));
+        match result {
+            // The alarm came so early that the system stayed awake for it, or the GPU was late.
+            Err(e) if e.kind() == ErrorKind::ResourceBusy && failed < TRIES => failed += 1,
+            result => break result.context("falling asleep")?,
+        }
+    }
     ensure_eq!(sleeps()? - before, 1, "times that the system has slept");
     Ok(())
 }
