@@ -4,8 +4,8 @@
 //! waiting.
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
-use programs::{fault, hang, pattern, works, Gpu, PATIENCE};
-use std::{process::ExitCode, thread::sleep, time::Duration};
+use programs::{eventually, fault, hang, pattern, works, Gpu, PATIENCE};
+use std::{fs, process::ExitCode};
 use uapi::{devcoredump::Devcoredump, vadreno::Awake, Errno, HeldFence, Pm4, Submit, PAGE};
 
 fn fault_of(gpu: &Gpu) -> Pm4 {
@@ -59,7 +59,10 @@ fn defect_57_its_thread_has_exited(_: &mut Test) -> Outcome {
         scope.spawn(send).join().expect("no panic")
     })
     .context("SUBMIT that faults")?;
-    sleep(Duration::from_millis(100));
+    // A thread that was joined may not be quite gone.
+    eventually("the thread to be gone", || {
+        Ok(fs::read_dir("/proc/self/task")?.count() == 1)
+    })?;
     held.signal().context("the fence was held")?;
     submitted.wait(PATIENCE).context("recovery")?;
     ensure_errno!(
