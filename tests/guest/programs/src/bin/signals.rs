@@ -3,9 +3,17 @@
 //! Binds under a rain of signals: each either happens or doesn't, and says which.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
-use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
+use nix::{
+    sys::signal::{raise, sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal},
+    unistd::{pipe, read, write},
+};
 use programs::{model::Model, Census, Gpu, Tolerance, PATIENCE};
-use std::{process::ExitCode, thread::sleep, time::Duration};
+use std::{
+    os::fd::OwnedFd,
+    process::ExitCode,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 use uapi::{Bo, Device, Errno, HeldFence, PAGE};
 
 extern "C" fn nothing(_: i32) {}
@@ -20,8 +28,8 @@ fn rain(interval: Duration) -> Outcome {
     // SAFETY: the handler does nothing.
     unsafe { sigaction(Signal::SIGALRM, &action) }?;
     let interval = libc::timeval {
-        tv_sec: 0,
-        tv_usec: interval.as_micros() as libc::suseconds_t,
+        tv_sec: interval.as_secs() as libc::time_t,
+        tv_usec: interval.subsec_micros() as libc::suseconds_t,
     };
     let value = libc::itimerval {
         it_interval: interval,
@@ -42,8 +50,24 @@ fn each_answer_is_true(test: &mut Test) -> Outcome {
         .map(|tag| gpu.bo(tag, PAGES as u64 * PAGE))
         .collect::<harness::Result<_>>()?;
     let mut model = Model::new(gpu.iova(0), PAGES);
+    let (mut done, mut interrupted) = (0, 0);
     for round in test.rounds(6) {
-        rain(Duration::from_micros(700))?;
+        // With the handler alone.
+        rain(Duration::ZERO)?;
+        let mut times = [Duration::ZERO; 9];
+        for time in &mut times {
+            let begin = Instant::now();
+            raise(Signal::SIGALRM)?;
+            gpu.bind()
+                .map(&bos[0], 0, model.iova(0), 8 * PAGE)
+                .send()
+                .context("a bind that nothing interrupts")?;
+            *time = begin.elapsed();
+        }
+        model.map(1, 0, 0, 8);
+        times.sort();
+        // On a slow machine a signal every 700 us leaves no time for anything else.
+        rain(Duration::from_micros(700).max(2 * times[4]))?;
         for _ in 0..200 {
             let count = test.rng.usize(1..=8);
             let at = test.rng.usize(0..=PAGES - count);
@@ -58,14 +82,20 @@ fn each_answer_is_true(test: &mut Test) -> Outcome {
             match bind.send() {
                 Ok(_) if unmap => model.unmap(at, count),
                 Ok(_) => model.map(tag as u32 + 1, at, at, count),
-                Err(Errno::EINTR) => {}
+                Err(Errno::EINTR) => {
+                    interrupted += 1;
+                    continue;
+                }
                 Err(e) => return Err(e).context("bind"),
             }
+            done += 1;
         }
         rain(Duration::ZERO)?;
         gpu.bind().send_and_wait().context("bind without ops")?;
         model.check(&gpu, &tolerance, &format!("round {round}"))?;
     }
+    println!("# {done} binds done, {interrupted} interrupted");
+    ensure!(done > 0, "all binds were interrupted");
     Ok(())
 }
 
@@ -86,13 +116,41 @@ fn waiting_is_interrupted(_: &mut Test) -> Outcome {
     job.wait(PATIENCE).context("waiting again")
 }
 
-/// Processes killed at any moment while they bind: they end, and nothing of theirs is left.
+/// Tells the parent of this process how long something took.
+fn tell(parent: &OwnedFd, time: Duration) -> Outcome {
+    write(parent, &(time.as_micros() as u64).to_ne_bytes())?;
+    Ok(())
+}
+
+/// Waits until a child tells how long something took.
+fn hear(child: &OwnedFd) -> harness::Result<Duration> {
+    let mut micros = [0; 8];
+    ensure_eq!(read(child, &mut micros)?, 8, "bytes from the process");
+    Ok(Duration::from_micros(u64::from_ne_bytes(micros)))
+}
+
+/// A random time up to the double of `time`.
+fn up_to_twice(time: Duration, test: &mut Test) -> Duration {
+    Duration::from_micros(test.rng.u64(..=2 * time.as_micros() as u64))
+}
+
+/// Processes killed at any moment while they open the GPU and bind: they end, and nothing of theirs
+/// is left.
 fn killed_at_any_moment(test: &mut Test) -> Outcome {
     let before = Census::new()?;
-    for _ in 0..20 {
+    let mut opening = Duration::ZERO;
+    for n in 0..20 {
+        let (told, teller) = pipe()?;
         let child = Process::start(|| {
+            tell(&teller, Duration::ZERO)?;
+            let begin = Instant::now();
             let gpu = Gpu::new()?;
+            tell(&teller, begin.elapsed())?;
+            let begin = Instant::now();
             for n in 0.. {
+                if n == 1 {
+                    tell(&teller, begin.elapsed())?;
+                }
                 let bo = gpu.bo(1, 8 * PAGE)?;
                 let iova = gpu.iova((n % 64) * 16 * PAGE);
                 gpu.map(&bo, iova)?;
@@ -101,7 +159,16 @@ fn killed_at_any_moment(test: &mut Test) -> Outcome {
             }
             unreachable!()
         })?;
-        sleep(Duration::from_millis(test.rng.u64(5..200)));
+        // So that there is an end to be read if the child comes to one.
+        drop(teller);
+        hear(&told)?;
+        let time = if n % 4 == 3 {
+            opening
+        } else {
+            opening = hear(&told)?;
+            hear(&told)?
+        };
+        sleep(up_to_twice(time, test));
         child.kill(Process::LONG)?;
     }
     before.restored()
@@ -111,15 +178,27 @@ fn killed_at_any_moment(test: &mut Test) -> Outcome {
 /// other one gets a VM of its own all the same, and not the one that the GPU's rings are in.
 fn killed_while_its_vm_is_made(test: &mut Test) -> Outcome {
     let before = Census::new()?;
-    for round in test.rounds(300) {
+    let mut making = Duration::ZERO;
+    for (n, round) in test.rounds(300).enumerate() {
         let device = Device::open().context("opening the GPU")?;
+        let (told, teller) = pipe()?;
         let child = Process::start(|| {
+            tell(&teller, Duration::ZERO)?;
+            let begin = Instant::now();
             device.va_range().context("the first ioctl")?;
+            tell(&teller, begin.elapsed())?;
             loop {
                 sleep(Process::LONG);
             }
         })?;
-        sleep(Duration::from_micros(test.rng.u64(0..3000)));
+        drop(teller);
+        hear(&told)?;
+        // Now and then one gets on, and says how long that takes.
+        if n % 20 == 0 {
+            making = hear(&told)?;
+        } else {
+            sleep(up_to_twice(making, test));
+        }
         child.kill(Process::LONG)?;
         device
             .va_range()
