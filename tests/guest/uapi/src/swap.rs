@@ -37,11 +37,12 @@ impl Swap {
         if !Path::new(DISK).exists() {
             module::load("virtio_blk", &[])?;
         }
-        for _ in 0..100 {
+        // The driver finds it in its own time.
+        for _ in 0..600 {
             if Path::new(DISK).exists() {
                 break;
             }
-            sleep(Duration::from_millis(50));
+            sleep(Duration::from_millis(100));
         }
         Self::on(DISK)
     }
@@ -56,16 +57,22 @@ impl Swap {
 impl Drop for Swap {
     fn drop(&mut self) {
         // Content that still belongs to somebody has to fit into memory; memory of processes that
-        // have just ended may take a moment to be free.
-        for _ in 0..50 {
-            if run("swapoff", self.0).is_ok() {
-                if self.0 == DEVICE {
-                    let _ = fs::write(format!("{SYSFS}/reset"), "1");
+        // have just ended may take a moment to be free, or a minute on a slow machine.
+        let mut last = String::new();
+        for _ in 0..600 {
+            match run("swapoff", self.0) {
+                Ok(()) => {
+                    if self.0 == DEVICE {
+                        let _ = fs::write(format!("{SYSFS}/reset"), "1");
+                    }
+                    return;
                 }
-                return;
+                Err(e) => last = e.to_string(),
             }
             sleep(Duration::from_millis(100));
         }
+        // The next swap on the device fails, and wouldn't say why.
+        eprintln!("{} stays in use as swap: {last}", self.0);
     }
 }
 
