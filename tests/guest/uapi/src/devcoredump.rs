@@ -91,7 +91,7 @@ impl Devcoredump {
             fs::read_link(device.join("devcoredump")).is_ok_and(|target| target.file_name() == name)
         };
         // It comes a moment after the file that this dump was found by.
-        let _ = until(Duration::from_secs(1), "no link", || leads_here(&device));
+        let _ = until(Duration::from_secs(10), "no link", || leads_here(&device));
         let device = device.canonicalize().ok();
         fs::write(self.data(), "1")?;
         until(Duration::from_secs(60), "the devcoredump stays", || {
