@@ -8,6 +8,7 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    thread::sleep,
     time::Duration,
 };
 
@@ -75,6 +76,36 @@ pub fn set_hangcheck_period(period: Duration) -> io::Result<()> {
     fs::write(file, period.as_millis().to_string())
 }
 
+/// While this lives, the kernel looks once a minute whether the GPU gets on: for tests that keep it
+/// busy on purpose while they do something else, which takes a slow machine longer than a hang is
+/// given. It holds from the next submit on.
+#[derive(Debug)]
+pub struct SlowHangcheck {
+    before: Duration,
+}
+
+impl SlowHangcheck {
+    const PERIOD: Duration = Duration::from_secs(60);
+
+    /// Sets the period, and remembers what it was.
+    pub fn new() -> io::Result<Self> {
+        let text = fs::read_to_string(directory()?.join("hangcheck_period_ms"))?;
+        let before = text.trim().parse().map_err(io::Error::other)?;
+        set_hangcheck_period(Self::PERIOD)?;
+        Ok(Self {
+            before: Duration::from_millis(before),
+        })
+    }
+}
+
+impl Drop for SlowHangcheck {
+    fn drop(&mut self) {
+        if let Err(e) = set_hangcheck_period(self.before) {
+            eprintln!("hangcheck_period_ms: {e}");
+        }
+    }
+}
+
 /// Each submit from now on, with what is to be dumped of what is mapped. One at a time may have it.
 pub fn rd() -> io::Result<File> {
     File::open(directory()?.join("rd"))
@@ -104,14 +135,34 @@ pub fn gpuvas() -> io::Result<Option<String>> {
     path.exists().then(|| fs::read_to_string(path)).transpose()
 }
 
-/// How many BOs there are, and their bytes.
+/// How many BOs there are, and their bytes. BOs that somebody has locked are missing.
 pub fn gem_total() -> io::Result<(u64, u64)> {
     gem_sum("Total:")
+}
+
+/// As [`gem_total`], by the most of several looks: what is locked for a moment is hardly missing in
+/// all of them.
+pub fn gem_total_at_most() -> io::Result<(u64, u64)> {
+    most(gem_total)
 }
 
 /// How many BOs have pages, and their bytes. BOs that somebody has locked are missing.
 pub fn gem_resident() -> io::Result<(u64, u64)> {
     gem_sum("Resident:")
+}
+
+/// As [`gem_resident`], by the most of several looks.
+pub fn gem_resident_at_most() -> io::Result<(u64, u64)> {
+    most(gem_resident)
+}
+
+fn most(look: impl Fn() -> io::Result<(u64, u64)>) -> io::Result<(u64, u64)> {
+    let mut most = look()?;
+    for _ in 1..5 {
+        sleep(Duration::from_millis(5));
+        most = most.max(look()?);
+    }
+    Ok(most)
 }
 
 /// How many BOs are mapped for the kernel. BOs that somebody has locked are missing.
