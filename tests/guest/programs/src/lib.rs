@@ -20,7 +20,7 @@ pub use census::Census;
 pub use gpu::{pattern, Gpu};
 pub use legacy::Legacy;
 pub use tolerance::Tolerance;
-pub use waiting::{purge, untouched, Mapped, Waiting};
+pub use waiting::{pages_of, purge, swap_out, untouched, Mapped, Waiting};
 
 use harness::Context;
 use nix::{errno::Errno, unistd::Pid};

@@ -2,11 +2,15 @@
 
 //! A bind that waits until the test lets it run, and what becomes of BOs meanwhile.
 
-use crate::{pattern, Gpu, PATIENCE};
+use crate::{eventually, pattern, Gpu, PATIENCE};
 use harness::{ensure, ensure_eq, Context, Outcome, Result};
+use std::{
+    fs,
+    os::fd::{AsFd, AsRawFd},
+};
 use uapi::{
     abi::{MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
-    debugfs, Bo, HeldFence, SyncFile, VmBind, PAGE,
+    debugfs, Bo, Device, HeldFence, SyncFile, VmBind, PAGE,
 };
 
 /// A bind job that waits for a fence, which is held until [`Waiting::run`].
@@ -47,10 +51,42 @@ impl Waiting {
 }
 
 /// Marks a BO as not needed, has the shrinker run, and says whether the pages are still there.
+///
+/// That is for those that have to be kept. The shrinker passes over what is locked for a moment:
+/// that a BO is purged which nobody uses, [`check_unpinned`](crate::check_unpinned) waits for.
 pub fn purge(bo: &Bo) -> Result<bool> {
     bo.madvise(MSM_MADV_DONTNEED).context("DONTNEED")?;
     debugfs::shrink(1 << 20).context("debugfs shrink")?;
     bo.madvise(MSM_MADV_WILLNEED).context("WILLNEED")
+}
+
+/// How many pages BOs have, or are large, that `device` has handles of: "resident" or "total". No
+/// BO is missing.
+pub fn pages_of(device: &Device, which: &str) -> Result<u64> {
+    let path = format!("/proc/self/fdinfo/{}", device.as_fd().as_raw_fd());
+    let text = fs::read_to_string(&path).context(path)?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("drm-{which}-memory:")));
+    // None is printed if there are none.
+    let mut words = line.unwrap_or("0").split_whitespace();
+    let number: u64 = words.next().context("no number")?.parse()?;
+    Ok(match words.next() {
+        Some("KiB") => number << 10,
+        Some("MiB") => number << 20,
+        _ => number,
+    } / PAGE)
+}
+
+/// Has the shrinker run until none of the BOs that `device` has handles of has pages. Returns how
+/// many pages it says it has freed.
+pub fn swap_out(device: &Device) -> Result<u64> {
+    let mut freed = 0;
+    eventually("all idle BOs to be swapped out", || {
+        freed += debugfs::shrink(1 << 20).context("debugfs shrink")?;
+        Ok(pages_of(device, "resident")? == 0)
+    })?;
+    Ok(freed)
 }
 
 /// A BO of [`Gpu::bo`]'s content that is mapped at the start of the test's part of a VM.
