@@ -2,8 +2,8 @@
 
 //! Memory pressure while a BO's last page-table entries still wait for their removal.
 
-use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use programs::{pattern, purge, untouched, Gpu, Mapped, Tolerance, Waiting};
+use harness::{ensure_eq, Context, Outcome, Test};
+use programs::{check_unpinned, pattern, untouched, Gpu, Mapped, Tolerance, Waiting};
 use std::process::ExitCode;
 use uapi::{Pm4, PAGE};
 
@@ -13,12 +13,11 @@ const PAGES: u64 = 256;
 fn unmapped_bo_is_purged(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
     let bo = gpu.bo(1, PAGES * PAGE)?;
-    ensure!(!purge(&bo)?, "never mapped, not needed, and not purged");
+    check_unpinned(&bo).context("never mapped")?;
     let bo = gpu.bo(2, PAGES * PAGE)?;
     gpu.map(&bo, gpu.iova(0))?;
     gpu.unmap(gpu.iova(0), PAGES * PAGE)?;
-    ensure!(!purge(&bo)?, "unmapped, not needed, and not purged");
-    Ok(())
+    check_unpinned(&bo).context("unmapped")
 }
 
 /// Purging a BO that is mapped takes its mapping away as well.
@@ -28,7 +27,7 @@ fn mapped_bo_is_purged_with_its_mapping(_: &mut Test) -> Outcome {
     let vadreno = uapi::vadreno::Vadreno::open().context("virtual Adreno")?;
     let mapped = Mapped::new(&gpu, 1, gpu.bo(1, PAGES * PAGE)?)?;
     mapped.still_there()?;
-    ensure!(!purge(&mapped.bo)?, "idle, not needed, and not purged");
+    check_unpinned(&mapped.bo).context("idle")?;
     ensure_eq!(
         vadreno.translate(gpu.iova(0))?,
         uapi::vadreno::Translation::Unmapped,
@@ -46,7 +45,7 @@ fn defect_03_waiting_unmap(_: &mut Test) -> Outcome {
     mapped.kept_under_pressure()?;
     waiting.run()?;
     ensure_eq!(gpu.peek(&[gpu.iova(0)])?, [0], "after the UNMAP");
-    ensure!(!purge(&mapped.bo)?, "not purged after the UNMAP");
+    check_unpinned(&mapped.bo).context("after the UNMAP")?;
     tolerance.check()
 }
 
@@ -63,8 +62,7 @@ fn defect_03_waiting_map_over_it(_: &mut Test) -> Outcome {
         [pattern(2, 1024)],
         "after the MAP"
     );
-    ensure!(!purge(&mapped.bo)?, "not purged after the MAP over it");
-    Ok(())
+    check_unpinned(&mapped.bo).context("after the MAP over it")
 }
 
 /// The same with a hole: one page waits to go, the rest stays mapped.
