@@ -4,7 +4,7 @@
 //! BOs.
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
-use programs::{pattern, Census, Gpu, Tolerance, PATIENCE};
+use programs::{check_unpinned, pattern, Census, Gpu, Tolerance, PATIENCE};
 use std::{os::fd::AsFd, process::ExitCode, time::Duration};
 use uapi::{
     abi::{self, MSM_MADV_DONTNEED, MSM_MADV_WILLNEED},
@@ -49,9 +49,7 @@ fn defect_25_access_to_what_is_not_needed(_: &mut Test) -> Outcome {
     ensure_errno!(map.try_read(0), Errno::EFAULT, "DONTNEED");
     ensure!(bo.madvise(MSM_MADV_WILLNEED)?, "not retained");
     ensure_eq!(map.try_read(5)?, pattern(1, 5), "WILLNEED");
-    bo.madvise(MSM_MADV_DONTNEED)?;
-    debugfs::shrink(1 << 20)?;
-    ensure!(!bo.madvise(MSM_MADV_WILLNEED)?, "not purged");
+    check_unpinned(&bo)?;
     ensure_errno!(map.try_read(5), Errno::EFAULT, "purged");
     Ok(())
 }
@@ -65,6 +63,8 @@ fn defect_40_cached_pages_are_maintained(_: &mut Test) -> Outcome {
         Ok(events.iter().filter(|e| e.contains("BIDIR")).count())
     };
     let device = Device::open()?;
+    // Those of files that were closed before have gone, too.
+    Census::now()?;
     for (flags, name) in [(abi::MSM_BO_WC, "WC"), (abi::MSM_BO_CACHED, "CACHED")] {
         let bo = Bo::with_flags(&device, PAGES * PAGE, flags)?;
         let maps = Tracepoint::of("dma", "dma_map_sg").context("tracing")?;
@@ -72,9 +72,7 @@ fn defect_40_cached_pages_are_maintained(_: &mut Test) -> Outcome {
         ensure_eq!(count(&maps)?, 1, "a new {name} BO");
         drop(maps);
         let unmaps = Tracepoint::of("dma", "dma_unmap_sg").context("tracing")?;
-        bo.madvise(MSM_MADV_DONTNEED)?;
-        debugfs::shrink(1 << 20)?;
-        ensure!(!bo.madvise(MSM_MADV_WILLNEED)?, "not purged");
+        check_unpinned(&bo)?;
         ensure_eq!(count(&unmaps)?, 1, "a purged {name} BO");
     }
     Ok(())
@@ -96,9 +94,7 @@ fn purged_while_mapped(_: &mut Test) -> Outcome {
     }) else {
         harness::bail!("not mapped");
     };
-    bo.madvise(MSM_MADV_DONTNEED)?;
-    debugfs::shrink(1 << 20)?;
-    ensure!(!bo.madvise(MSM_MADV_WILLNEED)?, "not purged");
+    check_unpinned(&bo)?;
     ensure_eq!(
         vadreno.reachable(phys & !(PAGE - 1))?,
         0,
@@ -231,9 +227,7 @@ fn used_by_others(_: &mut Test) -> Outcome {
         ensure!(bo.madvise(MSM_MADV_WILLNEED)?, "purged while attached");
         ensure_eq!(bo.map()?.read(3000), pattern(1, 3000), "its content");
         drop(vgem);
-        bo.madvise(MSM_MADV_DONTNEED)?;
-        debugfs::shrink(1 << 20)?;
-        ensure!(!bo.madvise(MSM_MADV_WILLNEED)?, "still pinned by somebody");
+        check_unpinned(&bo).context("once nobody is attached")?;
         module::use_dma_buf(fd.as_fd())
             .err()
             .context("a purged BO was attached to")?;
@@ -332,8 +326,9 @@ impl<'g> Pair<'g> {
             }
             Step::Shrink => {
                 debugfs::shrink(1 << 20)?;
-                for state in &mut self.states {
+                for (bo, state) in self.bos[0].iter().zip(&mut self.states) {
                     if *state == State::Dont {
+                        check_unpinned(bo)?;
                         *state = State::Purged;
                     }
                 }
@@ -480,9 +475,7 @@ fn faults_and_shrinker(_: &mut Test) -> Outcome {
                 gpu.map(&bo, gpu.iova(0))?;
                 gpu.map(&victim, gpu.iova(32 * PAGE))?;
                 gpu.unmap(gpu.iova(32 * PAGE), 16 * PAGE)?;
-                victim.madvise(MSM_MADV_DONTNEED)?;
-                debugfs::shrink(1 << 20)?;
-                ensure!(!victim.madvise(MSM_MADV_WILLNEED)?, "round {n}: not purged");
+                check_unpinned(&victim).with_context(|| format!("round {n}"))?;
                 gpu.unmap(gpu.iova(0), 16 * PAGE)?;
             }
             Ok(())
