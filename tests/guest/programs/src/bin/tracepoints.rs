@@ -4,7 +4,7 @@
 //! in which it happens.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use programs::{eventually, purge, Gpu, Legacy, Waiting};
+use programs::{check_unpinned, eventually, Gpu, Legacy, Waiting};
 use std::{
     fs,
     os::fd::{AsFd, AsRawFd},
@@ -210,7 +210,7 @@ fn nothing_else(_: &mut Test) -> Outcome {
     gpu.map(&bo, gpu.iova(0))?;
     gpu.unmap(gpu.iova(0), PAGE)?;
     gpu.map(&bo, gpu.iova(0))?;
-    ensure!(!purge(&bo)?, "an idle BO wasn't purged");
+    check_unpinned(&bo).context("an idle BO")?;
     drop(gpu);
     ensure_eq!(tracepoint::count()?, 0, "events with nothing switched on");
     Ok(())
@@ -342,7 +342,7 @@ fn reclaim(_: &mut Test) -> Outcome {
     let (bo_purged, bo_evicted) = (bo_of(&maps, "purged")?, bo_of(&maps, "evicted")?);
     ensure!(bo_purged != bo_evicted, "two BOs are the same");
 
-    ensure!(!purge(&purged)?, "an idle BO wasn't purged");
+    check_unpinned(&purged).context("an idle BO")?;
     // Whatever else is idle goes, too.
     let events = trace.take()?;
     let of = |events: &[Event], bo: &str, iovas: &[u64]| -> Vec<String> {
