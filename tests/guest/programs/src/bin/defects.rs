@@ -5,13 +5,14 @@
 
 use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Process, Test};
 use nix::unistd::{geteuid, seteuid, Uid};
-use programs::{pattern, Census, Gpu, Tolerance};
+use programs::{check_unpinned, pattern, Census, Gpu, Tolerance, PATIENCE};
 use std::{
     fs,
     process::ExitCode,
+    thread::sleep,
     time::{Duration, Instant},
 };
-use uapi::{abi, debugfs, memory, Errno, Pm4, PAGE};
+use uapi::{memory, Errno, Pm4, PAGE};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -22,12 +23,7 @@ fn defect_05_submit_after_purge(_: &mut Test) -> Outcome {
         let gpu = Gpu::new()?;
         let bo = gpu.bo(1, 64 * PAGE)?;
         gpu.map(&bo, gpu.iova(0))?;
-        bo.madvise(abi::MSM_MADV_DONTNEED)?;
-        debugfs::shrink(1 << 20)?;
-        ensure!(
-            !bo.madvise(abi::MSM_MADV_WILLNEED)?,
-            "idle, not needed, and not purged"
-        );
+        check_unpinned(&bo).context("idle")?;
         ensure_errno!(
             gpu.start(&Pm4::new().nop(1), |s| s),
             Errno::EBUSY,
@@ -35,7 +31,7 @@ fn defect_05_submit_after_purge(_: &mut Test) -> Outcome {
         );
         Ok(())
     })?
-    .succeeds(Duration::from_secs(10))
+    .succeeds(Process::LONG)
 }
 
 /// While this lives, nobody without privileges can open a file, and this process has none.
@@ -148,7 +144,7 @@ fn defect_17_table_count_wraps(_: &mut Test) -> Outcome {
     match bind.send() {
         Err(e) => ensure_eq!(e, Errno::ENOMEM, "{sum:#x} tables at once"),
         Ok(job) => {
-            job.wait(Duration::from_secs(30)).context("MAP_NULL")?;
+            job.wait(PATIENCE).context("MAP_NULL")?;
             ensure_eq!(job.status()?, Some(Ok(())), "its fence");
         }
     }
@@ -179,10 +175,18 @@ fn defect_19_empty_tables_are_freed(_: &mut Test) -> Outcome {
     // What the kernel keeps of anything freed (KASAN's quarantine, per-CPU lists) is full after the
     // first time.
     map_and_unmap(0)?;
-    memory::drop_caches()?;
-    let before = memory::free()?;
-    map_and_unmap(MAPS << 21)?;
     // The kernel gives them back a little later, behind the fence.
+    let mut before = 0;
+    loop {
+        sleep(Duration::from_millis(500));
+        memory::drop_caches()?;
+        let free = memory::free()?;
+        if free < before + MIB {
+            break;
+        }
+        before = free;
+    }
+    map_and_unmap(MAPS << 21)?;
     programs::eventually("all but 16 MiB of memory to come back", || {
         memory::drop_caches()?;
         Ok(before.saturating_sub(memory::free()?) < 16 * MIB)
@@ -191,24 +195,28 @@ fn defect_19_empty_tables_are_freed(_: &mut Test) -> Outcome {
 
 /// A large residency buffer doesn't hold up the next bind.
 fn defect_20_large_null_mapping(_: &mut Test) -> Outcome {
-    let gpu = Gpu::new()?;
-    let bo = gpu.bo(1, PAGE)?;
-    let begin = Instant::now();
-    gpu.bind()
-        .map_null(gpu.iova(0), 64 * GIB)
-        .send_only()
-        .context("MAP_NULL of 64 GiB")?;
-    gpu.bind()
-        .map(&bo, 0, gpu.iova(1 << 40), PAGE)
-        .send()?
-        .wait(Duration::from_secs(100))
-        .context("the MAP behind it")?;
-    let took = begin.elapsed();
-    ensure!(
-        took < Duration::from_secs(5),
-        "the next bind was done after {took:?}"
-    );
-    Ok(())
+    let mut times = Vec::new();
+    // Somebody else may have the processors for a while.
+    for _ in 0..3 {
+        let gpu = Gpu::new()?;
+        let bo = gpu.bo(1, PAGE)?;
+        let begin = Instant::now();
+        gpu.bind()
+            .map_null(gpu.iova(0), 64 * GIB)
+            .send_only()
+            .context("MAP_NULL of 64 GiB")?;
+        gpu.bind()
+            .map(&bo, 0, gpu.iova(1 << 40), PAGE)
+            .send()?
+            .wait(Duration::from_secs(100))
+            .context("the MAP behind it")?;
+        let took = begin.elapsed();
+        if took < Duration::from_secs(5) {
+            return Ok(());
+        }
+        times.push(took);
+    }
+    harness::bail!("the next bind was done after {times:?}")
 }
 
 fn main() -> ExitCode {
