@@ -82,16 +82,20 @@ fn defect_46_everything_again_and_again(_: &mut Test) -> Outcome {
         .fold(gpu.bind(), |bind, (n, bo)| bind.map(bo, 0, place(n), PAGE));
     let each = (0..OPS).fold(gpu.bind(), |bind, n| bind.unmap(place(n), PAGE));
     let all = (0..OPS).fold(gpu.bind(), |bind, _| bind.unmap(place(0), OPS * PAGE));
-    asking(&map)?;
-    let each = asking(&each).context("15,000 UNMAPs of a page each")?;
-    asking(&map)?;
-    let all = asking(&all).context("15,000 UNMAPs of everything")?;
-    println!("# {each:?} for a page each, {all:?} for everything each");
-    ensure!(
-        all < 10 * each + Duration::from_millis(500),
-        "{all:?} for everything each, {each:?} for a page each"
-    );
-    Ok(())
+    let mut times = Vec::new();
+    // Somebody else may have the processors during one of the two.
+    for _ in 0..3 {
+        asking(&map)?;
+        let each = asking(&each).context("15,000 UNMAPs of a page each")?;
+        asking(&map)?;
+        let all = asking(&all).context("15,000 UNMAPs of everything")?;
+        println!("# {each:?} for a page each, {all:?} for everything each");
+        if all < 10 * each + Duration::from_millis(500) {
+            return Ok(());
+        }
+        times.push((each, all));
+    }
+    harness::bail!("times for a page each, and for everything each: {times:?}")
 }
 
 /// A context to which threads can send binds.
@@ -139,11 +143,12 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Waits until a number hasn't changed for a second.
+/// Waits until a number hasn't changed for three seconds, in which a busy machine runs whoever
+/// changes it, too.
 fn settled(number: &AtomicU64) -> u64 {
     let mut last = number.load(Ordering::Relaxed);
     let mut since = Instant::now();
-    while since.elapsed() < Duration::from_secs(1) {
+    while since.elapsed() < Duration::from_secs(3) {
         sleep(Duration::from_millis(10));
         let now = number.load(Ordering::Relaxed);
         if now != last {
@@ -367,6 +372,8 @@ fn defect_46_as_many_tables_as_it_needs(_: &mut Test) -> Outcome {
 /// While others wait for room, a job that waits for nothing doesn't, on a queue of its own and in
 /// another context.
 fn defect_46_not_held_up_by_what_waits(_: &mut Test) -> Outcome {
+    // Far more than may wait in a guest of a few GiB. In the end they all run.
+    const CROWD: u64 = 16;
     let (client, other) = (Client::new()?, Client::new()?);
     let place = client.place();
     let queue = SubmitQueue::new_vm_bind(&client.gpu.device)?;
@@ -376,7 +383,7 @@ fn defect_46_not_held_up_by_what_waits(_: &mut Test) -> Outcome {
     thread::scope(|scope| {
         let (sent, fence) = (&sent, &fence);
         let crowd = scope.spawn(move || -> Outcome {
-            for n in 0..64 {
+            for n in 0..CROWD {
                 place
                     .wide(n, 400)
                     .after(fence)
@@ -387,7 +394,10 @@ fn defect_46_not_held_up_by_what_waits(_: &mut Test) -> Outcome {
             Ok(())
         });
         let result = (|| -> Outcome {
-            ensure!(settled(sent) < 64, "64 jobs of 400 tables each may wait");
+            ensure!(
+                settled(sent) < CROWD,
+                "{CROWD} jobs of 400 tables each may wait"
+            );
             let elsewhere = Place {
                 queue: &queue,
                 ..place
