@@ -7,7 +7,7 @@ use harness::{ensure, ensure_eq, Context, Outcome, Test};
 use programs::{fault, pattern, Gpu};
 use std::process::ExitCode;
 use uapi::{
-    abi,
+    abi, debugfs,
     devcoredump::{fault_info, fault_iova, vm_log, VmLogEntry},
     Bo, Errno, HeldFence, Pm4, PAGE,
 };
@@ -162,6 +162,8 @@ fn unmapped_while_the_gpu_looks(_: &mut Test) -> Outcome {
     const AWAITED: u32 = 77;
     const FILLER: u64 = 16 << 20;
     const MAPS: u64 = 64;
+    // The dump is to be of the fault, however long the job takes.
+    let _slow = debugfs::SlowHangcheck::new().context("hangcheck_period_ms")?;
     let gpu = logged_gpu()?;
     let (bo, filler) = (gpu.bo(1, PAGE)?, Bo::new(&gpu.device, FILLER)?);
     gpu.map(&bo, gpu.iova(0))?;
