@@ -7,8 +7,8 @@ use super::{
     desk::{Commands, Places},
     event::{Event, Kind},
     model::{Model, Submit, FIRST, SECOND},
+    PATIENCE,
 };
-use crate::PATIENCE;
 use harness::{Context, Outcome, Result};
 use nix::{sys::signal::Signal, unistd::pipe};
 use std::{

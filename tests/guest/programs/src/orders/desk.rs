@@ -8,7 +8,8 @@
 
 use super::event::Kind;
 use super::model::{Cell, Model, Submit, WINDOW};
-use crate::{pattern, PATIENCE};
+use super::PATIENCE;
+use crate::pattern;
 use harness::{ensure, Context, Outcome, Result};
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},

@@ -29,6 +29,12 @@
 //! A sequence has a name, for instance `map-over:run,bind,close-file,signal`: `orders
 //! --only-sequence NAME` plays it alone.
 
+use std::time::Duration;
+
+/// How long anything may take that has to happen. Held fences are held for longer: what takes so
+/// long isn't because one of them has expired.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 pub mod client;
 pub mod desk;
 pub mod enumerate;

@@ -9,6 +9,7 @@ use super::{
     event::{Event, Sequence},
     model::{Answer, Bind, Cell, File, Model, Pages, Submit, FIRST, WINDOW},
     testbed::{Seen, Testbed},
+    PATIENCE,
 };
 use harness::{bail, ensure, ensure_eq, Context, Error, Outcome, Result};
 use std::{
@@ -18,14 +19,19 @@ use std::{
 };
 use uapi::{debugfs, vadreno::Translation, vadreno_ctl::watch, Errno, HeldFence, SyncFile, PAGE};
 
-/// How long anything may take that has to happen. Held fences are held for as long.
-const PATIENCE: Duration = Duration::from_secs(9);
-
-/// How long a BO may be missing in the list of all BOs since somebody has locked it.
+/// How long a BO may be missing in the list of all BOs since somebody has locked it; who may not be
+/// run for that time, and looks at the list may be far apart.
 const IN_THE_LIST: Duration = Duration::from_millis(300);
+
+/// How often somebody who holds a lock for a moment can be met at most.
+const LOOKS: u32 = 50;
 
 /// How long the kernel is given to free what it mustn't: it does such things from its workqueues.
 const LATER: Duration = Duration::from_millis(30);
+
+/// … and how often it is looked at meanwhile: who looks sleeps in between, so that the workqueues
+/// have their turn on a busy machine, too.
+const LATER_LOOKS: u32 = 10;
 
 /// The context, in this process or in one to be killed.
 enum Subject {
@@ -297,13 +303,33 @@ impl Play<'_> {
         self.bed.recover(event, victim.context("nothing runs")?)
     }
 
+    /// Looks which BOs there are, again while one is missing that must be there: somebody has it
+    /// locked.
+    fn look(&mut self) -> Result<Seen> {
+        let begin = Instant::now();
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let seen = self.bed.look();
+            let (first, second) = (self.model.first_lives(), self.model.second_lives());
+            let all = seen.as_ref().is_ok_and(|seen| {
+                (seen.first || first != Answer::Yes) && (seen.second || second != Answer::Yes)
+            });
+            if all || (looks >= LOOKS && begin.elapsed() > IN_THE_LIST) {
+                return seen;
+            }
+            sleep(Duration::from_millis(1));
+        }
+    }
+
     /// The shrinker looks for BOs.
     fn shrink(&mut self, expected: Answer) -> Outcome {
         let end = Instant::now() + PATIENCE;
-        let had_pages = self.bed.look()?.second_resident;
+        let mut looks = 0;
+        let had_pages = self.look()?.second_resident;
         loop {
             debugfs::shrink(1 << 20).context("debugfs shrink")?;
-            let seen = self.bed.look()?;
+            let seen = self.look()?;
             if had_pages && !seen.second_resident {
                 ensure!(
                     !self.model.second_is_held(),
@@ -325,7 +351,11 @@ impl Play<'_> {
             if expected != Answer::Yes {
                 return Ok(());
             }
-            ensure!(Instant::now() < end, "the shrinker doesn't take an idle BO");
+            looks += 1;
+            ensure!(
+                looks < LOOKS || Instant::now() < end,
+                "the shrinker doesn't take an idle BO"
+            );
             sleep(Duration::from_millis(2));
         }
     }
@@ -397,14 +427,19 @@ impl Play<'_> {
     /// Each BO is there that has to be, with its pages, and none that nobody needs.
     fn check_bos(&mut self) -> Outcome {
         let begin = Instant::now();
+        let mut looks = 0;
         loop {
+            looks += 1;
             // Some things happen a little later; and a BO that somebody has locked may be missing
             // in the list, though not for long.
             let (wrong, patience) = match self.bed.look() {
                 Ok(seen) => match self.judge(&seen) {
                     Some(wrong) => wrong,
                     None => match self.check_reach(&seen) {
-                        Ok(()) if self.model.outlives_its_file() && begin.elapsed() < LATER => {
+                        Ok(())
+                            if self.model.outlives_its_file()
+                                && (begin.elapsed() < LATER || looks < LATER_LOOKS) =>
+                        {
                             sleep(Duration::from_millis(2));
                             continue;
                         }
@@ -414,7 +449,7 @@ impl Play<'_> {
                 },
                 Err(e) => (format!("{e:#}"), PATIENCE),
             };
-            if begin.elapsed() > patience {
+            if looks >= LOOKS && begin.elapsed() > patience {
                 bail!("{wrong}, {}", self.reached()?);
             }
             sleep(Duration::from_millis(1));

@@ -7,8 +7,9 @@ use super::{
     desk::{self, Commands, Desk, Places, Word},
     event::{Event, Kind},
     model::{Submit, FIRST, SECOND},
+    PATIENCE,
 };
-use crate::{eventually, Gpu, Tolerance, PATIENCE};
+use crate::{eventually, Gpu, Tolerance};
 use harness::{bail, ensure, Context, Outcome, Result};
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -17,7 +18,7 @@ use std::{
 };
 use uapi::{
     abi::MSM_PARAM_SUSPENDS,
-    debugfs::{self, GemList},
+    debugfs::{self, GemList, SlowHangcheck},
     devcoredump::Devcoredump,
     swap::Swap,
     vadreno::{Reach, Row, Translation, Vadreno},
@@ -60,6 +61,8 @@ pub struct Testbed {
     forgiving_since: Instant,
     /// A SUBMIT that only served to be sent.
     sent: Option<SyncFile>,
+    /// SUBMITs run until they are let go. Of a hang the device tells by itself.
+    _slow: SlowHangcheck,
     _swap: Swap,
 }
 
@@ -70,6 +73,7 @@ impl Testbed {
     /// Sets it up.
     pub fn new() -> Result<Self> {
         let swap = Swap::new(SWAP).context("swap")?;
+        let slow = SlowHangcheck::new().context("hangcheck_period_ms")?;
         Tolerance::new()?;
         drop(Gpu::new()?);
         let device = Device::open_vm_bind().context("opening the GPU")?;
@@ -91,6 +95,7 @@ impl Testbed {
             places,
             forgiving_since: Instant::now(),
             sent: None,
+            _slow: slow,
             _swap: swap,
         };
         this.desk.prepare(Kind::Unmap);
@@ -310,7 +315,7 @@ impl Testbed {
     /// After something was wrong: waits until nothing is left, or takes what is left for granted.
     pub fn clear_up(&mut self) {
         let _ = self.end_other();
-        let end = Instant::now() + Duration::from_secs(2);
+        let end = Instant::now() + Duration::from_secs(10);
         while Instant::now() < end {
             if matches!(self.look(), Ok(seen) if !seen.first && !seen.second) {
                 return;
