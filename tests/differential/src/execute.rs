@@ -10,14 +10,18 @@ use crate::{
     program::{Change, End, Kind, Mistake, Op, Program, BOS, FENCES, PAGES, QUEUES},
     trouble::{Source, Trouble},
 };
-use harness::{bail, ensure, Context as _, Result};
+use harness::{ensure, Context as _, Result};
 use nix::{
     sys::wait::{waitpid, WaitStatus},
     unistd::{fork, ForkResult},
 };
 use programs::{pattern, PATIENCE};
 use serde::Serialize;
-use std::{cell::RefCell, fmt::Write, time::Duration};
+use std::{
+    cell::RefCell,
+    fmt::Write,
+    time::{Duration, Instant},
+};
 use uapi::{
     abi, debugfs,
     vadreno::{Row, Vadreno},
@@ -488,7 +492,8 @@ impl<'a> Context<'a> {
     fn shrink(&self, model: &Model) -> Result<()> {
         let mut after = model.clone();
         after.done(&Op::Shrink);
-        for _ in 0..50 {
+        let end = Instant::now() + PATIENCE;
+        loop {
             debugfs::shrink(1 << 20).context("debugfs shrink")?;
             let mut missed = false;
             for (place, bo) in (0..BOS).zip(&self.places) {
@@ -504,9 +509,12 @@ impl<'a> Context<'a> {
             if !missed {
                 return Ok(());
             }
+            ensure!(
+                Instant::now() < end,
+                "the shrinker leaves pages that nobody needs"
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
-        bail!("the shrinker leaves pages that nobody needs");
     }
 
     fn signal(&mut self, fence: u8) -> Result<(), Stop> {
