@@ -10,6 +10,7 @@ from pathlib import Path
 
 BUILD = Path(__file__).resolve().parents[2] / "packaging/dkms/build"
 CONF = BUILD.parent / "dkms.conf"
+INSTALLED = BUILD.parent / "installed"
 KVER = "7.3.4+deb13-arm64"
 TOOLS = "make flex bison bc patch xz bindgen pahole ld gcc gcc-14".split()
 NEEDED = "bash sed grep dirname readlink cat rm mkdir".split()
@@ -149,6 +150,58 @@ class Dkms(unittest.TestCase):
     def test_conf_says_nothing_of_other_lines(self):
         self.source.unlink()
         self.assertEqual(self.conf("autoinstall", "6.12.107+deb13-arm64"), ("skips", ""))
+
+    def installed(self, **env):
+        """What comes of POST_INSTALL, which DKMS runs once it has installed the module."""
+        done = subprocess.run(
+            ["/bin/sh", INSTALLED, KVER],
+            env={"PATH": f"{self.bin}:/usr/bin:/bin", "MSM_RS_ROOT": str(self.dir), **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    def archived(self, place, text, under=""):
+        """As DKMS leaves a module of another's with our name. Where it was, and where it is."""
+        place = self.dir / f"lib/modules/{KVER}" / place
+        archive = self.dir / f"var/lib/dkms/msm-rs/original_module/{KVER}/aarch64" / under
+        archive.mkdir(parents=True, exist_ok=True)
+        (archive / place.name).write_text(text)
+        (archive / f"{place.name}.origin").write_text(f"{place}\n")
+        return place, archive / place.name
+
+    def test_conf_has_what_runs_after_the_installation(self):
+        self.assertIn('POST_INSTALL="packaging/dkms/installed ${kernelver}"\n', CONF.read_text())
+        self.assertTrue(INSTALLED.stat().st_mode & 0o111)
+
+    def test_the_distributions_module_stays(self):
+        for under in ("", "collisions/kernel/drivers/gpu/drm/msm"):
+            with self.subTest(under=under):
+                place, _ = self.archived(
+                    "kernel/drivers/gpu/drm/msm/msm.ko.xz", "stock", under
+                )
+                self.assertEqual(self.installed(), "")
+                self.assertEqual(place.read_text(), "stock")
+                self.assertEqual([file.name for file in place.parent.iterdir()], [place.name])
+                self.assertFalse((self.dir / "var/lib/dkms/msm-rs/original_module").exists())
+                place.unlink()
+
+    def test_where_ours_is_now_nothing_is_put_back(self):
+        place, archive = self.archived("updates/dkms/msm.ko.xz", "before")
+        place.parent.mkdir(parents=True)
+        place.write_text("ours")
+        self.assertEqual(self.installed(), "")
+        self.assertEqual(place.read_text(), "ours")
+        self.assertEqual(archive.read_text(), "before")
+
+    def test_the_distributions_module_that_cant_be_put_back(self):
+        place, archive = self.archived("kernel/drivers/gpu/drm/msm/msm.ko.xz", "stock")
+        self.program("sync", "exit 1")
+        self.assertIn(f"DKMS has moved {place} away", self.installed())
+        self.assertEqual(list(place.parent.iterdir()), [])
+        self.assertEqual(archive.read_text(), "stock")
 
     def test_without_headers(self):
         (self.headers / ".config").unlink()
