@@ -78,6 +78,7 @@ class Boot(unittest.TestCase):
     def run_in(self, *command):
         return subprocess.run(
             command,
+            cwd=self.root,
             env={
                 "ROOT": str(self.root),
                 "MSM_RS_ROOT": str(self.root),
@@ -129,7 +130,29 @@ class Boot(unittest.TestCase):
 
     def test_command_line_of_another_name(self):
         self.write(OURS, "ours\n")
-        self.write("proc/cmdline", "root=/dev/vda msm_rs=offset xmsm_rs=off\n")
+        line = "root=/dev/vda msm_rs=offset xmsm_rs=off 'msm_rs=off' x=\"msm_rs=off\""
+        self.write("proc/cmdline", line + "\n")
+        self.assert_runs("ours")
+
+    def test_command_line_as_the_kernel_takes_it(self):
+        """White space of any kind between words, and words in quotes."""
+        self.write(OURS, "ours\n")
+        for line in (
+            "root=/dev/vda\tmsm_rs=off\tquiet",
+            "root=/dev/vda\nmsm_rs=off",
+            'root=/dev/vda "msm_rs=off" quiet',
+            'quiet msm_rs="off"',
+        ):
+            with self.subTest(line=line):
+                self.write("proc/cmdline", line + "\n")
+                self.assert_runs("stock", "msm_rs=off is on the kernel's command line")
+                (self.root / "sys/module/msm").rmdir()
+
+    def test_command_line_that_is_no_pattern(self):
+        """A word of it is nobody's file."""
+        self.write(OURS, "ours\n")
+        self.write("msm_rs=off", "")
+        self.write("proc/cmdline", "m* quiet\n")
         self.assert_runs("ours")
 
     def test_command_line_with_a_script_that_ignores_it(self):
@@ -262,9 +285,10 @@ class Boot(unittest.TestCase):
         self.assertEqual((tree / INITRAMFS).read_text(), "")
 
     def test_a_line_that_kmod_takes_whole(self):
-        """kmod reads on when a line ends in a backslash, and ends a comment with its line."""
+        """kmod drops backslashes, reads on after one that ends a line, and ends a comment with its
+        line."""
         for line in (BOOT / "modprobe.conf").read_text().splitlines():
-            self.assertFalse(line.endswith("\\"))
+            self.assertNotIn("\\", line)
             self.assertRegex(line, r"^(#|install msm )")
 
 
