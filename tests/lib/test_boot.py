@@ -9,6 +9,7 @@ a guest.
 
 import lzma
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ STOCK = f"lib/modules/{KVER}/kernel/drivers/gpu/drm/msm/msm.ko.xz"
 OURS = f"lib/modules/{KVER}/updates/dkms/msm.ko.xz"
 PREBUILT = f"lib/modules/{KVER}/updates/msm.ko.xz"
 INITRAMFS = f"usr/lib/msm-rs/{KVER}/msm.ko"
+INITRAMFS_NEXT = f"usr/lib/msm-rs/{KVER}/2/msm.ko"
 
 # A module's file says "ours" or "stock"; anything else isn't a module.
 INSMOD = """#!/bin/sh
@@ -266,9 +268,11 @@ class Boot(unittest.TestCase):
     def test_hook(self):
         self.write(OURS, "")
         (self.root / OURS).write_bytes(lzma.compress(b"ours\n"))
-        self.write(PREBUILT, "not this one\n")
+        self.write(PREBUILT, "")
+        (self.root / PREBUILT).write_bytes(lzma.compress(b"prebuilt\n"))
         tree = self.hook()
         self.assertEqual((tree / INITRAMFS).read_text(), "ours\n")
+        self.assertEqual((tree / INITRAMFS_NEXT).read_text(), "prebuilt\n")
         self.assertEqual((tree / "usr/lib/msm-rs/load").read_text(), (BOOT / "load").read_text())
         # where depmod doesn't look
         self.assertEqual(list(tree.glob("**/modules")), [])
@@ -283,6 +287,17 @@ class Boot(unittest.TestCase):
         self.write(OURS, "damaged\n")
         tree = self.hook()
         self.assertEqual((tree / INITRAMFS).read_text(), "")
+
+    def test_initramfs_with_a_damaged_module_beside_a_good_one(self):
+        """It takes the one that is taken without an initramfs."""
+        self.write(OURS, "damaged\n")
+        self.write(PREBUILT, "")
+        (self.root / PREBUILT).write_bytes(lzma.compress(b"ours\n"))
+        tree = self.hook()
+        (self.root / OURS).unlink()
+        (self.root / PREBUILT).unlink()
+        shutil.copytree(tree / "usr/lib/msm-rs", self.root / "usr/lib/msm-rs", dirs_exist_ok=True)
+        self.assert_runs("ours", f"it was loaded from /{INITRAMFS_NEXT}")
 
     def test_a_line_that_kmod_takes_whole(self):
         """kmod drops backslashes, reads on after one that ends a line, and ends a comment with its
