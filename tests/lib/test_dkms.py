@@ -203,6 +203,38 @@ class Dkms(unittest.TestCase):
         self.assertEqual(list(place.parent.iterdir()), [])
         self.assertEqual(archive.read_text(), "stock")
 
+    def initramfs(self, script="exit 0"):
+        """An initramfs of that kernel, and what makes it: the file that says how it is called."""
+        image = self.dir / f"boot/initrd.img-{KVER}"
+        image.parent.mkdir()
+        image.touch()
+        self.program("update-initramfs", f'echo "$@" >>{self.dir}/called; {script}')
+        return self.dir / "called"
+
+    def test_initramfs_is_renewed_after_a_later_build(self):
+        called = self.initramfs()
+        self.assertEqual(self.installed(), "")
+        self.assertEqual(called.read_text(), f"-u -k {KVER}\n")
+        called.unlink()
+        self.installed(DPKG_MAINTSCRIPT_PACKAGE=f"linux-headers-{KVER}")
+        self.assertTrue(called.exists())
+
+    def test_initramfs_that_dpkg_makes(self):
+        called = self.initramfs()
+        for package in (f"linux-image-{KVER}", "msm-rs-dkms"):
+            self.assertEqual(self.installed(DPKG_MAINTSCRIPT_PACKAGE=package), "")
+        self.assertFalse(called.exists())
+
+    def test_initramfs_that_isnt_there_yet(self):
+        called = self.initramfs()
+        (self.dir / f"boot/initrd.img-{KVER}").unlink()
+        self.assertEqual(self.installed(), "")
+        self.assertFalse(called.exists())
+
+    def test_initramfs_that_cant_be_renewed(self):
+        self.initramfs("exit 1")
+        self.assertIn(f"'update-initramfs -u -k {KVER}' tries again", self.installed())
+
     def test_without_headers(self):
         (self.headers / ".config").unlink()
         status, said = self.run_build()
