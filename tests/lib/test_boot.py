@@ -8,11 +8,13 @@ a guest.
 """
 
 import lzma
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -244,6 +246,66 @@ class Boot(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("there is now", said)
         self.assertIn(f"next boot takes /{OURS}", said)
+
+    def initramfs(self, age):
+        """An initramfs that was made some seconds ago, with our hook."""
+        self.write(f"boot/initrd.img-{KVER}", "")
+        made = time.time() - age
+        os.utime(self.root / f"boot/initrd.img-{KVER}", (made, made))
+        (self.root / f"usr/lib/msm-rs/{KVER}").mkdir()
+
+    def booted(self):
+        """What is beside the script in the initramfs isn't in the system that it starts."""
+        shutil.rmtree(self.root / f"usr/lib/msm-rs/{KVER}")
+
+    def test_built_after_the_initramfs(self):
+        """It is what the next boot has as well, and that says msm-rs-status."""
+        self.initramfs(age=3600)
+        self.assertEqual(self.modprobe(), 0)
+        self.booted()
+        self.write(OURS, "ours\n")
+        code, said = self.status()
+        self.assertEqual(code, 1)
+        self.assertIn("the initramfs loads msm.ko, and had none of msm_rs", said)
+        self.assertIn("the next boot takes the distribution's msm.ko again", said)
+        self.assertIn(f"older than /{OURS}; 'sudo update-initramfs -u -k {KVER}'", said)
+        self.initramfs(age=-3600)
+        self.booted()
+        code, said = self.status()
+        self.assertEqual(code, 1)
+        self.assertIn("the initramfs loads msm.ko, and had none of msm_rs", said)
+        self.assertIn(f"next boot takes /{OURS}\n", said)
+
+    def test_built_again_after_the_initramfs(self):
+        self.initramfs(age=3600)
+        self.write(INITRAMFS, "ours\n")
+        self.assertEqual(self.modprobe(), 0)
+        self.booted()
+        self.write(OURS, "ours\n")
+        code, said = self.status()
+        self.assertEqual(code, 0)
+        self.assertIn("takes msm_rs's again as it was when the initramfs was made", said)
+        self.assertIn(f"older than /{OURS}", said)
+
+    def test_removed_and_still_in_the_initramfs(self):
+        self.initramfs(age=3600)
+        self.write(INITRAMFS, "ours\n")
+        self.assertEqual(self.modprobe(), 0)
+        self.booted()
+        code, said = self.status()
+        self.assertEqual(code, 0)
+        self.assertIn("if the initramfs has been made anew", said)
+
+    def test_an_initramfs_from_before_msm_rs(self):
+        self.initramfs(age=3600)
+        self.booted()
+        self.write("usr/lib/msm-rs/load", "#!/nonexistent\n", 0o755)
+        self.assertEqual(self.modprobe(), 0)
+        self.write(OURS, "ours\n")
+        code, said = self.status()
+        self.assertEqual(code, 1)
+        self.assertIn("but not where the initramfs loads msm.ko", said)
+        self.assertIn("update-initramfs -u", said)
 
     def hook(self):
         """What initramfs-tools does with our hook; the initramfs's tree."""
