@@ -11,6 +11,7 @@ from pathlib import Path
 BUILD = Path(__file__).resolve().parents[2] / "packaging/dkms/build"
 CONF = BUILD.parent / "dkms.conf"
 INSTALLED = BUILD.parent / "installed"
+DEBIAN = BUILD.parents[2] / "debian"
 KVER = "7.3.4+deb13-arm64"
 TOOLS = "make flex bison bc patch xz bindgen pahole ld gcc gcc-14".split()
 NEEDED = "bash sed grep dirname readlink cat rm mkdir".split()
@@ -73,6 +74,8 @@ class Dkms(unittest.TestCase):
     def test_builds_when_all_is_there(self):
         status, said = self.run_build()
         self.assertEqual((status, said), (99, "unpacking\n"))
+        # what is left of a build that fails
+        self.assertEqual(list((self.dir / "msm-rs/built").iterdir()), [])
 
     def test_version_of_what_is_unpacked(self):
         self.build.write_text(BUILD.read_text().replace("/usr/src", str(self.dir)))
@@ -234,6 +237,53 @@ class Dkms(unittest.TestCase):
     def test_initramfs_that_cant_be_renewed(self):
         self.initramfs("exit 1")
         self.assertIn(f"'update-initramfs -u -k {KVER}' tries again", self.installed())
+
+    def maintainer(self, script, *args, **env):
+        """Runs a maintainer script as dpkg does. Its status, and what it says."""
+        text = (DEBIAN / script).read_text().replace("@VERSION@", "0.1.0")
+        done = subprocess.run(
+            ["/bin/sh", "-c", text, script, *args],
+            env={"PATH": f"{self.bin}:/usr/bin:/bin", "DPKG_ROOT": str(self.dir), **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    def dkms_tree(self, version):
+        """What DKMS has of a module that it has built and installed."""
+        tree = self.dir / "var/lib/dkms/msm-rs"
+        (tree / version / KVER / "aarch64/module").mkdir(parents=True)
+        (tree / version / "build/built/source").mkdir(parents=True)
+        (tree / f"kernel-{KVER}-aarch64").symlink_to(f"{version}/{KVER}/aarch64")
+        module = self.dir / f"lib/modules/{KVER}/updates/dkms/msm.ko.xz"
+        module.parent.mkdir(parents=True)
+        module.touch()
+        return tree, module
+
+    def test_removal_of_what_dkms_doesnt_remove(self):
+        self.program("depmod", f'echo "$@" >>{self.dir}/depmod')
+        for said in ("msm-rs/0.1.0: broken", ""):
+            with self.subTest(said=said):
+                self.program("dkms", f'case $1 in status) echo "{said}" ;; *) exit 4 ;; esac')
+                tree, module = self.dkms_tree("0.1.0")
+                self.assertEqual(self.maintainer("msm-rs-dkms.prerm", "remove"), (0, ""))
+                self.assertFalse(tree.exists())
+                self.assertFalse(module.exists())
+                self.assertEqual((self.dir / "depmod").read_text(), f"{KVER}\n")
+                (self.dir / "depmod").unlink()
+                module.parent.rmdir()
+
+    def test_removal_leaves_another_version(self):
+        self.program("dkms", "exit 0")
+        tree, module = self.dkms_tree("0.2.0")
+        (tree / "0.1.0/build").mkdir(parents=True)
+        self.assertEqual(self.maintainer("msm-rs-dkms.prerm", "remove"), (0, ""))
+        self.assertFalse((tree / "0.1.0").exists())
+        self.assertTrue((tree / "0.2.0").exists())
+        self.assertTrue((tree / f"kernel-{KVER}-aarch64").is_symlink())
+        self.assertTrue(module.exists())
 
     def test_without_headers(self):
         (self.headers / ".config").unlink()
