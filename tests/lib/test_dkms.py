@@ -240,7 +240,14 @@ class Dkms(unittest.TestCase):
 
     def maintainer(self, script, *args, **env):
         """Runs a maintainer script as dpkg does. Its status, and what it says."""
-        text = (DEBIAN / script).read_text().replace("@VERSION@", "0.1.0")
+        text = subprocess.run(
+            ["sed", "-f", DEBIAN / "insert.sed", DEBIAN / script],
+            cwd=DEBIAN.parent,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+        text = text.replace("@VERSION@", "0.1.0").replace("@KVER@", KVER)
         done = subprocess.run(
             ["/bin/sh", "-c", text, script, *args],
             env={"PATH": f"{self.bin}:/usr/bin:/bin", "DPKG_ROOT": str(self.dir), **env},
@@ -274,6 +281,34 @@ class Dkms(unittest.TestCase):
                 self.assertEqual((self.dir / "depmod").read_text(), f"{KVER}\n")
                 (self.dir / "depmod").unlink()
                 module.parent.rmdir()
+
+    def test_one_initramfs_that_cant_be_renewed(self):
+        """It is said, the other kernel's is renewed, and dpkg goes on."""
+        older = "7.2.12+deb13-arm64"
+        called = self.initramfs(f"case $* in *{KVER}) exit 1 ;; esac")
+        self.program("depmod", "exit 0")
+        for kver in (older, KVER):
+            (self.dir / f"lib/modules/{kver}").mkdir(parents=True)
+            (self.dir / f"lib/modules/{kver}/modules.dep").touch()
+            (self.dir / f"boot/initrd.img-{kver}").touch()
+        (self.dir / f"boot/initrd.img-{older}.bak").touch()
+        every = [f"-u -k {older}", f"-u -k {KVER}"]
+        for script, renewed in (
+            ("msm-rs-common.postinst", every),
+            ("msm-rs-common.postrm", every),
+            ("msm-rs-dkms.postinst", every),
+            ("msm-rs-dkms.postrm", every),
+            ("modules.postinst.in", every[1:]),
+            ("modules.postrm.in", every[1:]),
+        ):
+            with self.subTest(script=script):
+                what = "configure" if "postinst" in script else "remove"
+                status, said = self.maintainer(script, what, "")
+                self.assertEqual(status, 0)
+                self.assertIn(f"the initramfs of {KVER} can't be renewed", said)
+                self.assertNotIn(older, said)
+                self.assertEqual(called.read_text().splitlines(), renewed)
+                called.unlink()
 
     def test_removal_leaves_another_version(self):
         self.program("dkms", "exit 0")
