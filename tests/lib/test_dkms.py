@@ -175,6 +175,16 @@ class Dkms(unittest.TestCase):
         (archive / f"{place.name}.origin").write_text(f"{place}\n")
         return place, archive / place.name
 
+    def test_one_place_has_the_version(self):
+        """The changelog: DKMS finds the sources by the version that dkms.conf gets from there."""
+        for line in (DEBIAN / "msm-rs-dkms.install").read_text().splitlines():
+            place = line.split()[1] + "/"
+            self.assertTrue(place.startswith("usr/src/msm-rs-${env:DEB_VERSION_UPSTREAM}/"), line)
+        rules = (DEBIAN / "rules").read_text()
+        self.assertIn("\nexport DEB_VERSION_UPSTREAM\n", rules)
+        self.assertIn("dh_dkms -p msm-rs-dkms -V $(DEB_VERSION_UPSTREAM)\n", rules)
+        self.assertIn('PACKAGE_VERSION="#MODULE_VERSION#"\n', CONF.read_text())
+
     def test_conf_has_what_runs_after_the_installation(self):
         self.assertIn('POST_INSTALL="packaging/dkms/installed ${kernelver}"\n', CONF.read_text())
         self.assertTrue(INSTALLED.stat().st_mode & 0o111)
