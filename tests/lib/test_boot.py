@@ -4,7 +4,7 @@
 The line of modprobe.conf and the scripts are run as they are, with paths that lead into that
 directory. Of the programs they call, insmod and modprobe are stand-ins: they say that a module is
 loaded, or refuse if its file is damaged, as the kernel would. tests/boot/run has the real ones in
-a guest.
+a guest. And scripts/install, which has no way back.
 """
 
 import lzma
@@ -367,6 +367,46 @@ class Boot(unittest.TestCase):
         for line in (BOOT / "modprobe.conf").read_text().splitlines():
             self.assertNotIn("\\", line)
             self.assertRegex(line, r"^(#|install msm )")
+
+
+class Install(unittest.TestCase):
+    """scripts/install, into a root directory of its own. The way of a file onto the disk."""
+
+    def test_module_is_on_the_disk_before_it_has_its_name(self):
+        with tempfile.TemporaryDirectory() as directory:
+            top = Path(directory)
+            scripts = top / "scripts"
+            scripts.mkdir()
+            for name in ("install", "lib.sh", "in-root"):
+                shutil.copy(BOOT.parents[1] / "scripts" / name, scripts)
+            modules = top / f"device/lib/modules/{KVER}"
+            modules.mkdir(parents=True)
+            (top / "build").mkdir()
+            module = top / "build/msm.ko"
+            module.write_bytes(f"\0vermagic={KVER} SMP\0".encode())
+            (top / "bin").mkdir()
+            for name in ("sync", "mv", "depmod"):
+                program = top / "bin" / name
+                program.write_text(f'#!/bin/sh\necho "{name} $*" >>{top}/log\n/bin/{name} "$@"\n')
+                program.chmod(0o755)
+            (top / "bin/depmod").write_text(f"#!/bin/sh\necho depmod >>{top}/log\n")
+            subprocess.run(
+                [scripts / "install", module],
+                env={
+                    "PATH": f"{top}/bin:/usr/bin:/bin",
+                    "DESTDIR": str(top / "device"),
+                    "MSM_RS_CACHE": str(top / "cache"),
+                    "MSM_RS_IN_ROOT": "1",
+                },
+                stderr=subprocess.PIPE,
+                check=True,
+            )
+            new, place = modules / "updates/.msm.ko.new", modules / "updates/msm.ko.xz"
+            self.assertEqual(
+                (top / "log").read_text().splitlines(),
+                [f"sync {new}", f"mv {new} {place}", "depmod"],
+            )
+            self.assertEqual(lzma.decompress(place.read_bytes()), module.read_bytes())
 
 
 if __name__ == "__main__":
