@@ -23,7 +23,7 @@ use uapi::{
     memory, module,
     swap::Swap,
     vadreno::Vadreno,
-    Bo, Errno, HeldFence, Pm4, Submit, SubmitQueue, Submitted, VmBind, PAGE,
+    Bo, HeldFence, Pm4, Submit, SubmitQueue, Submitted, VmBind, PAGE,
 };
 
 const BLOCK: u64 = 2 << 20;
