@@ -26,7 +26,7 @@ const USAGE: &str = "usage: orders [OPTIONS]
 
 Prints `> NAME` before each sequence, `FINDING NAME: why` behind one that went wrong, and
 `N sequences, F findings, T s` in the end. The exit status is 1 when there are findings. A sequence
-that went wrong while a fence expired that was held (after 10 s, on a machine that is very busy) is
+that went wrong while a fence expired that was held (after 100 s, on a machine that is very busy) is
 played again, twice at most, behind a line `AGAIN NAME: why`.";
 
 /// How often a sequence is played for which the machine is too slow.
