@@ -4,6 +4,7 @@
 //! - [`input`] opens a file or stdin, plain or compressed.
 //! - [`scan`] cuts it into lines in bounded memory; [`ascii85`] decodes the binary blocks as they
 //!   pass by.
+//! - [`clean`] makes text from outside fit to be shown.
 //! - [`parse`] turns lines into a [`dump::Dump`], one document at a time; [`vm_log`] and [`pte`]
 //!   know the two parts that say most about a fault.
 //! - [`contents`] keeps the bytes that [`pm4`] (the language of command streams) and [`cp`] (its
@@ -25,7 +26,7 @@
 #![warn(missing_docs)]
 
 pub mod ascii85;
-mod clean;
+pub mod clean;
 pub mod contents;
 pub mod cp;
 pub mod dump;

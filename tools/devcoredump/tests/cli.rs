@@ -321,6 +321,65 @@ fn text_of_the_dump_does_not_steer_the_terminal() {
     }
 }
 
+/// What changes the order of the text around it, or isn't seen, is written out.
+#[test]
+fn text_from_outside_is_seen_as_what_it_is() {
+    const UNSEEN: [char; 3] = ['\u{202e}', '\u{2066}', '\u{200b}'];
+    let name: String = UNSEEN.iter().collect();
+    let dump = DUMP
+        .replace("comm: test", &format!("comm: test{name}"))
+        .replace("cmdline: ./test", &format!("cmdline: ./test{name}"))
+        .replace("source=CP", &format!("source=CP{name}"))
+        .replace("name: below", &format!("name: below{name}"))
+        .replace("a <b> & c", &name);
+    let written = name.escape_debug().to_string();
+    for (arguments, count) in [
+        (&["explain"][..], 5),
+        (&["log"], 2),
+        (&["bos"], 1),
+        (&["map"], 1),
+        (&["map", "--svg"], 1),
+        (&["report", "-", "--html", "-"], 8),
+        (&["check"], 0),
+    ] {
+        let text = stdout(arguments, &dump, 0);
+        assert!(!text.contains(UNSEEN), "{arguments:?}: {text}");
+        assert!(text.matches(&written).count() >= count, "{arguments:?}");
+    }
+    let json = stdout(&["json"], &dump, 0);
+    assert!(!json.contains(UNSEEN), "{json}");
+    let log = format!("[ 1.0] msm 1.gpu: offending task: {name} (x)\n[ 2.0] hangcheck recover!\n");
+    let text = stdout(&["explain"], &log, 0);
+    assert!(text.contains(&written) && !text.contains(UNSEEN), "{text}");
+
+    // Names of files too: a directory may be somebody else's archive.
+    let place = TempDir::new().unwrap();
+    let (escape, bell) = (ESCAPE, '\u{7}');
+    let contents = [
+        ("dump", DUMP.as_bytes()),
+        ("other", b"to do\n"),
+        ("cut", &[0x1f, 0x8b, 8]),
+    ];
+    for (file, content) in contents {
+        let file = format!("{file}{escape}]0;title{bell}{name}");
+        fs::write(place.path().join(file), content).unwrap();
+    }
+    let output = tool().arg("explain").arg(place.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let file = place
+        .path()
+        .join(format!("dump{escape}]0;title{bell}{name}"));
+    let mut report = tool();
+    report.arg("report").arg(&file).args(["--html", "-"]);
+    let page = report.output().unwrap().stdout;
+    for (text, count) in [(output.stdout, 2), (output.stderr, 1), (page, 2)] {
+        let text = String::from_utf8(text).unwrap();
+        assert!(!text.contains(UNSEEN), "{text}");
+        assert!(!text.contains([escape, bell]), "{text}");
+        assert!(text.matches(&written).count() >= count, "{text}");
+    }
+}
+
 /// What else is in a directory is one line; what is named is answered.
 #[test]
 fn of_a_directory_only_dumps_and_logs_are_explained() {

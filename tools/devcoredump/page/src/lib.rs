@@ -49,7 +49,7 @@ impl State {
             None => {
                 let text = Text::new(decompress(Cursor::new(mem::take(&mut self.file)))?)?;
                 let name = String::from_utf8_lossy(&self.name);
-                self.reports.insert(Reports::new(name, text))
+                self.reports.insert(Reports::new(&name, text))
             }
         };
         reports.next_report()

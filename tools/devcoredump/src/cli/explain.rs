@@ -2,6 +2,7 @@
 //! `explain`: five lines, then the evidence; of several dumps, each in the light of the others.
 
 use super::{
+    complain,
     style::{
         self,
         BOLD,
@@ -14,6 +15,7 @@ use super::{
     Sources, //
 };
 use clap::Args;
+use msm_devcoredump::clean;
 use msm_devcoredump::contents::Contents;
 use msm_devcoredump::dump::{
     Dump,
@@ -111,7 +113,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
             Err(Error::Empty(_)) if source.found => others.push(source),
             Err(e) if several && !e.is_broken_pipe() => {
                 unread += 1;
-                anstream::eprintln!("msm-devcoredump: {e}");
+                complain(&e);
             }
             explained => found |= explained?,
         }
@@ -138,7 +140,9 @@ fn not_about_gpu(files: &[&Source]) -> String {
     // One of several documents is there several times.
     files.dedup();
     let names = files.into_iter().filter_map(Path::file_name);
-    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+    let names: Vec<_> = names
+        .map(|name| clean::whole(&name.to_string_lossy()))
+        .collect();
     let (count, files) = match names.len() {
         1 => (1, "file is"),
         n => (n, "files are"),

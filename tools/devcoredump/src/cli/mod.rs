@@ -22,6 +22,7 @@ use clap::{
     Parser,
     Subcommand, //
 };
+use msm_devcoredump::clean;
 use msm_devcoredump::dump::Dump;
 use msm_devcoredump::input::{
     self,
@@ -192,6 +193,12 @@ impl Error {
     }
 }
 
+/// Says what the trouble is. Names of files may be from outside as well.
+fn complain(e: &Error) {
+    let what = clean::whole(&e.to_string());
+    anstream::eprintln!("{}msm-devcoredump:{} {what}", style::BAD, style::RESET);
+}
+
 impl From<serde_json::Error> for Error {
     fn from(e: serde_json::Error) -> Self {
         Error::Io(e.into())
@@ -306,7 +313,7 @@ impl fmt::Display for Source {
         if self.is_stdin() {
             return f.write_str("stdin");
         }
-        self.file.display().fmt(f)
+        f.write_str(&clean::whole(&self.file.to_string_lossy()))
     }
 }
 
@@ -362,7 +369,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(e) => {
-            anstream::eprintln!("{}msm-devcoredump:{} {e}", style::BAD, style::RESET);
+            complain(&e);
             ExitCode::from(2)
         }
     }

@@ -59,14 +59,9 @@ fn class(state: Option<State>) -> &'static str {
     }
 }
 
-/// Text that XML can hold. Control characters are gone since the parser; two more aren't allowed.
-pub(crate) fn xml(text: &str) -> String {
-    text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
-}
-
 /// A text of one of the style sheet's classes.
 pub(crate) fn text(x: f64, y: f64, class: &str, content: &str) -> Text {
-    Text::new(xml(content))
+    Text::new(content)
         .set("x", x)
         .set("y", y)
         .set("class", class)
@@ -124,7 +119,7 @@ pub fn picture(dump: &Dump, map: &Map, look: Option<&str>) -> Document {
         .set("viewBox", (0, 0, WIDTH, total))
         .set("width", WIDTH)
         .set("height", total)
-        .add(Title::new(xml(&title)));
+        .add(Title::new(&title));
     if let Some(look) = look {
         document = document.add(Style::new(look));
     }

@@ -6,6 +6,7 @@ mod commands;
 mod page;
 mod timeline;
 
+use crate::clean;
 use crate::contents::Contents;
 use crate::input::Text;
 use crate::verdict::{
@@ -31,9 +32,9 @@ pub struct Reports {
 
 impl Reports {
     /// `name` is what people know the file by.
-    pub fn new(name: impl Into<String>, text: Text) -> Reports {
+    pub fn new(name: &str, text: Text) -> Reports {
         Reports {
-            name: name.into(),
+            name: clean::whole(name).into(),
             text: Some(text),
         }
     }

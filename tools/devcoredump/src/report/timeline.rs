@@ -3,10 +3,7 @@
 //! the page tables followed, and a line for when the submit was sent. What is near the fault
 //! matters most, so distances from it are logarithmic.
 
-use crate::map::picture::{
-    text,
-    xml, //
-};
+use crate::map::picture::text;
 use crate::verdict::{
     duration,
     range,
@@ -162,7 +159,7 @@ pub fn picture(log: &VmLog, address: Option<u64>) -> Option<Document> {
                 .set("y", TOP + LANE * lane(entry, address) as f64 + 4.0)
                 .set("width", rounded(right - left).max(3.0))
                 .set("height", LANE - 10.0)
-                .add(Title::new(xml(&what))),
+                .add(Title::new(what)),
         );
     }
     if let Some(submit) = &log.submit {

@@ -2,6 +2,7 @@
 //! The kernel's log around a fault, from `/dev/kmsg`: what a dump doesn't have, and what is gone
 //! from the kernel's buffer when somebody looks at the dump.
 
+use msm_devcoredump::clean;
 use msm_devcoredump::dump::Time;
 use rustix::fs::OFlags;
 use rustix::time::{
@@ -96,7 +97,7 @@ fn record(line: &[u8]) -> Option<(u64, String)> {
     let (head, text) = line.split_once(';')?;
     let at = head.split(',').nth(2)?.parse().ok()?;
     head.starts_with(|c: char| c.is_ascii_digit())
-        .then(|| (at, text.trim_end().replace(char::is_control, "\u{fffd}")))
+        .then(|| (at, clean::whole(text.trim_end()).into()))
 }
 
 #[cfg(test)]
@@ -128,7 +129,7 @@ mod tests {
         let text = read(records, 2_000_000).unwrap();
         assert_eq!(
             text,
-            "[    2.000001] *** gpu fault\n[    3.000000] a\u{fffd}b\n"
+            "[    2.000001] *** gpu fault\n[    3.000000] a\\u{1b}b\n"
         );
     }
 
