@@ -3,6 +3,7 @@
 //! completions and manual pages.
 
 use crate::common::{
+    golden_files,
     run,
     stdout,
     tool,
@@ -19,7 +20,10 @@ use std::io::{
     Write, //
 };
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{
+    Command,
+    Stdio, //
+};
 use tempfile::TempDir;
 
 /// Not msm's.
@@ -378,6 +382,63 @@ fn text_from_outside_is_seen_as_what_it_is() {
         assert!(!text.contains([escape, bell]), "{text}");
         assert!(text.matches(&written).count() >= count, "{text}");
     }
+}
+
+/// A shell does with the commands that are printed what they are meant to do, whatever files and
+/// devices are called.
+#[test]
+fn commands_to_copy_are_quoted() {
+    let hang = golden_files("rust")
+        .into_iter()
+        .find(|dump| dump.ends_with("hang.zst"));
+    let hang = fs::read(hang.unwrap()).unwrap();
+    let place = TempDir::new().unwrap();
+    let command = |name: &str| {
+        fs::write(place.path().join(name), &hang).unwrap();
+        let mut tool = tool();
+        let output = tool
+            .current_dir(place.path())
+            .args(["explain", "--", name])
+            .output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        let (_, command) = text.split_once("The commands in full: ").unwrap();
+        command.trim_end().to_owned()
+    };
+    assert_eq!(command("hang.zst"), "zstd -dc hang.zst | crashdec -m");
+    for name in [
+        "a b",
+        "it's",
+        "\"$(touch gone)\"",
+        "`touch gone`; touch gone & touch gone",
+        "'; touch gone; '",
+        "*",
+        "~",
+        "!!",
+        "#größer",
+        "back\\slash",
+    ] {
+        let script = command(name).replacen("crashdec -m -f", "printf %s", 1);
+        let mut shell = Command::new("sh");
+        let said = shell
+            .current_dir(place.path())
+            .args(["-c", &script])
+            .output();
+        assert_eq!(
+            String::from_utf8(said.unwrap().stdout).unwrap(),
+            name,
+            "{script}"
+        );
+        assert!(!place.path().join("gone").exists(), "{script}");
+    }
+    assert_eq!(command("-f"), "crashdec -m -f ./-f");
+    assert_eq!(command("a\nb\u{202e}.gz"), "zcat DUMP | crashdec -m");
+
+    let log = "arm-smmu $(reboot).iommu: Unhandled context fault: fsr=0x402, iova=0x1, fsynr=0x1\n";
+    let text = stdout(&["explain", "-q"], log, 1);
+    assert!(
+        text.contains("ls /sys/class/iommu/*'$(reboot).iommu'*/devices\n"),
+        "{text}"
+    );
 }
 
 /// What else is in a directory is one line; what is named is answered.

@@ -203,14 +203,11 @@ fn rest(source: &Source, dump: &Dump, finding: &Finding, out: &mut dyn Write) ->
     if !hang || dump.index != 0 {
         return Ok(());
     }
-    let file = match source.is_stdin() {
-        true => "DUMP".into(),
-        false => format!("'{source}'"),
-    };
-    let compressed = |what: &str| file.trim_matches('\'').ends_with(what);
-    let command = if compressed(".zst") {
+    let file = source.quoted().unwrap_or("DUMP".into());
+    let compressed = |wanted| source.file.extension().is_some_and(|e| e == wanted);
+    let command = if compressed("zst") {
         format!("zstd -dc {file} | crashdec -m")
-    } else if compressed(".gz") {
+    } else if compressed("gz") {
         format!("zcat {file} | crashdec -m")
     } else {
         format!("crashdec -m -f {file}")

@@ -220,6 +220,17 @@ impl Source {
         self.file.as_os_str() == "-"
     }
 
+    /// The file's name as a shell takes it; `None` where that can't be shown as it is.
+    fn quoted(&self) -> Option<String> {
+        let name = self.file.to_str().filter(|_| !self.is_stdin())?;
+        let name = match name.starts_with('-') {
+            true => format!("./{name}"),
+            false => name.into(),
+        };
+        let quoted = shlex::try_quote(&name).ok()?;
+        name.chars().all(clean::is_plain).then(|| quoted.into())
+    }
+
     fn open(&self) -> Result<parse::Parser<Box<dyn Read>>, Error> {
         match self.dump_or_log()? {
             Text::Dump(parser) => Ok(parser),

@@ -232,7 +232,9 @@ fn of_smmu(log: &KernelLog) -> Finding {
     let what = format!(
         "{device} reports context faults, and the GPU's driver none: it may be any device's SMMU."
     );
-    let next = format!("See whose it is: ls /sys/class/iommu/*{device}*/devices");
+    // No device's name needs quotes, but whoever wrote the log may have chosen this one.
+    let name = shlex::try_quote(device).unwrap_or_default();
+    let next = format!("See whose it is: ls /sys/class/iommu/*{name}*/devices");
     Finding::new(Verdict::Undetermined, Sure::Certain, Whose::Unclear, what).next(next)
 }
 
