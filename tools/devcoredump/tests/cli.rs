@@ -19,6 +19,10 @@ use std::io::{
     Read,
     Write, //
 };
+use std::os::unix::fs::{
+    symlink,
+    PermissionsExt, //
+};
 use std::path::Path;
 use std::process::{
     Command,
@@ -382,6 +386,48 @@ fn text_from_outside_is_seen_as_what_it_is() {
         assert!(!text.contains([escape, bell]), "{text}");
         assert!(text.matches(&written).count() >= count, "{text}");
     }
+}
+
+/// What a file holds is replaced by all that was asked for, or stays.
+#[test]
+fn a_file_is_replaced_as_a_whole() {
+    let place = TempDir::new().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let (file, link) = (at("file"), at("link"));
+    symlink(&file, &link).unwrap();
+    let link = link.to_str().unwrap();
+    fs::write(&file, "before").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let malformed = DUMP.replace("z!!!!\"", "z!!!!\"~~~~~");
+    let ring = ["extract", "--ring", "0", "--output"];
+    let (html, map) = (["report", "--html"], ["map", "--output"]);
+    for (arguments, input, status) in [
+        (&["extract", "--ring", "1", "--output"][..], DUMP, 1),
+        (&ring, malformed.as_str(), 2),
+        (&ring, "", 1),
+        (&html, "", 2),
+        (&map, "", 2),
+    ] {
+        let output = run(&[arguments, &[link]].concat(), input);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}");
+        assert_eq!(fs::read(&file).unwrap(), b"before", "{arguments:?}");
+        let new = at("new");
+        run(&[arguments, &[new.to_str().unwrap()]].concat(), input);
+        assert!(!new.exists(), "{arguments:?}");
+    }
+    for arguments in [&ring[..], &html, &map] {
+        assert_eq!(stdout(&[arguments, &[link]].concat(), DUMP, 0), "");
+        assert_ne!(fs::read(&file).unwrap(), b"before", "{arguments:?}");
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640, "{arguments:?}");
+        assert!(fs::symlink_metadata(link).unwrap().is_symlink());
+        fs::write(&file, "before").unwrap();
+        // Where there is no room.
+        let output = run(&[arguments, &["/dev/full"]].concat(), DUMP);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+    // Nothing else is left.
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
 }
 
 /// A shell does with the commands that are printed what they are meant to do, whatever files and

@@ -3,6 +3,7 @@
 
 use super::{
     address,
+    output::Output,
     Error,
     Found,
     Source, //
@@ -13,14 +14,16 @@ use msm_devcoredump::dump::{
     Dump, //
 };
 use msm_devcoredump::parse::BlockSink;
-use std::fs::File;
 use std::io::{
     self,
     BufWriter,
     IsTerminal,
     Write, //
 };
-use std::path::PathBuf;
+use std::path::{
+    Path,
+    PathBuf, //
+};
 
 /// What to extract.
 #[derive(Debug, Args)]
@@ -32,7 +35,8 @@ pub struct Arguments {
     /// Document of the file, from 0.
     #[arg(short, long, default_value_t = 0)]
     document: u64,
-    /// Where to; stdout when not given. Words are little-endian, as the GPU reads them.
+    /// Where to; stdout when not given. Words are little-endian, as the GPU reads them. A file
+    /// that is there is replaced when all bytes have been read, and else stays as it is.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -89,16 +93,19 @@ pub fn run(arguments: &Arguments) -> Found {
     if arguments.which.list {
         return list(arguments);
     }
-    let stdout = io::stdout();
-    let mut out: Box<dyn Write> = match &arguments.output {
-        Some(path) => Box::new(File::create(path).map_err(Error::at(path.display()))?),
+    let path = arguments.output.as_deref();
+    let at = || Error::at(path.unwrap_or(Path::new("stdout")).display());
+    let mut file = path.map(Output::new).transpose().map_err(at())?;
+    let mut stdout = io::stdout().lock();
+    let out: &mut dyn Write = match &mut file {
+        Some(file) => file,
         None if stdout.is_terminal() => {
             let what = "won't write binary data to a terminal; use --output";
             return Err(Error::Other(what.into()));
         }
-        None => Box::new(stdout.lock()),
+        None => &mut stdout,
     };
-    let mut out = BufWriter::new(&mut out);
+    let mut out = BufWriter::new(out);
     let mut extract = Extract {
         which: &arguments.which,
         document: arguments.document,
@@ -117,10 +124,14 @@ pub fn run(arguments: &Arguments) -> Found {
     }
     let found = extract.found;
     out.flush()?;
-    match problem {
-        Some(problem) => Err(Error::Other(format!("{}: {problem}", arguments.source))),
-        None => Ok(found),
+    drop(out);
+    if let Some(problem) = problem {
+        return Err(Error::Other(format!("{}: {problem}", arguments.source)));
     }
+    if let Some(file) = file.filter(|_| found) {
+        file.finish().map_err(at())?;
+    }
+    Ok(found)
 }
 
 fn list(arguments: &Arguments) -> Found {

@@ -13,6 +13,7 @@ mod generate;
 mod json;
 mod log;
 mod map;
+mod output;
 mod report;
 mod style;
 

@@ -2,13 +2,13 @@
 //! `report`: a page to look at.
 
 use super::{
+    output::Output,
     Error,
     Found,
     Source, //
 };
 use clap::Args;
 use msm_devcoredump::report::Reports;
-use std::fs::File;
 use std::io::Write;
 use std::path::{
     Path,
@@ -43,8 +43,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
         out.write_all(report.html.as_bytes())?;
     } else {
         let at = || Error::at(arguments.html.display());
-        let mut file = File::create(&arguments.html).map_err(at())?;
+        let mut file = Output::new(&arguments.html).map_err(at())?;
         file.write_all(report.html.as_bytes()).map_err(at())?;
+        file.finish().map_err(at())?;
     }
     Ok(report.verdict.says_enough())
 }

@@ -5,6 +5,7 @@ mod text;
 
 use super::{
     address,
+    output::Output,
     Error,
     Found,
     Source, //
@@ -14,11 +15,7 @@ use msm_devcoredump::map::{
     picture,
     Map, //
 };
-use std::fs::File;
-use std::io::{
-    BufWriter,
-    Write, //
-};
+use std::io::Write;
 use std::path::PathBuf;
 
 /// What to draw.
@@ -65,10 +62,11 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
     match &arguments.output {
         Some(path) => {
             let at = || Error::at(path.display());
-            let file = File::create(path).map_err(at())?;
-            let mut out = BufWriter::new(anstream::AutoStream::never(file));
-            draw(&mut out)?;
-            out.flush().map_err(at())?;
+            let mut picture = Vec::new();
+            draw(&mut anstream::AutoStream::never(&mut picture))?;
+            let mut file = Output::new(path).map_err(at())?;
+            file.write_all(&picture).map_err(at())?;
+            file.finish().map_err(at())?;
         }
         None => draw(out)?,
     }
