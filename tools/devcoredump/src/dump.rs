@@ -119,9 +119,10 @@ pub struct Fault {
     /// where the dump doesn't say.
     #[serde(serialize_with = "hex_or_none")]
     pub ttbr0: Option<u64>,
-    /// The address, as printed (addresses of the upper half may be sign-extended).
-    #[serde(serialize_with = "hex")]
-    pub iova: u64,
+    /// The address, as printed (addresses of the upper half may be sign-extended). `None` where the
+    /// dump doesn't say.
+    #[serde(serialize_with = "hex_or_none")]
+    pub iova: Option<u64>,
     /// Read or write, where the dump says so.
     pub direction: Option<Direction>,
     /// The SMMU's word.
@@ -138,13 +139,13 @@ const TTBR_ADDRESS: u64 = 0x0000_ffff_ffff_fffe;
 
 impl Fault {
     /// The address without sign extension, the form in which all other sections print addresses.
-    pub fn address(&self) -> u64 {
-        self.iova & ADDRESS_BITS
+    pub fn address(&self) -> Option<u64> {
+        Some(self.iova? & ADDRESS_BITS)
     }
 
     /// The address belongs to the kernel's half of the GPU's address space (TTBR1).
     pub fn in_kernel_half(&self) -> bool {
-        self.address() >> 48 != 0
+        self.address().is_some_and(|address| address >> 48 != 0)
     }
 
     /// The table's address in TTBR0; 0: the GPU had no context's tables, only the kernel's in
@@ -158,9 +159,10 @@ impl Fault {
 /// one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PageTable {
-    /// Its tables' address; 0 when the kernel found no submit to blame.
-    #[serde(serialize_with = "hex")]
-    pub ttbr0: u64,
+    /// Its tables' address; 0 when the kernel found no submit to blame, `None` where the dump
+    /// doesn't say.
+    #[serde(serialize_with = "hex_or_none")]
+    pub ttbr0: Option<u64>,
     /// Its ASID.
     pub asid: i64,
     /// The entries found on the way to the address, if the dump says them.
@@ -170,8 +172,8 @@ pub struct PageTable {
 
 impl PageTable {
     /// The table's address.
-    pub fn table(&self) -> u64 {
-        self.ttbr0 & TTBR_ADDRESS
+    pub fn table(&self) -> Option<u64> {
+        Some(self.ttbr0? & TTBR_ADDRESS)
     }
 
     /// Where the walk ended, if that is known.

@@ -299,7 +299,7 @@ impl Document {
                     In::Fault if dump.fault.is_none() => {
                         dump.fault = Some(Fault {
                             ttbr0: None,
-                            iova: 0,
+                            iova: None,
                             direction: None,
                             kind: FaultType::Unknown,
                             source: None,
@@ -402,12 +402,12 @@ impl Document {
                 .problem(line, "fault-info", "a line without a key");
         };
         let mut bad = false;
-        let mut set = |slot: &mut u64| match hex_number(value) {
-            Some(n) => *slot = n,
+        let mut set = |slot: &mut Option<u64>| match hex_number(value) {
+            Some(n) => *slot = Some(n),
             None => bad = true,
         };
         match key {
-            "ttbr0" => set(fault.ttbr0.get_or_insert(0)),
+            "ttbr0" => set(&mut fault.ttbr0),
             // Kernels before 5.17 called it far.
             "iova" | "far" => set(&mut fault.iova),
             "dir" => {
@@ -445,7 +445,7 @@ impl Document {
         let mut bad = None;
         match key_value(body) {
             Some(("ttbr0", value)) => match hex_number(value) {
-                Some(n) => table.ttbr0 = n,
+                Some(n) => table.ttbr0 = Some(n),
                 None => bad = Some("ttbr0"),
             },
             Some(("asid", value)) => match value.parse() {

@@ -61,7 +61,8 @@ impl Read for Pieces<'_> {
 
 fn everything(bytes: &[u8]) {
     for dump in read(bytes) {
-        let centre = dump.fault.as_ref().map_or(0, |fault| fault.address());
+        let fault = dump.fault.as_ref().and_then(|fault| fault.address());
+        let centre = fault.unwrap_or(0);
         let _ = (
             judge(&dump, &Contents::default()),
             regions(&dump),

@@ -2,11 +2,15 @@
 //! One hand-made dump for each verdict, in the form that the kernel prints, and what the library
 //! makes of it; and that no input, whole or cut anywhere, makes it panic.
 
-use crate::common::make::{
-    Make,
-    HOLE,
-    OURS,
-    PAGE, //
+use crate::common::{
+    make::{
+        Make,
+        HOLE,
+        OURS,
+        PAGE, //
+    },
+    run,
+    stdout, //
 };
 use msm_devcoredump::contents::Contents;
 use msm_devcoredump::parse::{
@@ -567,4 +571,65 @@ fn mapped_before_and_again_after_the_fault() {
     };
     let finding = judge(&make.dump(), &Contents::default());
     assert_ne!(finding.verdict, Verdict::BoundTooLate, "{finding:#?}");
+}
+
+/// What a dump doesn't say of a fault isn't 0.
+#[test]
+fn what_is_not_known_of_a_fault_is_not_zero() {
+    let make = Make {
+        iova: 0x40,
+        ..Make::default()
+    };
+    let text = make.text();
+    assert_eq!(judged(&text).verdict, Verdict::NullPointer);
+    let (iova, zero) = ("  - iova=0000000000000040\n", "  - iova=0000000000000000\n");
+    assert_eq!(
+        judged(&text.replace(iova, zero)).verdict,
+        Verdict::NullPointer
+    );
+    for line in ["", "  - iova=\n", "  - iova=0000000x00000040\n"] {
+        let text = text.replace(iova, line);
+        let finding = judged(&text);
+        assert_eq!(finding.verdict, Verdict::Undetermined, "{line}{finding:#?}");
+        assert!(finding
+            .happened
+            .contains("doesn't say at which address the GPU's read"));
+        // Nothing is said of what is there, or isn't.
+        let about = |what: &str| finding.evidence.iter().any(|e| e.text.starts_with(what));
+        assert!(
+            about("tables: no entry at level 3") && !about("BO list"),
+            "{finding:#?}"
+        );
+        let explained = stdout(&["explain"], &text, 1);
+        assert!(
+            explained.contains("page fault, read of an unknown address by CP"),
+            "{explained}"
+        );
+        let json: serde_json::Value = serde_json::from_str(&stdout(&["json"], &text, 0)).unwrap();
+        assert!(json["dump"]["fault"]["iova"].is_null());
+        let map = run(&["map"], &text);
+        assert_eq!(map.status.code(), Some(2));
+        let stderr = String::from_utf8(map.stderr).unwrap();
+        assert!(
+            stderr.contains("doesn't say where the page fault was"),
+            "{stderr}"
+        );
+        stdout(&["report", "-", "--html", "-"], &text, 1);
+        // What needs no address is said without.
+        let text = text.replace("type=TRANSLATION", "type=EXTERNAL");
+        let finding = judged(&text);
+        assert_eq!(finding.verdict, Verdict::External);
+        let happened = "The GPU's read at an unknown address was refused by the memory system.";
+        assert_eq!(finding.happened, happened);
+    }
+    // Tables that aren't known are neither none nor another context's.
+    let ours = "0000000041000000\n";
+    for key in ["ttbr0=", "ttbr0: "] {
+        let line = format!("  - {key}{ours}");
+        assert!(text.contains(&line));
+        for other in [String::new(), format!("  - {key}x{ours}")] {
+            let finding = judged(&text.replace(&line, &other));
+            assert_eq!(finding.verdict, Verdict::NullPointer, "{other}{finding:#?}");
+        }
+    }
 }

@@ -47,7 +47,7 @@ fn look(dump: &Dump, contents: &Contents) {
         assert_eq!(again.as_ref(), Some(submit));
     }
     let centres = log.map(|entry| entry.start).take(4);
-    let fault = dump.fault.as_ref().map(|fault| fault.address());
+    let fault = dump.fault.as_ref().and_then(|fault| fault.address());
     for centre in centres.chain(fault).chain([0, u64::MAX]) {
         for reach in [0, 3] {
             let map = Map::around(dump, centre, reach);

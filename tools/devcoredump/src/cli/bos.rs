@@ -93,7 +93,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
                 Some(Absent::Omitted(why)) => write!(out, " {DIM}content left out: {why}{RESET}")?,
                 None => {}
             }
-            let fault = dump.fault.as_ref().map(|fault| fault.address());
+            let fault = dump.fault.as_ref().and_then(|fault| fault.address());
             if fault.is_some_and(|addr| bo.range().contains(&addr)) {
                 write!(out, " {BAD}<- fault{RESET}")?;
             }

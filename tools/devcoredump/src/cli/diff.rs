@@ -21,6 +21,7 @@ use msm_devcoredump::dump::{
 };
 use msm_devcoredump::verdict::{
     judge,
+    place,
     size,
     Finding, //
 };
@@ -93,7 +94,7 @@ fn facts(a: (&Dump, &Finding), b: (&Dump, &Finding)) -> Vec<(char, String)> {
             ),
         ];
         if let Some(fault) = &dump.fault {
-            facts.push(("fault address", format!("{:#x}", fault.iova)));
+            facts.push(("fault address", place(fault)));
             let direction = fault.direction.map_or("unknown".into(), |d| d.to_string());
             facts.push(("fault direction", direction));
             facts.push(("fault source", text(&fault.source)));

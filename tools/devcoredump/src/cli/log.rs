@@ -96,7 +96,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
         let at_fault = dump
             .fault
             .as_ref()
-            .map(|fault| fault.address())
+            .and_then(|fault| fault.address())
             .map(|addr| addr..addr.saturating_add(1));
         let wanted = if arguments.fault {
             if at_fault.is_none() {

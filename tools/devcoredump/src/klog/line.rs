@@ -261,7 +261,7 @@ pub fn fault(text: &str) -> Option<Fault> {
     });
     Some(Fault {
         ttbr0: ttbr0.and_then(hex_of),
-        iova: hex_of(iova?)?,
+        iova: Some(hex_of(iova?)?),
         direction,
         kind,
         source: source.filter(|source| !source.is_empty()),
@@ -325,7 +325,7 @@ fn smmu(text: &str) -> Option<Fault> {
     };
     Some(Fault {
         ttbr0: None,
-        iova,
+        iova: Some(iova),
         // WNR
         direction: fsynr.map(|fsynr| match fsynr & 16 {
             0 => Direction::Read,

@@ -120,7 +120,9 @@ pub struct Source {
 impl Faults {
     fn add(&mut self, line: u64, stamp: Option<&Stamp>, fault: Fault) {
         self.span.add(line, stamp);
-        self.address(fault.address());
+        if let Some(address) = fault.address() {
+            self.address(address);
+        }
         if let Some(table) = fault.table() {
             if self.tables.len() < MAX_KINDS || self.tables.contains_key(&table) {
                 *self.tables.entry(table).or_default() += 1;

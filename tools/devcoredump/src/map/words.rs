@@ -79,7 +79,7 @@ pub fn history(dump: &Dump, region: &Region) -> Option<String> {
 /// What the centre is called: the fault, or an address.
 pub fn mark(dump: &Dump, map: &Map) -> String {
     match &dump.fault {
-        Some(fault) if fault.address() == map.centre => match fault.direction {
+        Some(fault) if fault.address() == Some(map.centre) => match fault.direction {
             Some(direction) => format!("{direction} fault at {:#x}", map.centre),
             None => format!("fault at {:#x}", map.centre),
         },

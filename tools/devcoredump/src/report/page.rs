@@ -175,7 +175,7 @@ fn filled<const N: usize>(parts: [(&'static str, &'static str, Option<Markup>); 
 /// Around the fault, or else around where the CP was.
 fn map(dump: &Dump, streams: &[Stream]) -> Option<Markup> {
     let cp = || streams.last().map(|stream| stream.position.address());
-    let centre = dump.fault.as_ref().map(|f| f.address()).or_else(cp)?;
+    let centre = dump.fault.as_ref().and_then(|f| f.address()).or_else(cp)?;
     let pictures = REACH.map(|(reach, _)| {
         let map = Map::around(dump, centre, reach);
         picture::picture(dump, &map, None).to_string()
@@ -246,7 +246,7 @@ fn submit_row(log: &VmLog, submit: &Submit) -> Markup {
 
 fn vm_log(dump: &Dump, finding: &Finding) -> Option<Markup> {
     let log = dump.vm_log.as_ref().filter(|log| !log.entries.is_empty())?;
-    let address = dump.fault.as_ref().map(|fault| fault.address());
+    let address = dump.fault.as_ref().and_then(|fault| fault.address());
     let chosen = around(log, address, finding);
     let asked = |entry: &Entry| entry.asked.map_or(String::new(), |at| relative(log, at));
     let applied = |entry: &Entry| match entry.applied {
@@ -369,7 +369,7 @@ fn rings(dump: &Dump) -> Option<Markup> {
 }
 
 fn bos(dump: &Dump) -> Option<Markup> {
-    let address = dump.fault.as_ref().map(|fault| fault.address());
+    let address = dump.fault.as_ref().and_then(|fault| fault.address());
     let mut bos: Vec<_> = dump.bos.iter().collect();
     bos.sort_by_key(|bo| bo.iova);
     // The nearest ones, if there are too many.

@@ -3,6 +3,7 @@
 //! missing, and what is missing must not be taken for what the kernel didn't do.
 
 use super::{
+    place,
     Finding,
     Sure,
     Verdict,
@@ -78,9 +79,9 @@ pub(super) fn instead_of(finding: Finding, dump: &Dump) -> Finding {
         ),
         (Some(fault), _) => (
             format!(
-                "There was a page fault at {:#x}; the dump ends before all of tables, VM log and \
+                "There was a page fault at {}; the dump ends before all of tables, VM log and \
                     BOs that tells why.",
-                fault.iova
+                place(fault)
             ),
             true,
         ),

@@ -4,6 +4,7 @@
 //! undetermined.
 
 use super::{
+    place,
     range,
     unreadable,
     Evidence,
@@ -60,7 +61,7 @@ fn access(fault: &Fault) -> String {
         Some(source) => format!(" by {source}"),
         None => String::new(),
     };
-    format!("{how} {:#x}{by}", fault.iova)
+    format!("{how} {}{by}", place(fault))
 }
 
 fn first(log: &KernelLog) -> Finding {
@@ -116,7 +117,7 @@ fn of_fault(log: &KernelLog, fault: &Fault) -> Finding {
         return Finding::new(Verdict::Unreadable, Sure::Likely, Whose::Unclear, what)
             .next(unreadable::BEFORE);
     }
-    if NOBODY.contains(&address) {
+    if address.is_some_and(|address| NOBODY.contains(&address)) {
         let what = format!(
             "{access} is at no address of anybody's but what registers read when the GPU is off \
                 or cut from the bus."
@@ -162,7 +163,7 @@ fn of_fault(log: &KernelLog, fault: &Fault) -> Finding {
         };
         return Finding::new(verdict, Sure::Possible, Whose::Application, what).next(next);
     }
-    if address < NULL_ZONE {
+    if let Some(address) = address.filter(|&address| address < NULL_ZONE) {
         let what = format!("{access} is a NULL pointer, plus {address:#x}.");
         return Finding::new(Verdict::NullPointer, Sure::Likely, Whose::Application, what)
             .next("Look for a descriptor or base register that was never written.");
@@ -179,8 +180,8 @@ fn of_fault(log: &KernelLog, fault: &Fault) -> Finding {
 
 fn of_plain(fault: &Fault) -> Finding {
     let access = access(fault);
-    let address = fault.address();
-    let finding = if address < NULL_ZONE {
+    let near_null = fault.address().filter(|&address| address < NULL_ZONE);
+    let finding = if let Some(address) = near_null {
         let what = format!(
             "{access} is a NULL pointer, plus {address:#x}, of a GPU up to a4xx or of the display \
              controller: which, the line doesn't say."

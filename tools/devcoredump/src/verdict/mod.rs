@@ -17,6 +17,7 @@ pub use series::Series;
 pub use text::{
     duration,
     log_subject,
+    place,
     range,
     relative,
     size,

@@ -4,7 +4,8 @@
 use super::ends;
 use crate::dump::{
     Bo,
-    Dump, //
+    Dump,
+    Fault, //
 };
 use crate::klog::KernelLog;
 use crate::vm_log::{
@@ -43,6 +44,14 @@ pub fn size(bytes: u64) -> String {
 /// `0x100000000–0x100004000`
 pub fn range(range: &Range<u64>) -> String {
     format!("{:#x}–{:#x}", range.start, range.end)
+}
+
+/// Where a fault was, as printed.
+pub fn place(fault: &Fault) -> String {
+    match fault.iova {
+        Some(iova) => format!("{iova:#x}"),
+        None => "an unknown address".into(),
+    }
 }
 
 pub(super) fn describe(bo: &Bo) -> String {
@@ -157,8 +166,8 @@ pub fn subject(dump: &Dump) -> String {
     match &dump.fault {
         Some(fault) => {
             let mut text = match fault.direction {
-                Some(direction) => format!("page fault, {direction} of {:#x}", fault.iova),
-                None => format!("page fault at {:#x}", fault.iova),
+                Some(direction) => format!("page fault, {direction} of {}", place(fault)),
+                None => format!("page fault at {}", place(fault)),
             };
             if let Some(source) = &fault.source {
                 text += &format!(" by {source}");

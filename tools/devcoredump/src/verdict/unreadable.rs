@@ -3,6 +3,7 @@
 //! with the same value; what its SMMU reports then is noise, and not what a program asked for.
 
 use super::{
+    place,
     Evidence,
     Finding,
     Sure,
@@ -55,8 +56,8 @@ pub(super) fn instead_of(finding: Finding, dump: &Dump) -> Finding {
     let mut out = match &dump.fault {
         Some(fault) => {
             let what = format!(
-                "{off}. The address of the page fault, {:#x}, means nothing.",
-                fault.iova
+                "{off}. The address of the page fault, {}, means nothing.",
+                place(fault)
             );
             Finding::new(Verdict::Unreadable, sure, Whose::Unclear, what).or(format!(
                 "{} ({}), if the address is taken at its word",

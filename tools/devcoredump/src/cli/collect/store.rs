@@ -318,6 +318,7 @@ impl Store {
             }
         }
         let log = kmsg::around(&self.kernel_log, dump.time);
+        let address = dump.fault.as_ref().and_then(|fault| fault.address());
         let saved = Saved {
             log: log.is_ok().then(|| stem.clone() + LOG),
             log_error: log.as_ref().err().map(|e| e.to_string()),
@@ -331,7 +332,7 @@ impl Store {
             cut_by: cut,
             time: dump.time,
             revision: dump.revision.map(|revision| revision.to_string()),
-            iova: dump.fault.as_ref().map(|f| format!("{:#x}", f.address())),
+            iova: address.map(|address| format!("{address:#x}")),
             kernel: dump.kernel,
             comm: dump.comm,
             cmdline: dump.cmdline,

@@ -49,9 +49,12 @@ pub struct Arguments {
 /// Draws one document. Found: there is something near the address.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
     let dump = arguments.source.document(arguments.document)?;
-    let fault = dump.fault.as_ref().map(|fault| fault.address());
+    let fault = dump.fault.as_ref().and_then(|fault| fault.address());
     let Some(centre) = arguments.address.or(fault) else {
-        let what = "there is no page fault in it; give the place with --address";
+        let what = match dump.fault {
+            Some(_) => "it doesn't say where the page fault was; give the place with --address",
+            None => "there is no page fault in it; give the place with --address",
+        };
         return Err(Error::Other(format!("{}: {what}", arguments.source)));
     };
     let map = Map::around(&dump, centre, arguments.reach.into());

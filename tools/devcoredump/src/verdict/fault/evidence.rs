@@ -11,16 +11,14 @@ impl Case<'_> {
         let section = |name: &str| self.dump.section(name).map(|section| section.line);
         if let Some(table) = &self.dump.page_table {
             let line = section("pgtable-fault-info");
-            if let Some(used) = self.fault.table().filter(|_| table.table() != 0) {
-                let same = if table.table() == used {
+            let blamed = table.table().filter(|&blamed| blamed != 0);
+            if let Some((used, blamed)) = self.fault.table().zip(blamed) {
+                let same = if blamed == used {
                     "the tables the GPU used are the blamed context's"
                 } else {
                     "the tables the GPU used are not the blamed context's"
                 };
-                say(
-                    line,
-                    format!("{same} (ttbr0 {:#x}, {:#x})", used, table.table()),
-                );
+                say(line, format!("{same} (ttbr0 {used:#x}, {blamed:#x})"));
             }
             match self.walk {
                 Some(Walk::Mapped(leaf)) => say(
@@ -59,7 +57,7 @@ impl Case<'_> {
                 Some(bo.line),
                 format!("BO list: {} at {}", describe(bo), range(&bo.range())),
             );
-        } else if !self.dump.bos.is_empty() {
+        } else if !self.dump.bos.is_empty() && self.addr.is_some() {
             say(
                 section("bos"),
                 format!("BO list: none of {} is there", self.dump.bos.len()),
@@ -74,7 +72,8 @@ impl Case<'_> {
             ),
             Some(log) => {
                 const SHOWN: usize = 8;
-                let covering: Vec<_> = log.entries.iter().filter(|e| e.covers(self.addr)).collect();
+                let covers = |entry: &&Entry| self.addr.is_some_and(|addr| entry.covers(addr));
+                let covering: Vec<_> = log.entries.iter().filter(covers).collect();
                 let hidden = covering.len().saturating_sub(SHOWN);
                 if hidden > 0 {
                     say(
@@ -85,7 +84,7 @@ impl Case<'_> {
                 for entry in covering.iter().skip(hidden) {
                     say(Some(entry.line), format!("VM log: {}", logged(log, entry)));
                 }
-                if covering.is_empty() {
+                if covering.is_empty() && self.addr.is_some() {
                     let n = log.entries.len();
                     say(
                         section("vm-log"),

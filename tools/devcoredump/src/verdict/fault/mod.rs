@@ -48,7 +48,8 @@ pub(super) fn judge(dump: &Dump, fault: &Fault) -> Finding {
 struct Case<'a> {
     dump: &'a Dump,
     fault: &'a Fault,
-    addr: u64,
+    /// `None`: the dump doesn't say it.
+    addr: Option<u64>,
     /// `None`: the kernel printed none, or of no context.
     walk: Option<Walk>,
     log: Option<&'a VmLog>,
@@ -65,28 +66,29 @@ struct Case<'a> {
 impl<'a> Case<'a> {
     fn new(dump: &'a Dump, fault: &'a Fault) -> Self {
         let addr = fault.address();
+        let covers = |entry: &Entry| addr.is_some_and(|addr| entry.covers(addr));
         let log = dump.vm_log.as_ref();
         let order = log.map(space::order).unwrap_or_default();
         let last = log.and_then(|log| {
             let newest_first = order.iter().rev().map(|&i| (i, &log.entries[i]));
             let mut changes = newest_first.filter(|(_, e)| e.op.maps() || e.op.removes());
-            changes.find(|(_, e)| e.covers(addr))
+            changes.find(|(_, e)| covers(e))
         });
         let late = log.and_then(|log| {
             let mut maps = log.entries.iter().enumerate().filter(|(_, e)| e.op.maps());
             // Where something was mapped before, what was asked for after the fault explains nothing.
             let after = |e: &Entry| last.is_some() && log.asked_after_fault(e);
-            maps.find(|(_, e)| e.covers(addr) && e.err.is_none() && !log.in_effect(e) && !after(e))
+            maps.find(|(_, e)| covers(e) && e.err.is_none() && !log.in_effect(e) && !after(e))
         });
         let bo = dump
             .bos
             .iter()
             .enumerate()
-            .find(|(_, bo)| bo.range().contains(&addr));
+            .find(|(_, bo)| addr.is_some_and(|addr| bo.range().contains(&addr)));
         let walk = dump
             .page_table
             .as_ref()
-            .filter(|table| table.table() != 0)
+            .filter(|table| table.table() != Some(0))
             .and_then(PageTable::walk);
         Case {
             dump,
@@ -110,9 +112,13 @@ impl<'a> Case<'a> {
     }
 
     fn access(&self) -> String {
+        let place = match self.addr {
+            Some(addr) => format!("{addr:#x}"),
+            None => place(self.fault),
+        };
         match self.fault.direction {
-            Some(direction) => format!("The GPU's {direction} at {:#x}", self.addr),
-            None => format!("The GPU's access to {:#x}", self.addr),
+            Some(direction) => format!("The GPU's {direction} at {place}"),
+            None => format!("The GPU's access to {place}"),
         }
     }
 
@@ -137,8 +143,8 @@ impl<'a> Case<'a> {
         if self.fault.in_kernel_half() {
             return self.kernel_half();
         }
-        if let Some(table) = &self.dump.page_table {
-            if table.table() == 0 {
+        if let Some(table) = self.dump.page_table.as_ref().and_then(PageTable::table) {
+            if table == 0 {
                 let what = format!(
                     "{} was reported when no submit was running, so there is no context to look \
                         at.",
@@ -148,11 +154,10 @@ impl<'a> Case<'a> {
                     "Look for a submit that was retired too early, and at the kernel's own rings.",
                 );
             }
-            if let Some(used) = self.fault.table().filter(|&used| used != table.table()) {
+            if let Some(used) = self.fault.table().filter(|&used| used != table) {
                 let what = format!(
                     "The GPU used the tables at {used:#x}; the dump blames a context with tables \
-                        at {:#x}.",
-                    table.table()
+                        at {table:#x}."
                 );
                 return Finding::new(Verdict::WrongContext, Sure::Certain, Whose::Unclear, what)
                     .next(
@@ -161,6 +166,9 @@ impl<'a> Case<'a> {
                     );
             }
         }
+        let Some(addr) = self.addr else {
+            return self.nowhere();
+        };
         if self.fault.kind == FaultType::Permission {
             if let Some(finding) = self.permission() {
                 return finding;
@@ -169,16 +177,33 @@ impl<'a> Case<'a> {
         if self.mapped() == Some(true) {
             self.mapped_but_faulted()
         } else {
-            self.not_mapped()
+            self.not_mapped(addr)
         }
+    }
+
+    /// Without the address, nothing tells what was there.
+    fn nowhere(&self) -> Finding {
+        let access = match self.fault.direction {
+            Some(direction) => direction.to_string(),
+            None => "access".into(),
+        };
+        let what = format!("The dump doesn't say at which address the GPU's {access} faulted.");
+        Finding::new(Verdict::Undetermined, Sure::Certain, Whose::Unclear, what).next(
+            "See which lines of it can't be read, with `check`, and get it anew. The kernel keeps \
+                one for five minutes, in /sys/class/devcoredump/devcd*/data.",
+        )
     }
 
     /// The ring at the address, in words.
     fn ring(&self) -> String {
+        let here = |ring: &&Ring| {
+            let range = ring.iova..ring.iova.saturating_add(ring.size);
+            self.addr.is_some_and(|addr| range.contains(&addr))
+        };
         self.dump
             .rings
             .iter()
-            .find(|ring| (ring.iova..ring.iova.saturating_add(ring.size)).contains(&self.addr))
+            .find(here)
             .map_or_else(String::new, |ring| format!(", ring {}'s", ring.id))
     }
 

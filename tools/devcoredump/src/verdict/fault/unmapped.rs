@@ -18,29 +18,29 @@ const SURFACE_UNITS: [&str; 4] = ["CCU", "Flag cache", "TP", "LRZ"];
 
 impl<'a> Case<'a> {
     /// The tables don't map the address, or the dump doesn't say.
-    pub(super) fn not_mapped(&self) -> Finding {
+    pub(super) fn not_mapped(&self, addr: u64) -> Finding {
         if let Some((index, entry)) = self.late {
             return self.too_late(index, entry, Sure::Certain);
         }
-        if let Some(finding) = self.failed() {
+        if let Some(finding) = self.failed(addr) {
             return finding;
         }
         match self.last {
-            Some((index, entry)) if entry.op.removes() => self.after_removal(index, entry),
+            Some((index, entry)) if entry.op.removes() => self.after_removal(addr, index, entry),
             Some((index, entry)) => self.should_be_mapped(index, entry),
             None if self.bo.is_some() => self.listed_only(),
-            None => self.nothing_there(),
+            None => self.nothing_there(addr),
         }
     }
 
-    fn failed(&self) -> Option<Finding> {
+    fn failed(&self, addr: u64) -> Option<Finding> {
         let log = self.log?;
         let (index, entry) = log
             .entries
             .iter()
             .enumerate()
             .rev()
-            .find(|(_, e)| e.covers(self.addr) && (e.op.maps() || e.op.removes()))?;
+            .find(|(_, e)| e.covers(addr) && (e.op.maps() || e.op.removes()))?;
         let err = entry.err.filter(|_| entry.op.maps())?;
         let what = format!(
             "{} hit a range whose {} failed with error {err}{}.",
@@ -58,7 +58,7 @@ impl<'a> Case<'a> {
         )
     }
 
-    fn after_removal(&self, index: usize, entry: &Entry) -> Finding {
+    fn after_removal(&self, addr: u64, index: usize, entry: &Entry) -> Finding {
         let listed_again = self.bo.is_some() && matches!(entry.op, Op::Unmap | Op::Replace);
         if listed_again && self.log.is_some_and(|log| log.header.is_none()) {
             let what = format!(
@@ -84,7 +84,7 @@ impl<'a> Case<'a> {
             _ => String::new(),
         };
         let part = self.log.and_then(|log| {
-            space::partially_removed(log, &self.order, index, self.addr)
+            space::partially_removed(log, &self.order, index, addr)
                 .map(|made_by| log.entries[made_by].range())
                 .or_else(|| (entry.flags & flags::PARTIAL != 0).then(|| entry.range()))
         });
@@ -257,7 +257,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn nothing_there(&self) -> Finding {
+    fn nothing_there(&self, addr: u64) -> Finding {
         if self.log.is_none() && self.dump.bos.is_empty() && self.mapped().is_none() {
             let what = format!(
                 "{} faulted; the dump has neither log, nor BOs, nor tables.",
@@ -285,16 +285,12 @@ impl<'a> Case<'a> {
             Some(text) => finding.or(text),
             None => finding,
         };
-        if self.addr < NULL_ZONE {
-            let what = format!(
-                "{} is a NULL pointer, plus {:#x}.",
-                self.access(),
-                self.addr
-            );
+        if addr < NULL_ZONE {
+            let what = format!("{} is a NULL pointer, plus {addr:#x}.", self.access());
             return Finding::new(Verdict::NullPointer, Sure::Likely, Whose::Application, what)
                 .next("Look for a descriptor or base register that was never written.");
         }
-        if let Some(near) = self.near() {
+        if let Some(near) = self.near(addr) {
             let side = if near.after {
                 "after the end"
             } else {
@@ -348,14 +344,14 @@ impl<'a> Case<'a> {
     }
 
     /// The nearest mapping within reach.
-    fn near(&self) -> Option<Near> {
+    fn near(&self, addr: u64) -> Option<Near> {
         let surface = self.works_on_surfaces();
         let mut all: Vec<Near> = Vec::new();
         let mut consider = |range: Range<u64>, what: String, entry, bo| {
-            let (distance, after) = if range.end <= self.addr {
-                (self.addr - range.end, true)
-            } else if range.start > self.addr {
-                (range.start - self.addr, false)
+            let (distance, after) = if range.end <= addr {
+                (addr - range.end, true)
+            } else if range.start > addr {
+                (range.start - addr, false)
             } else {
                 return;
             };
