@@ -157,7 +157,9 @@ impl<R: Read> Parser<R> {
                 empty = false;
             }
             if !info.terminated {
+                // Half a number is another one.
                 document.dump.cut = Some(Cut::InLine);
+                continue;
             }
             let text = utf8(&self.line);
             if document.line(&info, &text) {

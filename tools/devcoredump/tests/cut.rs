@@ -106,3 +106,18 @@ fn where_it_ends_is_said_in_words() {
         assert!(evidence.any(|e| e.text == words), "{finding:#?}");
     }
 }
+
+/// Half a number is another number, half a name another name.
+#[test]
+fn a_line_that_is_cut_says_nothing() {
+    let upto = |text: &str| {
+        let (before, _) = DUMP.split_once(text).unwrap();
+        read(&format!("{before}{text}")).0
+    };
+    assert_eq!(upto("  - iova=0000000100").fault.unwrap().iova, None);
+    assert_eq!(upto("\ncomm: te").comm, None);
+    let vm_log = upto("name=\"below\"").vm_log.unwrap();
+    assert!(vm_log.header.is_some() && vm_log.entries.is_empty());
+    let bos = upto("    size: 16").bos;
+    assert_eq!((bos.len(), bos[0].size), (1, 0));
+}
