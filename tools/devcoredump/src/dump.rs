@@ -229,8 +229,8 @@ pub struct Bo {
     pub iova: u64,
     /// How many bytes of it are mapped there.
     pub size: u64,
-    /// MSM_BO_*.
-    pub flags: u32,
+    /// MSM_BO_*. Older kernels don't print them.
+    pub flags: Option<u32>,
     /// Its name.
     pub name: Option<Box<str>>,
     /// Its content: [`Block::index`].

@@ -534,7 +534,7 @@ impl Document {
             "size" => number(value).map(|n| bo.size = n).is_some(),
             "flags" => hex_number(value)
                 .and_then(|n| n.try_into().ok())
-                .map(|n| bo.flags = n)
+                .map(|n| bo.flags = Some(n))
                 .is_some(),
             "name" => {
                 if !value.is_empty() {

@@ -438,6 +438,129 @@ fn permissions() {
     .is(Verdict::StaleTranslation, Sure::Likely);
 }
 
+/// The BO's own flags and the log's tell whether it was asked for what the tables say.
+#[test]
+fn permissions_are_those_that_were_asked_for() {
+    const READ_ONLY: u32 = 0x2;
+    const PRIVILEGED: u32 = 0x2000_0000;
+    let nothing = ours("");
+    let judged = |dir, pte: u64, flags: Option<u32>, log: &str| {
+        let make = Make {
+            dir,
+            kind: "PERMISSION",
+            ptes: [HOLE[0], HOLE[1], HOLE[2], pte],
+            bos: &[(0x1_0000_0000, 0x4000, flags.unwrap_or(0x77))],
+            log: Some(log),
+            ..Make::default()
+        };
+        // Older kernels print no flags.
+        let old = match flags {
+            Some(_) => "",
+            None => "    flags: 0x77\n",
+        };
+        judged(&make.text().replace(old, ""))
+    };
+    let (certain, likely) = (Sure::Certain, Sure::Likely);
+    let (kernel, application) = (Whose::Kernel, Whose::Application);
+    let (ro, private) = (Verdict::ReadOnly, Verdict::Privileged);
+    let stale = Verdict::StaleTranslation;
+    for (dir, pte, flags, expected) in [
+        // As asked for, or it isn't known.
+        (
+            "WRITE",
+            PAGE | 0x80,
+            Some(READ_ONLY),
+            (ro, certain, application),
+        ),
+        ("WRITE", PAGE | 0x80, None, (ro, certain, application)),
+        (
+            "READ",
+            PAGE ^ 0x40,
+            Some(PRIVILEGED),
+            (private, certain, application),
+        ),
+        ("READ", PAGE ^ 0x40, None, (private, certain, application)),
+        // Nobody has asked for it.
+        ("WRITE", PAGE | 0x80, Some(0x20000), (ro, likely, kernel)),
+        (
+            "READ",
+            PAGE ^ 0x40,
+            Some(READ_ONLY),
+            (private, likely, kernel),
+        ),
+        // The tables have changed, or there are none.
+        ("WRITE", PAGE, Some(READ_ONLY), (ro, likely, application)),
+        ("WRITE", 0, Some(READ_ONLY), (ro, likely, application)),
+        (
+            "READ",
+            PAGE,
+            Some(PRIVILEGED),
+            (private, likely, application),
+        ),
+        ("READ", 0, Some(PRIVILEGED), (private, likely, application)),
+        ("WRITE", PAGE, Some(0x20000), (stale, likely, kernel)),
+        ("WRITE", PAGE, None, (stale, likely, kernel)),
+        // A read isn't refused for that.
+        ("READ", PAGE, Some(READ_ONLY), (stale, likely, kernel)),
+        (
+            "READ",
+            PAGE | 0x80,
+            Some(READ_ONLY),
+            (stale, likely, kernel),
+        ),
+    ] {
+        let finding = judged(dir, pte, flags, &nothing);
+        let is = (finding.verdict, finding.sure, finding.whose);
+        assert_eq!(is, expected, "{dir} {pte:#x} {flags:?}: {finding:#?}");
+    }
+    let finding = judged("WRITE", PAGE | 0x80, Some(0x20000), &nothing);
+    let said = |what: &str| finding.evidence.iter().any(|e| e.text.ends_with(what));
+    assert!(said("0x100000000–0x100004000, writable"), "{finding:#?}");
+
+    // What the log says counts where the list says nothing, or something else.
+    let map = |flags: u32| {
+        ours(&format!(
+            "  - map:3: 0x0000000100000000-0x0000000100004000 asked=1 applied=2 flags={flags:#x}\n"
+        ))
+    };
+    for (dir, pte, flags, log, expected) in [
+        ("WRITE", PAGE | 0x80, None, 0x4, (ro, certain, application)),
+        ("WRITE", PAGE | 0x80, None, 0x0, (ro, likely, kernel)),
+        (
+            "WRITE",
+            PAGE | 0x80,
+            Some(0),
+            0x4,
+            (ro, certain, application),
+        ),
+        ("WRITE", PAGE, None, 0x4, (ro, likely, application)),
+        (
+            "READ",
+            PAGE ^ 0x40,
+            None,
+            0x8,
+            (private, certain, application),
+        ),
+        ("READ", PAGE ^ 0x40, None, 0x4, (private, likely, kernel)),
+    ] {
+        let finding = judged(dir, pte, flags, &map(log));
+        let is = (finding.verdict, finding.sure, finding.whose);
+        assert_eq!(
+            is, expected,
+            "{dir} {pte:#x} {flags:?} {log:#x}: {finding:#?}"
+        );
+    }
+    // C's log has no flags.
+    let stock = "  - map:3: 0x0000000100000000-0x0000000100004000\n";
+    let finding = judged("WRITE", PAGE | 0x80, None, stock);
+    assert_eq!((finding.sure, finding.whose), (certain, application));
+    // Nor does `bos` make up what isn't there.
+    let old = Make::default().text().replace("    flags: 0x0\n", "");
+    let listed = stdout(&["bos"], &old, 0);
+    assert!(listed.contains(" 16 KiB          -  "), "{listed}");
+    assert!(stdout(&["json"], &old, 0).contains("\"flags\":null"));
+}
+
 #[test]
 fn contexts_and_the_rest() {
     let ttbr0 = "0000000042000000";

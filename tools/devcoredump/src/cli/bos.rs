@@ -74,17 +74,19 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
         }
         for bo in &bos {
             let data = if bo.block.is_some() { "yes" } else { "" };
+            let flags = bo
+                .flags
+                .map_or("-".into(), |flags| format!("{flags:#010x}"));
             write!(
                 out,
-                "{:#018x}-{:#018x} {:>10} {:#010x}  {data:<4} {}",
+                "{:#018x}-{:#018x} {:>10} {flags:>10}  {data:<4} {}",
                 bo.iova,
                 bo.range().end,
                 size(bo.size),
-                bo.flags,
                 bo.name.as_deref().unwrap_or("")
             )?;
             for (bit, name) in [(BO_GPU_READONLY, "READONLY"), (BO_MAP_PRIV, "PRIV")] {
-                if bo.flags & bit != 0 {
+                if bo.flags.is_some_and(|flags| flags & bit != 0) {
                     write!(out, " {DIM}{name}{RESET}")?;
                 }
             }

@@ -118,11 +118,13 @@ fn facts(a: (&Dump, &Finding), b: (&Dump, &Finding)) -> Vec<(char, String)> {
 
 fn bos(dump: &Dump) -> BTreeSet<String> {
     let line = |bo: &Bo| {
+        let flags = bo
+            .flags
+            .map_or("unknown".into(), |flags| format!("{flags:#x}"));
         format!(
-            "{:#018x} {} flags {:#x} {}",
+            "{:#018x} {} flags {flags} {}",
             bo.iova,
             size(bo.size),
-            bo.flags,
             bo.name.as_deref().unwrap_or("")
         )
     };

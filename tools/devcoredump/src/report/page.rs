@@ -392,7 +392,7 @@ fn bos(dump: &Dump) -> Option<Markup> {
                         tr class=[here.then_some("here")] {
                             td { (format!("{:#x}–{:#x}", bo.iova, bo.range().end)) }
                             td.n { (size(bo.size)) }
-                            td { (format!("{:#x}", bo.flags)) }
+                            td { @if let Some(flags) = bo.flags { (format!("{flags:#x}")) } }
                             td {
                                 @match &bo.absent {
                                     Some(Absent::At(at)) => (format!("at {at:#x}")),

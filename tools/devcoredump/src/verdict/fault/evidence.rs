@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What speaks for a finding.
 
+use super::permission::Asked;
 use super::*;
 use crate::verdict::Evidence;
 
@@ -8,6 +9,12 @@ impl Case<'_> {
     pub(super) fn evidence(&self) -> Vec<Evidence> {
         let mut out = Vec::new();
         let mut say = |line: Option<u64>, text: String| out.push(Evidence { line, text });
+        // Where it matters.
+        let permission = self.fault.kind == FaultType::Permission;
+        let asked = |asked: Option<Asked>| match asked.filter(|_| permission) {
+            Some(asked) => format!(", {}", asked.words()),
+            None => String::new(),
+        };
         let section = |name: &str| self.dump.section(name).map(|section| section.line);
         if let Some(table) = &self.dump.page_table {
             let line = section("pgtable-fault-info");
@@ -53,9 +60,10 @@ impl Case<'_> {
             say(None, "this kernel doesn't dump page tables".into());
         }
         if let Some((_, bo)) = self.bo {
+            let asked = asked(Asked::of_bo(bo));
             say(
                 Some(bo.line),
-                format!("BO list: {} at {}", describe(bo), range(&bo.range())),
+                format!("BO list: {} at {}{asked}", describe(bo), range(&bo.range())),
             );
         } else if !self.dump.bos.is_empty() && self.addr.is_some() {
             say(
@@ -82,7 +90,9 @@ impl Case<'_> {
                     );
                 }
                 for entry in covering.iter().skip(hidden) {
-                    say(Some(entry.line), format!("VM log: {}", logged(log, entry)));
+                    let asked = asked(Asked::of_entry(log, entry));
+                    let words = logged(log, entry);
+                    say(Some(entry.line), format!("VM log: {words}{asked}"));
                 }
                 if covering.is_empty() && self.addr.is_some() {
                     let n = log.entries.len();
