@@ -338,6 +338,22 @@ impl fmt::Display for Cut {
     }
 }
 
+/// Why lines of a dump may not be the kernel's. It prints names and command lines as tasks have set
+/// them, with line ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// The text has several documents: a name may hold whole ones.
+    Several,
+    /// The kernel never prints this line there.
+    Line {
+        /// Which.
+        line: u64,
+        /// What is wrong with it.
+        what: Box<str>,
+    },
+}
+
 /// One document.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Dump {
@@ -383,6 +399,9 @@ pub struct Dump {
     pub sections: Vec<Section>,
     /// Where it was cut, if it visibly was.
     pub cut: Option<Cut>,
+    /// Why lines of it may not be the kernel's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
     /// What is malformed.
     pub problems: Vec<Problem>,
     /// How many items of any kind were beyond the limits and not kept.

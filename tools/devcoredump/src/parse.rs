@@ -107,6 +107,28 @@ impl In {
     }
 }
 
+/// What the kernel prints at the beginning of lines and a verdict may rest on, in its order.
+const KEYS: [&str; 16] = [
+    "kernel",
+    "module",
+    "time",
+    "comm",
+    "cmdline",
+    "gpu-initialized",
+    "revision",
+    "fault-info",
+    "pgtable-fault-info",
+    "vm-log",
+    "rbbm-status",
+    "ringbuffer",
+    "bos",
+    "registers",
+    "registers-gmu",
+    "indexed-registers",
+];
+/// As many of them come in this order in all kernels.
+const ORDERED: usize = 13;
+
 impl<R: Read> Parser<R> {
     /// Starts at the beginning of `inner`.
     pub fn new(inner: R) -> Self {
@@ -169,6 +191,9 @@ impl<R: Read> Parser<R> {
         if empty {
             return Ok(None);
         }
+        if self.documents > 0 || self.separator.is_some() {
+            document.dump.doubt.get_or_insert(Doubt::Several);
+        }
         document.dump.index = self.documents;
         self.documents += 1;
         Ok(Some(document.finish(self.scanner.lines())))
@@ -185,6 +210,8 @@ struct Document {
     blocks: u64,
     /// The ring or BO that was begun last was kept.
     item_kept: bool,
+    /// Which of [`KEYS`] have come, one bit each.
+    seen: u32,
 }
 
 impl Default for Document {
@@ -195,6 +222,7 @@ impl Default for Document {
             label: Vec::new(),
             blocks: 0,
             item_kept: false,
+            seen: 0,
         }
     }
 }
@@ -248,12 +276,38 @@ impl Document {
         }
     }
 
+    /// The kernel never prints this line there.
+    fn doubt(&mut self, line: u64, field: &str, what: &str) {
+        self.dump.problem(line, field, what);
+        self.dump.doubt.get_or_insert(Doubt::Line {
+            line,
+            what: format!("{field} {what}").into(),
+        });
+    }
+
+    /// Looks at where a key stands.
+    fn place(&mut self, line: u64, key: &str) {
+        let key = if key == "bo" { "bos" } else { key };
+        let Some(n) = KEYS.iter().position(|&known| known == key) else {
+            return;
+        };
+        let after = self.seen >> n;
+        self.seen |= 1 << n;
+        if after & 1 != 0 {
+            self.doubt(line, key, "comes a second time");
+        } else if after != 0 && n < ORDERED {
+            self.doubt(line, key, "isn't where the kernel prints it");
+        }
+    }
+
     fn top_level(&mut self, line: u64, text: &str) {
         self.close_section(line);
         self.inside = In::Nothing;
         let Some((key, value)) = text.split_once(':') else {
             match text.trim_ascii_end() {
-                "dpu devcoredump" => self.dump.kind = Kind::Display,
+                // It comes before the time; a task's name comes after it.
+                "dpu devcoredump" if self.seen >> 2 == 0 => self.dump.kind = Kind::Display,
+                "dpu devcoredump" => self.doubt(line, "line", "isn't where the kernel prints it"),
                 "" => {}
                 // Rows and headings of a display snapshot.
                 _ if self.dump.kind == Kind::Display => {}
@@ -264,6 +318,7 @@ impl Document {
         if self.dump.kind == Kind::Display && key != "time" {
             return;
         }
+        self.place(line, key);
         let value = value.trim_ascii();
         let dump = &mut self.dump;
         let bad = |dump: &mut Dump| dump.problem(line, key, "isn't of the expected form");

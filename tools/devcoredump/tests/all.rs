@@ -6,6 +6,7 @@ mod cli;
 mod collect;
 mod common;
 mod cut;
+mod forged;
 mod golden;
 mod hangs;
 mod innocent;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Why the GPU faulted or hung, and what speaks for it.
 
+mod doubt;
 mod ends;
 mod fault;
 mod hang;
@@ -246,6 +247,9 @@ pub struct Finding {
     pub entry: Option<usize>,
     /// The BO it hangs on, as an index.
     pub bo: Option<usize>,
+    /// It would be certain, if the dump were alone in its file.
+    #[serde(skip)]
+    certain_alone: bool,
 }
 
 impl Finding {
@@ -260,6 +264,7 @@ impl Finding {
             otherwise: Vec::new(),
             entry: None,
             bo: None,
+            certain_alone: false,
         }
     }
 
@@ -298,6 +303,9 @@ pub fn judge(dump: &Dump, contents: &Contents) -> Finding {
     };
     match finding.verdict {
         Verdict::NotGpu => finding,
-        _ => unreadable::instead_of(ends::instead_of(finding, dump), dump),
+        _ => {
+            let finding = unreadable::instead_of(ends::instead_of(finding, dump), dump);
+            doubt::no_surer(finding, dump)
+        }
     }
 }

@@ -100,7 +100,8 @@ impl Series {
         );
         // The witnesses that make a fault certain are the tables and the log; a reset changes
         // neither.
-        let own = finding.sure == Sure::Certain && dump.fault.is_some();
+        let certain = finding.sure == Sure::Certain || finding.certain_alone;
+        let own = certain && dump.fault.is_some();
         if innocent || (own && finding.verdict != Verdict::Unreadable) {
             finding.evidence.push(evidence);
             if finding.whose == Whose::Application {
