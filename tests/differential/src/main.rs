@@ -9,16 +9,11 @@ use differential::{
     program::Program,
     trouble::Trouble,
 };
-use harness::{bail, Context, Ended, Process, Result, Rng};
-use nix::{
-    poll::{poll, PollFd, PollFlags, PollTimeout},
-    sys::signal::Signal,
-    unistd::{pipe, read, write},
-};
+use harness::{bail, telling, Context, Ended, Process, Result, Rng};
+use nix::sys::signal::Signal;
 use programs::{fault, hang, Census, Gpu, Tolerance, PATIENCE};
 use std::{
     io::Write,
-    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
@@ -185,27 +180,17 @@ fn vandalise(seed: u64) -> Result<()> {
     }
 }
 
-/// Waits for a byte of a child's. Returns whether it came.
-fn hears(from: &OwnedFd) -> Result<bool> {
-    let limit = PollTimeout::try_from(PATIENCE)?;
-    let mut fds = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
-    Ok(poll(&mut fds, limit).context("poll")? == 1 && read(from, &mut [0]).context("pipe")? == 1)
-}
-
 /// Runs a program in a process that is killed at a moment that isn't the same twice: anywhere in
 /// the two runs behind the first, however long those take.
 fn run_and_kill(program: &Program, setting: &Setting<'_>, except: &[u32]) -> Result<Report> {
-    let (heard, say) = pipe().context("pipe")?;
-    let mut child = Process::fork(|| {
-        let say = say;
-        let mut runs = 0;
+    let (teller, listener) = telling()?;
+    let mut child = Process::fork(move || {
+        let begin = Instant::now();
         // Again and again: it can't be killed too late.
-        loop {
-            // It begins, or has gone on.
-            if runs < 2 && write(&say, &[0]).is_err() {
+        for run in 0u64.. {
+            if run == 1 && teller.tell(begin.elapsed()).is_err() {
                 return 3;
             }
-            runs += 1;
             let report = execute::run(program, setting, except);
             if let Some(why) = report.wrong {
                 eprintln!("before it was killed: {why}");
@@ -215,13 +200,11 @@ fn run_and_kill(program: &Program, setting: &Setting<'_>, except: &[u32]) -> Res
                 return 2;
             }
         }
+        unreachable!()
     })?;
-    if hears(&heard)? {
-        let begun = Instant::now();
-        if hears(&heard)? {
-            let part = 2.0 * Rng::with_seed(program.seed).f64();
-            std::thread::sleep(begun.elapsed().mul_f64(part));
-        }
+    // If it doesn't get so far, its end says why.
+    if let Ok(took) = listener.hear(PATIENCE) {
+        std::thread::sleep(took.mul_f64(2.0 * Rng::with_seed(program.seed).f64()));
     }
     child.signal(Signal::SIGKILL)?;
     let wrong = match child.wait(PATIENCE)? {

@@ -15,10 +15,12 @@
 //! Exit status: 0 when all passed, 1 when one failed, 2 when the command line made no sense.
 
 mod process;
+mod telling;
 
 pub use anyhow::{bail, ensure, Context, Error, Result};
 pub use fastrand::Rng;
-pub use process::{Ended, Process};
+pub use process::{falls_asleep, Ended, Process};
+pub use telling::{telling, Listener, Teller};
 
 use nix::sys::signal::Signal;
 use std::{

@@ -2,7 +2,11 @@
 
 //! A process of the test's own, which doesn't outlive it.
 
-use crate::{ensure_eq, Outcome};
+use crate::{
+    ensure_eq,
+    telling::{telling, Listener, Teller},
+    Outcome,
+};
 use anyhow::{ensure, Context, Result};
 use nix::{
     sys::{
@@ -57,6 +61,13 @@ impl Process {
             }
             result.is_err() as i32
         })
+    }
+
+    /// As [`Process::start`], of a process that says how far it has got.
+    pub fn start_telling(work: impl FnOnce(&Teller) -> Outcome) -> Result<(Self, Listener)> {
+        let (teller, listener) = telling()?;
+        let child = Self::start(move || work(&teller))?;
+        Ok((child, listener))
     }
 
     /// As [`Process::start`], with the exit status that `work` returns. A panic makes it 101.
@@ -125,31 +136,10 @@ impl Process {
         })
     }
 
-    /// Waits until it does nothing: until it is asleep whenever it is looked at, for half a second.
-    /// That isn't a matter of how fast the machine is: who has no processor yet isn't asleep. Says
-    /// no if it has ended instead.
-    ///
-    /// # Errors
-    /// Neither is so within `limit`.
+    /// Waits until it does nothing, as [`falls_asleep`] says, interruptibly or not, for half a
+    /// second. Says no if it has ended instead.
     pub fn waits(&mut self, limit: Duration) -> Result<bool> {
-        const LOOKS: u32 = 10;
-        let end = Instant::now() + limit;
-        let mut asleep = 0;
-        while asleep < LOOKS {
-            ensure!(
-                Instant::now() < end,
-                "the process doesn't wait, {}",
-                self.state()
-            );
-            sleep(Duration::from_millis(50));
-            if self.status()?.is_some() {
-                return Ok(false);
-            }
-            let state = self.state();
-            let sleeps = ["state S", "state D"].iter().any(|s| state.starts_with(s));
-            asleep = if sleeps { asleep + 1 } else { 0 };
-        }
-        Ok(true)
+        Ok(self.status()?.is_none() && falls_asleep(self.pid, "SD", 10, limit)?)
     }
 
     /// It succeeds, within `limit`.
@@ -180,12 +170,37 @@ impl Process {
 
     /// Its state as `/proc` has it ("state D (disk sleep)").
     pub fn state(&self) -> String {
-        fs::read_to_string(format!("/proc/{}/status", self.pid))
-            .unwrap_or_default()
-            .lines()
-            .find_map(|line| Some(format!("state {}", line.strip_prefix("State:")?.trim())))
-            .unwrap_or_else(|| "state unknown".into())
+        format!("state {}", state(self.pid).as_deref().unwrap_or("unknown"))
     }
+}
+
+/// The state of a process or thread as `/proc` has it ("D (disk sleep)"), if it is there.
+fn state(task: Pid) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{task}/status")).ok()?;
+    let state = |line: &str| Some(line.strip_prefix("State:")?.trim().into());
+    status.lines().find_map(state)
+}
+
+/// Waits until a process or thread does nothing: until it is in one of `states` ("S": asleep, "D":
+/// uninterruptibly) each of `looks` times, 50 ms apart. That isn't a matter of how fast the machine
+/// is: who has no processor yet isn't asleep. Says no if it has ended instead.
+///
+/// # Errors
+/// Neither is so within `limit`.
+pub fn falls_asleep(task: Pid, states: &str, looks: u32, limit: Duration) -> Result<bool> {
+    let end = Instant::now() + limit;
+    let mut asleep = 0;
+    while asleep < looks {
+        sleep(Duration::from_millis(50));
+        // A zombie has ended, too.
+        let Some(state) = state(task).filter(|state| !state.starts_with(['Z', 'X'])) else {
+            return Ok(false);
+        };
+        ensure!(Instant::now() < end, "it doesn't wait, state {state}");
+        let sleeps = state.starts_with(|c| states.contains(c));
+        asleep = if sleeps { asleep + 1 } else { 0 };
+    }
+    Ok(true)
 }
 
 impl Drop for Process {

@@ -22,10 +22,7 @@ pub use legacy::Legacy;
 pub use tolerance::Tolerance;
 pub use waiting::{pages_of, purge, swap_out, untouched, Mapped, Waiting};
 
-use harness::Context;
-use nix::{errno::Errno, unistd::Pid};
 use std::{
-    fs,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -74,36 +71,4 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> harness::Result<bool>) -
         sleep(Duration::from_millis(5));
     }
     Ok(())
-}
-
-/// Waits until a thread of this process has slept for a second: what it does waits for something.
-/// False if it has ended instead.
-pub fn falls_asleep(thread: Pid) -> harness::Result<bool> {
-    let path = format!("/proc/self/task/{thread}/stat");
-    let (mut asleep, mut ended) = (0, false);
-    eventually("a thread to sleep", || {
-        sleep(Duration::from_millis(45));
-        let stat = match fs::read_to_string(&path) {
-            Ok(stat) => stat,
-            Err(e) => {
-                ended = matches!(
-                    e.raw_os_error().map(Errno::from_raw),
-                    Some(Errno::ENOENT | Errno::ESRCH)
-                );
-                return if ended {
-                    Ok(true)
-                } else {
-                    Err(e).context("its state")
-                };
-            }
-        };
-        // Behind the name, which may have a parenthesis itself.
-        let sleeps = stat
-            .rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.starts_with(" S "));
-        asleep = if sleeps { asleep + 1 } else { 0 };
-        Ok(asleep == 20)
-    })?;
-    Ok(!ended)
 }

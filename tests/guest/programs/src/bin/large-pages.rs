@@ -3,11 +3,10 @@
 //! Memory in large pages, mapped in blocks of 2 MiB, of which parts come and go while the GPU uses
 //! the rest.
 
-use harness::{bail, cases, ensure, ensure_eq, Context, Outcome, Result, Rng, Test};
+use harness::{bail, cases, ensure, ensure_eq, falls_asleep, Context, Outcome, Result, Rng, Test};
 use nix::unistd::gettid;
 use programs::{
-    eventually, falls_asleep, hang, pattern, purge, works, Gpu, Legacy, Tolerance, Waiting,
-    PATIENCE,
+    eventually, hang, pattern, purge, works, Gpu, Legacy, Tolerance, Waiting, PATIENCE,
 };
 use std::{
     env,
@@ -424,6 +423,8 @@ fn evicted_while_its_map_waits(_: &mut Test) -> Outcome {
     let start = window.iova(0);
     let far = move |n: u64, i: u64| start + ((n + 1) << 36) + i * BLOCK;
     let (bo, small, queues) = (&bo, &small, &queues);
+    // Interruptibly, as who waits for tables does.
+    let asleep = |thread| falls_asleep(thread, "S", 20, PATIENCE);
     thread::scope(|scope| -> Outcome {
         // Jobs that each reserve some 400 tables, until no more may be.
         let (tell, told) = mpsc::channel();
@@ -439,7 +440,7 @@ fn evicted_while_its_map_waits(_: &mut Test) -> Outcome {
             }
             Ok(())
         });
-        falls_asleep(told.recv().context("the thread that fills")?)?;
+        asleep(told.recv().context("the thread that fills")?)?;
         drop(told);
         let (tell, told) = mpsc::channel();
         let mapping = scope.spawn(move || -> Outcome {
@@ -449,7 +450,7 @@ fn evicted_while_its_map_waits(_: &mut Test) -> Outcome {
             let _ = tell.send(gettid());
             job?.wait(PATIENCE).context("the MAP's job")
         });
-        falls_asleep(told.recv().context("the thread that maps")?)?;
+        asleep(told.recv().context("the thread that maps")?)?;
         let waits = told.try_recv().is_err();
         eventually("the BO to be swapped out", || {
             debugfs::shrink(1 << 20)?;

@@ -3,13 +3,9 @@
 //! Binds under a rain of signals: each either happens or doesn't, and says which.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
-use nix::{
-    sys::signal::{raise, sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal},
-    unistd::{pipe, read, write},
-};
+use nix::sys::signal::{raise, sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use programs::{model::Model, Census, Gpu, Tolerance, PATIENCE};
 use std::{
-    os::fd::OwnedFd,
     process::ExitCode,
     thread::sleep,
     time::{Duration, Instant},
@@ -116,19 +112,6 @@ fn waiting_is_interrupted(_: &mut Test) -> Outcome {
     job.wait(PATIENCE).context("waiting again")
 }
 
-/// Tells the parent of this process how long something took.
-fn tell(parent: &OwnedFd, time: Duration) -> Outcome {
-    write(parent, &(time.as_micros() as u64).to_ne_bytes())?;
-    Ok(())
-}
-
-/// Waits until a child tells how long something took.
-fn hear(child: &OwnedFd) -> harness::Result<Duration> {
-    let mut micros = [0; 8];
-    ensure_eq!(read(child, &mut micros)?, 8, "bytes from the process");
-    Ok(Duration::from_micros(u64::from_ne_bytes(micros)))
-}
-
 /// A random time up to the double of `time`.
 fn up_to_twice(time: Duration, test: &mut Test) -> Duration {
     Duration::from_micros(test.rng.u64(..=2 * time.as_micros() as u64))
@@ -140,16 +123,15 @@ fn killed_at_any_moment(test: &mut Test) -> Outcome {
     let before = Census::new()?;
     let mut opening = Duration::ZERO;
     for n in 0..20 {
-        let (told, teller) = pipe()?;
-        let child = Process::start(|| {
-            tell(&teller, Duration::ZERO)?;
+        let (child, listener) = Process::start_telling(|teller| {
+            teller.tell(Duration::ZERO)?;
             let begin = Instant::now();
             let gpu = Gpu::new()?;
-            tell(&teller, begin.elapsed())?;
+            teller.tell(begin.elapsed())?;
             let begin = Instant::now();
             for n in 0.. {
                 if n == 1 {
-                    tell(&teller, begin.elapsed())?;
+                    teller.tell(begin.elapsed())?;
                 }
                 let bo = gpu.bo(1, 8 * PAGE)?;
                 let iova = gpu.iova((n % 64) * 16 * PAGE);
@@ -159,14 +141,12 @@ fn killed_at_any_moment(test: &mut Test) -> Outcome {
             }
             unreachable!()
         })?;
-        // So that there is an end to be read if the child comes to one.
-        drop(teller);
-        hear(&told)?;
+        listener.hear(PATIENCE)?;
         let time = if n % 4 == 3 {
             opening
         } else {
-            opening = hear(&told)?;
-            hear(&told)?
+            opening = listener.hear(PATIENCE)?;
+            listener.hear(PATIENCE)?
         };
         sleep(up_to_twice(time, test));
         child.kill(Process::LONG)?;
@@ -181,21 +161,19 @@ fn killed_while_its_vm_is_made(test: &mut Test) -> Outcome {
     let mut making = Duration::ZERO;
     for (n, round) in test.rounds(300).enumerate() {
         let device = Device::open().context("opening the GPU")?;
-        let (told, teller) = pipe()?;
-        let child = Process::start(|| {
-            tell(&teller, Duration::ZERO)?;
+        let (child, listener) = Process::start_telling(|teller| {
+            teller.tell(Duration::ZERO)?;
             let begin = Instant::now();
             device.va_range().context("the first ioctl")?;
-            tell(&teller, begin.elapsed())?;
+            teller.tell(begin.elapsed())?;
             loop {
                 sleep(Process::LONG);
             }
         })?;
-        drop(teller);
-        hear(&told)?;
+        listener.hear(PATIENCE)?;
         // Now and then one gets on, and says how long that takes.
         if n % 20 == 0 {
-            making = hear(&told)?;
+            making = listener.hear(PATIENCE)?;
         } else {
             sleep(up_to_twice(making, test));
         }

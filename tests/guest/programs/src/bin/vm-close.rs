@@ -5,12 +5,12 @@
 use harness::{ensure, ensure_eq, ensure_errno, Context, Ended, Outcome, Process, Test};
 use nix::{
     sys::signal::{kill, Signal},
-    unistd::{getpid, pipe, read, write},
+    unistd::getpid, //
 };
 use programs::{eventually, pattern, Census, Gpu, Legacy, Tolerance, PATIENCE};
 use std::{
     mem::forget,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     process::ExitCode,
     sync::mpsc,
     thread::{self, sleep},
@@ -253,14 +253,6 @@ fn waiting_legacy_submit(held: &HeldFence) -> Outcome {
     Ok(())
 }
 
-/// Waits until a child has written a byte.
-fn hear(ready: &OwnedFd, tell: OwnedFd) -> Outcome {
-    // So that there is an end to be read if the child comes to one.
-    drop(tell);
-    ensure_eq!(read(ready, &mut [0])?, 1, "bytes from the process");
-    Ok(())
-}
-
 /// A process has ended, or tries to, while what it asked for waits for a fence: the driver can't be
 /// taken away. Afterwards it could be.
 fn driver_stays(busy: Busy) -> Outcome {
@@ -271,13 +263,11 @@ fn driver_stays(busy: Busy) -> Outcome {
         dump.free()?;
     }
     let before = module::users("msm")?;
-    let (ready, tell) = pipe()?;
-    let mut child = Process::start(|| {
+    let (mut child, listener) = Process::start_telling(|teller| {
         busy(&held)?;
-        write(&tell, &[1])?;
-        Ok(())
+        teller.tell(Duration::ZERO)
     })?;
-    hear(&ready, tell)?;
+    listener.hear(PATIENCE)?;
     // With the C code it can't end while a SUBMIT waits.
     child.waits(PATIENCE)?;
     // Only now: if nobody used it, it would be gone.
@@ -368,18 +358,17 @@ fn defect_29_killed_while_a_legacy_submit_waits(_: &mut Test) -> Outcome {
 fn defect_29_killed_in_gem_close(_: &mut Test) -> Outcome {
     let bos = Census::new()?;
     let held = HeldFence::new().context("held fence")?;
-    let (ready, tell) = pipe()?;
-    let mut child = Process::start(|| {
+    let (mut child, listener) = Process::start_telling(|teller| {
         let gpu = Legacy::new()?;
         let bo = gpu.bo(1, PAGE)?;
         let commands = Pm4::new().mem_write(bo.iova()?, &[0x77]).barrier();
         let table = [(&bo, MSM_SUBMIT_BO_WRITE)];
         gpu.start(&commands, &table, Some(held.file()))?;
-        write(&tell, &[1])?;
+        teller.tell(Duration::ZERO)?;
         drop(bo);
         Ok(())
     })?;
-    hear(&ready, tell)?;
+    listener.hear(PATIENCE)?;
     ensure!(child.waits(PATIENCE)?, "GEM_CLOSE doesn't wait");
     child.kill(Process::LONG)?;
     held.still_held()
