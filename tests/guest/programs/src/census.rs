@@ -3,7 +3,7 @@
 //! Whether BOs are left that nobody can free any more.
 
 use crate::{eventually, Gpu};
-use harness::{bail, Outcome, Result};
+use harness::{bail, Context, Outcome, Result};
 use std::{thread::sleep, time::Duration};
 use uapi::debugfs;
 
@@ -21,10 +21,10 @@ impl Census {
 
     /// Counts once nothing has changed for a while.
     pub fn now() -> Result<Self> {
-        let mut last = debugfs::gem_total()?;
+        let mut last = debugfs::most_gem_total()?;
         loop {
             sleep(Duration::from_millis(150));
-            let now = debugfs::gem_total()?;
+            let now = debugfs::most_gem_total()?;
             if now == last {
                 return Ok(Self(now));
             }
@@ -32,13 +32,29 @@ impl Census {
         }
     }
 
+    /// Whether there are more BOs than before, now.
+    pub fn exceeded(self) -> Result<bool> {
+        let (bos, bytes) = debugfs::gem_total()?;
+        Ok(bos > self.0 .0 || bytes > self.0 .1)
+    }
+
     /// Waits until there aren't more BOs than before. (A file that was closed before may have ended
     /// since.)
     pub fn restored(self) -> Outcome {
-        let more = |(bos, bytes)| bos > self.0 .0 || bytes > self.0 .1;
-        eventually("BOs to go", || Ok(!more(debugfs::gem_total()?))).or_else(|_| {
+        eventually("BOs to go", || Ok(!self.exceeded()?)).or_else(|e| {
             let listing = debugfs::gem()?;
-            bail!("BOs: {:?} before, now:\n{listing}", self.0)
+            bail!("{e:#}; BOs: {:?} before, now:\n{listing}", self.0)
         })
+    }
+
+    /// Waits until there are as many BOs as before, no more and no fewer. (In one look those are
+    /// missing that somebody has locked.)
+    pub fn unchanged(self) -> Outcome {
+        let mut last = (0, 0);
+        eventually("as many BOs as before", || {
+            last = debugfs::gem_total()?;
+            Ok(last == self.0)
+        })
+        .with_context(|| format!("BOs, and their bytes: {last:?}, not {:?}", self.0))
     }
 }

@@ -142,7 +142,7 @@ pub fn gem_total() -> io::Result<(u64, u64)> {
 
 /// As [`gem_total`], by the most of several looks: what is locked for a moment is hardly missing in
 /// all of them.
-pub fn gem_total_at_most() -> io::Result<(u64, u64)> {
+pub fn most_gem_total() -> io::Result<(u64, u64)> {
     most(gem_total)
 }
 
@@ -152,7 +152,7 @@ pub fn gem_resident() -> io::Result<(u64, u64)> {
 }
 
 /// As [`gem_resident`], by the most of several looks.
-pub fn gem_resident_at_most() -> io::Result<(u64, u64)> {
+pub fn most_gem_resident() -> io::Result<(u64, u64)> {
     most(gem_resident)
 }
 

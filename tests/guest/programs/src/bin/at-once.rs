@@ -3,15 +3,14 @@
 //! A bind that has nothing to wait for is done when its ioctl returns, without a worker; all others
 //! keep their place.
 
-use harness::{ensure, ensure_eq, Context, Outcome, Process, Test};
+use harness::{ensure, ensure_eq, Context, Outcome, Process, Teller, Test};
 use nix::{
     sys::signal::Signal,
-    unistd::{gettid, pipe, Pid},
+    unistd::{gettid, Pid},
 };
-use programs::{eventually, model::Model, pattern, Census, Gpu, Tolerance, PATIENCE};
+use programs::{model::Model, pattern, Census, Gpu, Tolerance, PATIENCE};
 use std::{
-    fs::{self, File},
-    io::{Read, Write},
+    fs,
     process::ExitCode,
     sync::{
         atomic::{AtomicBool, Ordering},
@@ -21,8 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 use uapi::{
-    debugfs, vgem::Buffer, Bo, Errno, HeldFence, SubmitQueue, SyncFile, Syncobj, Tracepoint,
-    VmBind, PAGE,
+    vgem::Buffer, Bo, Errno, HeldFence, SubmitQueue, SyncFile, Syncobj, Tracepoint, VmBind, PAGE,
 };
 
 /// The work items that this thread queues, on the driver's workqueues.
@@ -306,24 +304,16 @@ fn looks_again_when_locked(_: &mut Test) -> Outcome {
     Err(harness::Error::msg("the MAP never slept for its queue"))
 }
 
-/// There are no more BOs than before, now, and no fewer: in one look some are missing that somebody
-/// has locked.
-fn all_gone_but(before: (u64, u64)) -> Outcome {
-    let now = debugfs::gem_total()?;
-    ensure!(
-        now.0 <= before.0 && now.1 <= before.1,
-        "BOs, and their bytes: {now:?}, not {before:?}"
-    );
-    eventually("as many BOs as before", || {
-        Ok(debugfs::gem_total()? == before)
-    })
+/// There are no more BOs than before, now, and no fewer.
+fn all_gone_but(before: Census) -> Outcome {
+    ensure!(!before.exceeded()?, "more BOs than {before:?}");
+    before.unchanged()
 }
 
 /// What a bind removes is freed when it returns, if nobody else has it.
 fn freed_at_return(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
-    Census::now()?;
-    let before = debugfs::gem_total_at_most()?;
+    let before = Census::now()?;
     let work = Work::new()?;
     for over in [false, true] {
         let bos: Vec<Bo> = (0..16)
@@ -334,7 +324,7 @@ fn freed_at_return(_: &mut Test) -> Outcome {
             at_once("a MAP", &gpu.bind().map(bo, 0, iova(n), 4 * PAGE))?;
         }
         drop(bos);
-        ensure!(debugfs::gem_total()? != before, "nothing is mapped");
+        ensure!(before.exceeded()?, "nothing is mapped");
         let all = 16 * 4 * PAGE;
         if over {
             at_once("a MAP_NULL", &gpu.bind().map_null(iova(0), all))?;
@@ -486,24 +476,25 @@ fn page_tables_are_busy(_: &mut Test) -> Outcome {
 /// An import whose last reference a bind drops goes back to its exporter.
 fn import_freed_at_return(_: &mut Test) -> Outcome {
     let gpu = Gpu::new()?;
-    Census::now()?;
-    let before = debugfs::gem_total_at_most()?;
+    let before = Census::now()?;
     let exporter = Buffer::new(PAGE).context("vgem")?;
     let bo = Bo::import(&gpu.device, exporter.dma_buf_fd(), PAGE).context("import")?;
     at_once("a MAP", &gpu.bind().map(&bo, 0, gpu.iova(0), PAGE))?;
     drop((bo, exporter));
-    ensure!(debugfs::gem_total()? != before, "nothing is mapped");
+    ensure!(before.exceeded()?, "nothing is mapped");
     at_once("an UNMAP", &gpu.bind().unmap(gpu.iova(0), PAGE))?;
     all_gone_but(before)
 }
 
 /// A context that binds and unbinds many BOs, at once, until it is killed. It says when it begins,
-/// and when it has done so once.
-fn binds_for_ever(mut say: File) -> Outcome {
+/// and how long it takes to do so once.
+fn binds_for_ever(teller: &Teller) -> Outcome {
     let gpu = Gpu::new()?;
+    teller.tell(Duration::ZERO)?;
+    let begin = Instant::now();
     for round in 0u64.. {
-        if round < 2 {
-            say.write_all(&[0])?;
+        if round == 1 {
+            teller.tell(begin.elapsed())?;
         }
         let bos: Vec<Bo> = (0..8)
             .map(|tag| gpu.bo(tag, 16 * PAGE))
@@ -530,14 +521,11 @@ fn killed(test: &mut Test) -> Outcome {
         if n >= 5 && Instant::now() > end {
             break;
         }
-        let (heard, say) = pipe().context("pipe")?;
-        let (mut heard, say) = (File::from(heard), File::from(say));
-        let mut child = Process::start(|| binds_for_ever(say))?;
-        heard.read_exact(&mut [0]).context("it begins")?;
-        let begun = Instant::now();
-        heard.read_exact(&mut [0]).context("it goes on")?;
+        let (mut child, listener) = Process::start_telling(binds_for_ever)?;
+        listener.hear(PATIENCE).context("it begins")?;
+        let round = listener.hear(PATIENCE).context("it goes on")?;
         // Anywhere in the next two rounds, however long those take.
-        sleep(begun.elapsed().mul_f64(2.0 * test.rng.f64()));
+        sleep(round.mul_f64(2.0 * test.rng.f64()));
         ensure_eq!(child.status()?, None, "the process, which should go on");
         child.signal(Signal::SIGKILL)?;
         child.end(PATIENCE)?;

@@ -8,7 +8,7 @@
 //! debug`).
 
 use harness::{bail, ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
-use programs::{eventually, model::Model, pattern, Census, Gpu, Legacy, Tolerance, PATIENCE};
+use programs::{model::Model, pattern, Census, Gpu, Legacy, Tolerance, PATIENCE};
 use std::{
     mem::forget,
     os::fd::{AsFd, AsRawFd},
@@ -17,8 +17,7 @@ use std::{
 };
 use uapi::{
     abi::{self, MSM_SUBMIT_BO_READ as READ, MSM_SUBMIT_BO_WRITE as WRITE},
-    debugfs, fault_injection, Bo, Device, Errno, HeldFence, Pm4, Submit, SubmitQueue, Syncobj,
-    VmBind, PAGE,
+    fault_injection, Bo, Device, Errno, HeldFence, Pm4, Submit, SubmitQueue, Syncobj, VmBind, PAGE,
 };
 
 const PAGES: usize = 24;
@@ -93,8 +92,7 @@ impl Bench {
         request: impl Fn(&Self) -> harness::Result<VmBind<'_>>,
         end: &Model,
     ) -> harness::Result<u32> {
-        Census::now()?;
-        let objects = debugfs::gem_total_at_most()?;
+        let objects = Census::now()?;
         let mut refused = 0;
         for n in 1..ENDLESS {
             let bind = request(self)?;
@@ -134,7 +132,9 @@ impl Bench {
                 }
                 Err(e) => bail!("allocation {n} failed ({failed}): {e}"),
             }
-            all_are_there(objects).with_context(|| format!("after allocation {n} failed"))?;
+            objects
+                .unchanged()
+                .with_context(|| format!("after allocation {n} failed"))?;
             if !failed {
                 println!("# {} allocations, {refused} of them needed", n - 1);
                 return Ok(refused);
@@ -142,17 +142,6 @@ impl Bench {
         }
         bail!("{ENDLESS} allocations and no end");
     }
-}
-
-/// There are these BOs, no more and no fewer. In one look those are missing that somebody has
-/// locked.
-fn all_are_there(objects: (u64, u64)) -> Outcome {
-    let mut last = (0, 0);
-    eventually("as many BOs as before", || {
-        last = debugfs::gem_total()?;
-        Ok(last == objects)
-    })
-    .with_context(|| format!("BOs, and their bytes: {last:?}, not {objects:?}"))
 }
 
 fn defect_06_map(_: &mut Test) -> Outcome {
@@ -389,8 +378,7 @@ fn submit(_: &mut Test) -> Outcome {
     let bench = Bench::new()?;
     let gpu = &bench.gpu;
     let other = SubmitQueue::new(&gpu.device, 2)?;
-    Census::now()?;
-    let objects = debugfs::gem_total_at_most()?;
+    let objects = Census::now()?;
     let refused = until_none_fails(|n| {
         let ready = Syncobj::new_signaled(&gpu.device)?;
         let (done, timeline) = (Syncobj::new(&gpu.device)?, Syncobj::new(&gpu.device)?);
@@ -419,7 +407,7 @@ fn submit(_: &mut Test) -> Outcome {
             Errno::EINVAL,
             "the syncobj that it resets"
         );
-        all_are_there(objects)?;
+        objects.unchanged()?;
         Ok(attempt)
     })?;
     ensure!(refused > 5, "only {refused} allocations were needed");

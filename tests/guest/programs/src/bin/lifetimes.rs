@@ -178,7 +178,7 @@ fn cancelled(scene: Make, take: Take, sent: Sent) -> Outcome {
     } = scene;
     drop((gpu_gate, target, other, gpu));
     // What the VM had mapped, and what the waiting bind holds.
-    let bos = debugfs::gem_total_at_most()?.0;
+    let bos = debugfs::most_gem_total()?.0;
     waiting.run()?;
 
     // A BO that somebody has locked is missing for a moment, one that was freed for ever.

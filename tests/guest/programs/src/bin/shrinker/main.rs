@@ -132,7 +132,7 @@ fn nothing_is_swapped_without_swap_or_leave(_: &mut Test) -> Outcome {
     shrink()?;
     // What earlier contexts had is gone.
     Census::now()?;
-    let before = debugfs::gem_resident_at_most()?;
+    let before = debugfs::most_gem_resident()?;
     // In one look a BO is missing that somebody has locked.
     let all_stay = |when: &str| {
         shrink()?;
