@@ -16,7 +16,7 @@
 
 #include "fence.h"
 
-/* Then it signals by itself; below the limit of a test. held_fence.rs has the same. */
+/* Then it signals by itself; below the limit of a test. held_fence.rs says so, too. */
 #define VADRENO_FENCE_LIMIT	(100 * HZ)
 
 /* Returns a descriptor: the fence as a sync file. */

@@ -6,12 +6,11 @@ use crate::{abi, Errno, Result, SyncFile};
 use std::{
     fs::File,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    time::Duration,
 };
 
 /// A fence of the testbed's own driver (`tests/glue/fence.c`), as a sync file.
 ///
-/// The driver signals it by itself after [`LIMIT`](Self::LIMIT), and when this is dropped.
+/// The driver signals it by itself after 100 s, and when this is dropped.
 /// [`signal`](Self::signal) tells when that happened, since a test that went on would then have
 /// tested nothing.
 #[derive(Debug)]
@@ -21,9 +20,6 @@ pub struct HeldFence {
 }
 
 impl HeldFence {
-    /// How long it is held (`VADRENO_FENCE_LIMIT`).
-    pub const LIMIT: Duration = Duration::from_secs(100);
-
     /// A new fence.
     pub fn new() -> Result<Self> {
         let fence = File::open("/dev/vadreno-fence")

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Dumps that a task may have written lines of. The kernel prints its name and command line as the
-//! task has set them, with line ends, and a reader can't tell whose a line is. What the kernel never
-//! prints so gives it away; of that nothing more than "possible" is made. A whole document in a name
-//! has nothing that gives it away but that it isn't alone: nothing is certain then.
+//! task has set them, with line ends, and a reader can't tell whose a line is. What the kernel
+//! never prints so gives it away; of that nothing more than "possible" is made. A whole document in
+//! a name has nothing that gives it away but that it isn't alone: nothing is certain then.
 
 use super::{
     Evidence,

@@ -212,8 +212,8 @@ fn kill_one(by: By, name: &str) -> harness::Result<Option<String>> {
     })
 }
 
-/// One of a few that are killed ends soon, and holds nobody up. What else this machine has to do may
-/// make some of them slow; who can't be killed, or keeps the GPU, makes all of them so.
+/// One of a few that are killed ends soon, and holds nobody up. What else this machine has to do
+/// may make some of them slow; who can't be killed, or keeps the GPU, makes all of them so.
 fn killed_by(by: By) -> Outcome {
     const TIMES: u32 = 5;
     let _swap = Swap::on_disk().context("swap on a disk: tests/vm --slow-disk=320:200")?;

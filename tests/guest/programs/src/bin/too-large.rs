@@ -117,7 +117,8 @@ fn log_records(f: impl FnOnce() -> Outcome) -> harness::Result<usize> {
     }
 }
 
-/// A CPU access to a BO that can't have pages: SIGBUS instead of one attempt after the other, and quietly.
+/// A CPU access to a BO that can't have pages: SIGBUS instead of one attempt after the other, and
+/// quietly.
 fn defect_37_access_to_what_has_no_memory(_: &mut Test) -> Outcome {
     // Who isn't told repeats the access for ever.
     const LIMIT: Duration = Duration::from_secs(30);
