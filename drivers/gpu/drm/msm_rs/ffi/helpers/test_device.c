@@ -190,6 +190,8 @@ HELPER(s64, msm_rs_helper_msm_rs_test_device_free, struct msm_rs_test_device *te
 {
 	s64 left;
 
+	/* As when a driver is unbound: another device may be where this one was. */
+	msm_rs_domain_gone(&test->mmu);
 	left = list_count_nodes(&test->priv.objects) + atomic64_read(&test->mapped) +
 		atomic64_read(&test->priv.total_mem) +
 	       atomic64_read(&test->ctx.ctx_mem);
