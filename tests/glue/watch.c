@@ -2,7 +2,8 @@
 /*
  * The watch: no page goes back to the kernel while the GPU can reach it.
  *
- * Probes on the tracepoints of the page allocator see each page that is freed, and ask the virtual
+ * Probes on the tracepoints of the page allocator, and on those of files, see each page that is
+ * freed, taken for swap or given up by its file while somebody else has it, and ask the virtual
  * Adreno whether page tables, or its TLB, lead there (tests/vadreno/src/freed.rs). Anonymous memory
  * isn't asked about, since no driver maps that for the GPU. A question costs an exit to the
  * device's process, so pages that are freed together are asked about together.
@@ -341,6 +342,19 @@ static void watch_write_folio(void *data, struct folio *folio)
 }
 
 /*
+ * A page of a file of which somebody else has a reference goes later than the file's other pages do,
+ * perhaps when there are no page tables any more. That may be a batch of pages on their way to the
+ * LRU, on another processor. What has left its file can't be a BO's any more, so that it is asked
+ * about here.
+ */
+static void watch_leaves_file(void *data, struct folio *folio)
+{
+	/* the page cache's own, and that of who takes it out */
+	if (folio_ref_count(folio) > folio_nr_pages(folio) + 1)
+		watch_now(PFN_PHYS(folio_pfn(folio)), folio_order(folio), "given up by its file");
+}
+
+/*
  * The C memory manager has the tables of VM_BIND contexts in a slab cache, from which they are used
  * again without a page being freed.
  */
@@ -360,6 +374,7 @@ static const struct probe {
 	{ "mm_page_free", watch_page_free },
 	{ "mm_page_free_batched", watch_page_free_batched },
 	{ "mm_vmscan_write_folio", watch_write_folio },
+	{ "mm_filemap_delete_from_page_cache", watch_leaves_file },
 	{ "kmem_cache_free", watch_cache_free, true },
 };
 

@@ -9,7 +9,7 @@
 //! `EINTR` comes back as what it is.
 //!
 //! Around it: [`HeldFence`] (a fence that signals when the test says so), [`HeldPage`] (memory
-//! whose reader waits as long), [`pm4`] (command streams), [`devcoredump`], [`debugfs`],
+//! whose reader waits as long), [`SharedPage`] (memory that its file alone gives up), [`pm4`] (command streams), [`devcoredump`], [`debugfs`],
 //! [`fault_injection`], [`module`] (parameters), [`memory`] (what the system has left), [`swap`]
 //! and [`Tracepoint`].
 
@@ -27,6 +27,7 @@ pub mod memory;
 pub mod module;
 pub mod pm4;
 mod queue;
+mod shared_page;
 mod submit;
 pub mod swap;
 mod sync;
@@ -42,6 +43,7 @@ pub use held_page::HeldPage;
 pub use nix::errno::Errno;
 pub use pm4::Pm4;
 pub use queue::SubmitQueue;
+pub use shared_page::SharedPage;
 pub use submit::{Submit, Submitted};
 pub use sync::{deadline, SyncFile, Syncobj};
 pub use tracepoint::{Trace, Tracepoint};

@@ -4,7 +4,7 @@
 //! the same addresses; jobs that don't are independent.
 
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
-use programs::{model::Model, pattern, Gpu, Tolerance, PATIENCE};
+use programs::{model::Model, pattern, Census, Gpu, Tolerance, PATIENCE};
 use std::{process::ExitCode, thread::sleep, time::Duration};
 use uapi::{Bo, HeldFence, SubmitQueue, SyncFile, VmBind, PAGE};
 
@@ -84,6 +84,7 @@ fn disjoint_ranges_are_independent(_: &mut Test) -> Outcome {
 /// reach.
 fn defect_16_map_then_unmap(_: &mut Test) -> Outcome {
     let t = TwoQueues::new()?;
+    let census = Census::now()?;
     let bo = t.gpu.bo(1, 4 * PAGE)?;
     let held = HeldFence::new().context("held fence")?;
     let one = t
@@ -99,7 +100,11 @@ fn defect_16_map_then_unmap(_: &mut Test) -> Outcome {
         .send()
         .context("UNMAP on the other queue")?;
     t.check_held(&t.model, &held)?;
-    t.finish(held, &[&one, &two])
+    let finished = t.finish(held, &[&one, &two]);
+    // Its pages go while its VM is there: that is when the watch sees what still leads to them.
+    drop(bo);
+    let gone = census.restored().context("the BO, closed");
+    finished.and(gone)
 }
 
 /// UNMAP waits, MAP of something else there on the other queue: in the end that is mapped.
