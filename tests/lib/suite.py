@@ -210,6 +210,17 @@ def run(argv, log, take=None):
     return status, "".join(errors)
 
 
+def ended(status, errors):
+    """What the status of tests/vm says, and the kernel's first complaint, if there is any."""
+    what = {
+        70: "the kernel complained",
+        124: "too slow",
+        125: "the guest can't be started",
+    }.get(status, f"status {status}")
+    splat = guests.SPLAT.search(errors)
+    return f"{what}: {splat[0].strip()[:120]}" if splat else what
+
+
 def script(tests):
     """What runs the programs in the guest, one after the other, until one fails."""
     lines = []
@@ -319,13 +330,17 @@ class Boot:
         if first.defect:
             self.judge_defect(status, errors, seconds)
             return []
+        said = "".join(
+            f"{verdict} {name}{': ' + why if why else ''}\n"
+            for verdict, name, why, _ in self.results[0]
+        )
         if first.fails:
             failed = [name for verdict, name, *_ in self.results[0] if verdict == "FAIL"]
             if status == 0 and 0 in self.ended and failed:
                 report.ok(seconds, first.where, first.name, f"noticed by {', '.join(failed)}")
             else:
                 why = f"status {status}" if status else "nothing has failed"
-                report.fail(seconds, first.where, first.name, why, errors)
+                report.fail(seconds, first.where, first.name, why, errors + said)
             return []
         if first.complains:
             found = re.search(first.complains, errors)
@@ -337,7 +352,7 @@ class Boot:
                     first.where,
                     first.name,
                     f"status {status}, without {first.complains}",
-                    errors,
+                    errors + said,
                 )
             return []
         done = len(self.ended)
@@ -355,11 +370,7 @@ class Boot:
                 f"kernel log and leaks after {', '.join(t.name for t in self.tests[:done])}",
             )
         else:
-            what = {
-                70: "the kernel complained",
-                124: "too slow",
-                125: "the guest can't be started",
-            }.get(status, f"status {status}")
+            what = ended(status, errors)
             blamed = self.tests[self.current] if self.current is not None else None
             name = (
                 blamed.name
@@ -502,7 +513,7 @@ def kunit():
         Path(f"{log}.kernel").read_text(errors="replace") if Path(f"{log}.kernel").exists() else ""
     )
     # KTAP: "1..N" says how many follow at that depth; cases are one below the suites
-    suite, cases, planned, run_of = "", 0, 0, set()
+    suite, cases, planned, run_of, since = "", 0, 0, set(), []
     for line in text.splitlines():
         line = re.sub(r"^\[ *[\d.]+\](\[ *[CT]\d+\])? ?", "", line.rstrip())
         if match := re.match(r"\s+# Subtest: (.*)", line):
@@ -514,8 +525,14 @@ def kunit():
             skipped = "# SKIP" in match[4]
             if not skipped:
                 run_of.add(suite)
-            bad = match[2] or skipped
-            (report.fail if bad else report.ok)(0, "kunit", f"{suite} {match[4]}")
+            name = f"{suite} {match[4]}"
+            if match[2] or skipped:
+                report.fail(0, "kunit", name, detail="\n".join(since))
+            else:
+                report.ok(0, "kunit", name)
+            since = []
+        else:
+            since.append(line)
     for missing in sorted(kunit_suites() - run_of):
         report.fail(0, "kunit", missing, "it isn't compiled in, or wasn't run")
     seconds = time.monotonic() - start
@@ -524,7 +541,8 @@ def kunit():
             seconds, "kunit", f"{cases} of {planned} tests were run", f"see {log}.kernel", errors
         )
     elif status:
-        report.fail(seconds, "kunit", "kernel log", f"status {status}, see {log}.kernel", errors)
+        why = f"{ended(status, errors)}, see {log}.kernel"
+        report.fail(seconds, "kunit", "kernel log", why, errors)
     else:
         report.ok(seconds, "kunit", "kernel log and leaks")
 

@@ -89,6 +89,17 @@ class Suite(unittest.TestCase):
     def test_kunit_case_fails(self):
         self.assertEqual(self.kunit("    # Subtest: bo\n    1..1\n    not ok 1 pins\n"), (1, 1))
 
+    def test_kunit_says_why(self):
+        lines = "# Subtest: bo", "1..2", "ok 1 maps", "# pins: EXPECTATION", "not ok 2 pins"
+        self.kunit("".join(f"    {line}\n" for line in lines))
+        failures = [("kunit bo pins", "    # pins: EXPECTATION")]
+        self.assertEqual(self.report.failures, failures)
+
+    def test_the_first_complaint(self):
+        self.assertEqual(suite.ended(1, "no splat"), "status 1")
+        said = suite.ended(70, "[ 1.0] WARNING: at x\n[ 1.1] WARNING: at y\n")
+        self.assertEqual(said, "the kernel complained: WARNING: at x")
+
     def test_kunit_case_is_skipped(self):
         log = "    # Subtest: bo\n    1..2\n    ok 1 pins # SKIP why\n    ok 2 maps\n"
         self.assertEqual(self.kunit(log), (2, 1))
