@@ -28,7 +28,7 @@ HOST = ["env", f"CARGO_TARGET_DIR={TOP}/build/cargo-host"]
 # Of what takes long and finds little, a run has a part: which, this number says.
 TURN = int(os.environ.get("TURN") or time.time())
 # With the kernel's own module, of which the tests are to be true, each program runs each third
-# time; on the debug kernel, each second time in guests that are special.
+# time; on the debug kernel, each second time.
 STOCK_TURNS, DEBUG_TURNS = 3, 2
 
 KEYS = {
@@ -708,11 +708,16 @@ class Plan:
             ]
             return [(sequence, [test]) for test in with_defects(stock)]
 
-        # guests with a display, another GPU, less memory, in which several programs run
+        # Guests with a display, another GPU or less memory have their turn as a whole, as each has
+        # to be started; the others, program by program.
         special = [key for key in groups if key[0] == "debug" and len(key) > 2]
         for number, key in enumerate(special):
             if not self.in_turn(number, DEBUG_TURNS):
                 del groups[key]
+        for key in groups.keys() & {("debug", "rust")}:
+            groups[key] = [
+                test for n, test in enumerate(groups[key]) if self.in_turn(n, DEBUG_TURNS)
+            ]
 
         keys = sorted(groups, key=lambda key: key[0] != "debug")
         tasks = [(sequence, groups[key]) for key in keys]
