@@ -217,15 +217,20 @@ static void watch_found(const char *what)
 	irq_work_queue(&watch_printer);
 }
 
-/* Asks about the list, and empties it. */
+/* Asks about the list, and empties it. Its last entry is what is said; those before were freed. */
 static void watch_ask(const char *what)
 {
-	watch_list[0] = watch_count;
+	unsigned int count = watch_count;
+	u64 found;
+
+	watch_list[0] = count;
 	watch_questions++;
 	watch_count = 0;
 	dma_wmb();
-	if (readq(watch_ctl + FREED_CHECK))
-		watch_found(what);
+	/* the number of the first entry to which something leads, from 1 on */
+	found = readq(watch_ctl + FREED_CHECK);
+	if (found)
+		watch_found(found == count ? what : freed);
 }
 
 static void watch_add(phys_addr_t pa, unsigned int order)
@@ -345,12 +350,12 @@ static void watch_write_folio(void *data, struct folio *folio)
  * A page of a file of which somebody else has a reference goes later than the file's other pages do,
  * perhaps when there are no page tables any more. That may be a batch of pages on their way to the
  * LRU, on another processor. What has left its file can't be a BO's any more, so that it is asked
- * about here.
+ * about here. One that is pinned for DMA may be somebody's who has it without the file: udmabuf's.
  */
 static void watch_leaves_file(void *data, struct folio *folio)
 {
 	/* the page cache's own, and that of who takes it out */
-	if (folio_ref_count(folio) > folio_nr_pages(folio) + 1)
+	if (folio_ref_count(folio) > folio_nr_pages(folio) + 1 && !folio_maybe_dma_pinned(folio))
 		watch_now(PFN_PHYS(folio_pfn(folio)), folio_order(folio), "given up by its file");
 }
 

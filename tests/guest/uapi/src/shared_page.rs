@@ -36,12 +36,17 @@ impl SharedPage {
         if len != map.len() {
             return Err(Errno::EIO);
         }
-        // Documentation/admin-guide/mm/pagemap.rst: the low 55 bits are the page's number.
+        // Documentation/admin-guide/mm/pagemap.rst: the low 55 bits are the page's number, which is
+        // 0 for who may not see it; the highest says that the page is there.
         let mut entry = [0; 8];
         let at = map.as_ptr() as u64 / PAGE * 8;
         let pages = File::open("/proc/self/pagemap").map_err(io)?;
         pages.read_exact_at(&mut entry, at).map_err(io)?;
-        let address = (u64::from_le_bytes(entry) & ((1 << 55) - 1)) * PAGE;
+        let entry = u64::from_le_bytes(entry);
+        let address = (entry & ((1 << 55) - 1)) * PAGE;
+        if entry >> 63 == 0 || address == 0 {
+            return Err(Errno::EFAULT);
+        }
         Ok(Self {
             file,
             address,
