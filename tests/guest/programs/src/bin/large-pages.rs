@@ -236,36 +236,36 @@ fn unmaps_in_two_waits() -> Result<bool> {
     let bo = window.gpu.bo(1, 2 * BLOCK)?;
     window.map(&bo, 1, 0, 0, 2 * PAGES)?;
     window.are_blocks(0, 2)?;
+    let _slow = debugfs::SlowHangcheck::new().context("hangcheck_period_ms")?;
     let first = Busy::new(&window, 0)?;
+    let waits = |thread| falls_asleep(thread, "SD", 6, PATIENCE);
     let held = thread::scope(|scope| -> Result<bool> {
         let (gpu, hole) = (&window.gpu, window.iova(700));
         let (binds, queue) = (&gpu.binds, &gpu.queue);
-        let (tell, unmapped) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
         let unmap = scope.spawn(move || {
-            let done = VmBind::new(binds).unmap(hole, PAGE).send_and_wait();
-            tell.send(()).ok();
-            done
+            tell.send(gettid()).ok();
+            VmBind::new(binds).unmap(hole, PAGE).send_and_wait()
         });
-        let waits = |told: &mpsc::Receiver<()>| told.recv_timeout(SHORT).is_err();
-        let mut held_back = vec![waits(&unmapped)];
+        let unmapping = told.recv().context("the thread that unmaps")?;
+        let mut held_back = vec![waits(unmapping)?];
         // What needs no other tables doesn't wait.
         let small = gpu.bo(7, PAGE)?;
         gpu.map(&small, window.iova(3 * PAGES))?;
         let second = Busy::new(&window, 1)?;
         first.let_go(0)?;
-        held_back.push(waits(&unmapped));
+        held_back.push(waits(unmapping)?);
         let at = gpu.place(&Pm4::new().nop(1));
         let (mut submits, mut held) = (Vec::new(), false);
         // Some may get in before the UNMAP has seen that the first one has ended.
         let most = if window.has_blocks { 10 } else { 1 };
         while !held && submits.len() < most {
-            let (tell, sent) = mpsc::channel();
+            let (tell, told) = mpsc::channel();
             submits.push(scope.spawn(move || {
-                let submitted = Submit::new(queue).cmd_at(at, 8).send();
-                tell.send(()).ok();
-                submitted
+                tell.send(gettid()).ok();
+                Submit::new(queue).cmd_at(at, 8).send()
             }));
-            held = waits(&sent);
+            held = waits(told.recv().context("the thread that submits")?)?;
             if !held {
                 thread::sleep(SHORT);
             }

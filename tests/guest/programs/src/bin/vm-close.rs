@@ -18,6 +18,7 @@ use std::{
 };
 use uapi::{
     abi::{MSM_SUBMIT_BO_READ, MSM_SUBMIT_BO_WRITE},
+    debugfs,
     devcoredump::Devcoredump,
     memory, module, Bo, Device, Errno, HeldFence, Pm4, SubmitQueue, VmBind, PAGE,
 };
@@ -147,6 +148,7 @@ fn submit_runs(_: &mut Test) -> Outcome {
     leaves_nothing(|| {
         let (gpu, witness) = (Gpu::new()?, Gpu::new()?);
         let (bo, seen) = shared(&gpu, &witness)?;
+        let _slow = debugfs::SlowHangcheck::new().context("hangcheck_period_ms")?;
         let map = seen.map()?;
         let spin = Pm4::new()
             .mem_write(gpu.iova(4), &[1])
