@@ -541,7 +541,7 @@ mod cases {
     #[test]
     fn waiting_ends() -> Result {
         let dev = Device::new()?;
-        const COUNT: usize = 40;
+        const COUNT: usize = 200;
         let mut busy_ones = KVec::new();
         for _ in 0..COUNT {
             let obj = dev.object(1, Fate::Swap)?;
