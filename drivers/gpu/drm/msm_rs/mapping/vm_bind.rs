@@ -72,8 +72,8 @@ pub(crate) fn map_bind(vm: &VmLocked<'_, Bind>, va: &GpuVa<Bind>, pages: &Pages)
 /// Of a VM whose file was closed they may not until they have gone ([`Stage::Closing`]): entries
 /// that are there in place of a cancelled job's are those of another BO, which the GPU still uses.
 /// This is the second of two guards: [`busy`](crate::ffi::mappings::busy) has asked the VM for the
-/// fences of its SUBMITs. A VM that begins to close after this returned has cancelled only jobs that
-/// the BO's fences have kept the caller from.
+/// fences of its SUBMITs. A VM that begins to close after this returned has cancelled only jobs
+/// that the BO's fences have kept the caller from.
 ///
 /// # Errors
 ///
