@@ -714,10 +714,8 @@ class Plan:
         for number, key in enumerate(special):
             if not self.in_turn(number, DEBUG_TURNS):
                 del groups[key]
-        for key in groups.keys() & {("debug", "rust")}:
-            groups[key] = [
-                test for n, test in enumerate(groups[key]) if self.in_turn(n, DEBUG_TURNS)
-            ]
+        if plain := groups.get(("debug", "rust")):
+            plain[:] = [test for n, test in enumerate(plain) if self.in_turn(n, DEBUG_TURNS)]
 
         keys = sorted(groups, key=lambda key: key[0] != "debug")
         tasks = [(sequence, groups[key]) for key in keys]

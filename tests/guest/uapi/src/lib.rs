@@ -9,9 +9,9 @@
 //! `EINTR` comes back as what it is.
 //!
 //! Around it: [`HeldFence`] (a fence that signals when the test says so), [`HeldPage`] (memory
-//! whose reader waits as long), [`SharedPage`] (memory that its file alone gives up), [`pm4`] (command streams), [`devcoredump`], [`debugfs`],
-//! [`fault_injection`], [`module`] (parameters), [`memory`] (what the system has left), [`swap`]
-//! and [`Tracepoint`].
+//! whose reader waits as long), [`SharedPage`] (memory that its file alone gives up), [`pm4`]
+//! (command streams), [`devcoredump`], [`debugfs`], [`fault_injection`], [`module`] (parameters),
+//! [`memory`] (what the system has left), [`swap`] and [`Tracepoint`].
 
 pub mod abi;
 mod bind;
