@@ -389,6 +389,8 @@ pub struct Dump {
     pub rings: Vec<Ring>,
     /// BOs: of the submit, or for a VM_BIND context all mappings of the VM.
     pub bos: Vec<Bo>,
+    /// Why the kernel left that list out.
+    pub bos_omitted: Option<Box<str>>,
     /// GPU registers (section `registers`).
     pub registers: Vec<Register>,
     /// GMU registers (section `registers-gmu`).

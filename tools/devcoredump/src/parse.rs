@@ -108,7 +108,7 @@ impl In {
 }
 
 /// What the kernel prints at the beginning of lines and a verdict may rest on, in its order.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "kernel",
     "module",
     "time",
@@ -121,13 +121,14 @@ const KEYS: [&str; 16] = [
     "vm-log",
     "rbbm-status",
     "ringbuffer",
+    "bos-omitted",
     "bos",
     "registers",
     "registers-gmu",
     "indexed-registers",
 ];
 /// As many of them come in this order in all kernels.
-const ORDERED: usize = 13;
+const ORDERED: usize = 14;
 
 impl<R: Read> Parser<R> {
     /// Starts at the beginning of `inner`.
@@ -327,6 +328,7 @@ impl Document {
             "module" => dump.module = Some(clean(value, MAX_NAME)),
             "comm" => dump.comm = Some(clean(value, MAX_NAME)),
             "cmdline" => dump.cmdline = Some(clean(value, MAX_CMDLINE)),
+            "bos-omitted" => dump.bos_omitted = Some(clean(value, MAX_NAME)),
             "time" => match parse_time(value) {
                 Some(time) => dump.time = Some(time),
                 None => bad(dump),

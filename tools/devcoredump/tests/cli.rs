@@ -188,6 +188,26 @@ fn bos_says_where_content_is_that_is_not_there() {
 }
 
 #[test]
+fn a_list_that_was_left_out_is_not_an_empty_one() {
+    let (before, rest) = DUMP.split_once("bos:\n").unwrap();
+    let after = rest.lines().skip_while(|line| line.starts_with(' '));
+    let after: String = after.flat_map(|line| [line, "\n"]).collect();
+    let omitted = format!("{before}bos-omitted: the VM is locked by somebody else\n{after}");
+    let bos = stdout(&["bos"], &omitted, 1);
+    assert!(
+        bos.contains("left out: the VM is locked by somebody else"),
+        "{bos}"
+    );
+    let explained = stdout(&["explain"], &omitted, 0);
+    assert!(
+        explained.contains("no BO list: the VM is locked"),
+        "{explained}"
+    );
+    let twice = omitted.replace("bos-omitted", "bos-omitted: no memory\nbos-omitted");
+    assert!(stdout(&["check"], &twice, 1).contains("bos-omitted"));
+}
+
+#[test]
 fn the_submit_is_shown_and_checked() {
     let dump = with_submit();
     let ops = |arguments: &[&str]| {

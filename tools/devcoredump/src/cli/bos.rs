@@ -101,6 +101,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Found {
             }
             writeln!(out)?;
         }
+        if let (true, Some(why)) = (bos.is_empty(), &dump.bos_omitted) {
+            writeln!(out, "{DIM}the list was left out: {why}{RESET}")?;
+        }
         Ok(!bos.is_empty())
     })
 }

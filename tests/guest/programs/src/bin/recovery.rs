@@ -3,10 +3,16 @@
 //! The GPU after hangs and faults: who suffers, who doesn't, and what becomes of work that was
 //! waiting.
 
-use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
+use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Process, Test};
 use programs::{eventually, fault, hang, pattern, works, Gpu, PATIENCE};
-use std::{fs, process::ExitCode};
-use uapi::{devcoredump::Devcoredump, vadreno::Awake, Errno, HeldFence, Pm4, Submit, PAGE};
+use std::{fs, os::fd::AsFd, process::ExitCode, time::Duration};
+use uapi::{
+    abi::MSM_VM_BIND_OP_DUMP as DUMP,
+    debugfs,
+    devcoredump::{section, Devcoredump},
+    vadreno::Awake,
+    Bo, Errno, HeldFence, Pm4, Submit, PAGE,
+};
 
 fn fault_of(gpu: &Gpu) -> Pm4 {
     Pm4::new()
@@ -157,6 +163,107 @@ fn bind_waits_in_a_dead_context(_: &mut Test) -> Outcome {
     works(4)
 }
 
+/// Commands of `gpu` hang, or fault, while a SUBMIT of `recorded` keeps its VM, and what is mapped
+/// there, locked. Returns the dump's text.
+fn recover_while_locked(gpu: &Gpu, commands: &Pm4, recorded: &Gpu) -> harness::Result<String> {
+    fault::make_room()?;
+    let held = HeldFence::new().context("held fence")?;
+    let submitted = gpu
+        .start(commands, |s| s.after(held.file()))
+        .context("SUBMIT that hangs or faults")?;
+    // A SUBMIT that is recorded keeps the locks until somebody has read it: not the process that
+    // sends it, which has no file of that.
+    let go = HeldFence::new().context("held fence")?;
+    let mut locks = Process::start(|| {
+        go.file().wait(PATIENCE).context("the start")?;
+        recorded.run(&Pm4::new().nop(4).barrier())
+    })?;
+    let rd = debugfs::rd().context("debugfs rd")?;
+    go.signal().context("the fence was held")?;
+    ensure!(
+        locks.waits(PATIENCE)?,
+        "nothing keeps what is recorded waiting: {:?}",
+        locks.status()?
+    );
+    held.signal().context("the fence was held")?;
+    submitted.wait(PATIENCE).context("recovery")?;
+    let dump = Devcoredump::wait(PATIENCE).context("devcoredump")?;
+    let text = dump.read().context("reading the devcoredump")?;
+    ensure!(locks.wait(Duration::ZERO)?.is_none(), "nothing was locked");
+    drop(rd);
+    locks.succeeds(PATIENCE)?;
+    dump.free().context("freeing the devcoredump")?;
+    works(1)?;
+    Ok(text)
+}
+
+/// A VM stays locked: there is no list of its BOs.
+fn check_vm_stays_locked(commands: impl FnOnce(&Gpu) -> Pm4) -> Outcome {
+    let gpu = Gpu::new()?;
+    let bo = gpu.bo(1, 4 * PAGE)?;
+    gpu.bind()
+        .map_flags(&bo, 0, gpu.iova(4 * PAGE), 4 * PAGE, DUMP)
+        .send_and_wait()?;
+    let text = recover_while_locked(&gpu, &commands(&gpu), &gpu)?;
+    ensure!(section(&text, "bos").is_none(), "BOs are listed");
+    let why = text.lines().find_map(|l| l.strip_prefix("bos-omitted: "));
+    ensure_eq!(why, Some("the VM is locked by somebody else"), "why");
+    Ok(())
+}
+
+fn defect_60_a_vm_stays_locked(_: &mut Test) -> Outcome {
+    check_vm_stays_locked(|gpu| hang::commands(gpu, 1))
+}
+
+fn defect_60_a_vm_stays_locked_at_a_fault(_: &mut Test) -> Outcome {
+    check_vm_stays_locked(fault_of)
+}
+
+/// A BO stays locked: it is listed without its content, and another one with it.
+fn defect_60_a_bo_stays_locked(_: &mut Test) -> Outcome {
+    let (gpu, recorded) = (Gpu::new()?, Gpu::new()?);
+    let (bo, own) = (gpu.bo(1, 4 * PAGE)?, gpu.bo(2, 4 * PAGE)?);
+    let dma_buf = bo.export().context("export")?;
+    let shared = Bo::import(&recorded.device, dma_buf.as_fd(), bo.size()).context("import")?;
+    // C's own dma-bufs are imports, whose content isn't recorded.
+    let other = recorded.bo(3, 4 * PAGE)?;
+    gpu.bind()
+        .map_flags(&bo, 0, gpu.iova(0), 4 * PAGE, DUMP)
+        .map_flags(&own, 0, gpu.iova(4 * PAGE), 4 * PAGE, DUMP)
+        .send_and_wait()?;
+    recorded
+        .bind()
+        .map(&shared, 0, recorded.iova(0), 4 * PAGE)
+        .map_flags(&other, 0, recorded.iova(4 * PAGE), 4 * PAGE, DUMP)
+        .send_and_wait()?;
+    let text = recover_while_locked(&gpu, &hang::commands(&gpu, 1), &recorded)?;
+    let listed = section(&text, "bos").context("no bos in the dump")?;
+    let mut said = Vec::new();
+    for line in listed.into_iter().map(str::trim_start) {
+        if let Some(iova) = line.strip_prefix("- iova: 0x") {
+            said.push((u64::from_str_radix(iova, 16)?, String::new()));
+        } else if let (true, Some(bo)) = (line.starts_with("data"), said.last_mut()) {
+            bo.1 = line.to_owned();
+        }
+    }
+    said.retain(|bo| bo.0 >= gpu.iova(0));
+    ensure_eq!(said.len(), 2, "mappings in the dump");
+    ensure_eq!(
+        said[0],
+        (
+            gpu.iova(0),
+            "data-omitted: locked by somebody else".to_owned()
+        ),
+        "what is locked"
+    );
+    ensure!(
+        said[1].0 == gpu.iova(4 * PAGE) && said[1].1.starts_with("data: !!ascii85"),
+        "what isn't locked: {:?}",
+        said[1]
+    );
+    Ok(())
+}
+
 fn main() -> ExitCode {
     harness::main(harness::cases![
         after_a_fault,
@@ -166,5 +273,8 @@ fn main() -> ExitCode {
         bind_waits_in_a_dead_context,
         defect_56_kept_awake,
         defect_57_its_thread_has_exited,
+        defect_60_a_vm_stays_locked,
+        defect_60_a_vm_stays_locked_at_a_fault,
+        defect_60_a_bo_stays_locked,
     ])
 }

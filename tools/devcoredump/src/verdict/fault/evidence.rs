@@ -70,6 +70,8 @@ impl Case<'_> {
                 section("bos"),
                 format!("BO list: none of {} is there", self.dump.bos.len()),
             );
+        } else if let Some(why) = &self.dump.bos_omitted {
+            say(None, format!("no BO list: {why}"));
         }
         match self.log {
             None if self.fault.table() == Some(0) => {}
