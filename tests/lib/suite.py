@@ -58,6 +58,8 @@ BEGIN, END, RESULT = (
     re.compile(r"(ok|FAIL) ([\w-]+)(?:: (.*))?"),
 )
 DEFECT = re.compile(r"defect_(\d+)")
+# What the harness says of a sub-test that it had to kill.
+TOO_LONG = re.compile(r"still running after|can't be killed")
 NONE = re.compile(r"^@none (\d+)$")
 KTAP = re.compile(r"^(\s*)(not )?ok (\d+) (.+)$")
 
@@ -335,7 +337,12 @@ class Boot:
             for verdict, name, why, _ in self.results[0]
         )
         if first.fails:
-            failed = [name for verdict, name, *_ in self.results[0] if verdict == "FAIL"]
+            failed = [
+                name
+                for verdict, name, why, _ in self.results[0]
+                # what takes too long has noticed nothing
+                if verdict == "FAIL" and not TOO_LONG.match(why)
+            ]
             if status == 0 and 0 in self.ended and failed:
                 report.ok(seconds, first.where, first.name, f"noticed by {', '.join(failed)}")
             else:

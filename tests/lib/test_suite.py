@@ -76,6 +76,14 @@ class Suite(unittest.TestCase):
         lines = "@begin 0", "ok one", "@end 0 0"
         self.assertEqual(self.boot(0, *lines, fails=True), (0, 1))
 
+    def test_control_that_takes_too_long(self):
+        lines = "@begin 0", "FAIL one: still running after 60 s", "@end 0 1"
+        self.assertEqual(self.boot(0, *lines, fails=True), (0, 1))
+
+    def test_control(self):
+        lines = "@begin 0", "FAIL one: page 2 is wrong", "@end 0 1"
+        self.assertEqual(self.boot(0, *lines, fails=True), (1, 0))
+
     def kunit(self, log, status=0):
         (self.logs / "kunit.kernel").write_text(log)
         with mock.patch.object(suite, "kunit_suites", lambda: {"bo"}):
