@@ -12,6 +12,7 @@ pub mod known;
 mod legacy;
 pub mod model;
 pub mod orders;
+pub mod recorded;
 pub mod screen;
 mod tolerance;
 mod waiting;

@@ -128,6 +128,50 @@ pub fn section<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
     )
 }
 
+/// A mapping in a dump's list of BOs.
+#[derive(Debug, Default)]
+pub struct ListedBo<'a> {
+    /// The first address.
+    pub iova: u64,
+    /// The bytes.
+    pub size: u64,
+    /// The content, encoded.
+    pub data: Option<&'a str>,
+    /// The address at which that content is listed.
+    pub data_at: Option<u64>,
+    /// Why there is no content.
+    pub omitted: Option<&'a str>,
+}
+
+/// The list of BOs in a dump's text; `None` if there is none, or it isn't of that form.
+pub fn bos(text: &str) -> Option<Vec<ListedBo<'_>>> {
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let mut bos: Vec<ListedBo<'_>> = Vec::new();
+    let mut encoded = false;
+    for line in section(text, "bos")? {
+        let line = line.trim_start();
+        if let Some(iova) = line.strip_prefix("- iova: 0x") {
+            bos.push(ListedBo {
+                iova: hex(iova)?,
+                ..Default::default()
+            });
+            continue;
+        }
+        let bo = bos.last_mut()?;
+        if encoded {
+            bo.data = Some(line);
+        } else if let Some(size) = line.strip_prefix("size: ") {
+            bo.size = size.parse().ok()?;
+        } else if let Some(at) = line.strip_prefix("data-at: 0x") {
+            bo.data_at = Some(hex(at)?);
+        } else if let Some(why) = line.strip_prefix("data-omitted: ") {
+            bo.omitted = Some(why);
+        }
+        encoded = line.starts_with("data: !!ascii85");
+    }
+    Some(bos)
+}
+
 /// A field of the section `fault-info` ("iova", "dir", "type").
 pub fn fault_info<'a>(text: &'a str, field: &str) -> Option<&'a str> {
     section(text, "fault-info")?.into_iter().find_map(|line| {

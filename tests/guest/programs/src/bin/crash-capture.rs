@@ -14,7 +14,7 @@ use std::{
 };
 use uapi::{
     abi::MSM_VM_BIND_OP_DUMP as DUMP,
-    devcoredump::{section, Devcoredump},
+    devcoredump::{bos, Devcoredump, ListedBo},
     fault_injection, memory, Bo, Pm4, PAGE,
 };
 
@@ -139,42 +139,9 @@ fn capture(gpu: &Gpu) -> harness::Result<Captured> {
     Ok(Captured { text, cost })
 }
 
-/// A mapping in a dump.
-#[derive(Debug, Default)]
-struct Listed<'a> {
-    iova: u64,
-    size: u64,
-    data: Option<&'a str>,
-    data_at: Option<u64>,
-    omitted: Option<&'a str>,
-}
-
 /// The mappings that are the test's.
-fn listed<'a>(gpu: &Gpu, text: &'a str) -> harness::Result<Vec<Listed<'a>>> {
-    let hex = |text: &str| u64::from_str_radix(text, 16);
-    let mut bos: Vec<Listed<'_>> = Vec::new();
-    let mut encoded = false;
-    for line in section(text, "bos").context("no bos in the dump")? {
-        let line = line.trim_start();
-        if let Some(iova) = line.strip_prefix("- iova: 0x") {
-            bos.push(Listed {
-                iova: hex(iova)?,
-                ..Default::default()
-            });
-            continue;
-        }
-        let bo = bos.last_mut().context("no iova")?;
-        if encoded {
-            bo.data = Some(line);
-        } else if let Some(size) = line.strip_prefix("size: ") {
-            bo.size = size.parse()?;
-        } else if let Some(at) = line.strip_prefix("data-at: 0x") {
-            bo.data_at = Some(hex(at)?);
-        } else if let Some(why) = line.strip_prefix("data-omitted: ") {
-            bo.omitted = Some(why);
-        }
-        encoded = line.starts_with("data: !!ascii85");
-    }
+fn listed<'a>(gpu: &Gpu, text: &'a str) -> harness::Result<Vec<ListedBo<'a>>> {
+    let mut bos = bos(text).context("no bos in the dump")?;
     bos.retain(|bo| bo.iova >= gpu.iova(0));
     Ok(bos)
 }

@@ -5,7 +5,7 @@
 use harness::{ensure, ensure_eq, Context, Outcome, Test};
 use programs::{fault, pattern, Gpu};
 use std::{fs::File, io::Read, process::ExitCode, thread};
-use uapi::{abi::MSM_VM_BIND_OP_DUMP as DUMP, debugfs, devcoredump::section, Pm4, PAGE};
+use uapi::{abi::MSM_VM_BIND_OP_DUMP as DUMP, debugfs, devcoredump, Pm4, PAGE};
 
 /// The dump's BOs: iova, size, and whether the contents are there.
 fn bos(gpu: &Gpu) -> harness::Result<Vec<(u64, u64, bool)>> {
@@ -14,17 +14,11 @@ fn bos(gpu: &Gpu) -> harness::Result<Vec<(u64, u64, bool)>> {
         gpu,
         &Pm4::new().mem_to_mem(gpu.result_iova(0), address).barrier(),
     )?;
-    let mut bos: Vec<(u64, u64, bool)> = Vec::new();
-    for line in section(&dump, "bos").context("no bos in the dump")? {
-        let line = line.trim_start();
-        if let Some(iova) = line.strip_prefix("- iova: 0x") {
-            bos.push((u64::from_str_radix(iova, 16)?, 0, false));
-        } else if let (Some(size), Some(bo)) = (line.strip_prefix("size: "), bos.last_mut()) {
-            bo.1 = size.parse()?;
-        } else if let (true, Some(bo)) = (line.starts_with("data:"), bos.last_mut()) {
-            bo.2 = true;
-        }
-    }
+    let mut bos: Vec<(u64, u64, bool)> = devcoredump::bos(&dump)
+        .context("no bos in the dump")?
+        .iter()
+        .map(|bo| (bo.iova, bo.size, bo.data.is_some()))
+        .collect();
     // The tools' own mappings are below.
     bos.retain(|bo| bo.0 >= gpu.iova(0));
     Ok(bos)

@@ -2,8 +2,8 @@
 
 //! VMs that the kernel manages: iovas from GET_IOVA and SET_IOVA, and SUBMITs with a BO table.
 
-use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Process, Test};
-use programs::{pattern, Census, Legacy, PATIENCE};
+use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
+use programs::{pattern, recorded::RecordedSubmit, Census, Legacy, PATIENCE};
 use std::{
     os::fd::{AsFd, FromRawFd, OwnedFd},
     process::ExitCode,
@@ -390,30 +390,13 @@ fn defect_59_a_bo_stays_locked(_: &mut Test) -> Outcome {
         let (held, held_too) = (HeldFence::new()?, HeldFence::new()?);
         let first = gpu.start(&commands, &[(&bo, READ)], Some(held.file()))?;
         let others = other.start(&commands, &[], Some(held_too.file()))?;
-        // A SUBMIT that is recorded keeps the locks until somebody has read it: not the process
-        // that sends it, which has no file of that.
-        let go = HeldFence::new()?;
-        let mut recorded = Process::start(|| {
-            go.file().wait(PATIENCE).context("the start")?;
-            gpu.run(&commands, &[(&bo, READ | DUMP)])
-        })?;
-        let rd = debugfs::rd().context("debugfs rd")?;
-        go.signal().context("the fence was held")?;
-        ensure!(
-            recorded.waits(PATIENCE)?,
-            "nothing keeps what is recorded waiting"
-        );
+        let locks = RecordedSubmit::start(|| gpu.run(&commands, &[(&bo, READ | DUMP)]))?;
         held.signal().context("the fence was held")?;
         first.wait(PATIENCE).context("the first SUBMIT")?;
         sleep(Duration::from_millis(100));
         held_too.signal().context("the fence was held")?;
         others.wait(PATIENCE).context("another SUBMIT")?;
-        ensure!(
-            recorded.wait(Duration::ZERO)?.is_none(),
-            "nothing was locked"
-        );
-        drop(rd);
-        recorded.succeeds(PATIENCE)?;
+        locks.end()?;
     }
     before.restored()
 }

@@ -3,13 +3,12 @@
 //! The GPU after hangs and faults: who suffers, who doesn't, and what becomes of work that was
 //! waiting.
 
-use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Process, Test};
-use programs::{eventually, fault, hang, pattern, works, Gpu, PATIENCE};
-use std::{fs, os::fd::AsFd, process::ExitCode, time::Duration};
+use harness::{ensure, ensure_eq, ensure_errno, Context, Outcome, Test};
+use programs::{eventually, fault, hang, pattern, recorded::RecordedSubmit, works, Gpu, PATIENCE};
+use std::{fs, os::fd::AsFd, process::ExitCode};
 use uapi::{
     abi::MSM_VM_BIND_OP_DUMP as DUMP,
-    debugfs,
-    devcoredump::{section, Devcoredump},
+    devcoredump::{bos, section, Devcoredump},
     vadreno::Awake,
     Bo, Errno, HeldFence, Pm4, Submit, PAGE,
 };
@@ -171,27 +170,12 @@ fn recover_while_locked(gpu: &Gpu, commands: &Pm4, recorded: &Gpu) -> harness::R
     let submitted = gpu
         .start(commands, |s| s.after(held.file()))
         .context("SUBMIT that hangs or faults")?;
-    // A SUBMIT that is recorded keeps the locks until somebody has read it: not the process that
-    // sends it, which has no file of that.
-    let go = HeldFence::new().context("held fence")?;
-    let mut locks = Process::start(|| {
-        go.file().wait(PATIENCE).context("the start")?;
-        recorded.run(&Pm4::new().nop(4).barrier())
-    })?;
-    let rd = debugfs::rd().context("debugfs rd")?;
-    go.signal().context("the fence was held")?;
-    ensure!(
-        locks.waits(PATIENCE)?,
-        "nothing keeps what is recorded waiting: {:?}",
-        locks.status()?
-    );
+    let locks = RecordedSubmit::start(|| recorded.run(&Pm4::new().nop(4).barrier()))?;
     held.signal().context("the fence was held")?;
     submitted.wait(PATIENCE).context("recovery")?;
     let dump = Devcoredump::wait(PATIENCE).context("devcoredump")?;
     let text = dump.read().context("reading the devcoredump")?;
-    ensure!(locks.wait(Duration::ZERO)?.is_none(), "nothing was locked");
-    drop(rd);
-    locks.succeeds(PATIENCE)?;
+    locks.end()?;
     dump.free().context("freeing the devcoredump")?;
     works(1)?;
     Ok(text)
@@ -237,29 +221,18 @@ fn defect_60_a_bo_stays_locked(_: &mut Test) -> Outcome {
         .map_flags(&other, 0, recorded.iova(4 * PAGE), 4 * PAGE, DUMP)
         .send_and_wait()?;
     let text = recover_while_locked(&gpu, &hang::commands(&gpu, 1), &recorded)?;
-    let listed = section(&text, "bos").context("no bos in the dump")?;
-    let mut said = Vec::new();
-    for line in listed.into_iter().map(str::trim_start) {
-        if let Some(iova) = line.strip_prefix("- iova: 0x") {
-            said.push((u64::from_str_radix(iova, 16)?, String::new()));
-        } else if let (true, Some(bo)) = (line.starts_with("data"), said.last_mut()) {
-            bo.1 = line.to_owned();
-        }
-    }
-    said.retain(|bo| bo.0 >= gpu.iova(0));
-    ensure_eq!(said.len(), 2, "mappings in the dump");
+    let mut listed = bos(&text).context("no bos in the dump")?;
+    listed.retain(|bo| bo.iova >= gpu.iova(0));
+    ensure_eq!(listed.len(), 2, "mappings in the dump");
     ensure_eq!(
-        said[0],
-        (
-            gpu.iova(0),
-            "data-omitted: locked by somebody else".to_owned()
-        ),
+        (listed[0].iova, listed[0].omitted),
+        (gpu.iova(0), Some("locked by somebody else")),
         "what is locked"
     );
     ensure!(
-        said[1].0 == gpu.iova(4 * PAGE) && said[1].1.starts_with("data: !!ascii85"),
+        listed[1].iova == gpu.iova(4 * PAGE) && listed[1].data.is_some(),
         "what isn't locked: {:?}",
-        said[1]
+        listed[1]
     );
     Ok(())
 }
